@@ -1,0 +1,40 @@
+# Everything a fresh machine with Python 3.11+ and git needs: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench schemas clean
+
+$(STAMP): pyproject.toml requirements.lock
+	@if command -v uv >/dev/null 2>&1; then \
+	    test -d $(VENV) || uv venv --quiet --python $(PYTHON) $(VENV); \
+	    uv pip install --quiet --python $(VENV)/bin/python --requirement requirements.lock && \
+	    uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .; \
+	else \
+	    test -d $(VENV) || $(PYTHON) -m venv $(VENV); \
+	    $(VENV)/bin/python -m pip install --quiet --requirement requirements.lock && \
+	    $(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .; \
+	fi
+	@touch $(STAMP)
+
+demo: $(STAMP)  ## The whole way, from a task file to a pushed branch, in under a minute
+	@$(VENV)/bin/cloud-code demo
+
+test: $(STAMP)  ## All tests; what needs something absent is skipped with the reason
+	@$(VENV)/bin/pytest -n 2 --dist worksteal
+
+check: $(STAMP)  ## Style, types, imports, generated files
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/pytest tests/unit/test_imports.py tests/unit/test_schemas.py
+
+bench: $(STAMP)  ## The figures of docs/performance.md, measured here
+	@$(VENV)/bin/python -m benchmarks
+
+schemas: $(STAMP)  ## Write docs/schemas/ anew from the models
+	@$(VENV)/bin/python -m supervisor.schemas docs/schemas
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
