@@ -1,0 +1,300 @@
+"""Files between two programs that do not trust each other: the safe read, and the durable write.
+
+What the other side wrote is opened beneath a trusted folder without following any link, looked at before
+it is opened for reading (so that pipes and devices never block), and read only when it is one plain file.
+"""
+
+import ctypes
+import errno
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Final
+
+from agent_daemon.protocol.errors import Problem, ProtocolError
+
+_LOOKS: Final = 5  # how often a file that is being replaced or written is looked at again
+_CHUNK_BYTES: Final = 1024 * 1024
+_USUAL: Final = 256 * 1024  # bytes
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a lease of the writer would block
+_LOOK_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What tells one content of a path from the next: identity, size in bytes, times in nanoseconds."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """The bytes of a file, and the signature that it had while they were read."""
+
+    data: bytes
+    signature: Signature
+
+
+@dataclass(frozen=True)
+class Copied:
+    """Size in bytes and SHA-256, in hex, of what was copied."""
+
+    size: int
+    sha256: str
+
+
+def signature(path: Path) -> Signature | None:
+    """The signature of a path, of a link its own; None when there is nothing."""
+    try:
+        return _signature(os.lstat(path))
+    except FileNotFoundError:
+        return None
+
+
+def _signature(status: os.stat_result) -> Signature:
+    return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@contextmanager
+def _opened(path: Path | str, flags: int, mode: int = 0, folder: int | None = None) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+_OPENAT2: Final = 437  # on every architecture but Alpha
+_RESOLVE: Final = 0x08 | 0x04 | 0x02 | 0x01  # BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV
+Opener = Callable[[int, str], int]
+
+
+def open_at_once(folder: int, relative: str) -> int:
+    """Look (O_PATH) at `relative` below the descriptor `folder` with openat2; links are OSError ELOOP."""
+    how = _OpenHow(_LOOK_ONLY, 0, _RESOLVE)
+    size = ctypes.c_size_t(ctypes.sizeof(how))
+    path = ctypes.c_char_p(os.fsencode(relative))
+    result = _libc().syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(folder), path, ctypes.byref(how), size)
+    if result < 0:
+        raise OSError(number := ctypes.get_errno(), os.strerror(number), relative)
+    return int(result)
+
+
+def open_by_parts(folder: int, relative: str) -> int:
+    """The same part by part, for kernels before 5.6 and for sandboxes that do not let openat2 through."""
+    current = os.dup(folder)
+    try:
+        device = os.fstat(current).st_dev
+        for part in relative.split("/"):
+            outer, current = current, os.open(part, _LOOK_ONLY, dir_fd=current)
+            os.close(outer)
+            status = os.fstat(current)
+            if stat.S_ISLNK(status.st_mode):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), relative)
+            if stat.S_ISDIR(status.st_mode) and status.st_dev != device:  # an overlay's files differ anyway
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), relative)
+    except BaseException:
+        os.close(current)
+        raise
+    return current
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+@cache
+def usual_opener() -> Opener:
+    """`open_at_once` where this kernel and this sandbox have it, else `open_by_parts`."""
+    with _opened("/", os.O_PATH | os.O_DIRECTORY) as root:
+        try:
+            os.close(open_at_once(root, "."))
+        except OSError:
+            return open_by_parts
+    return open_at_once
+
+
+def read_file(root: Path, relative: str, *, max_bytes: int = _USUAL, opener: Opener | None = None) -> FileContent:
+    """The safe read of `relative` beneath the trusted folder `root`; nothing in it can make it wait.
+
+    Raises `ProtocolError` (the codes of `_MEND`), and FileNotFoundError for a missing file or folder.
+    """
+    chunks: list[bytes] = []
+    found = _Source(root, relative, max_bytes, opener).read(chunks.clear, chunks.append)
+    return FileContent(b"".join(chunks), found)
+
+
+def copy_file(root: Path, relative: str, target: Path, *, max_bytes: int, opener: Opener | None = None) -> Copied:
+    """The safe read into the new file `target` (0600, durable); on any failure `target` is removed.
+
+    Raises as `read_file` does, and OSError for `target`, FileExistsError when something is there.
+    """
+    with (
+        _opened(target.parent, os.O_DIRECTORY) as folder,
+        _opened(target.name, _NEW_FILE | os.O_APPEND, 0o600, folder) as descriptor,
+    ):
+        try:
+            restart, take = partial(os.ftruncate, descriptor, 0), partial(_write, descriptor)
+            found = _Source(root, relative, max_bytes, opener).read(restart, take)
+            os.fsync(descriptor)
+            os.fsync(folder)
+            with open(descriptor, "rb", closefd=False) as copy:
+                copy.seek(0)
+                return Copied(found.size, hashlib.file_digest(copy, "sha256").hexdigest())
+        except BaseException:
+            os.unlink(target.name, dir_fd=folder)
+            raise
+
+
+_MEND: Final = {
+    "E_SYMLINK": ("no link in the path", "put the file itself there"),
+    "E_NOT_REGULAR": ("a regular file", "put a regular file there"),
+    "E_HARD_LINK": ("a file with one name", "write a new file and rename it into place"),
+    "E_TOO_BIG": ("a smaller file", "shorten it"),
+    "E_UNREADABLE": ("a readable file inside the folder", "mend its path, its permissions or its disk"),
+    "E_CHANGING": ("a file that stays as it is", "write under another name, then rename it into place"),
+}
+_TOLD: Final = {
+    errno.ELOOP: ("E_SYMLINK", "a link stands in the path"),
+    errno.ENOTDIR: ("E_NOT_REGULAR", "something in the path is not a folder"),
+    errno.EXDEV: ("E_UNREADABLE", "the path leads to another file system"),
+    errno.EAGAIN: ("E_CHANGING", "the writer holds the file"),
+}
+
+
+class _Source:
+    """One file that the other side wrote."""
+
+    def __init__(self, root: Path, relative: str, max_bytes: int, opener: Opener | None) -> None:
+        self.root, self.relative, self.max_bytes = root, relative, max_bytes
+        self.opener = opener or usual_opener()
+
+    def read(self, restart: Callable[[], object], take: Callable[[bytes], object]) -> Signature:
+        """Give the bytes to `take`; when they changed meanwhile, all of them again after `restart`."""
+        for _ in range(_LOOKS):
+            restart()
+            with self.look() as look, self.told():
+                before = os.fstat(look)
+                descriptor = os.open(f"/proc/self/fd/{look}", _READ)
+            try:
+                size = 0
+                while size <= before.st_size:  # one byte more than there should be, to see that it grew
+                    with self.told():
+                        chunk = os.read(descriptor, min(_CHUNK_BYTES, before.st_size - size + 1))
+                    if not chunk:
+                        break
+                    take(chunk)
+                    size += len(chunk)
+                # A hard link that is replaced once it is open has one name again, the foreign one. So the
+                # path must still lead here, and the time of change say that no name came or went.
+                with self.look() as look:
+                    seen = {_signature(before), _signature(os.fstat(look)), _signature(os.fstat(descriptor))}
+            finally:
+                os.close(descriptor)
+            if len(seen) == 1 and before.st_nlink == 1 and size == before.st_size:
+                return _signature(before)
+        raise self.refusal("E_CHANGING", "the file changes while it is read")
+
+    @contextmanager
+    def look(self) -> Iterator[int]:
+        """The file as it lies there now, not opened for reading, and found to be one that may be read."""
+        if "\0" in self.relative or any(part in ("", ".", "..") for part in self.relative.split("/")):
+            raise self.refusal("E_UNREADABLE", "the path leads out of its folder")
+        with self.told(), _opened(self.root, os.O_PATH | os.O_DIRECTORY) as folder:
+            look = self.opener(folder, self.relative)
+        try:
+            status = os.fstat(look)
+            if stat.S_ISLNK(status.st_mode):
+                raise self.refusal("E_SYMLINK", "this is a link")
+            if not stat.S_ISREG(status.st_mode):
+                raise self.refusal("E_NOT_REGULAR", "this is not a regular file")
+            if status.st_nlink > 1:
+                raise self.refusal("E_HARD_LINK", f"the file has {status.st_nlink} names")
+            if status.st_size > self.max_bytes:
+                raise self.refusal("E_TOO_BIG", f"the file has {status.st_size} bytes, more than {self.max_bytes}")
+            yield look
+        finally:
+            os.close(look)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Failures to read become a `ProtocolError`; only "not there" stays what it is."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (OSError, UnicodeEncodeError) as error:  # a lone surrogate cannot be part of a file's name
+            why = getattr(error, "strerror", "its name is not UTF-8")
+            usual = ("E_UNREADABLE", f"the file cannot be read: {why}")
+            raise self.refusal(*_TOLD.get(getattr(error, "errno", 0), usual)) from None
+
+    def refusal(self, code: str, message: str) -> ProtocolError:
+        file, (expected, mend) = f"{self.root}/{self.relative}", _MEND[code]
+        return ProtocolError(Problem(code=code, message=message, file=file, expected=expected, mend=mend))
+
+
+def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace `path` as a whole, durably; on failure the old file stays and OSError is raised.
+
+    When only the sync of the folder fails, the new file is in place but may not outlive a crash. No sync is
+    tried twice: after a failed one the kernel may call the next one good without having written anything.
+    """
+    with _opened(path.parent, os.O_DIRECTORY) as folder:
+        name = f".{secrets.token_hex(8)}.new"
+        try:
+            with _opened(name, _NEW_FILE, 0o600, folder) as descriptor:
+                os.fchmod(descriptor, mode)
+                _write(descriptor, data)
+                os.fsync(descriptor)
+            os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+            raise
+        os.fsync(folder)
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    """Make a folder and the missing ones above it, each with `mode`, durably; what exists is left alone."""
+    if path.is_dir():
+        return
+    make_folder(path.parent, mode)
+    try:
+        path.mkdir(mode)
+        path.chmod(mode)  # whatever the umask is
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    with _opened(path.parent, os.O_DIRECTORY) as parent:
+        os.fsync(parent)
+
+
+def ring(bell: Path) -> None:
+    """Wake who watches the bell's folder: touch the bell, never following, never replacing it."""
+    try:
+        os.utime(bell, follow_symlinks=False)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # made meanwhile: that rang it
+            os.close(os.open(bell, _NEW_FILE | os.O_CLOEXEC, 0o644))

@@ -1,0 +1,412 @@
+"""The files that supervisor and workstation exchange, version 1, as frozen models.
+
+Wire models ignore unknown keys, so that an older daemon lives on beside a newer supervisor;
+`requires` names what a reader must understand. All times are UTC.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+
+PROTOCOL_VERSION: Final = 1
+
+# Writers cap what they write so that no honest file nears the reader's limits (256 KiB, 16 KiB a scalar).
+MAX_DESCRIPTION_BYTES = 12 * 1024
+MAX_PROGRESS_ENTRIES = 50
+MAX_LISTED = 200
+
+Time = AwareDatetime
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Text = Annotated[str, StringConstraints(max_length=16 * 1024)]
+Line = Annotated[str, StringConstraints(max_length=1000)]
+Sha = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$")]
+
+
+class Wire(BaseModel):
+    """What the two programs write to each other: read leniently."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Written(BaseModel):
+    """What a person writes: unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskingStatus(StrEnum):
+    """What the supervisor wants of an attempt."""
+
+    ASSIGNED = "assigned"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+
+
+class ReportStatus(StrEnum):
+    """What the daemon says of an attempt."""
+
+    RECEIVED = "received"
+    PLANNING = "planning"
+    IN_PROGRESS = "in_progress"
+    VERIFYING = "verifying"
+    WAITING = "waiting"
+    PAUSED = "paused"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RELEASED = "released"
+
+
+class WaitReason(StrEnum):
+    """Why a task waits; one list for both sides."""
+
+    CREDENTIAL = "credential"
+    QUESTION = "question"
+    APPROVAL = "approval"
+    HANDOFF = "handoff"
+    QUOTA = "quota"
+    BUDGET = "budget"
+    CONFLICT = "conflict"
+    HUMAN = "human"
+
+
+class Priority(StrEnum):
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    BACKGROUND = "background"
+
+
+class WorkspaceMode(StrEnum):
+    SHARED = "shared"
+    ISOLATED = "isolated"
+    COPY_ON_WRITE = "copy_on_write"
+
+
+Role = Literal["specialist", "planner", "reviewer", "verifier", "unstuck"]
+Expects = Literal["commits", "document"]
+TaskType = Literal["feature", "bugfix", "refactor", "docs", "test", "review", "plan"]
+ChangeType = Literal["created", "modified", "deleted", "renamed", "type_changed"]
+
+
+# --- supervisor to workstation ------------------------------------------------------------------------
+
+
+class VerificationCommand(Written):
+    """A command whose exit code 0 is evidence; run by the daemon in the worktree."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    type: Literal["command"] = "command"
+    command: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
+    timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 600
+
+
+class Limits(Written):
+    """Bounds of one attempt; absent means no bound of that kind."""
+
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)] = 30
+    cost_usd: Amount | None = None
+    max_turns: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+
+
+class Feedback(Wire):
+    """One thing that was found wanting in an earlier attempt or report."""
+
+    code: Line = ""
+    message: Text = ""
+    file: Line = ""
+    line: Count | None = None
+    expected: Text = ""
+    mend: Text = ""
+
+
+class Context(Wire):
+    """What else the agent should know."""
+
+    related_files: tuple[Line, ...] = ()
+    dependencies: tuple[Line, ...] = ()
+    discussion: tuple[Text, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+    handoff: Text | None = None
+
+
+class Credential(Wire):
+    """The supervisor's decision on something that the agent asked for."""
+
+    id: Line
+    type: Line
+    status: Literal["pending", "injected", "denied", "revoked"]
+    env: Line | None = None
+    file: FileName | None = None
+    expires_at: Time | None = None
+    reason: Text | None = None
+
+
+class TaskingTask(Wire):
+    """One attempt at one task, as the workstation is asked to make it."""
+
+    id: Line
+    attempt: Annotated[int, Field(ge=1)]
+    title: Line
+    status: TaskingStatus
+    role: Role = "specialist"
+    expects: Expects = "commits"
+    priority: Priority = Priority.MEDIUM
+    type: TaskType = "feature"
+    workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
+    workspace_source: Line
+    branch: Line
+    base_branch: Line
+    base_commit: Sha
+    start_commit: Sha | None = None
+    start_squashed: bool = False
+    description: Text = ""
+    acceptance_criteria: tuple[Text, ...] = ()
+    verification: tuple[VerificationCommand, ...] = ()
+    allow_empty: bool = False
+    context: Context = Context()
+    limits: Limits = Limits()
+    credentials: tuple[Credential, ...] = ()
+    released_sha256: Digest | None = None
+
+
+class SupervisorIdentity(Wire):
+    """Which supervisor wrote the file; `epoch` grows with every start."""
+
+    id: Line
+    epoch: Count
+
+
+class Tasking(Wire):
+    """`tasking.yaml`: exactly one entry in `tasks` in version 1."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    requires: tuple[Line, ...] = ()
+    updated_at: Time
+    supervisor: SupervisorIdentity
+    workspace: Line
+    tasks: tuple[TaskingTask, ...]
+
+    @property
+    def task(self) -> TaskingTask:
+        return self.tasks[0]
+
+
+class CliConfig(Wire):
+    """How the coding CLI is run; see docs/configuration.md for the meaning of each key."""
+
+    name: Line
+    adapter: Line
+    argv: tuple[Text, ...] = ()
+    model: Line | None = None
+    arguments: tuple[Text, ...] = ()
+    environment: dict[str, Text] = Field(default_factory=dict)
+    pass_environment: tuple[Line, ...] = ()
+    prompt: Literal["stdin", "file", "argument"] = "stdin"
+    success_exit_codes: tuple[int, ...] = (0,)
+    options: dict[str, Text] = Field(default_factory=dict)
+
+
+class Identity(Wire):
+    """The name that the daemon commits under."""
+
+    name: Line = "Cloud Code"
+    email: Line = "cloud-code@localhost"
+
+
+class AgentConfig(Wire):
+    """`config.yaml` beside a tasking: settings that are not the task's own text."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    cli: CliConfig
+    identity: Identity = Identity()
+    prompt_folder: Line | None = None
+    report_interval_seconds: Amount = 1.0
+    output_limit_bytes: Count = 200 * 1024 * 1024
+    resume_session: Line | None = None
+
+
+class FeedbackFile(Wire):
+    """`feedback.yaml`: what the supervisor could not accept in this attempt's files."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    items: tuple[Feedback, ...] = ()
+
+
+# --- workstation to supervisor ------------------------------------------------------------------------
+
+
+class ProgressEntry(Wire):
+    timestamp: Time
+    status: Line
+    message: Text
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class FileModified(Wire):
+    path: Line
+    change_type: ChangeType
+    lines_added: Count = 0
+    lines_removed: Count = 0
+
+
+class CommitMade(Wire):
+    sha: Sha
+    message: Text
+
+
+class Criterion(Wire):
+    criterion: Text
+    status: Literal["pending", "in_progress", "done", "failed"] = "pending"
+
+
+class VerificationResult(Wire):
+    """One run of one verification command; `commit` is the HEAD it was run on."""
+
+    name: Line
+    exit_code: int
+    duration_seconds: Amount = 0.0
+    log: FileName | None = None
+    commit: Sha | None = None
+    output_tail: Text = ""
+
+
+class Usage(Wire):
+    model: Line | None = None
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cost_usd: Amount | None = None
+    turns: Count = 0
+
+
+class Session(Wire):
+    cli: Line
+    id: Line
+
+
+class Result(Wire):
+    """What the attempt hands in: a bundle of commits, or a document."""
+
+    kind: Literal["commits", "document"]
+    bundle: FileName | None = None
+    document: FileName | None = None
+    sha256: Digest
+    head: Sha | None = None
+    base: Sha | None = None
+
+
+class Salvage(Wire):
+    """A bundle of everything the worktree held: commits, and the uncommitted tree on top."""
+
+    bundle: FileName
+    sha256: Digest
+    head: Sha
+    base: Sha
+
+
+class Artifact(Wire):
+    name: Line
+    path: FileName
+    media_type: Line = "application/octet-stream"
+    size: Count = 0
+    sha256: Digest
+
+
+class ReportError(Wire):
+    code: Line
+    message: Text = ""
+
+
+class BlockedReason(Wire):
+    reason: WaitReason
+    ref: Line | None = None
+    until: Time | None = None
+
+
+class CredentialRequest(Wire):
+    id: Line
+    type: Line
+    access: Line = "read"
+    scope: Line = ""
+    reason: Text = ""
+
+
+class TaskReport(Wire):
+    """What the daemon says of one attempt. The smallest honest one is `attempt` and `status`."""
+
+    attempt: Annotated[int, Field(ge=1)]
+    status: ReportStatus
+    observed_revision: Count = 0
+    started_at: Time | None = None
+    percent: Annotated[int, Field(ge=0, le=100)] | None = None
+    current_step: Line = ""
+    summary: Text = ""
+    progress: Annotated[tuple[ProgressEntry, ...], Field(max_length=200)] = ()
+    changes_summary: Annotated[tuple[Text, ...], Field(max_length=MAX_LISTED)] = ()
+    files_modified: Annotated[tuple[FileModified, ...], Field(max_length=MAX_LISTED)] = ()
+    files_modified_total: Count = 0
+    commits: Annotated[tuple[CommitMade, ...], Field(max_length=MAX_LISTED)] = ()
+    commits_total: Count = 0
+    acceptance_criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_LISTED)] = ()
+    verification: Annotated[tuple[VerificationResult, ...], Field(max_length=MAX_LISTED)] = ()
+    usage: Usage = Usage()
+    session: Session | None = None
+    decisions: Annotated[tuple[Text, ...], Field(max_length=MAX_LISTED)] = ()
+    blockers: Annotated[tuple[Text, ...], Field(max_length=MAX_LISTED)] = ()
+    result: Result | None = None
+    salvage: Salvage | None = None
+    artifacts: Annotated[tuple[Artifact, ...], Field(max_length=MAX_LISTED)] = ()
+    error: ReportError | None = None
+    blocked_reason: BlockedReason | None = None
+    question: Text | None = None
+    credential_requests: Annotated[tuple[CredentialRequest, ...], Field(max_length=MAX_LISTED)] = ()
+
+
+class Reporting(Wire):
+    """`reporting.yaml`: framed by `revision` first and `end` last, which must agree."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    agent_type: Line = ""
+    agent_id: Line = ""
+    cli: Line = ""
+    updated_at: Time | None = None
+    status: Literal["idle", "working", "error"] = "working"
+    tasks: Annotated[dict[str, TaskReport], Field(max_length=1)]
+
+
+class ProtocolRange(Wire):
+    min: Count = 1
+    max: Count = 1
+
+
+class WorkstationFile(Wire):
+    """`workstation.yaml`: the daemon's sign of life; `heartbeat` grows every 5 s from its main loop."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    agent_id: Line
+    agent_type: Line
+    daemon_version: Line = ""
+    protocol: ProtocolRange = ProtocolRange()
+    clis: dict[str, Line] = Field(default_factory=dict)
+    recipient: Line | None = None
+    heartbeat: Count = 0
+    current_task: Line | None = None
+
+
+def utc(value: datetime) -> datetime:
+    """`value` in UTC without microseconds: the only form in which a time is written."""
+    return value.astimezone(UTC).replace(microsecond=0)
