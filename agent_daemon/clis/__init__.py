@@ -1,0 +1,14 @@
+"""The coding CLIs that can be driven, by the name that a configuration gives as `adapter`.
+
+To add one: write a module beside `codex.py` with `can_resume`, `OPTIONS`, `invocation`, `parse` and `verdict`
+(see `base.Adapter`), replay captured output of it in a test, and add a line here. A CLI without a module of
+its own runs through `command`.
+"""
+
+from agent_daemon.clis import codex, command
+from agent_daemon.clis.base import Adapter
+
+ADAPTERS: dict[str, Adapter] = {
+    "command": command,
+    "codex": codex,
+}

@@ -1,0 +1,217 @@
+"""What every coding CLI has in common: the values that go in and out of an adapter, and its interface."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast, get_args
+
+from agent_daemon.execution import Finished, Invocation
+
+Outcome = Literal[
+    "completed",
+    "needs_input",
+    "refused",
+    "authentication",
+    "quota",
+    "overloaded",
+    "context_too_long",
+    "turn_limit",
+    "budget",
+    "crashed",
+    "interrupted",
+    "hung",
+    "no_result",
+]
+OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
+
+_MESSAGE_CHARACTERS = 4000
+
+ProgressKind = Literal[
+    "message", "tool_call", "file_edited", "command_run", "usage", "retry", "error", "session", "result"
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CliSettings:
+    """One coding CLI as configured.
+
+    `adapter` is a key of `ADAPTERS`; `argv` is how the program is started (empty: the adapter's usual
+    name); `arguments` are added by the operator; `environment` is given as it is; `pass_environment` names
+    what is passed on from the daemon's own environment (the CLI's key, say). `prompt` tells the adapter
+    ``command`` how the prompt is handed over. `home` becomes HOME and holds the CLI's configuration and
+    sessions. `options` are the adapter's own, named in its OPTIONS.
+    """
+
+    name: str
+    adapter: str
+    argv: tuple[str, ...] = ()
+    model: str = ""
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    pass_environment: tuple[str, ...] = ()
+    prompt: Literal["stdin", "file", "argument"] = "stdin"
+    success_exit_codes: tuple[int, ...] = (0,)
+    home: Path
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """One run of a CLI. `session_id` resumes that session; `marker` is ``<task>/<attempt>``.
+
+    `max_turns` is passed on where the CLI knows such a limit.
+    """
+
+    prompt: str = field(repr=False)
+    prompt_file: Path
+    worktree: Path
+    settings: CliSettings
+    session_id: str | None = None
+    max_turns: int | None = None
+    marker: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What models cost so far. `input_tokens` include the cached ones; `cost_usd` is None when not told."""
+
+    model: str = ""
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = None
+    turns: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One thing that a CLI said or did.
+
+    ``result`` is the CLI's own word that it is done, ``retry`` that it waits and gets nowhere. `outcome` is
+    set where the CLI names it itself.
+    """
+
+    kind: ProgressKind
+    message: str = ""
+    path: str | None = None
+    command: str | None = None
+    exit_code: int | None = None
+    usage: Usage | None = None
+    session_id: str | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How a run is to be taken: `outcome` decides, `message` is one sentence for people.
+
+    `usage` is this run's alone, without the earlier runs of its session. `session_id` is None when the
+    session cannot be resumed.
+    """
+
+    outcome: Outcome
+    message: str
+    retry_after_seconds: float | None = None
+    usage: Usage = field(default_factory=Usage)
+    session_id: str | None = None
+
+
+class Adapter(Protocol):
+    """A module that knows one coding CLI; see `agent_daemon.clis` for how to add one."""
+
+    @property
+    def can_resume(self) -> bool: ...
+
+    @property
+    def OPTIONS(self) -> frozenset[str]: ...  # noqa: N802 (a module's constant)
+
+    def invocation(self, request: RunRequest) -> Invocation:
+        """How to start it; makes the folders that the CLI wants to find in its home."""
+
+    def parse(self, stream: str, line: str) -> list[Progress]:
+        """What a line of ``stdout`` or ``stderr`` means; never raises, for the line may be anything."""
+
+    def verdict(self, finished: Finished, events: Sequence[Progress], *, previous: Usage | None = None) -> Verdict:
+        """What became of the run; `previous` is what earlier runs of the same session used."""
+
+
+def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The whole environment of a CLI: a path, a home, a place for temporary files, and what is configured.
+
+    Makes the home and the temporary folder. `inherited` is the daemon's own environment by default.
+    """
+    inherited = os.environ if inherited is None else inherited
+    temporary = settings.home / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    return {
+        "PATH": inherited.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
+        "HOME": str(settings.home),
+        "TMPDIR": str(temporary),
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+        **{name: inherited[name] for name in settings.pass_environment if name in inherited},
+        **settings.environment,
+    }
+
+
+def ended_early(finished: Finished) -> tuple[Outcome, str] | None:
+    """The outcome of a run that did not come to its own end, with a sentence; None for one that did."""
+    if finished.reason == "not_started":
+        return "crashed", finished.detail
+    if finished.reason == "timeout":
+        return "hung", f"it was ended after {finished.duration_seconds:.0f} s, its time limit"
+    if finished.reason == "output_limit":
+        return "crashed", f"it was ended because it had written {finished.output_bytes} bytes"
+    if finished.reason == "stopped":
+        reason = finished.stop_reason
+        return as_outcome(reason) or "interrupted", f"it was stopped ({reason})"
+    if finished.signalled_by_us:
+        return "interrupted", "it was ended by a signal from the daemon"
+    return None
+
+
+def as_outcome(text: str) -> Outcome | None:
+    """The text as an outcome, if it is one."""
+    return cast(Outcome, text) if text in OUTCOMES else None
+
+
+def last_message(events: Sequence[Progress], *kinds: ProgressKind) -> str:
+    """The newest message of one of these kinds, or an empty text."""
+    return next((event.message for event in reversed(events) if event.kind in kinds and event.message), "")
+
+
+def last_session(events: Sequence[Progress]) -> str | None:
+    """The session that the CLI named last."""
+    return next((event.session_id for event in reversed(events) if event.session_id), None)
+
+
+def json_object(line: str) -> dict[str, Any] | None:
+    """The JSON object on a line; None for everything else, however odd."""
+    if not line.lstrip().startswith("{"):
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def text_of(source: Mapping[str, Any], *keys: str) -> str:
+    """The text below nested keys, at most 4,000 characters and fit to be written as UTF-8; else empty."""
+    value: Any = source
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return printable(value) if isinstance(value, str) else ""
+
+
+def printable(text: str) -> str:
+    """The text as a message: shortened, without lone surrogates."""
+    return text[:_MESSAGE_CHARACTERS].encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def count_of(source: Mapping[str, Any], key: str) -> int:
+    """A whole number from zero up; 0 for everything else."""
+    value = source.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0

@@ -1,0 +1,242 @@
+"""The Codex CLI (`codex exec --json`), known from version 0.169.
+
+It has no limit of turns or cost of its own and tells tokens only at the end of a turn, as a total of the
+whole session. Its sandbox is off: the workstation is the sandbox. Options:
+
+``base_url``, ``env_key``: a provider of one's own with the Responses protocol, and the name of the variable
+that holds its key (``OPENAI_API_KEY`` when not given); ``request_max_retries``, ``stream_max_retries``,
+``stream_idle_timeout_ms``: its patience; ``shell_environment``: variables that the commands which the model
+runs may see although they look like secrets (a brokered credential, for example), with blanks between.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent_daemon.clis.base import (
+    Outcome,
+    Progress,
+    RunRequest,
+    Usage,
+    Verdict,
+    bare_environment,
+    count_of,
+    ended_early,
+    json_object,
+    last_message,
+    last_session,
+    printable,
+    text_of,
+)
+from agent_daemon.execution import Finished, Invocation
+
+can_resume = True
+_PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
+OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})
+
+_PROVIDER = "cloud-code"
+_LOOKS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+_STEP = Progress(kind="usage", usage=Usage(turns=1))
+
+# The first that matches decides: a quota is also an HTTP 429, and a retry that ran out names its cause last.
+_FAILURES: tuple[tuple[Outcome, str], ...] = (
+    ("context_too_long", r"context window|context_length_exceeded|maximum context length|input exceeds the"),
+    ("quota", r"quota exceeded|exceeded your current quota|insufficient_quota|hit your usage limit"),
+    ("quota", r"usage not included|purchase more credits|out of credits|billing"),
+    ("budget", r"session budget exceeded|budget_reached"),
+    ("authentication", r"\b401\b|\b403 forbidden|missing environment variable|incorrect api key"),
+    ("authentication", r"invalid_api_key|not logged in|log ?in again|refresh token"),
+    ("refused", r"content_filter|content policy|has been flagged|hook blocked this request"),
+    ("overloaded", r"\b(429|500|502|503|504|529)\b|rate limit|high demand|overloaded|at capacity"),
+    ("overloaded", r"capacity unavailable|stream disconnected|connection failed|network|timed? ?out"),
+)
+_NO_SUCH_SESSION = re.compile(r"no rollout found|thread/resume failed", re.IGNORECASE)
+_TRY_AGAIN = re.compile(
+    r"(?:try again|retry) (?:in|after)((?:\s*\d+(?:\.\d+)?\s*(?:ms|days?|d|hours?|h|minutes?|m|seconds?|s)\b)+)",
+    re.IGNORECASE,
+)
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|d|h|m|s)", re.IGNORECASE)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def invocation(request: RunRequest) -> Invocation:
+    settings = request.settings
+    environment = bare_environment(settings)
+    codex_home = settings.home / ".codex"
+    codex_home.mkdir(parents=True, exist_ok=True)
+    environment.setdefault("CODEX_HOME", str(codex_home))
+    start = (*(settings.argv or ("codex",)), "exec")
+    # A resumed session keeps its folder, and `resume` does not know -C.
+    place = ("resume", request.session_id) if request.session_id else ("-C", str(request.worktree))
+    return Invocation(
+        argv=(
+            *start,
+            *place,
+            "--json",
+            "--dangerously-bypass-approvals-and-sandbox",
+            *(("-m", settings.model) if settings.model else ()),
+            *_configuration(settings.options, environment),
+            *settings.arguments,
+            "-",
+        ),
+        cwd=request.worktree,
+        environment=environment,
+        stdin=request.prompt.encode("utf-8", "replace"),
+        success_exit_codes=settings.success_exit_codes,
+        marker=request.marker,
+    )
+
+
+def _configuration(options: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, ...]:
+    shown = options.get("shell_environment", "").split()
+    hidden = sorted(name for name in environment if _LOOKS_SECRET.search(name) and name not in shown)
+    values: dict[str, Any] = {
+        # A login shell would read /etc/profile, which resets PATH and with it the project's tools.
+        "allow_login_shell": False,
+        # The environment is bare, so that these names are all there is to hide from the model's commands.
+        "shell_environment_policy.exclude": hidden,
+        "check_for_update_on_startup": False,
+    }
+    if "base_url" in options:
+        provider = {
+            "name": _PROVIDER,
+            "base_url": options["base_url"],
+            "env_key": options.get("env_key", "OPENAI_API_KEY"),
+            "wire_api": "responses",
+            **{name: int(options[name]) for name in _PATIENCE if name in options},
+        }
+        values.update({f"model_providers.{_PROVIDER}.{name}": value for name, value in provider.items()})
+        values["model_provider"] = _PROVIDER
+    # JSON's texts, numbers, booleans and lists of texts are also TOML's.
+    return tuple(
+        part
+        for name, value in values.items()
+        for part in ("-c", f"{name}={json.dumps(value, ensure_ascii=False)}")
+    )
+
+
+def parse(stream: str, line: str) -> list[Progress]:
+    event = json_object(line) if stream == "stdout" else None
+    if event is None:
+        return _plain(line)
+    kind = text_of(event, "type")
+    message = text_of(event, "message")
+    if kind == "thread.started":
+        return [Progress(kind="session", session_id=text_of(event, "thread_id") or None)]
+    if kind == "turn.completed":
+        return [Progress(kind="result", usage=_usage(event.get("usage")))]
+    if kind == "turn.failed":
+        return [Progress(kind="error", message=text_of(event, "error", "message"))]
+    if kind == "error":
+        return [Progress(kind="retry" if message.startswith("Reconnecting") else "error", message=message)]
+    item = event.get("item")
+    if not isinstance(item, dict):
+        return []
+    if kind == "item.started":
+        return _item_started(item)
+    return [*_item_completed(item)] if kind == "item.completed" else []
+
+
+def _plain(line: str) -> list[Progress]:
+    message = printable(line)
+    if not message or message.startswith("Reading "):
+        return []
+    return [Progress(kind="error" if message.startswith("Error") else "message", message=message)]
+
+
+def _item_started(item: dict[str, Any]) -> list[Progress]:
+    if item.get("type") != "command_execution":
+        return []
+    return [Progress(kind="tool_call", command=text_of(item, "command"))]
+
+
+def _item_completed(item: dict[str, Any]) -> list[Progress]:
+    kind = text_of(item, "type")
+    if kind == "agent_message":
+        return [Progress(kind="message", message=text_of(item, "text")), _STEP]
+    if kind == "error":  # a warning: what ends a turn comes as an event of its own
+        return [Progress(kind="message", message=text_of(item, "message"))]
+    if kind == "reasoning":
+        return []
+    status = text_of(item, "status")
+    if kind == "command_execution":
+        code = item.get("exit_code")
+        return [
+            Progress(
+                kind="command_run",
+                message=status,
+                command=text_of(item, "command"),
+                exit_code=code if type(code) is int else None,
+            ),
+            _STEP,
+        ]
+    if kind == "file_change":
+        changes = item.get("changes")
+        if status != "completed":
+            return [Progress(kind="message", message=f"an edit did not apply ({status})"), _STEP]
+        edits = [
+            Progress(kind="file_edited", path=text_of(change, "path"), message=text_of(change, "kind"))
+            for change in (changes if isinstance(changes, list) else [])
+            if isinstance(change, dict)
+        ]
+        return [*edits, _STEP]
+    named = " ".join(part for part in (kind, text_of(item, "tool"), text_of(item, "query")) if part)
+    return [Progress(kind="tool_call", message=named), _STEP]
+
+
+def _usage(value: Any) -> Usage:
+    counts = value if isinstance(value, dict) else {}
+    return Usage(
+        input_tokens=count_of(counts, "input_tokens"),
+        cached_input_tokens=count_of(counts, "cached_input_tokens"),
+        output_tokens=count_of(counts, "output_tokens"),
+    )
+
+
+def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage | None = None) -> Verdict:
+    usage, session = _usage_of_run(events, previous or Usage()), last_session(events)
+    if early := ended_early(finished):
+        return Verdict(outcome=early[0], message=early[1], usage=usage, session_id=session)
+    done = any(event.kind == "result" for event in events)
+    if finished.succeeded and done:
+        message = last_message(events, "message")
+        return Verdict(outcome="completed", message=message, usage=usage, session_id=session)
+    errors = [event.message for event in reversed(events) if event.kind == "error" and event.message]
+    if not errors and finished.succeeded:
+        message = "it ended without saying that its turn was completed"
+        return Verdict(outcome="no_result", message=message, usage=usage, session_id=session)
+    for text in errors:
+        for outcome, pattern in _FAILURES:
+            if re.search(pattern, text, re.IGNORECASE):
+                return Verdict(
+                    outcome=outcome,
+                    message=text,
+                    retry_after_seconds=_retry_after_seconds(text),
+                    usage=usage,
+                    session_id=session,
+                )
+    message = errors[0] if errors else last_message(events, "message")
+    message = f"exit code {finished.exit_code}" + (f": {message}" if message else "")
+    lost = any(_NO_SUCH_SESSION.search(text) for text in errors)
+    return Verdict(outcome="crashed", message=message, usage=usage, session_id=None if lost else session)
+
+
+def _usage_of_run(events: Sequence[Progress], previous: Usage) -> Usage:
+    total = next((event.usage for event in reversed(events) if event.kind == "result" and event.usage), None)
+    turns = sum(event.usage.turns for event in events if event.kind == "usage" and event.usage)
+    if total is None:
+        return Usage(turns=turns)
+    return Usage(
+        input_tokens=max(0, total.input_tokens - previous.input_tokens),
+        cached_input_tokens=max(0, total.cached_input_tokens - previous.cached_input_tokens),
+        output_tokens=max(0, total.output_tokens - previous.output_tokens),
+        turns=turns,
+    )
+
+
+def _retry_after_seconds(text: str) -> float | None:
+    named = _TRY_AGAIN.search(text)
+    if named is None:
+        return None
+    return sum(float(amount) * _SECONDS[unit.lower()] for amount, unit in _AMOUNT.findall(named[1]))

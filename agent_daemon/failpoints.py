@@ -1,0 +1,47 @@
+"""Named places where a test kills the process with SIGKILL; without the variable they do nothing.
+
+``CLOUD_CODE_FAILPOINT=name`` kills at each passage; ``name=FILE`` kills as many times as the number in FILE
+says, which is counted down first, so that a restarted process gets past it.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+VARIABLE = "CLOUD_CODE_FAILPOINT"
+
+SUPERVISOR_FAILPOINTS = (
+    "intake.before_record",
+    "record.saved_before_mail",
+    "mail.written_before_assigned_event",
+    "report.taken_before_save",
+    "inspect.imported",
+    "push.marked_sending",
+    "push.done_before_record",
+    "request.written_before_record",
+    "save.copied_before_record",
+    "merge.seen_before_record",
+)
+DAEMON_FAILPOINTS = (
+    "daemon.received",
+    "daemon.worktree_made",
+    "daemon.cli_running",
+    "daemon.cli_finished",
+    "daemon.verified",
+    "daemon.bundled_before_report",
+    "daemon.released_before_report",
+)
+
+
+def reach(name: str) -> None:
+    """Pass the named place, or die there."""
+    wanted, _, counter = os.environ.get(VARIABLE, "").partition("=")
+    if wanted != name:
+        return
+    if counter:
+        file = Path(counter)
+        left = int(file.read_text() or 0) if file.exists() else 0
+        if left <= 0:
+            return
+        file.write_text(str(left - 1))
+    os.kill(os.getpid(), signal.SIGKILL)

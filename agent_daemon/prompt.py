@@ -1,0 +1,52 @@
+"""The prompt for the coding CLI: the task's text in marked blocks, rendered from templates."""
+
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, Undefined
+
+from agent_daemon.protocol.model import Feedback, TaskingTask
+
+DOCUMENT_PATH = ".cloud-code/document.md"
+
+
+def render_prompt(
+    task: TaskingTask,
+    *,
+    agent_type: str,
+    description: str,
+    resumed: bool = False,
+    changed: bool = False,
+    feedback: tuple[Feedback, ...] = (),
+    prompt_folder: str | None = None,
+) -> str:
+    """The text that the CLI gets on its standard input.
+
+    `description` is the whole text, which the tasking may hold only clipped. Templates in `prompt_folder`
+    come before those of the package: `task.md.j2`, and `specialists/<type>.md.j2`.
+    """
+    folders = [FileSystemLoader(prompt_folder)] if prompt_folder and Path(prompt_folder).is_dir() else []
+    environment = Environment(
+        loader=ChoiceLoader([*folders, PackageLoader("agent_daemon", "prompts")]),
+        autoescape=False,  # noqa: S701 (the output is plain text for a model, not HTML)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["block"] = marked_block
+    specialist = environment.select_template([f"specialists/{agent_type}.md.j2", "specialists/any.md.j2"])
+    return environment.get_template("task.md.j2").render(
+        task=task,
+        specialist=specialist.render(agent_type=agent_type).strip(),
+        description=description,
+        resumed=resumed,
+        changed=changed,
+        feedback=(*task.context.feedback, *feedback),
+        document_path=DOCUMENT_PATH,
+    )
+
+
+def marked_block(text: str | Undefined, name: str) -> str:
+    """Text that others wrote, between marks that it cannot close itself."""
+    inner = str(text).strip().replace(f"</{name}", f"<\u200b/{name}")
+    return f"<{name}>\n{inner}\n</{name}>"

@@ -1,0 +1,334 @@
+"""A model endpoint that follows a script: real coding CLIs can be run against it, offline and for nothing.
+
+It listens on 127.0.0.1 and plays a list of steps, each of which is one of::
+
+    {"patch": "*** Begin Patch\n*** Update File: a.py\n@@\n-old\n+new\n*** End Patch\n"}
+    {"shell": "python3 -m pytest -q"}
+
+and ends with a final text. The script is stateless: the next step is the number of tool results that the
+conversation holds. So a retried request gets the same answer, and a resumed session goes on where it was.
+A scenario of `SCENARIOS` says what goes wrong on the way. In a test::
+
+    with ScriptedModel("fixes-test", steps=[{"shell": "sed -i s/-/+/ calc.py"}]) as model:
+        run_the_cli(base_url=model.base_url)
+    assert len(model.requests) == 2
+
+As a program: ``python tests/fakes/scripted_model.py --scenario loop --steps steps.json --port-file port``.
+
+Spoken: OpenAI Responses, ``/v1/responses``, as the Codex CLI needs it. For another protocol, write a class
+like `ResponsesProtocol` and add its path to `PROTOCOLS`.
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Protocol
+
+FINAL_TEXT = "Done: the task is finished and the tests pass."
+SLOW_COMMAND = "python3 -c 'import time; time.sleep(300)'"
+
+Step = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How the endpoint behaves; a failure is an HTTP status with the provider's error code and message."""
+
+    plays: Literal["script", "nothing", "loop", "slow"] = "script"
+    failure: tuple[int, str, str] | None = None
+    stream: Literal["whole", "cut", "hang"] = "whole"
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "fixes-test": Scenario(),
+    "says-done-without-edit": Scenario(plays="nothing"),
+    "loop": Scenario(plays="loop"),  # calls the shell for ever
+    "slow-command": Scenario(plays="slow"),  # the script, and then commands of five minutes
+    "hang": Scenario(stream="hang"),  # takes the request and never answers
+    "cut": Scenario(stream="cut"),  # the answer breaks off in the middle
+    "unauthorized": Scenario(failure=(401, "invalid_api_key", "Incorrect API key provided.")),
+    "rate-limited": Scenario(failure=(429, "rate_limit_exceeded", "Rate limit reached.")),
+    "quota": Scenario(failure=(429, "insufficient_quota", "You exceeded your current quota.")),
+    "overloaded": Scenario(failure=(500, "server_error", "The server had an error.")),
+    "context-too-long": Scenario(
+        failure=(400, "context_length_exceeded", "Your input exceeds the context window of this model.")
+    ),
+}
+
+
+def scenario_named(name: str) -> Scenario:
+    """The scenario; dashes and underscores are the same."""
+    return SCENARIOS[name.replace("_", "-")]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came in; header names in lower case."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What a protocol reads out of a request: the client's tools by name, and how many of them were used."""
+
+    tools: dict[str, dict[str, Any]]
+    results: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says next: a text that ends the turn, or a call of one of the client's tools."""
+
+    number: int
+    text: str = ""
+    tool: str = ""
+    arguments: str | dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> tuple[int, int]:
+        """Input and output tokens, made up but always the same for the same step."""
+        return 1000 + 100 * self.number, 50 + self.number
+
+
+class WireFormat(Protocol):
+    """How one provider's requests are read and its answers written."""
+
+    def read(self, body: dict[str, Any]) -> Conversation: ...
+
+    def call(self, conversation: Conversation, step: Step) -> tuple[str, str | dict[str, Any]]:
+        """The client's tool that does a step, and its arguments."""
+
+    def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]: ...
+
+
+class ResponsesProtocol:
+    """OpenAI Responses, streamed."""
+
+    def read(self, body: dict[str, Any]) -> Conversation:
+        tools: dict[str, dict[str, Any]] = {}
+        for tool in body.get("tools") or []:
+            for one in tool.get("tools", []) if tool.get("type") == "namespace" else [tool]:
+                tools[one.get("name") or one.get("type")] = one
+        items = body.get("input")
+        items = items if isinstance(items, list) else []
+        results = sum(1 for item in items if str(item.get("type")).endswith("_call_output"))
+        return Conversation(tools, results)
+
+    def call(self, conversation: Conversation, step: Step) -> tuple[str, str | dict[str, Any]]:
+        tools = conversation.tools
+        if "patch" in step and "apply_patch" in tools:
+            return "apply_patch", step["patch"]
+        # Codex takes a patch through its shell, too, for models that it does not give the tool.
+        command = (
+            step["shell"] if "shell" in step else f"apply_patch <<'END_OF_PATCH'\n{step['patch']}END_OF_PATCH\n"
+        )
+        return (
+            ("exec_command", {"cmd": command})
+            if "exec_command" in tools
+            else ("shell_command", {"command": command})
+        )
+
+    def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]:
+        item = self._item(conversation, answer)
+        read, written = answer.usage
+        response = {
+            "id": f"resp_{answer.number}",
+            "object": "response",
+            "created_at": int(time.time()),
+            "model": model,
+            "status": "in_progress",
+            "output": [],
+        }
+        usage = {
+            "input_tokens": read,
+            "input_tokens_details": {"cached_tokens": 200},
+            "output_tokens": written,
+            "output_tokens_details": {"reasoning_tokens": 10},
+            "total_tokens": read + written,
+        }
+        yield {"type": "response.created", "response": response}
+        yield {"type": "response.output_item.added", "output_index": 0, "item": {**item, "status": "in_progress"}}
+        yield {"type": "response.output_item.done", "output_index": 0, "item": item}
+        done = {**response, "status": "completed", "output": [item], "usage": usage}
+        yield {"type": "response.completed", "response": done}
+
+    def _item(self, conversation: Conversation, answer: Answer) -> dict[str, Any]:
+        name = {"id": f"item_{answer.number}", "status": "completed"}
+        if not answer.tool:
+            content = [{"type": "output_text", "text": answer.text, "annotations": []}]
+            return {**name, "type": "message", "role": "assistant", "content": content}
+        call = {**name, "call_id": f"call_{answer.number}", "name": answer.tool}
+        if conversation.tools.get(answer.tool, {}).get("type") == "custom":
+            return {**call, "type": "custom_tool_call", "input": answer.arguments}
+        return {**call, "type": "function_call", "arguments": json.dumps(answer.arguments)}
+
+
+PROTOCOLS: dict[str, WireFormat] = {
+    "/v1/responses": ResponsesProtocol(),
+}
+
+
+class ScriptedModel:
+    """A running endpoint, as a context manager; `requests` holds what the client asked, in order."""
+
+    def __init__(
+        self, scenario: str = "fixes-test", *, steps: Sequence[Step] = (), final: str = FINAL_TEXT
+    ) -> None:
+        self.scenario = scenario_named(scenario)
+        self.steps = list(steps)
+        self.final = final
+        self.requests: list[Request] = []
+        self.stopping = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.model = self
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> "ScriptedModel":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, protocol: WireFormat, conversation: Conversation) -> Answer:
+        number = conversation.results
+        if self.scenario.plays == "loop":
+            step: Step | None = {"shell": f"true # {number}"}
+        elif self.scenario.plays != "nothing" and number < len(self.steps):
+            step = self.steps[number]
+        else:
+            # Again and again, for a client may give up waiting for a command and ask what to do next.
+            step = {"shell": SLOW_COMMAND} if self.scenario.plays == "slow" else None
+        if step is None:
+            return Answer(number, text=self.final)
+        tool, arguments = protocol.call(conversation, step)
+        return Answer(number, tool=tool, arguments=arguments)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    model: ScriptedModel
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away in the middle of an answer is part of the game."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self._send_json(200, {"object": "list", "data": [], "models": []})
+
+    def do_POST(self) -> None:
+        model = self.server.model
+        path = self.path.split("?")[0]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self._body(headers)
+        model.requests.append(Request(path, headers, body))
+        protocol = PROTOCOLS.get(path)
+        if protocol is None:
+            self._send_json(404, {"error": {"message": f"no such path: {path}", "code": "not_found"}})
+        elif model.scenario.failure is not None:
+            status, code, message = model.scenario.failure
+            self._send_json(status, {"error": {"message": message, "type": code, "code": code, "param": None}})
+        else:
+            conversation = protocol.read(body)
+            answer = model.answer(protocol, conversation)
+            self._send_stream(protocol.events(conversation, answer, str(body.get("model"))))
+
+    def _body(self, headers: dict[str, str]) -> dict[str, Any]:
+        if "chunked" in headers.get("transfer-encoding", ""):
+            raw = b"".join(self._chunks())
+        else:
+            raw = self.rfile.read(int(headers.get("content-length", "0")))
+        raw = gzip.decompress(raw) if headers.get("content-encoding") == "gzip" else raw
+        try:
+            body = json.loads(raw or b"{}")
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
+
+    def _chunks(self) -> Iterator[bytes]:
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def _send_json(self, status: int, content: dict[str, Any]) -> None:
+        encoded = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def _send_stream(self, events: Iterable[dict[str, Any]]) -> None:
+        scenario = self.server.model.scenario
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.flush()
+        if scenario.stream == "hang":
+            self.server.model.stopping.wait()
+            return
+        listed = list(events)
+        for event in listed[: len(listed) // 2] if scenario.stream == "cut" else listed:
+            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+            self.wfile.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted model endpoint on 127.0.0.1.")
+    parser.add_argument("--scenario", default="fixes-test", help=", ".join(SCENARIOS))
+    parser.add_argument("--steps", type=Path, help="a JSON file with the list of steps")
+    parser.add_argument("--final", default=FINAL_TEXT, help="the last answer's text")
+    parser.add_argument("--port-file", type=Path, help="gets the port's number once requests are answered")
+    options = parser.parse_args()
+    steps = json.loads(options.steps.read_text()) if options.steps else []
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    with ScriptedModel(options.scenario, steps=steps, final=options.final) as model:
+        if options.port_file:
+            temporary = options.port_file.with_name(f".{options.port_file.name}.{os.getpid()}")
+            temporary.write_text(str(model.port))
+            temporary.replace(options.port_file)
+        print(model.base_url, flush=True)
+        stopped.wait()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
