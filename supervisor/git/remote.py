@@ -1,0 +1,70 @@
+"""Push one commit to one branch, never over anything that is not expected there."""
+
+from pathlib import Path
+
+from supervisor.git.command import Credential, GitError, open_git
+from supervisor.git.errors import first_line
+from supervisor.git.mirror import Mirror, header_for, is_ancestor, remote_tip
+from supervisor.git.names import check_generated_branch, check_url, is_sha
+
+_PUSH_SECONDS = 600
+_MAX_ANSWER_BYTES = 64 * 1024
+
+
+def push(
+    quarantine: Path,
+    url: str,
+    sha: str,
+    branch: str,
+    expected: str | None,
+    credential: Credential | None = None,
+    *,
+    timeout_seconds: float = _PUSH_SECONDS,
+) -> None:
+    """Put `sha` on the remote's branch, if that is at `expected` (None: does not exist); again is a success.
+
+    GitError: E_BRANCH_MOVED (nothing overwritten), E_PUSH_REFUSED with the server's words, E_AUTHENTICATION,
+    E_NO_REPOSITORY, E_UNREACHABLE (retryable; the push may have arrived).
+    """
+    check_url(url)
+    check_generated_branch(branch)
+    if not is_sha(sha) or not (expected is None or is_sha(expected)):
+        raise GitError("E_SHA", "A push needs whole hashes.")
+    ref = f"refs/heads/{branch}"
+    arguments = ["push", "--porcelain", "--no-verify", f"--force-with-lease={ref}:{expected or ''}"]
+    printed = b""
+    try:
+        with open_git(
+            [*arguments, "--", url, f"{sha}:{ref}"],
+            git_dir=quarantine,
+            environment=header_for(url, credential),
+            timeout_seconds=timeout_seconds,
+        ) as output:
+            printed = output.read(_MAX_ANSWER_BYTES)
+    except GitError as error:
+        reason = _refusal(printed)
+        if reason is None:
+            raise
+        tip = remote_tip(url, branch, credential, owner=quarantine)
+        # Somebody pushed the very same: an earlier try of ours whose answer was lost.
+        if tip == sha:
+            return
+        if "stale info" in reason or tip != expected:
+            raise GitError(
+                "E_BRANCH_MOVED", f"Somebody else changed {branch} meanwhile.", error.stderr_tail
+            ) from None
+        said = first_line(error.stderr_tail, "remote: ") or reason
+        raise GitError("E_PUSH_REFUSED", f"The remote refused the push: {said}", error.stderr_tail) from None
+
+
+def _refusal(printed: bytes) -> str | None:
+    """Why the ref was not taken, from the lines ``FLAG<tab>FROM:TO<tab>SUMMARY``; None when there is none."""
+    for line in printed.decode("utf-8", "replace").splitlines():
+        if line.startswith("!\t"):
+            return first_line(line.split("\t")[-1])
+    return None
+
+
+def is_merged(mirror: Mirror, pushed_head: str, base_branch: str) -> bool:
+    """Whether the base branch, as the mirror last saw it, contains what was pushed."""
+    return is_ancestor(mirror, pushed_head, base_branch)
