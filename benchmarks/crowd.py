@@ -1,0 +1,313 @@
+"""A root with many tasks in believable states, made by the supervisor's own code, and the daemons' side of it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import yaml
+from loguru import logger
+
+from agent_daemon.processes import identify
+from agent_daemon.protocol.codec import encode
+from agent_daemon.protocol.files import make_folder, ring, write_file
+from agent_daemon.protocol.model import (
+    CommitMade,
+    FileModified,
+    ProgressEntry,
+    Reporting,
+    ReportStatus,
+    TaskReport,
+    Usage,
+    VerificationResult,
+    utc,
+)
+from agent_daemon.protocol.paths import Root
+from benchmarks.figure import Size
+from supervisor.app import Supervisor
+from supervisor.core.assign import Prepared, assign
+from supervisor.core.decision import Decision
+from supervisor.core.delivery import Inspected, settle_inspection, settle_push, settle_request
+from supervisor.core.intake import ingest
+from supervisor.core.plan import Seen, plan_task
+from supervisor.core.record import Delivery, Request, TaskRecord
+from supervisor.core.states import State
+from supervisor.fleet import StationFile
+from supervisor.forges.task_folder import read_draft
+from tests.site import git, make_remote
+
+REPOSITORY = Path(__file__).parents[1]
+FAR_AWAY_SECONDS = 86_400
+SCRIPT = """
+Reproduce the problem with a test first: open the page without a session, follow the redirect,
+and see that it ends at the start page instead of the page that asked. Then look at how the
+middleware keeps the target, and why it is lost when the token is renewed in between. Keep the
+change small, leave the public interface as it is, and say in the changelog what is different.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowd:
+    """A root, the remote of its one project, and who works on what: workstation → task id."""
+
+    root: Root
+    remote: Path
+    at_work: dict[str, str]
+
+
+def station_names(size: Size) -> list[str]:
+    return [f"backend-{number}" for number in range(1, size.workstations + 1)]
+
+
+def make_crowd(folder: Path, size: Size) -> Crowd:
+    """Live tasks: one in progress on each workstation, 12 % waiting their turn, 30 % blocked, the rest in review.
+
+    Those that have an attempt keep its mail folders, for none of them is released.
+    """
+    root = Root(folder / "root")
+    remote = make_remote(folder / "remote.git", {"app.py": "print('hello')\n" * 40})
+    root.tasks.mkdir(parents=True)
+    root.config.write_text(yaml.safe_dump(_config(remote, size)))
+    logger.remove()
+    supervisor = Supervisor(root)
+    base = git("rev-parse", "main", cwd=remote)
+    stations = station_names(size)
+    waiting = size.live * 12 // 100
+    blocked = size.live * 30 // 100
+    at_work = {}
+    for number in range(size.live):
+        task = _pending(supervisor, number)
+        station = stations[number % len(stations)]
+        if number >= waiting:
+            task = _assigned(supervisor, task, station, base)
+            if number < waiting + blocked:
+                task = _reported(supervisor, task, ReportStatus.BLOCKED)
+            elif number < size.live - len(stations):
+                task = _in_review(supervisor, task, base)
+            else:
+                task = _reported(supervisor, task, ReportStatus.IN_PROGRESS)
+                at_work[station] = task.id
+        supervisor.ledger.apply(Decision(task=task))
+    if size.archived:
+        _fill_archive(root, size)
+    for name in stations:
+        supervisor.mail.prepare_folders(name)
+    supervisor.close()
+    return Crowd(root=root, remote=remote, at_work=at_work)
+
+
+def _config(remote: Path, size: Size) -> dict[str, object]:
+    verification = [{"name": "tests", "command": "python3 -m pytest -q"}]
+    return {
+        "version": 1,
+        "projects": {"demo": {"repository": str(remote), "base_branch": "main", "verification": verification}},
+        "workstations": {"backend": {"driver": "local", "count": size.workstations, "clis": ["scripted"]}},
+        "clis": {"scripted": {"adapter": "command", "argv": ["true"]}},
+        # The stand-ins start nothing and never take a task up by themselves.
+        "timing": {"assign_timeout_seconds": FAR_AWAY_SECONDS},
+    }
+
+
+def _pending(supervisor: Supervisor, number: int) -> TaskRecord:
+    name = f"task-{number}.yaml"
+    text = {
+        "title": f"Fix redirect number {number} after the login",
+        "description": SCRIPT,
+        "priority": ("high", "medium", "low")[number % 3],
+        "labels": ["backend", "login"],
+        "acceptance_criteria": [
+            "The redirect goes to the page that asked",
+            "A test shows it",
+            "Nothing else moves",
+        ],
+    }
+    (supervisor.root.tasks / name).write_text(yaml.safe_dump(text))
+    decision = ingest(read_draft(supervisor.root.tasks, name, supervisor.config), None, supervisor.config, _now())
+    assert decision is not None
+    return decision.task
+
+
+def _assigned(supervisor: Supervisor, task: TaskRecord, station: str, base: str) -> TaskRecord:
+    prepared = Prepared(base_branch="main", base_commit=base)
+    return assign(task, prepared, workstation=station, cli="scripted", model="a-model", now=_now()).task
+
+
+def _reported(supervisor: Supervisor, task: TaskRecord, status: ReportStatus) -> TaskRecord:
+    """The task after its daemon has reported this; the report lies in its mail."""
+    report = make_report(task.attempt, status)
+    write_report(supervisor.root, str(task.workstation), task.id, report, revision=1)
+    return plan_task(task, Seen(reports={task.attempt: report}), supervisor.config, _now()).task
+
+
+def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecord:
+    """Delivered, pushed, its request open. The head is one that the mirror does not have, as before a merge."""
+    head = f"{hash(task.id) & 0xFFFFFFFF:08x}" * 5
+    working = _reported(supervisor, task, ReportStatus.IN_PROGRESS)
+    report = make_report(task.attempt, ReportStatus.COMPLETED)
+    write_report(supervisor.root, str(task.workstation), task.id, report, revision=9)
+    delivery = Delivery(
+        attempt=task.attempt,
+        claimed_head=head,
+        pushed_head=head,
+        base=base,
+        bundle_sha256="5" * 64,
+        commits=report.commits,
+        commits_total=1,
+        files=report.files_modified,
+        files_total=3,
+        diff_stat=" 3 files changed, 12 insertions(+), 6 deletions(-)",
+        verification=(VerificationResult(name="tests", exit_code=0, duration_seconds=12.1, commit=head),),
+        summary=report.summary,
+    )
+    found = Inspected(attempt=task.attempt, delivery=delivery, bundle_sha256=delivery.bundle_sha256)
+    accepted = settle_inspection(working, found, report, supervisor.config.retry, _now()).task
+    pushed = settle_push(accepted, None, _now()).task
+    request = Request(url=str(supervisor.root.requests / f"{task.id}.md"), head=head, draft=False)
+    return settle_request(pushed, request, _now()).task
+
+
+def _fill_archive(root: Root, size: Size) -> None:
+    """Ended tasks: copies of a live record under other names, for only their names are looked at."""
+    sample = next(path for path in sorted(root.records.iterdir()) if "review" in path.read_text())
+    text = sample.read_text()
+    for number in range(size.archived):
+        name = f"old-{number}"
+        ended = text.replace(sample.stem, f"demo.{name}").replace("state: review", "state: completed")
+        (root.archive / f"demo.{name}.yaml").write_text(ended)
+
+
+# --- the daemons' side -------------------------------------------------------------------------------
+
+
+def make_report(attempt: int, status: ReportStatus, step: str = "Implementing the redirect") -> TaskReport:
+    """About one kilobyte as a file."""
+    now = _now()
+    return TaskReport(
+        attempt=attempt,
+        status=status,
+        observed_revision=1,
+        started_at=now,
+        current_step=step,
+        summary="The target is kept in the session now.\nA test shows it.\n",
+        progress=(
+            ProgressEntry(timestamp=now, status="received", message="Task received"),
+            ProgressEntry(timestamp=now, status="in_progress", message="Edited src/session.py"),
+        ),
+        files_modified=(FileModified(path="src/session.py", change_type="modified", lines_added=12),),
+        files_modified_total=1,
+        commits=(CommitMade(sha="a" * 40, message="Keep the target over a renewal"),),
+        commits_total=1,
+        usage=Usage(model="a-model", input_tokens=12_000, output_tokens=800, cost_usd=0.05, turns=7),
+    )
+
+
+def encode_report(station: str, task_id: str, report: TaskReport, revision: int) -> bytes:
+    reporting = Reporting(
+        revision=revision,
+        agent_type="backend",
+        agent_id=station,
+        cli="scripted",
+        updated_at=_now(),
+        tasks={task_id: report},
+    )
+    return encode(reporting, end=True)
+
+
+def write_report(root: Root, station: str, task_id: str, report: TaskReport, revision: int) -> None:
+    """Renamed into place as a daemon does it; the bell is left to the caller."""
+    folder = root.attempt_out(station, task_id, report.attempt)
+    make_folder(folder)
+    write_file(folder / "reporting.yaml", encode_report(station, task_id, report, revision))
+
+
+def ring_for(root: Root, station: str) -> None:
+    ring(root.bell_out(station))
+
+
+def _now() -> datetime:
+    return utc(datetime.now(UTC))
+
+
+# --- processes ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def stand_ins(root: Root, size: Size) -> Iterator[None]:
+    """One process that beats for all workstations; the supervisor finds it recorded and adopts it."""
+    argv = [sys.executable, "-m", "benchmarks.stand_in", str(root.path), *station_names(size)]
+    with subprocess.Popen(argv, cwd=REPOSITORY) as process:
+        try:
+            identity = identify(process.pid)
+            assert identity is not None, "the stand-in ended at once"
+            for name in station_names(size):
+                file = StationFile(
+                    name=name,
+                    type="backend",
+                    driver="local",
+                    pid=identity.pid,
+                    start_ticks=identity.start_ticks,
+                    boot_id=identity.boot_id,
+                )
+                write_file(root.workstations / f"{name}.yaml", encode(file))
+            yield
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def running_supervisor(root: Root, *, probe: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """The real supervisor in a process of its own; with `probe` it answers questions on its standard input."""
+    argv = [sys.executable, "-m", "benchmarks.probe", str(root.path)]
+    if not probe:
+        argv = [sys.executable, "-m", "supervisor", "--root", str(root.path), "run"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(root.path), "LANG": "C.UTF-8"}
+    with (
+        (root.path / "supervisor.log").open("ab") as log,
+        subprocess.Popen(
+            argv,
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE if probe else log,
+            stderr=log,
+            text=True,
+            bufsize=1,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+            if process.returncode:
+                sys.stderr.write((root.path / "supervisor.log").read_text()[-4000:])
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time used so far by a process with all its threads, and by its children that have ended."""
+    text = Path(f"/proc/{pid}/stat").read_text()
+    fields = text[text.rindex(")") + 2 :].split()
+    return sum(int(fields[index]) for index in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_megabytes(pid: int) -> float:
+    line = next(text for text in Path(f"/proc/{pid}/status").read_text().splitlines() if text.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+def wait_until_quiet(pid: int, timeout_seconds: float = 120) -> None:
+    """Return once the process has used less than a tenth of a core for two seconds."""
+    deadline = time.monotonic() + timeout_seconds
+    before = cpu_seconds(pid)
+    while time.monotonic() < deadline:
+        time.sleep(2)
+        now = cpu_seconds(pid)
+        if now - before < 0.2:
+            return
+        before = now
+    raise TimeoutError(f"the process {pid} does not come to rest")

@@ -1,0 +1,100 @@
+"""What a benchmark returns, and the table of it."""
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One measured number; `bar` is what it must not pass, or with `at_least` not fall below. None: no bar."""
+
+    name: str
+    measured: float
+    unit: str
+    bar: float | None = None
+    at_least: bool = False
+    note: str = ""
+
+    @property
+    def ok(self) -> bool:
+        if self.bar is None:
+            return True
+        return self.measured >= self.bar if self.at_least else self.measured <= self.bar
+
+    @property
+    def of_bar(self) -> float | None:
+        """The part of the bar that is used up: 1.0 is exactly on it, more is a miss."""
+        if self.bar is None or not self.bar or not self.measured:
+            return None
+        return self.bar / self.measured if self.at_least else self.measured / self.bar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is measured. `live` tasks are not ended; `archived` ones are; runs are repetitions."""
+
+    live: int = 1000
+    archived: int = 9000
+    workstations: int = 20
+    reactions: int = 300
+    idle_seconds: float = 30
+    intake_seconds: float = 10
+    repository_files: int = 6000
+    runs: int = 9
+
+
+QUICK = Size(live=200, archived=300, workstations=4, reactions=30, idle_seconds=5, intake_seconds=3, runs=3)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The smallest of the values that at least `percent` of them do not pass."""
+    ordered = sorted(values)
+    rank = -(-len(ordered) * percent // 100)  # rounded up
+    return ordered[max(0, int(rank) - 1)]
+
+
+def machine() -> str:
+    """This machine in one line."""
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.machine(),
+    )
+    memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
+    cores = len(os.sched_getaffinity(0))
+    return (
+        f"{cores} × {model}, {int(memory) / 1024**2:.1f} GiB, "
+        f"Linux {platform.release()}, Python {platform.python_version()}"
+    )
+
+
+def _lines(path: str) -> list[str]:
+    return Path(path).read_text(errors="replace").splitlines()
+
+
+def show(figures: Iterable[Figure], about: str) -> None:
+    """Print the table."""
+    table = Table(title=about, title_justify="left")
+    for heading in ("figure", "measured", "bar", "of bar", "ok", "note"):
+        table.add_column(heading, justify="left" if heading in ("figure", "note") else "right")
+    for figure in figures:
+        sign = "≥" if figure.at_least else "≤"
+        bar = "" if figure.bar is None else f"{sign} {figure.bar:g} {figure.unit}"
+        part = "" if figure.of_bar is None else f"{figure.of_bar:.2f}"
+        ok = "" if figure.bar is None else "yes" if figure.ok else "NO"
+        table.add_row(figure.name, f"{figure.measured:.3g} {figure.unit}", bar, part, ok, figure.note)
+    Console().print(table)
+
+
+def as_data(figures: Iterable[Figure], about: str) -> dict[str, Any]:
+    """What `--json` prints."""
+    return {
+        "machine": about,
+        "figures": [asdict(figure) | {"of_bar": figure.of_bar, "ok": figure.ok} for figure in figures],
+    }

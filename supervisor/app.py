@@ -1,0 +1,236 @@
+"""Wires the supervisor of one root: the only place that knows all adapters."""
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from filelock import FileLock, Timeout
+from loguru import logger
+
+from agent_daemon.protocol.codec import decode
+from agent_daemon.protocol.files import make_folder, write_file
+from agent_daemon.protocol.model import SupervisorIdentity, Written
+from agent_daemon.protocol.paths import Root
+from supervisor import __version__
+from supervisor.clock import Clock
+from supervisor.config import load_config
+from supervisor.core.decision import Event
+from supervisor.core.settings import Config
+from supervisor.errors import CloudCodeError
+from supervisor.events import EventLog
+from supervisor.fleet import Fleet
+from supervisor.forges.local import LocalHost
+from supervisor.forges.task_folder import TaskFolder
+from supervisor.git.command import end_leftovers
+from supervisor.git.mirror import Mirror, maintain, remove_stale_locks
+from supervisor.jobs import Project
+from supervisor.ledger import Ledger
+from supervisor.loop import Loop
+from supervisor.mail import Mail
+from supervisor.people import People
+from supervisor.pool import JobPool, Message
+from supervisor.ports import Workstations
+from supervisor.records import RecordStore
+from supervisor.schemas import write_schemas
+from supervisor.watch import Watcher
+from supervisor.work import Work, remove_leftovers
+from supervisor.workstations.local import LocalWorkstations
+
+FORGES = {"local": LocalHost}
+DRIVERS = {"local": LocalWorkstations}
+
+
+class RootIdentity(Written):
+    """`state/root-id`: a name for this root that stands in every label, and the count of its starts."""
+
+    id: str
+    epoch: int = 0
+
+
+def open_root(root: Root) -> None:
+    """Make the folders of a root that are missing."""
+    for folder in (
+        root.tasks,
+        root.records,
+        root.archive,
+        root.projects,
+        root.workstations,
+        root.requests,
+        root.commands,
+        root.salvage,
+        root.held,
+        root.quarantine,
+        root.schemas,
+        root.run,
+    ):
+        make_folder(folder)
+    root.commands.chmod(0o770)  # (whoever is in the group may give commands)
+    write_schemas(root.schemas)
+
+
+@contextlib.contextmanager
+def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
+    """Hold the supervisor's lock; raises CloudCodeError E_LOCKED when another one has it."""
+    make_folder(root.state)
+    lock = FileLock(root.lock, timeout=timeout_seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise CloudCodeError(
+            "E_LOCKED",
+            f"Another supervisor works on {root.path}.",
+            "`cloud-code status` shows what it does; stop it first, or use another root.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def next_epoch(root: Root) -> SupervisorIdentity:
+    """The identity of this start of the supervisor; the epoch grows with each."""
+    try:
+        known = decode(RootIdentity, root.root_id.read_bytes(), file="state/root-id")
+    except FileNotFoundError:
+        known = RootIdentity(id=uuid.uuid4().hex[:12])
+    epoch = known.epoch + 1
+    write_file(root.root_id, f"id: {known.id}\nepoch: {epoch}\n".encode())
+    return SupervisorIdentity(id=known.id, epoch=epoch)
+
+
+class Supervisor:
+    """A wired supervisor. Use as: `with locked(root): Supervisor(root).run()`."""
+
+    def __init__(self, root: Root, config: Config | None = None) -> None:
+        self.root = root
+        self.config = config or load_config(root)
+        open_root(root)
+        self.clock = Clock()
+        self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.store = RecordStore(root)
+        self.events = EventLog(root.events)
+        self.mail = Mail(root)
+        self.ledger = Ledger(root, self.config, self.store, self.mail, self.events, self.clock, next_epoch(root))
+        self.drivers: dict[str, Workstations] = {name: driver(root) for name, driver in DRIVERS.items()}
+        self.fleet = Fleet(root, self.config, self.drivers)
+        self.pool = JobPool(self.inbox)
+        self.projects = {name: self._project(name) for name in self.config.projects}
+        self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
+        self.people = People(root, self.clock, self.store, self.mail, self.fleet, self.work)
+        self.tasks = TaskFolder(root.tasks, self.config, self.clock)
+        self.loop = Loop(
+            self.inbox,
+            self.clock,
+            self.ledger,
+            self.mail,
+            self.fleet,
+            self.people,
+            self.work,
+            self.pool,
+            trackers=(self.tasks,),
+        )
+
+    def _project(self, name: str) -> Project:
+        settings = self.config.projects[name]
+        mirror = Mirror(self.root.mirror(settings.trust_domain, name))
+        return Project(settings=settings, host=FORGES[settings.forge](self.root, settings), mirror=mirror)
+
+    def recover(self) -> None:
+        """What a restart must do before the first decision (docs/protocol.md, "Restart")."""
+        end_leftovers(self.root.path)
+        for project in self.projects.values():
+            make_folder(project.mirror.path.parent)
+            remove_stale_locks(project.mirror)
+        remove_leftovers(self.root)
+        loaded = self.store.load()
+        for problem in loaded.damaged:
+            details = {
+                "code": problem.code,
+                "message": problem.message,
+                "file": problem.file,
+                "mend": problem.mend,
+            }
+            self.ledger.log(Event(name="record.damaged", details=details))
+        self.ledger.load(loaded.tasks)
+        files = [t.source.ref for t in loaded.tasks.values() if t.source.tracker == "local" and t.source.present]
+        self.tasks.remember(files)
+        for news in self.fleet.adopt(self.clock.monotonic()):
+            self.ledger.log(Event(name=news.event, details=dict(news.details)), workstation=news.workstation)
+        for name in self.fleet.stations:
+            self.mail.prepare_folders(name)
+
+    def run(self, stop: threading.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
+        """Work until `stop` is set; SIGTERM and SIGINT set it when it is not given."""
+        stop = stop or _stop_on_signals(self.inbox)
+        self.ledger.log(Event(name="supervisor.started", details={"version": __version__, "pid": os.getpid()}))
+        self.recover()
+        watcher, calendar = Watcher(self.inbox), BackgroundScheduler(timezone="UTC")
+        watcher.start()
+        for name in self.fleet.stations:
+            watcher.watch(self.root.mail_out(name), ("bell", name))
+        watcher.watch(self.root.commands, ("commands",))
+        self._plan_calendar(calendar)
+        calendar.start()
+        try:
+            ready()
+            self.loop.run(stop)
+        finally:
+            calendar.shutdown(wait=False)
+            watcher.stop()
+            self.close()
+
+    def close(self) -> None:
+        self.pool.close()
+        self.ledger.log(Event(name="supervisor.stopped"))
+        self.events.close()
+
+    def _plan_calendar(self, calendar: BackgroundScheduler) -> None:
+        """Calendar work only wakes the loop; the polls are spread so that projects do not ask all at once."""
+        for name, project in self.projects.items():
+            seconds = project.settings.poll_interval_seconds
+            calendar.add_job(
+                self.inbox.put,
+                "interval",
+                args=[("poll", name)],
+                seconds=seconds,
+                jitter=min(seconds * 0.2, 30),
+                id=f"poll:{name}",
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+            )
+            calendar.add_job(
+                self.pool.submit,
+                "cron",
+                args=[f"Maintain:{name}", lambda mirror=project.mirror: maintain(mirror)],
+                hour=3,
+                jitter=3600,
+                id=f"maintain:{name}",
+                misfire_grace_time=None,
+            )
+
+    def step_until(self, done: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Run the loop in this thread until `done()`; for `run --once`. Returns whether it came true."""
+        deadline = time.monotonic() + timeout_seconds
+        while not done() and time.monotonic() < deadline:
+            self.loop.step(self.loop.receive(0.1))
+        return done()
+
+
+def _stop_on_signals(inbox: "queue.SimpleQueue[Message]") -> threading.Event:
+    stop = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        logger.info("signal {}: finishing what is under way; workstations go on working", number)
+        stop.set()
+        inbox.put(("stop",))
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop

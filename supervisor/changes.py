@@ -1,0 +1,93 @@
+"""What a task's work changes, as a diff: taken from wherever the work lies now, in a throw-away repository."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.record import Attempt, Delivery, TaskRecord
+from supervisor.core.settings import Config
+from supervisor.errors import CloudCodeError
+from supervisor.forges.local import LocalHost
+from supervisor.git import mirror as mirrors
+from supervisor.git.mirror import Mirror
+from supervisor.git.quarantine import SALVAGE_LIMITS, Identity, ImportRequest, diff_text, import_bundle
+
+MAX_DIFF_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """A diff as text (of an agent's making), and where it was found. `cut`: it goes on."""
+
+    source: str
+    base: str
+    head: str
+    text: str
+    cut: bool
+
+
+def changes_of(root: Root, config: Config, task: TaskRecord) -> Changes:
+    """The change of a task's newest work. CloudCodeError E_NO_WORK when there is none to be seen yet; GitError."""
+    mirror = Mirror(root.mirror(config.projects[task.project].trust_domain, task.project))
+    if not mirror.path.is_dir():
+        raise CloudCodeError("E_NO_WORK", f"Nothing of {task.project} has been fetched yet.")
+    with tempfile.TemporaryDirectory(prefix="cloud-code-diff-") as folder:
+        scratch = Path(folder) / "scratch.git"
+        if task.delivery is not None:
+            return _delivered(root, config, task, task.delivery, mirror, scratch)
+        for attempt in reversed(task.attempts):
+            held = root.held_bundle(task.id, attempt.number)
+            saved = root.salvaged(task.id, attempt.number)
+            for path, kind in ((held, "held for approval"), (saved, "saved")):
+                if path.exists():
+                    source = f"attempt {attempt.number}, {kind} ({path})"
+                    return _bundled(task, attempt, path, source, mirror, scratch)
+    raise CloudCodeError(
+        "E_NO_WORK",
+        f"{task.id} has no work that has reached the supervisor.",
+        f"`cloud-code task show {task.id}` lists what the agent reports so far.",
+    )
+
+
+def _delivered(
+    root: Root, config: Config, task: TaskRecord, delivery: Delivery, mirror: Mirror, scratch: Path
+) -> Changes:
+    """Of accepted work: the mirror has it when it is merged, the quarantine before the push, else the remote."""
+    head = delivery.pushed_head
+    quarantine = root.quarantine / f"{task.id}.{delivery.attempt}.git"
+    for place, source in ((mirror.path, "merged"), (quarantine, "accepted, not pushed yet")):
+        if place.is_dir() and mirrors.resolve(Mirror(place), head) is not None:
+            return _read(place, delivery.base, head, source)
+    host = LocalHost(root, config.projects[task.project])
+    mirrors.make_repository(scratch, mirror)
+    ref = f"refs/heads/{task.branch}"
+    mirrors.fetch(scratch, host.url(), (f"+{ref}:{ref}",), None)
+    if mirrors.resolve(Mirror(scratch), head) is None:
+        raise CloudCodeError("E_NO_WORK", f"The branch {task.branch} no longer holds {head[:12]}.")
+    return _read(scratch, delivery.base, head, f"pushed to {task.branch}")
+
+
+def _bundled(
+    task: TaskRecord, attempt: Attempt, bundle: Path, source: str, mirror: Mirror, scratch: Path
+) -> Changes:
+    """Raises Rejected when the bundle cannot be read."""
+    request = ImportRequest(
+        quarantine=scratch,
+        bundle=bundle,
+        mirror=mirror.path,
+        base_branch=task.base_branch,
+        base_commit=task.base_commit or "",
+        claimed_head=attempt.bundle_head,
+        identity=Identity(bot_name="Cloud Code", bot_email="cloud-code@localhost"),
+        limits=SALVAGE_LIMITS,
+        purpose="salvage",
+    )
+    imported = import_bundle(request)
+    return _read(scratch, imported.base, imported.head, source)
+
+
+def _read(git_dir: Path, base: str, head: str, source: str) -> Changes:
+    text = diff_text(git_dir, base, head, MAX_DIFF_BYTES)
+    cut = len(text.encode(errors="replace")) >= MAX_DIFF_BYTES
+    return Changes(source=source, base=base, head=head, text=text, cut=cut)

@@ -1,0 +1,119 @@
+"""`cloud-code init`: a root that is ready to be worked on."""
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from agent_daemon.protocol.paths import Root, check_project
+from supervisor.cli.output import command_here, say
+from supervisor.cli.place import find_root
+from supervisor.config import KNOWN_ADAPTERS, parse_config
+from supervisor.errors import CloudCodeError
+from supervisor.packaged import packaged_file
+
+EXAMPLE_TASK = "example.yaml.txt"
+_CLIS = [name for name in KNOWN_ADAPTERS if name != "command"]  # that one needs to be told what to run
+
+
+@click.command()
+@click.argument("folder", metavar="[ROOT]", required=False)
+@click.option("--project", metavar="NAME", help="Name of the first project (with --repository).")
+@click.option("--repository", metavar="PATH_OR_URL", help="Its git repository.")
+@click.option("--cli", "cli_name", type=click.Choice(_CLIS), help="The coding CLI to use.")
+@click.pass_context
+def init(
+    ctx: click.Context, folder: str | None, project: str | None, repository: str | None, cli_name: str | None
+) -> None:
+    """Write a commented config.yaml and make the folders of a root.
+
+    Without ROOT: the one that --root, $CLOUD_CODE_ROOT or the current folder name, else /srv/cloud-code.
+    Nothing that exists is overwritten, so that it does no harm to run it again.
+    """
+    if (project is None) != (repository is None):
+        raise click.UsageError("--project and --repository go together.")
+    root: Root = find_root(folder) if folder else ctx.obj
+    text = configuration(project, repository, cli_name)
+    parse_config(text.encode(), file="the new config.yaml")
+    _make_folders(root)
+    wanted = project is not None or cli_name is not None
+    written = _write_new(root.config, text, mode=0o640)
+    if written:
+        say(f"{root.config}: written")
+    elif wanted:
+        raise CloudCodeError(
+            "E_CONFIG_EXISTS", f"{root.config} exists and is left as it is.", "Edit it, or choose another root."
+        )
+    else:
+        say(f"{root.config}: exists, left as it is")
+    example = packaged_file("example-task.yaml").read_text()
+    example = example.replace("project: my-project", f"project: {project or 'my-project'}")
+    _write_new(root.tasks / EXAMPLE_TASK, example, mode=0o644)
+    _say_next(ctx, root, ready=project is not None or not written)
+
+
+def configuration(project: str | None, repository: str | None, cli_name: str | None) -> str:
+    """The text of a new `config.yaml`; CloudCodeError for a name that cannot be a project's."""
+    text = packaged_file("config.yaml").read_text()
+    if project is not None and repository is not None:
+        try:
+            check_project(project)
+        except ValueError as error:
+            raise CloudCodeError("E_PROJECT_NAME", f"{error}.", "Choose another --project.") from None
+        text = text.replace("  my-project: ", f"  {project}: ", 1)
+        shown = scalar(_address(repository))
+        text = text.replace("repository: /path/to/repository ", f"repository: {shown} ", 1)
+    if cli_name is not None:
+        text = text.replace("clis: [codex]", f"clis: [{cli_name}]", 1)
+    return text
+
+
+def _address(repository: str) -> str:
+    """An address as it is, a path as an absolute one: it was given relative to where the person stands."""
+    looks_remote = "://" in repository or re.match(r"[^/]+@[^/]+:", repository)
+    return repository if looks_remote else str(Path(repository).expanduser().resolve())
+
+
+def scalar(text: str) -> str:
+    """`text` as a YAML scalar on one line, in quotes where it needs them."""
+    return text if re.fullmatch(r"[A-Za-z/.][A-Za-z0-9_./@-]*(:[A-Za-z0-9_./@-]+)*", text) else json.dumps(text)
+
+
+def _make_folders(root: Root) -> None:
+    from supervisor.app import open_root
+
+    try:
+        open_root(root)
+    except PermissionError as error:
+        raise CloudCodeError(
+            "E_NOT_WRITABLE",
+            f"{error.filename or root.path}: {error.strerror}.",
+            "Choose a root that you may write: `cloud-code init ~/cloud-code`.",
+        ) from None
+
+
+def _write_new(path: Path, text: str, mode: int) -> bool:
+    """Write a file that is not there yet; returns whether it was written."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            path.chmod(mode)
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _say_next(ctx: click.Context, root: Root, *, ready: bool) -> None:
+    say(f"{root.tasks / EXAMPLE_TASK}: an example to copy")
+    option = "" if find_root(None) == root else f" --root {root.path}"
+    run, check = f"cloud-code{option} run", f"cloud-code{option} check"
+    add = f"cloud-code{option} task add 'What is to be done'"
+    steps = (
+        [check, run, add]
+        if ready
+        else [f"edit {root.config}: the name and the repository of a project", check, run, add]
+    )
+    say("Next:")
+    for number, step in enumerate(steps, 1):
+        say(f"  {number}. {step}")

@@ -1,0 +1,52 @@
+"""A click group whose commands are imported when they are used: a listing or a completion imports none."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a command lies, as ``module:name``, and its line in the listing."""
+
+    place: str
+    help: str
+
+    def load(self) -> click.Command:
+        module, _, name = self.place.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        command.short_help = self.help
+        return command
+
+
+class LazyGroup(click.Group):
+    """Give `entries` by name, in the order in which they are listed."""
+
+    def __init__(self, *arguments: Any, entries: Mapping[str, Entry], **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self.entries.get(cmd_name)
+        return entry.load() if entry is not None else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.entries.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        if args and args[0] not in self.entries and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.entries, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"There is no command '{args[0]}'.{hint} '{ctx.command_path} --help' lists them.")
+        return super().resolve_command(ctx, args)

@@ -1,0 +1,95 @@
+"""The command `cloud-code`: its commands by name, and what becomes of errors."""
+
+import os
+import sys
+from typing import Any
+
+import click
+
+from supervisor import __version__
+from supervisor.cli.lazy import Entry, LazyGroup
+from supervisor.errors import CloudCodeError
+
+# Every command is registered here, in the order of the listing; `cloud-code COMMAND --help` is its docstring.
+COMMANDS = {
+    "init": Entry("supervisor.cli.init:init", "Write a commented config.yaml and the folders of a root."),
+    "demo": Entry("supervisor.cli.demo:demo", "The whole way, from a task file to a pushed branch, in a minute."),
+    "run": Entry("supervisor.cli.run:run", "Run the supervisor (what systemd starts)."),
+    "status": Entry("supervisor.cli.status:status", "Fleet, tasks, and what waits for a person."),
+    "task": Entry("supervisor.cli.task:task", "List, show, add, edit and steer tasks."),
+    "workstation": Entry("supervisor.cli.workstation:workstation", "List, stop, start and restart workstations."),
+    "events": Entry("supervisor.cli.events:events", "What happened, oldest first."),
+    "check": Entry("supervisor.cli.check:check", "Validate what a person edited, with line and reason."),
+    "doctor": Entry("supervisor.cli.doctor:doctor", "What is missing on this host, and what mends it."),
+    "schema": Entry("supervisor.cli.schema:schema", "JSON Schema of a file."),
+    "completion": Entry("supervisor.cli.completion:completion", "Print the completion script of a shell."),
+}
+
+EXIT_MISTAKE, EXIT_USAGE, EXIT_BUG, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+@click.group(cls=LazyGroup, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--root",
+    metavar="FOLDER",
+    help="The root to work on. Without it: $CLOUD_CODE_ROOT, else the current folder if it holds a "
+    "config.yaml, else /srv/cloud-code.",
+)
+@click.version_option(__version__, prog_name="cloud-code")
+@click.pass_context
+def cli(ctx: click.Context, root: str | None) -> None:
+    """Cloud Code turns task files into checked branches, with coding agents that work on this host."""
+    from supervisor.cli.place import find_root
+
+    ctx.obj = find_root(root)
+
+
+def run(arguments: list[str]) -> int:
+    """Carry out a command line; returns its exit code."""
+    try:
+        result: Any = cli.main(arguments, prog_name="cloud-code", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.UsageError as error:
+        error.show()
+        return EXIT_USAGE
+    except click.ClickException as error:
+        error.show()
+        return EXIT_MISTAKE
+    except (click.Abort, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read the output had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _tell(error, arguments)
+
+
+def _tell(error: Exception, arguments: list[str]) -> int:
+    """One sentence for a person's mistake; for anything else a log that can be pasted into an issue."""
+    from agent_daemon.protocol.errors import ProtocolError
+    from supervisor.cli.bug import write_bug_log
+    from supervisor.terminal import plain
+
+    if isinstance(error, CloudCodeError):
+        lines = [f"{error.code}: {error.message}", *([error.mend] if error.mend else [])]
+    elif isinstance(error, ProtocolError):
+        lines = [str(problem) for problem in error.problems]
+    elif isinstance(error, OSError) and error.filename is not None:
+        lines = [f"{os.fsdecode(error.filename)}: {error.strerror}"]
+    else:
+        path = write_bug_log(error, arguments)
+        click.echo(
+            f"cloud-code: this is a bug: {plain(f'{type(error).__name__}: {error}')}\n"
+            f"Everything that a report of it needs stands in {path}",
+            err=True,
+        )
+        return EXIT_BUG
+    click.echo("cloud-code: " + plain("\n".join(lines)), err=True)
+    return EXIT_MISTAKE
+
+
+def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.exit(run(sys.argv[1:]))

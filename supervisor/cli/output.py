@@ -1,0 +1,148 @@
+"""What the commands print: tables, JSON, progress. Every text from outside is made plain first."""
+
+import contextlib
+import json
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import click
+from pydantic_core import to_jsonable_python
+from rich import box
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from supervisor.core.answers import Action
+from supervisor.core.explain import duration
+from supervisor.terminal import plain, plain_line
+
+SLOW_SECONDS = 2.0
+_PIPED_WIDTH = 200
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+STYLES = {
+    "in_progress": "cyan",
+    "assigned": "cyan",
+    "review": "green",
+    "completed": "green",
+    "blocked": "bold red",
+    "failed": "yellow",
+    "paused": "magenta",
+    "cancelled": "dim",
+    "running": "green",
+    "silent": "bold yellow",
+    "down": "red",
+    "starting": "yellow",
+    "stopping": "yellow",
+    "stopped": "dim",
+    "ok": "green",
+    "warning": "yellow",
+    "error": "bold red",
+}
+
+
+@cache
+def console() -> Console:
+    """Standard output; tables keep their columns whole when it is not a terminal."""
+    width = None if sys.stdout.isatty() else _PIPED_WIDTH
+    return Console(width=width, highlight=False, soft_wrap=False, emoji=False, markup=False)
+
+
+def show(*parts: Any) -> None:
+    for part in parts:
+        console().print(part)
+
+
+def say(message: str) -> None:
+    """One sentence about what was done, to standard output."""
+    click.echo(plain(message))
+
+
+def note(message: str) -> None:
+    """Something beside the result, to standard error, so that pipes stay clean."""
+    click.echo(plain(message), err=True)
+
+
+def print_json(value: Any) -> None:
+    """Data classes, models, times and enumerations as JSON; ASCII only, so that no terminal is steered by it."""
+    click.echo(json.dumps(to_jsonable_python(value), indent=2))
+
+
+def json_line(value: Any) -> str:
+    return json.dumps(to_jsonable_python(value))
+
+
+def text(value: object, style: str = "", *, lines: bool = False) -> Text:
+    """A cell or a paragraph; never markup, whatever stands in it."""
+    shown = "" if value is None else str(value)
+    return Text(plain(shown) if lines else plain_line(shown), style=style)
+
+
+def state_text(value: str) -> Text:
+    return text(value, STYLES.get(value, ""))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
+    """A table whose last column takes what is left of the width."""
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for number, name in enumerate(columns):
+        last = number == len(columns) - 1
+        made.add_column(name, overflow="fold" if last else "ellipsis", no_wrap=not last, ratio=1 if last else None)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return made
+
+
+def action_lines(actions: Iterable[Action], ctx: click.Context) -> list[Text]:
+    """One line for each thing that a person can do, with the command as it must be typed here."""
+    lines = []
+    for action in actions:
+        command = command_here(action.command, ctx)
+        lines.append(text(f"  {action.text}: {command}" if command else f"  {action.text}"))
+        lines[-1].pad_left(2)
+    return lines
+
+
+def command_here(command: str, ctx: click.Context) -> str:
+    """A command with the `--root` that was given to this one."""
+    given = ctx.find_root().params.get("root")
+    name = "cloud-code "
+    return f"{name}--root {given} {command.removeprefix(name)}" if given and command.startswith(name) else command
+
+
+def ago(moment: datetime, now: datetime | None = None) -> str:
+    """How long ago, for people."""
+    return duration(((now or datetime.now(UTC)) - moment).total_seconds())
+
+
+def stamp(moment: datetime | None) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+@contextlib.contextmanager
+def progress(message: str) -> Iterator[None]:
+    """Say what is being waited for, once it has taken two seconds."""
+    errors = Console(stderr=True, highlight=False, emoji=False, markup=False)
+    status = Status(Text(plain_line(message)), console=errors)
+
+    def begin() -> None:
+        if errors.is_terminal:
+            status.start()
+        else:
+            note(f"{message} …")
+
+    timer = threading.Timer(SLOW_SECONDS, begin)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()

@@ -1,0 +1,93 @@
+"""Which root a command works on, and which task a person means."""
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from agent_daemon.protocol.paths import CONFIG, Root
+from supervisor.errors import CloudCodeError
+
+VARIABLE = "CLOUD_CODE_ROOT"
+USUAL_ROOT = Path("/srv/cloud-code")
+
+
+def find_root(given: str | None) -> Root:
+    """`--root`, else `$CLOUD_CODE_ROOT`, else the current folder if it holds a config.yaml, else the usual one."""
+    named = given or os.environ.get(VARIABLE)
+    if named:
+        return Root(Path(named).expanduser().resolve())
+    here = Path.cwd()
+    return Root(here if (here / CONFIG).exists() else USUAL_ROOT)
+
+
+def existing_root(ctx: click.Context) -> Root:
+    """The root of this call; CloudCodeError when there is none yet."""
+    root: Root = ctx.obj
+    if not root.config.exists() and not root.state.is_dir():
+        raise CloudCodeError(
+            "E_NO_ROOT",
+            f"{root.path} is no root of Cloud Code: it holds no config.yaml.",
+            f"Make one with `cloud-code init {root.path}`, or name the right one with --root or ${VARIABLE}.",
+        )
+    return root
+
+
+def resolve_id(given: str, known: Iterable[str]) -> str:
+    """The one task id that this is, or ends in after a dot; CloudCodeError naming candidates otherwise."""
+    ids = sorted(set(known))
+    if given in ids:
+        return given
+    found = [task_id for task_id in ids if task_id.endswith(f".{given}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CloudCodeError(
+            "E_AMBIGUOUS_TASK", f"'{given}' may be {_listed(found)}.", "Give one of these as a whole."
+        )
+    near = difflib.get_close_matches(given, [*ids, *(i.partition(".")[2] for i in ids)], n=1)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    raise CloudCodeError(
+        "E_NO_TASK", f"There is no task '{given}'.", f"{hint}`cloud-code task list --all` shows them."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:8])
+    return shown + (f" or {len(names) - 8} others" if len(names) > 8 else "")
+
+
+def record_ids(root: Root) -> list[str]:
+    """The ids of all tasks, live and archived: the names of their files."""
+    return [*_stems(root.records), *_stems(root.archive)]
+
+
+def _stems(folder: Path) -> list[str]:
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return []
+    return [n.removesuffix(".yaml") for n in names if n.endswith(".yaml") and not n.startswith(".")]
+
+
+# --- completion by the shell ----------------------------------------------------------------------------
+
+
+def complete_task(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Live tasks, by their whole id or by its end."""
+    ids = sorted(_stems(find_root(ctx.find_root().params.get("root")).records))
+    ends = [task_id.partition(".")[2] for task_id in ids]
+    return [CompletionItem(name) for name in (*ids, *ends) if incomplete and name.startswith(incomplete)] or [
+        CompletionItem(name) for name in ids if name.startswith(incomplete)
+    ]
+
+
+def complete_workstation(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    root = find_root(ctx.find_root().params.get("root"))
+    return [CompletionItem(name) for name in sorted(_stems(root.workstations)) if name.startswith(incomplete)]
+
+
+task_argument = click.argument("task_id", metavar="ID", shell_complete=complete_task)

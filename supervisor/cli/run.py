@@ -1,0 +1,92 @@
+"""`cloud-code run`: the supervisor in the foreground."""
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+from supervisor import __version__
+from supervisor.cli.output import note
+from supervisor.cli.place import existing_root
+from supervisor.core.progress import progressing
+
+if TYPE_CHECKING:
+    from supervisor.app import Supervisor
+
+# A look at the lock, or a command that stands in for a supervisor, holds it for a moment.
+LOCK_PATIENCE_SECONDS = 2.0
+EXIT_INTERRUPTED = 130
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End when no task can make progress; the workstations end too.")
+@click.option("--json-logs", is_flag=True, help="Log JSON lines instead of text.")
+@click.option("--verbose", is_flag=True, help="Log details too.")
+@click.pass_context
+def run(ctx: click.Context, once: bool, json_logs: bool, verbose: bool) -> int:
+    """Run the supervisor of a root until SIGTERM or Ctrl-C.
+
+    Its agents go on working when it stops, and it finds them again when it is started. The log goes to standard
+    error. With --once it ends by itself as soon as nothing can make progress without a person.
+    """
+    from supervisor import log
+    from supervisor.app import Supervisor, locked
+    from supervisor.config import check_installation, load_config
+
+    root = existing_root(ctx)
+    check_installation()
+    log.configure(json_lines=json_logs, level="DEBUG" if verbose else "INFO")
+    config = load_config(root)
+    stop, received = threading.Event(), list[int]()
+    with locked(root, timeout_seconds=LOCK_PATIENCE_SECONDS):
+        supervisor = Supervisor(root, config)
+
+        def ask(number: int, _frame: object) -> None:
+            received.append(number)
+            stop.set()
+            supervisor.inbox.put(("stop",))
+
+        def stop_when_idle() -> None:
+            if once and is_idle(supervisor):
+                stop.set()
+
+        signal.signal(signal.SIGTERM, ask)
+        signal.signal(signal.SIGINT, ask)
+        supervisor.loop.on_beat = stop_when_idle
+        supervisor.run(stop, ready=lambda: _say_ready(supervisor, once))
+        if once and not received:
+            _end_workstations(supervisor)
+    return EXIT_INTERRUPTED if received[:1] == [signal.SIGINT] else 0
+
+
+def is_idle(supervisor: "Supervisor") -> bool:
+    """Whether nothing is under way and no task gets anywhere without a person."""
+    ledger, fleet = supervisor.ledger, supervisor.fleet
+    if not supervisor.tasks.settled or supervisor.pool.count or ledger.dirty:
+        return False
+    willing = [s for s in fleet.stations.values() if s.file.wanted == "running" and s.refused is None]
+    tasks = list(ledger.tasks.values())
+    return not progressing(
+        tasks,
+        ledger.dependency_states(iter(tasks)),
+        types={station.file.type for station in willing},
+        workstations={station.file.name for station in willing},
+    )
+
+
+def _say_ready(supervisor: "Supervisor", once: bool) -> None:
+    projects, stations = ", ".join(supervisor.config.projects), ", ".join(supervisor.fleet.stations)
+    note(f"cloud-code {__version__} works on {supervisor.root.path}: projects {projects}; workstations {stations}")
+    if once:
+        note("It ends when no task can make progress.")
+    else:
+        note("`cloud-code status --watch` shows what happens. Ctrl-C stops it; agents go on working.")
+
+
+def _end_workstations(supervisor: "Supervisor") -> None:
+    """End the daemons, which have nothing to do; the next run starts them again."""
+    for name, station in supervisor.fleet.stations.items():
+        if station.handle is not None:
+            supervisor.drivers[station.file.driver].stop(station.handle)
+            supervisor.fleet.stopped(name)

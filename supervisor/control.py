@@ -1,0 +1,87 @@
+"""Giving commands from outside the loop: to the running supervisor, or with its own code when none runs."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.paths import Root
+from supervisor import spool
+from supervisor.core.commands import Actor, Command, CommandAnswer, TaskCommandKind, WorkstationCommandKind
+from supervisor.errors import CloudCodeError
+
+WAIT_SECONDS = 10.0
+_LOOK_SECONDS = 0.5
+
+
+def new_command(
+    kind: TaskCommandKind | WorkstationCommandKind, target: str, actor: str, args: dict[str, Any]
+) -> Command:
+    """A command of a person at this machine."""
+    return Command(
+        id=spool.new_command_id(),
+        at=datetime.now(UTC),
+        actor=Actor(id=actor),
+        channel="cli",
+        kind=kind,
+        target=target,
+        args=args,
+    )
+
+
+def give(root: Root, command: Command, wait_seconds: float = WAIT_SECONDS) -> CommandAnswer:
+    """What became of the command: carried out by the supervisor that runs, or here when none does.
+
+    CloudCodeError: E_NO_ANSWER (the command is withdrawn), or why no supervisor could be built here.
+    """
+    make_folder(root.commands)
+    spool.post(root.commands, command)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while time.monotonic() < deadline:
+            _stand_in(root)
+            answer = spool.wait_for_answer(root.commands, command.id, _LOOK_SECONDS)
+            if answer is not None:
+                return answer
+    finally:
+        spool.withdraw(root.commands, command.id)
+    answer = spool.wait_for_answer(root.commands, command.id, _LOOK_SECONDS)  # it may just have been carried out
+    if answer is not None:
+        return answer
+    raise CloudCodeError(
+        "E_NO_ANSWER",
+        f"The supervisor of {root.path} did not answer within {wait_seconds:g} s; the command was withdrawn.",
+        "Look at `cloud-code status` and at its log, then give the command again.",
+    )
+
+
+def _stand_in(root: Root) -> None:
+    """Carry out what lies in the spool with the supervisor's own code, if its lock is free."""
+    from supervisor.app import locked  # heavy, and not needed where another one answers at once
+
+    try:
+        with locked(root):
+            _carry_out_spooled(root)
+    except CloudCodeError as error:
+        if error.code != "E_LOCKED":
+            raise
+    except PermissionError:  # a member of the group may give commands, and hold no lock
+        return
+
+
+def _carry_out_spooled(root: Root) -> None:
+    """With the lock held: what a supervisor does on its start, then the commands; no daemon is started."""
+    from supervisor.app import Supervisor
+
+    supervisor = Supervisor(root)
+    try:
+        supervisor.recover()
+        supervisor.people.take_commands(supervisor.ledger)
+        for name, station in supervisor.fleet.stations.items():
+            if station.file.wanted == "stopped" and station.handle is not None and not station.stopping:
+                station.stopping = True
+                supervisor.work.stop_daemon(name, station.handle)
+        supervisor.loop.drain()
+    finally:
+        supervisor.pool.close()
+        supervisor.events.close()

@@ -1,0 +1,88 @@
+"""What a person can do about a waiting task, and the command for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent_daemon.protocol.model import WaitReason
+from supervisor.core.record import TaskRecord, Wait
+from supervisor.core.states import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """Something a person can do, and the command for it; no command where it is done elsewhere."""
+
+    text: str
+    command: str = ""
+
+
+def answers(task: TaskRecord) -> tuple[Action, ...]:
+    """What ends a task's waiting for a person, the usual answer first; empty when it waits for nobody."""
+    match task.state:
+        case State.BLOCKED:
+            return _blocked_answers(task)
+        case State.REVIEW:
+            return (
+                Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
+                Action(text=f"Merge {task.branch} into {task.base_branch} on the remote"),
+            )
+        case State.PAUSED:
+            return (Action(text="Let it go on", command=f"cloud-code task resume {task.id}"),)
+        case _:
+            return ()
+
+
+def _blocked_answers(task: TaskRecord) -> tuple[Action, ...]:
+    found = [action for wait in task.waits_for for action in _ANSWERS[wait.reason](task, wait)]
+    return tuple(dict.fromkeys(found)) or (retry_action(task, "Make another attempt"),)
+
+
+def retry_action(task: TaskRecord, text: str, note: bool = False) -> Action:
+    """Another attempt; with `note` a person's words go with it."""
+    return Action(text=text, command=f"cloud-code task retry {task.id}" + (" --note '…'" if note else ""))
+
+
+def _approval_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    name = f" {wait.ref}" if wait.ref else ""
+    return [
+        Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
+        Action(text="Let it be pushed", command=f"cloud-code task approve {task.id}{name}"),
+        Action(text="Send it back", command=f"cloud-code task deny {task.id}{name} --reason '…'"),
+    ]
+
+
+def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    if "E_BRANCH_EXISTS" in wait.message:
+        return [
+            Action(text=f"Rename or delete the branch {task.branch} on the remote"),
+            retry_action(task, "Then make another attempt"),
+        ]
+    return [
+        Action(text=f"Look at what was pushed to {task.branch} on the remote"),
+        retry_action(task, "Make another attempt that goes on from there"),
+    ]
+
+
+def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    logs = [Action(text="Read what the agent did", command=f"cloud-code task logs {task.id}")]
+    return [*(logs if task.attempts else []), retry_action(task, "Make another attempt, with a hint", note=True)]
+
+
+_ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {
+    WaitReason.APPROVAL: _approval_answers,
+    WaitReason.CONFLICT: _conflict_answers,
+    WaitReason.QUESTION: lambda task, _: [retry_action(task, "Answer the question", note=True)],
+    WaitReason.CREDENTIAL: lambda task, _: [
+        Action(text="Give the coding CLI working credentials (`clis` in config.yaml)"),
+        retry_action(task, "Then make another attempt"),
+    ],
+    WaitReason.QUOTA: lambda task, _: [
+        retry_action(task, "Make another attempt when the provider's quota allows it")
+    ],
+    WaitReason.BUDGET: lambda task, _: [
+        Action(text="Raise the limits", command=f"cloud-code task edit {task.id}"),
+        retry_action(task, "Then make another attempt"),
+    ],
+    WaitReason.HANDOFF: lambda task, _: [retry_action(task, "Make another attempt", note=True)],
+    WaitReason.HUMAN: _human_answers,
+}

@@ -1,0 +1,78 @@
+"""The start of an attempt: what a prepared task and a free workstation become."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent_daemon.protocol.model import WaitReason
+from supervisor.core.decision import Decision, Event
+from supervisor.core.delivery import Failed
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.retry import block
+from supervisor.core.states import State
+
+_PREPARE_BACKOFF_SECONDS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """The commits that an attempt starts from; `start.bundle` lies in its mail when `start_commit` is given."""
+
+    base_branch: str
+    base_commit: str
+    start_commit: str | None = None
+    remote_head: str | None = None
+    shared_branch: str | None = None
+    shared_tip: str | None = None
+
+
+def assign(
+    task: TaskRecord, prepared: Prepared, *, workstation: str, cli: str, model: str | None, now: datetime
+) -> Decision:
+    """The next attempt, on this workstation, from these commits; the number only ever grows."""
+    number = task.attempt + 1
+    attempt = Attempt(
+        number=number,
+        rerun=task.rerun,
+        workstation=workstation,
+        branch=task.branch,
+        base_branch=prepared.base_branch,
+        base_commit=prepared.base_commit,
+        start_commit=prepared.start_commit,
+        start_squashed=task.start_squashed and prepared.start_commit is not None,
+        shared_branch=prepared.shared_branch,
+        shared_tip=prepared.shared_tip,
+        cli=cli,
+        model=model,
+        started_at=now,
+    )
+    assigned = task.moved(
+        State.ASSIGNED,
+        reason=f"attempt {number} goes to {workstation}",
+        actor="supervisor",
+        at=now,
+        attempt=number,
+        attempts=(*task.attempts, attempt),
+        workstation=workstation,
+        base_branch=prepared.base_branch,
+        base_commit=prepared.base_commit,
+        remote_head=prepared.remote_head,
+        start_squashed=False,
+        not_before=None,
+        waits_for=(),
+    )
+    details = {"cli": cli, "base_commit": prepared.base_commit, "start_commit": prepared.start_commit}
+    return Decision(task=assigned, events=(Event(name="task.assigned", details=details),))
+
+
+def fail_preparation(task: TaskRecord, outcome: Failed, now: datetime) -> Decision:
+    """The attempt cannot start: later again, or blocked with the reason."""
+    if task.state is not State.PENDING:
+        return Decision(task=task)
+    event = Event(name="task.not_prepared", details={"code": outcome.code, "message": outcome.message})
+    if outcome.retryable:
+        return Decision(
+            task=task.evolve(not_before=now + timedelta(seconds=_PREPARE_BACKOFF_SECONDS)), events=(event,)
+        )
+    reason = WaitReason.CONFLICT if outcome.code == "E_BRANCH_EXISTS" else WaitReason.HUMAN
+    message = f"{outcome.code}: {outcome.message}"
+    return Decision(task=task, events=(event,)).then(block(task, reason=reason, message=message, now=now))

@@ -1,0 +1,205 @@
+"""What a report means for its task: the daemon's word, taken in by rule."""
+
+from datetime import datetime
+
+from agent_daemon.protocol.model import (
+    Feedback,
+    ReportStatus,
+    TaskReport,
+    VerificationResult,
+    WaitReason,
+)
+from supervisor.core.decision import Decision, Event
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.retry import block, fail_attempt
+from supervisor.core.settings import RetrySettings
+from supervisor.core.states import ACTIVE, State
+
+WORKING = frozenset(
+    {
+        ReportStatus.RECEIVED,
+        ReportStatus.PLANNING,
+        ReportStatus.IN_PROGRESS,
+        ReportStatus.VERIFYING,
+        ReportStatus.WAITING,
+    }
+)
+# The CLI has stopped for good and the attempt's work is bundled.
+FINISHED = frozenset(
+    {
+        ReportStatus.BLOCKED,
+        ReportStatus.COMPLETED,
+        ReportStatus.FAILED,
+        ReportStatus.CANCELLED,
+        ReportStatus.RELEASED,
+    }
+)
+
+
+def occupies(task: TaskRecord, attempt: Attempt, report: TaskReport | None) -> bool:
+    """Whether this attempt keeps its workstation busy."""
+    if attempt.ended_at is not None:
+        return False
+    if report is None:
+        return True
+    return report.status not in FINISHED and report.status is not ReportStatus.PAUSED
+
+
+def end_attempt(
+    task: TaskRecord, attempt: Attempt, *, verdict: str, report: TaskReport | None, now: datetime
+) -> TaskRecord:
+    """The record with this attempt ended; its work, if it handed any in, waits to be saved."""
+    changes: dict[str, object] = {"verdict": verdict, "ended_at": now}
+    if report is not None:
+        changes |= _work_of(report) | {"usage": report.usage}
+        if report.session is not None:
+            changes["session"] = report.session.id
+    else:
+        changes["save_error"] = "the workstation reported nothing"
+    return task.with_attempt(attempt.number, **changes)
+
+
+def _work_of(report: TaskReport) -> dict[str, object]:
+    work = report.salvage or report.result
+    if work is None or work.bundle is None:
+        return {"saved": True, "save_error": None}
+    return {
+        "bundle": work.bundle,
+        "bundle_sha256": work.sha256,
+        "bundle_head": work.head,
+        "bundle_base": work.base,
+        "saved": False,
+        "save_error": None,
+    }
+
+
+def take_report(task: TaskRecord, report: TaskReport, retry: RetrySettings, now: datetime) -> Decision:
+    """What follows from a good report of one of this task's attempts."""
+    attempt = task.attempt_number(report.attempt)
+    if attempt is None:
+        return Decision(task=task)
+    if attempt.ended_at is not None:
+        return _late_report(task, attempt, report)
+    if task.state is State.PAUSED:
+        return Decision(task=task)
+    if task.state not in ACTIVE:
+        if report.status not in FINISHED:
+            return Decision(task=task)
+        ended = end_attempt(task, attempt, verdict=report.status.value, report=report, now=now)
+        return Decision(task=ended, events=(_ended_event(attempt, report.status.value),))
+    if report.status in WORKING or report.status is ReportStatus.PAUSED:
+        return _started(task, now)
+    return _finished(task, attempt, report, retry, now)
+
+
+def _started(task: TaskRecord, now: datetime) -> Decision:
+    if task.state is not State.ASSIGNED:
+        return Decision(task=task)
+    moved = task.moved(State.IN_PROGRESS, reason="the workstation reports", actor="workstation", at=now)
+    return Decision(task=moved, events=(Event(name="task.started"),))
+
+
+def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Decision:
+    """Of an attempt that has ended: only whether its work can be saved, and whether it has been released."""
+    if report.status is ReportStatus.RELEASED:
+        if attempt.released or not attempt.saved:
+            return Decision(task=task)
+        return Decision(task=task.with_attempt(attempt.number, released=True))
+    if report.status in FINISHED and attempt.save_error is not None and attempt.bundle is None:
+        return Decision(task=task.with_attempt(attempt.number, **_work_of(report)))
+    return Decision(task=task)
+
+
+def _ended_event(attempt: Attempt, verdict: str) -> Event:
+    return Event(name="attempt.ended", details={"attempt": attempt.number, "verdict": verdict})
+
+
+def _finished(
+    task: TaskRecord, attempt: Attempt, report: TaskReport, retry: RetrySettings, now: datetime
+) -> Decision:
+    started = _started(task, now)
+    task = started.task
+    if report.status is ReportStatus.COMPLETED:
+        missing = claim_problems(task, report)
+        if not missing:
+            return started  # the claim is inspected: see `plan.needed_jobs`
+        ended = end_attempt(task, attempt, verdict="claim refused", report=report, now=now)
+        why = missing[0].message
+        after = fail_attempt(ended, why=why, feedback=missing, retry=retry, now=now)
+    elif report.status is ReportStatus.BLOCKED:
+        ended = end_attempt(task, attempt, verdict="blocked", report=report, now=now)
+        wait = report.blocked_reason
+        message = report.question or next(iter(report.blockers), "") or "the agent needs help"
+        after = block(
+            ended,
+            reason=wait.reason if wait else WaitReason.HUMAN,
+            ref=wait.ref if wait else None,
+            message=message,
+            now=now,
+        )
+    else:
+        ended = end_attempt(task, attempt, verdict=report.status.value, report=report, now=now)
+        why = (
+            report.error.message if report.error and report.error.message else f"the agent reports {report.status}"
+        )
+        after = fail_attempt(ended, why=why, feedback=failure_feedback(report, why), retry=retry, now=now)
+    event = Decision(task=after.task, events=(_ended_event(attempt, report.status.value),))
+    return started.then(event).then(after)
+
+
+def claim_problems(task: TaskRecord, report: TaskReport) -> tuple[Feedback, ...]:
+    """Why a claim of completion cannot even be inspected; empty when it can."""
+    result = report.result
+    if result is None:
+        if task.allow_empty:
+            return ()
+        message = "nothing was changed, and the task asks for a change"
+        return (Feedback(code="E_EMPTY_RESULT", message=message, mend="make the change that the task asks for"),)
+    if result.kind != task.expects or (
+        result.kind == "commits" and (result.bundle is None or result.head is None)
+    ):
+        message = f"the task expects {task.expects}, the report hands in {result.kind}"
+        return (Feedback(code="E_WRONG_RESULT", message=message, expected=task.expects),)
+    if task.expects == "document":
+        return ()
+    return tuple(
+        verification_feedback(command.name, command.command, found, result.head)
+        for command in task.verification
+        if not _passed(found := _result_of(command.name, report), result.head)
+    )
+
+
+def _result_of(name: str, report: TaskReport) -> VerificationResult | None:
+    return next((entry for entry in reversed(report.verification) if entry.name == name), None)
+
+
+def _passed(found: VerificationResult | None, head: str | None) -> bool:
+    return found is not None and found.exit_code == 0 and found.commit == head
+
+
+def verification_feedback(name: str, command: str, found: VerificationResult | None, head: str | None) -> Feedback:
+    """One sentence, and the end of the output, on a verification that is no evidence."""
+    if found is None:
+        message, output = f"verification '{name}' was not run", ""
+    elif found.exit_code != 0:
+        message, output = f"verification '{name}' failed with exit code {found.exit_code}", found.output_tail
+    else:
+        message, output = f"verification '{name}' was run on another commit than the one handed in", ""
+    text = f"{message}\n{output}" if output else message
+    return Feedback(
+        code="E_VERIFICATION_FAILED",
+        message=text,
+        expected=f"`{command}` ends with exit code 0 on {head or 'the commit handed in'}",
+        mend="make the command pass",
+    )
+
+
+def failure_feedback(report: TaskReport, why: str) -> tuple[Feedback, ...]:
+    """What the next attempt should know of a failed one."""
+    failed = tuple(
+        verification_feedback(entry.name, entry.name, entry, entry.commit)
+        for entry in report.verification
+        if entry.exit_code != 0
+    )
+    code = report.error.code if report.error else "E_AGENT_FAILED"
+    return failed or (Feedback(code=code, message=why),)

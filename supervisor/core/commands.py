@@ -1,0 +1,207 @@
+"""The one door for people: a command, who may give it, and what it does to a task."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from agent_daemon.protocol.model import Feedback
+from supervisor.core.decision import Decision, Event
+from supervisor.core.intake import TEXT_FIELDS, cancel, rerun
+from supervisor.core.record import Approval, Stored, TaskRecord
+from supervisor.core.states import ACTIVE, State
+
+TaskCommandKind = Literal["retry", "cancel", "pause", "resume", "approve", "deny", "edit"]
+WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
+MAX_APPLIED = 100
+
+
+class Actor(Stored):
+    kind: Literal["operator"] = "operator"
+    id: str
+
+
+class Command(Stored):
+    """One wish of a person. `if_revision` refuses when the record has changed since the person looked."""
+
+    version: Literal[1] = 1
+    id: str
+    at: AwareDatetime
+    actor: Actor
+    channel: Literal["cli", "tasking"]
+    kind: TaskCommandKind | WorkstationCommandKind
+    target: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    if_revision: int | None = None
+
+
+class CommandAnswer(Stored):
+    """What became of a command: done, or one sentence why not."""
+
+    version: Literal[1] = 1
+    id: str
+    done: bool
+    message: str
+
+
+class CommandRefusedError(Exception):
+    """The command cannot be carried out; the message says why and what would work instead."""
+
+
+def authorise(actor: Actor, command: Command) -> None:
+    """Raises CommandRefusedError unless this actor may give this command.
+
+    Whoever can write into the root's folders is its operator: there is no second kind of actor yet.
+    """
+    if actor.kind != "operator":
+        raise CommandRefusedError(f"{actor.id} may not {command.kind} {command.target}")
+
+
+def apply_command(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """The task after the command; raises CommandRefusedError. Applying the same command twice changes nothing."""
+    if command.id in task.applied_commands:
+        return Decision(task=task)
+    authorise(command.actor, command)
+    if command.if_revision is not None and command.if_revision != task.revision:
+        raise CommandRefusedError(f"{task.id} has changed meanwhile (revision {task.revision}): look again")
+    decision = _APPLY[command.kind](task, command, now)
+    applied = (*decision.task.applied_commands, command.id)[-MAX_APPLIED:]
+    return Decision(
+        task=decision.task.evolve(applied_commands=applied), events=decision.events, jobs=decision.jobs
+    )
+
+
+def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    note = str(command.args.get("note") or "")
+    feedback = (Feedback(code="NOTE", message=note),) if note else ()
+    actor = command.actor.id
+    if task.ended:
+        again = rerun(task, reason="asked for by a person", actor=actor, now=now)
+        return Decision(task=again.task.evolve(feedback=feedback), events=again.events)
+    if task.state is State.PENDING:
+        return Decision(task=task.evolve(not_before=None, feedback=(*task.feedback, *feedback)))
+    if task.state in ACTIVE or task.state is State.PAUSED:
+        raise CommandRefusedError(
+            f"{task.id} is {task.state.value}: an attempt is under way; pause, resume or cancel it instead"
+        )
+    pending = task.moved(
+        State.PENDING,
+        reason="asked for by a person",
+        actor=actor,
+        at=now,
+        failures=0,
+        waits_for=(),
+        not_before=None,
+        feedback=(*task.feedback, *feedback),
+        delivery=None,
+        effects=(),
+        approvals=tuple(a for a in task.approvals if a.status != "pending"),
+    )
+    return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
+
+
+def _cancel(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    if task.ended:
+        raise CommandRefusedError(f"{task.id} has ended ({task.state.value}): there is nothing to cancel")
+    reason = str(command.args.get("reason") or "asked for by a person")
+    return cancel(task, reason=reason, actor=command.actor.id, now=now)
+
+
+def _pause(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    if task.ended or task.state is State.PAUSED:
+        raise CommandRefusedError(f"{task.id} is {task.state.value}: there is nothing to pause")
+    paused = task.moved(
+        State.PAUSED, reason="asked for by a person", actor=command.actor.id, at=now, paused_from=task.state
+    )
+    return Decision(task=paused, events=(Event(name="task.paused", actor=command.actor.id),))
+
+
+def _resume(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    if task.state is State.BLOCKED:
+        raise CommandRefusedError(
+            f"{task.id} is blocked, not paused: `task retry {task.id}` makes another attempt"
+        )
+    if task.state is not State.PAUSED:
+        raise CommandRefusedError(f"{task.id} is {task.state.value}: there is nothing to resume")
+    back = task.paused_from or State.PENDING
+    if back in ACTIVE and task.live is None and task.delivery is None:
+        back = State.PENDING
+    resumed = task.moved(back, reason="asked for by a person", actor=command.actor.id, at=now, paused_from=None)
+    return Decision(task=resumed, events=(Event(name="task.resumed", actor=command.actor.id),))
+
+
+def _approval(task: TaskRecord, command: Command) -> Approval:
+    wanted = str(command.args.get("approval") or "")
+    open_ones = [a for a in task.approvals if a.status == "pending"]
+    found = next((a for a in open_ones if a.id == wanted or not wanted), None)
+    if found is None or task.state is not State.BLOCKED:
+        names = ", ".join(a.id for a in open_ones) or "none"
+        raise CommandRefusedError(
+            f"{task.id} has no open approval {wanted or ''} (open: {names})".replace("  ", " ")
+        )
+    return found
+
+
+def _decide(task: TaskRecord, command: Command, status: str, now: datetime) -> TaskRecord:
+    approval = _approval(task, command)
+    decided = approval.evolve(status=status, by=command.actor.id, at=now)
+    return task.evolve(approvals=tuple(decided if a.id == approval.id else a for a in task.approvals))
+
+
+def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    decided = _decide(task, command, "approved", now)
+    going = decided.moved(State.IN_PROGRESS, reason="approved", actor=command.actor.id, at=now, waits_for=())
+    return Decision(task=going, events=(Event(name="approval.granted", actor=command.actor.id),))
+
+
+def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    decided = _decide(task, command, "denied", now)
+    reason = str(command.args.get("reason") or "a person did not approve the change to protected files")
+    pending = decided.moved(
+        State.PENDING,
+        reason=f"denied: {reason}",
+        actor=command.actor.id,
+        at=now,
+        waits_for=(),
+        start_squashed=True,
+        feedback=(Feedback(code="E_DENIED", message=reason, mend="do the task without changing protected files"),),
+    )
+    return Decision(task=pending, events=(Event(name="approval.denied", actor=command.actor.id),))
+
+
+def _edit(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    unknown = sorted(set(command.args) - set(TEXT_FIELDS))
+    if unknown:
+        raise CommandRefusedError(f"{', '.join(unknown)} cannot be edited")
+    if task.ended:
+        raise CommandRefusedError(
+            f"{task.id} has ended ({task.state.value}): `task retry {task.id}` runs it again"
+        )
+    changes = checked_fields(command.args)
+    changed = sorted(name for name, value in changes.items() if getattr(task, name) != value)
+    event = Event(name="task.edited", details={"fields": changed}, actor=command.actor.id)
+    return Decision(task=task.evolve(**changes), events=(event,) if changed else ())
+
+
+def checked_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for record fields, validated by the record's own types; raises CommandRefusedError."""
+    result = {}
+    for name, value in changes.items():
+        expected: Any = TaskRecord.model_fields[name].annotation
+        try:
+            result[name] = TypeAdapter(expected).validate_python(value)
+        except ValidationError as error:
+            raise CommandRefusedError(f"{name}: {error.errors()[0]['msg']}") from None
+    return result
+
+
+_APPLY = {
+    "retry": _retry,
+    "cancel": _cancel,
+    "pause": _pause,
+    "resume": _resume,
+    "approve": _approve,
+    "deny": _deny,
+    "edit": _edit,
+}

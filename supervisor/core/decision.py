@@ -1,0 +1,73 @@
+"""What a pure decision returns: the record as it should be, what to tell, and what slow work to start."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from supervisor.core.record import TaskRecord
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something worth a line in `events.jsonl`; `name` is `noun.verb`, details are plain values."""
+
+    name: str
+    details: dict[str, Any] = field(default_factory=dict)
+    actor: str = "supervisor"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Slow work for the pool. Its key is unique among the jobs under way; its outcome goes back to the loop."""
+
+    task_id: str
+
+    @property
+    def key(self) -> str:
+        return f"{type(self).__name__}:{self.task_id}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare(Job):
+    """Bring the mirror up to date, choose base and start commits, lay `start.bundle` ready."""
+
+    workstation: str
+    cli: str
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspect(Job):
+    """Import what the attempt handed in into a quarantine and check it."""
+
+    attempt: int
+    approved: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Save(Job):
+    """Copy an ended attempt's work to `state/salvage/`."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Push(Job):
+    """Push the delivered head to the task's branch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenRequest(Job):
+    """Open the request for the pushed branch, or bring its text up to date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The outcome of one pure step over one task."""
+
+    task: TaskRecord
+    events: tuple[Event, ...] = ()
+    jobs: tuple[Job, ...] = ()
+
+    def then(self, other: "Decision") -> "Decision":
+        """`other` was decided from this decision's record: both, in order."""
+        return Decision(task=other.task, events=self.events + other.events, jobs=self.jobs + other.jobs)

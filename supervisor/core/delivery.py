@@ -1,0 +1,176 @@
+"""From a claim to a request: what the import found, then the push, then the request, each exactly once."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent_daemon.protocol.model import Feedback, TaskReport, WaitReason
+from supervisor.core.attempts import end_attempt
+from supervisor.core.decision import Decision, Event
+from supervisor.core.record import Approval, Attempt, Delivery, Effect, Request, TaskRecord
+from supervisor.core.retry import block, fail_attempt
+from supervisor.core.settings import RetrySettings
+from supervisor.core.states import State
+
+# What a person is asked for when trying again would meet the same refusal.
+_REASONS = {"E_BRANCH_MOVED": WaitReason.CONFLICT, "E_BRANCH_EXISTS": WaitReason.CONFLICT}
+_PUSH_BACKOFF_SECONDS = (2, 5, 15, 60, 300)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspected:
+    """What the import of a claim found: a delivery, or problems, or paths that a person must look at first.
+
+    `document` says that a document was taken instead of commits; `empty` that no change was handed in.
+    """
+
+    attempt: int
+    delivery: Delivery | None = None
+    problems: tuple[Feedback, ...] = ()
+    held: tuple[str, ...] = ()
+    bundle_sha256: str = ""
+    document: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A job that did not come through: `code` and one sentence. `retryable`: it may come through later."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+def push_key(task: TaskRecord) -> str:
+    return f"push:{task.delivery.pushed_head if task.delivery else ''}"
+
+
+def request_key(task: TaskRecord) -> str:
+    """A request is opened once a run, and brought up to date once for each pushed head."""
+    return f"request:{task.rerun}:{task.delivery.pushed_head if task.delivery else ''}"
+
+
+def settle_inspection(
+    task: TaskRecord, outcome: Inspected, report: TaskReport | None, retry: RetrySettings, now: datetime
+) -> Decision:
+    """What follows from an inspected claim; an outcome that came too late changes nothing."""
+    attempt = task.attempt_number(outcome.attempt)
+    if task.state is not State.IN_PROGRESS or attempt is None or attempt.number != task.attempt:
+        return Decision(task=task)
+    if outcome.problems:
+        refused = _end(task, attempt, "claim refused", report, now).evolve(start_squashed=True)
+        failed = fail_attempt(
+            refused, why=outcome.problems[0].message, feedback=outcome.problems, retry=retry, now=now
+        )
+        codes = [problem.code for problem in outcome.problems]
+        event = Event(name="claim.refused", details={"attempt": attempt.number, "codes": codes})
+        return Decision(task=refused, events=(event,)).then(failed)
+    if outcome.held:
+        return _hold(_end(task, attempt, "held", report, now), outcome, now)
+    if outcome.delivery is None:
+        return _complete_without_push(_end(task, attempt, "completed", report, now), outcome, now)
+    ended = _end(task, attempt, "completed", report, now).evolve(
+        delivery=outcome.delivery, feedback=(), failures=0
+    )
+    ready = ended.with_effect(Effect(key=push_key(ended), kind="push"))
+    details = {
+        "attempt": attempt.number,
+        "claimed_head": outcome.delivery.claimed_head,
+        "pushed_head": outcome.delivery.pushed_head,
+        "files": outcome.delivery.files_total,
+        "commits": outcome.delivery.commits_total,
+    }
+    return Decision(task=ready, events=(Event(name="claim.accepted", details=details),))
+
+
+def _end(task: TaskRecord, attempt: Attempt, verdict: str, report: TaskReport | None, now: datetime) -> TaskRecord:
+    """End the attempt with this verdict; one that ended before (held, then approved) keeps its work fields."""
+    if attempt.ended_at is not None:
+        return task.with_attempt(attempt.number, verdict=verdict)
+    return end_attempt(task, attempt, verdict=verdict, report=report, now=now)
+
+
+def _hold(task: TaskRecord, outcome: Inspected, now: datetime) -> Decision:
+    approval_id = f"a{len(task.approvals) + 1}"
+    shown = ", ".join(outcome.held[:5]) + (f" and {len(outcome.held) - 5} more" if len(outcome.held) > 5 else "")
+    message = f"the work changes protected files: {shown}"
+    approval = Approval(
+        id=approval_id, gate="protected_paths", subject_hash=outcome.bundle_sha256, message=message
+    )
+    return block(
+        task,
+        reason=WaitReason.APPROVAL,
+        ref=approval_id,
+        message=message,
+        now=now,
+        approvals=(*task.approvals, approval),
+    )
+
+
+def _complete_without_push(task: TaskRecord, outcome: Inspected, now: datetime) -> Decision:
+    what = "the document was handed in" if outcome.document else "there was nothing to change"
+    done = task.moved(State.COMPLETED, reason=what, actor="supervisor", at=now, feedback=(), failures=0)
+    if not done.with_attempt(outcome.attempt).attempts[-1].bundle:
+        done = done.with_attempt(outcome.attempt, saved=True)
+    return Decision(task=done, events=(Event(name="task.completed", details={"reason": what}),))
+
+
+def settle_push(task: TaskRecord, outcome: Failed | None, now: datetime) -> Decision:
+    """The push succeeded (None), will be tried again, or needs a person."""
+    effect = task.effect(push_key(task))
+    delivery = task.delivery
+    if effect is None or effect.status == "done" or delivery is None:
+        return Decision(task=task)
+    if outcome is not None:
+        return _effect_failed(task, effect, outcome, now)
+    pushed = task.with_effect(effect.evolve(status="done", error=None, not_before=None))
+    pushed = pushed.evolve(remote_head=delivery.pushed_head).with_attempt(delivery.attempt, saved=True)
+    if pushed.effect(request_key(pushed)) is None:
+        pushed = pushed.with_effect(Effect(key=request_key(pushed), kind="request"))
+    details = {"branch": task.branch, "head": delivery.pushed_head}
+    return Decision(task=pushed, events=(Event(name="branch.pushed", details=details),))
+
+
+def settle_request(task: TaskRecord, outcome: Request | Failed, now: datetime) -> Decision:
+    """The request is open: the task is in review. Or it will be tried again, or needs a person."""
+    effect = task.effect(request_key(task))
+    if effect is None or effect.status == "done":
+        return Decision(task=task)
+    if isinstance(outcome, Failed):
+        return _effect_failed(task, effect, outcome, now)
+    opened = task.with_effect(effect.evolve(status="done", error=None, not_before=None)).evolve(request=outcome)
+    event = Event(name="request.opened", details={"url": outcome.url, "head": outcome.head})
+    if opened.state is not State.IN_PROGRESS:
+        return Decision(task=opened, events=(event,))
+    review = opened.moved(State.REVIEW, reason="the request is open", actor="supervisor", at=now)
+    return Decision(task=review, events=(event, Event(name="task.review")))
+
+
+def settle_merge(task: TaskRecord, *, merged_into: str, now: datetime) -> Decision:
+    """The pushed head has been seen in the base branch."""
+    if task.state is not State.REVIEW or task.request is None:
+        return Decision(task=task)
+    reason = f"merged into {merged_into}"
+    done = task.moved(
+        State.COMPLETED,
+        reason=reason,
+        actor="remote",
+        at=now,
+        request=task.request.evolve(state="merged"),
+        waits_for=(),
+    )
+    return Decision(task=done, events=(Event(name="task.completed", details={"reason": reason}, actor="remote"),))
+
+
+def _effect_failed(task: TaskRecord, effect: Effect, outcome: Failed, now: datetime) -> Decision:
+    tries = effect.tries + 1
+    event = Event(name=f"{effect.kind}.failed", details={"code": outcome.code, "message": outcome.message})
+    reason = None if outcome.retryable else _REASONS.get(outcome.code, WaitReason.HUMAN)
+    if reason is not None and task.state is State.IN_PROGRESS:
+        waiting = task.with_effect(effect.evolve(status="pending", tries=tries, error=outcome.message))
+        message = f"{outcome.code}: {outcome.message}"
+        return Decision(task=waiting, events=(event,)).then(
+            block(waiting, reason=reason, message=message, now=now)
+        )
+    seconds = _PUSH_BACKOFF_SECONDS[min(tries, len(_PUSH_BACKOFF_SECONDS)) - 1]
+    later = effect.evolve(tries=tries, error=outcome.message, not_before=now + timedelta(seconds=seconds))
+    return Decision(task=task.with_effect(later), events=(event,))

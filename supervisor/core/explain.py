@@ -1,0 +1,309 @@
+"""Why a task is where it is, what happens next and what a person can do, in sentences made from its record."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from agent_daemon.protocol.model import ReportStatus, TaskReport
+from supervisor.core.answers import Action, answers, retry_action
+from supervisor.core.delivery import push_key, request_key
+from supervisor.core.record import TaskRecord
+from supervisor.core.states import State
+
+StationState = Literal["running", "silent", "starting", "stopping", "stopped", "down"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StationSeen:
+    """A workstation as it matters to a task: its state, and the task that occupies it."""
+
+    name: str
+    state: StationState
+    task: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What is seen around a task: `stations` are those of its type, `unmet` its open dependencies in words.
+
+    `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
+    """
+
+    now: datetime
+    running: bool
+    report: TaskReport | None = None
+    report_problem: str = ""
+    unmet: tuple[str, ...] = ()
+    stations: tuple[StationSeen, ...] = ()
+    assign_timeout_seconds: float = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """The answer to `task explain`: sentences, each complete."""
+
+    task: str
+    title: str
+    state: State
+    since: datetime
+    why: tuple[str, ...]
+    next: tuple[str, ...]
+    can: tuple[Action, ...]
+
+
+_Told = tuple[list[str], list[str], list[Action]]
+
+
+def explain(task: TaskRecord, around: Surroundings) -> Explanation:
+    """Everything there is to say about a task now."""
+    why, following, can = _EXPLAIN[task.state](task, around)
+    if around.report_problem and task.live is not None:
+        why.append(f"Its last report could not be taken, the one before it counts: {around.report_problem}")
+    if not around.running and not task.ended and task.state not in (State.BLOCKED, State.PAUSED):
+        following.insert(0, "No supervisor is running: nothing is decided until one is started.")
+        can.insert(0, Action(text="Start the supervisor", command="cloud-code run"))
+    return Explanation(
+        task=task.id,
+        title=task.title,
+        state=task.state,
+        since=since(task),
+        why=tuple(why),
+        next=tuple(following),
+        can=tuple(can),
+    )
+
+
+def since(task: TaskRecord) -> datetime:
+    """When the task came into its present state."""
+    return task.history[-1].at if task.history else task.created_at
+
+
+def headline(task: TaskRecord, around: Surroundings) -> str:
+    """One line for lists: what is being done, or what is waited for."""
+    match task.state:
+        case State.PENDING:
+            return _pending_waits(task, around)[0]
+        case State.ASSIGNED:
+            return f"given to {task.workstation}, no report yet"
+        case State.IN_PROGRESS:
+            return _doing(task, around)
+        case State.REVIEW:
+            return f"waits for a merge into {task.base_branch}"
+        case State.BLOCKED:
+            return "; ".join(wait.message or wait.reason.value for wait in task.waits_for) or "waits for a person"
+        case State.FAILED:
+            return f"next attempt {_when(task.not_before, around.now)}"
+        case State.PAUSED:
+            return "paused by a person"
+        case _:
+            return task.history[-1].reason if task.history else ""
+
+
+def duration(seconds: float) -> str:
+    """A span of time for people: ``45 s``, ``3 min``, ``2 h 5 min``, ``4 d``."""
+    whole = max(0, round(seconds))
+    if whole < 90:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        hours, rest = divmod(minutes, 60)
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    return f"{round(minutes / 1440)} d"
+
+
+def _when(moment: datetime | None, now: datetime) -> str:
+    if moment is None or moment <= now:
+        return "at once"
+    day = "%H:%M:%S" if moment - now < timedelta(hours=12) else "%Y-%m-%d %H:%M"
+    return f"at {moment.astimezone(UTC):{day}} UTC (in {duration((moment - now).total_seconds())})"
+
+
+def _last_step(task: TaskRecord) -> list[str]:
+    if not task.history:
+        return ["It was created and has not been started yet."]
+    last = task.history[-1]
+    return [f"It was {last.source.value} before; the step was made by {last.actor}: {_phrase(last.reason)}."]
+
+
+def _phrase(text: str) -> str:
+    """Someone's words as a part of a sentence."""
+    return " ".join(text.split())[:1000].removesuffix(".")
+
+
+def _feedback(task: TaskRecord) -> list[str]:
+    """What the next attempt will be told of the one before."""
+    return [
+        f"The next attempt is told: {item.message.splitlines()[0]}" for item in task.feedback[:3] if item.message
+    ]
+
+
+def _stop_actions(task: TaskRecord) -> list[Action]:
+    return [
+        Action(text="Hold it", command=f"cloud-code task pause {task.id}"),
+        Action(text="Give it up", command=f"cloud-code task cancel {task.id}"),
+    ]
+
+
+# --- one function for each state ----------------------------------------------------------------------
+
+
+def _pending(task: TaskRecord, around: Surroundings) -> _Told:
+    waits = _pending_waits(task, around)
+    can = [
+        Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
+        for station in around.stations
+        if station.state == "stopped"
+    ]
+    if task.not_before is not None and task.not_before > around.now:
+        can.append(Action(text="Try again at once", command=f"cloud-code task retry {task.id}"))
+    following = [f"It {wait}." for wait in waits]
+    return _last_step(task), following + _feedback(task), can + _stop_actions(task)
+
+
+def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
+    """What a pending task waits for, as predicates (``waits for …``); never empty."""
+    waits = [f"waits for {reason}" for reason in around.unmet]
+    waits += [
+        f"waits until attempt {attempt.number} has been stopped and saved on {attempt.workstation}"
+        for attempt in task.attempts
+        if attempt.ended_at is None or not attempt.settled
+    ]
+    if task.not_before is not None and task.not_before > around.now:
+        waits.append(f"gets its next attempt {_when(task.not_before, around.now)}")
+    return waits or [_station_wait(task, around)]
+
+
+def _station_wait(task: TaskRecord, around: Surroundings) -> str:
+    usable = [station for station in around.stations if station.state == "running"]
+    free = next((station for station in usable if station.task is None), None)
+    if free is not None:
+        return f"is being made ready for {free.name}"
+    if usable:
+        busy = ", ".join(f"{station.name} with {station.task}" for station in usable[:5])
+        return f"waits for a free workstation of the type {task.specialist} (busy: {busy})"
+    if not around.stations:
+        return f"waits for a workstation of the type {task.specialist}, and none is configured"
+    seen = ", ".join(f"{s.name} is {s.state}" + (f": {s.note}" if s.note else "") for s in around.stations[:5])
+    return f"waits for a workstation of the type {task.specialist} ({seen})"
+
+
+def _assigned(task: TaskRecord, around: Surroundings) -> _Told:
+    following = [f"{task.workstation} takes it up and reports."]
+    live = task.live
+    if live is not None:
+        limit = live.started_at + timedelta(seconds=around.assign_timeout_seconds)
+        following.append(
+            f"Without a report it is given up {_when(limit, around.now)}, and the next attempt may go elsewhere."
+        )
+    return _last_step(task), following, _stop_actions(task)
+
+
+def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
+    why, live = [f"Now: {_doing(task, around)}."], task.live
+    can = _stop_actions(task)
+    if live is None:
+        return why, _delivery_next(task, around), can
+    why.append(
+        f"{live.workstation} works on it with {live.cli}, attempt {live.number}, "
+        f"for {duration((around.now - live.started_at).total_seconds())}."
+    )
+    report = around.report
+    if report is not None and report.summary:
+        why.append(f"The agent says: {' '.join(report.summary.split())[:500]}")
+    following = [
+        f"When the agent is done, {len(task.verification)} verification command(s) are run, "
+        f"the work is checked and pushed to {task.branch}."
+    ]
+    following.append(f"An attempt may take {task.limits.timeout_minutes:g} minutes.")
+    return why, following, [Action(text="Watch it", command=f"cloud-code task logs {task.id} --follow"), *can]
+
+
+def _doing(task: TaskRecord, around: Surroundings) -> str:
+    if task.delivery is not None:
+        return _delivering(task)
+    if task.live is None:
+        return "the approved work is being checked again before it is pushed"
+    report = around.report
+    if report is None:
+        return "no report yet"
+    if report.status is ReportStatus.COMPLETED:
+        return "the agent claims to be done; its work is being checked"
+    step = " ".join(report.current_step.split())
+    percent = f" ({report.percent} %)" if report.percent is not None else ""
+    return f"{report.status.value}: {step}{percent}" if step else f"{report.status.value}{percent}"
+
+
+def _delivering(task: TaskRecord) -> str:
+    for key, doing in ((push_key(task), f"pushing to {task.branch}"), (request_key(task), "opening the request")):
+        effect = task.effect(key)
+        if effect is None or effect.status != "done":
+            failed = f"; try {effect.tries} failed: {effect.error}" if effect and effect.error else ""
+            return doing + failed
+    return "the request is open"
+
+
+def _delivery_next(task: TaskRecord, around: Surroundings) -> list[str]:
+    times = [effect.not_before for effect in task.effects if effect.status != "done" and effect.not_before]
+    again = [f"It is tried again {_when(min(times), around.now)}."] if times else []
+    return [*again, f"Then {task.branch} is on the remote and waits for a merge into {task.base_branch}."]
+
+
+def _review(task: TaskRecord, around: Surroundings) -> _Told:
+    why = [f"Its work was checked and pushed to {task.branch}."]
+    if task.delivery is not None:
+        why.append(f"{task.delivery.diff_stat or f'{task.delivery.files_total} file(s) changed'}.")
+    if task.request is not None and task.request.url:
+        why.append(f"What a pull request would say stands in {task.request.url}.")
+    following = [f"It is completed as soon as {task.branch} is merged into {task.base_branch} on the remote."]
+    can = [
+        *answers(task),
+        Action(text="Ask for changes", command=f"cloud-code task retry {task.id} --note '…'"),
+        Action(text="Give it up", command=f"cloud-code task cancel {task.id}"),
+    ]
+    return why, following, can
+
+
+def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
+    why = [f"{_phrase(wait.message) or 'It needs a person'} ({wait.reason.value})." for wait in task.waits_for]
+    following = ["Nothing happens until a person answers."]
+    can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
+    return why or _last_step(task), following + _feedback(task), can
+
+
+def _failed(task: TaskRecord, around: Surroundings) -> _Told:
+    why = [*_last_step(task), f"{task.failures} of at most {task.max_failures} attempts have failed."]
+    following = [f"The next attempt starts {_when(task.not_before, around.now)}."]
+    can = [retry_action(task, "Try again at once"), *_stop_actions(task)]
+    return why, following + _feedback(task), can
+
+
+def _paused(task: TaskRecord, around: Surroundings) -> _Told:
+    was = f" It was {task.paused_from.value}." if task.paused_from else ""
+    can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
+    return [f"A person paused it.{was}"], ["Nothing happens until a person lets it go on."], can
+
+
+def _ended(task: TaskRecord, around: Surroundings) -> _Told:
+    following = ["Nothing: it has ended."]
+    left = [a for a in task.attempts if not a.released]
+    if left:
+        names = ", ".join(f"attempt {a.number} on {a.workstation}" for a in left)
+        following.append(f"What is left of it is being cleaned up: {names}.")
+    return _last_step(task), following, [retry_action(task, "Run it again from today's base, on a new branch")]
+
+
+_EXPLAIN: dict[State, Callable[[TaskRecord, Surroundings], _Told]] = {
+    State.PENDING: _pending,
+    State.ASSIGNED: _assigned,
+    State.IN_PROGRESS: _in_progress,
+    State.REVIEW: _review,
+    State.BLOCKED: _blocked,
+    State.FAILED: _failed,
+    State.PAUSED: _paused,
+    State.COMPLETED: _ended,
+    State.CANCELLED: _ended,
+}

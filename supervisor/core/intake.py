@@ -1,0 +1,181 @@
+"""The one intake: drafts, wherever they come from, become records or change them."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+from agent_daemon.protocol.model import Limits
+from agent_daemon.protocol.paths import branch_name
+from supervisor.core.decision import Decision, Event
+from supervisor.core.record import Dependency, Source, Stored, TaskRecord
+from supervisor.core.routing import route
+from supervisor.core.settings import Config, ProjectSettings
+from supervisor.core.states import State
+from supervisor.core.task_file import TaskFile
+
+MAX_TITLE_CHARACTERS = 300
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]+")
+_CONTROL_IN_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+# The fields of a record that a draft decides; the rest of a record is its life.
+TEXT_FIELDS = (
+    "title",
+    "description",
+    "type",
+    "priority",
+    "labels",
+    "specialist",
+    "acceptance_criteria",
+    "verification",
+    "related_files",
+    "depends_on",
+    "limits",
+    "max_failures",
+    "workspace_mode",
+    "base_branch",
+    "expects",
+    "allow_empty",
+)
+
+
+class Draft(Stored):
+    """Something that asks for a task; `text` is what its author wrote, checked."""
+
+    id: str
+    project: str
+    source: Source
+    text: TaskFile
+    trigger: str = "file"
+
+
+def clean_line(text: str) -> str:
+    """One line of visible characters, clipped: for titles and labels that anyone may have written."""
+    line = " ".join(_CONTROL.sub(" ", text).split())
+    return line[:MAX_TITLE_CHARACTERS] or "Untitled task"
+
+
+def clean_text(text: str) -> str:
+    """`text` with Unix line ends and without control or bidirectional characters."""
+    return _CONTROL_IN_TEXT.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def text_of(draft: Draft, config: Config) -> dict[str, Any]:
+    """The record's text fields as this draft and the project's settings give them."""
+    written, project = draft.text, config.projects[draft.project]
+    return {
+        "title": clean_line(written.title),
+        "description": clean_text(written.description),
+        "type": written.type,
+        "priority": written.priority,
+        "labels": tuple(clean_line(label) for label in written.labels),
+        "specialist": written.specialist or route(written.labels, config.routing, config.workstations),
+        "acceptance_criteria": tuple(clean_text(entry) for entry in written.acceptance_criteria),
+        "verification": project.verification if written.verification is None else written.verification,
+        "related_files": tuple(clean_line(path) for path in written.related_files),
+        "depends_on": tuple(_full_id(entry, draft.project) for entry in written.depends_on),
+        "limits": _limits(written, project),
+        "max_failures": written.max_failures or project.limits.max_failures,
+        "workspace_mode": written.workspace_mode,
+        "base_branch": written.base_branch or project.base_branch or "",
+        "expects": written.expects,
+        "allow_empty": written.allow_empty,
+    }
+
+
+def _full_id(dependency: Dependency, project: str) -> Dependency:
+    if "." in dependency.task:
+        return dependency
+    return dependency.model_copy(update={"task": f"{project}.{dependency.task}"})
+
+
+def _limits(written: TaskFile, project: ProjectSettings) -> Limits:
+    """The task's own limits over the project's."""
+    own = written.limits.model_dump(exclude_unset=True) if written.limits else {}
+    return Limits(**(project.limits.for_task().model_dump() | own))
+
+
+def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime) -> Decision | None:
+    """What this draft means: a new record, a changed one, a new run of an ended one, or nothing (None)."""
+    text = text_of(draft, config)
+    if known is None:
+        return None if draft.text.cancel else _create(draft, text, now)
+    if known.ended:
+        return _revive(draft, known, text, now)
+    if known.source.text_hash == draft.source.text_hash and known.source.present:
+        return None
+    changed = [name for name in TEXT_FIELDS if getattr(known, name) != text[name] and text[name] != ""]
+    updated = known.evolve(**{name: text[name] for name in changed}, source=draft.source, labels=text["labels"])
+    events: tuple[Event, ...] = ()
+    if changed:
+        events = (Event(name="task.edited", details={"fields": changed}, actor=draft.source.requested_by),)
+    return Decision(task=updated, events=events)
+
+
+def _create(draft: Draft, text: dict[str, Any], now: datetime) -> Decision:
+    task = TaskRecord(
+        id=draft.id,
+        project=draft.project,
+        source=draft.source,
+        trigger=draft.trigger,
+        created_at=now,
+        branch=branch_name(draft.id, text["title"]),
+        **text,
+    )
+    details = {"title": task.title, "specialist": task.specialist, "priority": task.priority.value}
+    return Decision(
+        task=task, events=(Event(name="task.created", details=details, actor=draft.source.requested_by),)
+    )
+
+
+def _revive(draft: Draft, known: TaskRecord, text: dict[str, Any], now: datetime) -> Decision | None:
+    """An ended task absorbs its source, unless the source had gone and is there again: a new trigger."""
+    if known.source.present or draft.text.cancel:
+        return None
+    fresh = known.evolve(**text, source=draft.source)
+    return rerun(fresh, reason="the task file is there again", actor=draft.source.requested_by, now=now)
+
+
+def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decision:
+    """An ended task from the start: next attempt, a branch of its own, today's base."""
+    number = task.rerun + 1
+    again = task.moved(
+        State.PENDING,
+        reason=reason,
+        actor=actor,
+        at=now,
+        rerun=number,
+        branch=branch_name(task.id, task.title, number),
+        base_commit=None,
+        start_squashed=False,
+        remote_head=None,
+        delivery=None,
+        request=None,
+        effects=(),
+        approvals=(),
+        feedback=(),
+        failures=0,
+        not_before=None,
+        waits_for=(),
+        workstation=None,
+    )
+    return Decision(task=again, events=(Event(name="task.rerun", details={"reason": reason}, actor=actor),))
+
+
+def source_gone(task: TaskRecord, *, now: datetime, actor: str = "operator") -> Decision | None:
+    """The source of a task is no longer there: a live task is cancelled, an ended one remembers it."""
+    if not task.source.present:
+        return None
+    absent = task.evolve(source=task.source.evolve(present=False))
+    if task.ended:
+        return Decision(task=absent)
+    return cancel(absent, reason="its task file was deleted", actor=actor, now=now)
+
+
+def cancel(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decision:
+    cancelled = task.moved(
+        State.CANCELLED, reason=reason, actor=actor, at=now, waits_for=(), not_before=None, paused_from=None
+    )
+    return Decision(
+        task=cancelled, events=(Event(name="task.cancelled", details={"reason": reason}, actor=actor),)
+    )

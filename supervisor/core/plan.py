@@ -1,0 +1,110 @@
+"""`plan_task`: from what a task is and what is seen of it, to what it becomes and which jobs it needs.
+
+Level-triggered: called again with the same input it asks for the same jobs and changes nothing more.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport
+from supervisor.core.attempts import claim_problems, end_attempt, take_report
+from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Push, Save
+from supervisor.core.delivery import push_key, request_key
+from supervisor.core.record import TaskRecord
+from supervisor.core.retry import fail_attempt
+from supervisor.core.settings import Config
+from supervisor.core.states import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What was observed of a task's attempts: their last good reports, by attempt number."""
+
+    reports: dict[int, TaskReport]
+
+
+def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> Decision:
+    """The task as it should be now, what to tell, and the jobs that are needed (whether or not under way)."""
+    decision = Decision(task=task)
+    for number in sorted(seen.reports):
+        decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
+    decision = decision.then(_time_passed(decision.task, seen, config, now))
+    jobs = needed_jobs(decision.task, seen, now)
+    return Decision(task=decision.task, events=decision.events, jobs=jobs)
+
+
+def _time_passed(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> Decision:
+    """Backoffs that have run out, and attempts that nobody took up."""
+    if task.state is State.FAILED and (task.not_before is None or task.not_before <= now):
+        moved = task.moved(State.PENDING, reason="time for another attempt", actor="supervisor", at=now)
+        return Decision(task=moved.evolve(not_before=None))
+    live = task.live
+    if task.state is State.ASSIGNED and live is not None and live.number not in seen.reports:
+        waited = now - live.started_at
+        if waited > timedelta(seconds=config.timing.assign_timeout_seconds):
+            return lose_attempt(task, verdict="no report", now=now, config=config)
+    return Decision(task=task)
+
+
+def lose_attempt(task: TaskRecord, *, verdict: str, now: datetime, config: Config) -> Decision:
+    """The live attempt is given up without a word from its workstation; the next one may go elsewhere."""
+    live = task.live
+    if live is None:
+        return Decision(task=task)
+    ended = end_attempt(task, live, verdict=verdict, report=None, now=now).evolve(workstation=None)
+    event = Event(name="attempt.ended", details={"attempt": live.number, "verdict": verdict})
+    message = f"{live.workstation}: {verdict}"
+    feedback = (*task.feedback, Feedback(code="E_ATTEMPT_LOST", message=message))
+    failed = fail_attempt(ended, why=message, feedback=feedback, retry=config.retry, now=now)
+    return Decision(task=ended, events=(event,)).then(failed)
+
+
+def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:
+    """The slow work that this state of affairs calls for."""
+    jobs: list[Job] = [
+        Save(task_id=task.id, attempt=attempt.number)
+        for attempt in task.attempts
+        if attempt.ended_at is not None
+        and attempt.bundle
+        and not attempt.settled
+        and not _will_push(task, attempt.number)
+    ]
+    if task.state is State.IN_PROGRESS:
+        jobs += _delivery_jobs(task, seen, now)
+    return tuple(jobs)
+
+
+def _will_push(task: TaskRecord, number: int) -> bool:
+    """The work of this attempt is on its way to the remote, which saves it."""
+    return task.state is State.IN_PROGRESS and task.delivery is not None and task.delivery.attempt == number
+
+
+def _delivery_jobs(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
+    if task.delivery is None:
+        live = task.live
+        if live is None:
+            approved = any(a.status == "approved" for a in task.approvals)
+            return [Inspect(task_id=task.id, attempt=task.attempt, approved=True)] if approved else []
+        report = seen.reports.get(live.number)
+        claimed = report is not None and report.status is ReportStatus.COMPLETED
+        if claimed and report is not None and not claim_problems(task, report):
+            return [Inspect(task_id=task.id, attempt=live.number)]
+        return []
+    for key, job in ((push_key(task), Push(task_id=task.id)), (request_key(task), OpenRequest(task_id=task.id))):
+        effect = task.effect(key)
+        if effect is not None and effect.status != "done":
+            due = effect.not_before is None or effect.not_before <= now
+            return [job] if due else []
+    return []
+
+
+def next_deadline(task: TaskRecord, seen: Seen, config: Config) -> datetime | None:
+    """When `plan_task` must look at this task again although nothing has changed."""
+    times = []
+    if task.state is State.FAILED or task.state is State.PENDING:
+        times.append(task.not_before)
+    live = task.live
+    if task.state is State.ASSIGNED and live is not None and live.number not in seen.reports:
+        times.append(live.started_at + timedelta(seconds=config.timing.assign_timeout_seconds + 0.1))
+    times += [effect.not_before for effect in task.effects if effect.status != "done"]
+    return min((time for time in times if time is not None), default=None)

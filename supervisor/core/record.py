@@ -1,0 +1,266 @@
+"""The record of a task: everything the supervisor knows about it, as one frozen value in one file."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from agent_daemon.protocol.model import (
+    CommitMade,
+    Expects,
+    Feedback,
+    FileModified,
+    Limits,
+    Priority,
+    Role,
+    TaskType,
+    Usage,
+    VerificationCommand,
+    VerificationResult,
+    WaitReason,
+    WorkspaceMode,
+    Written,
+)
+from supervisor.core.states import ENDED, State, TransitionError, may_move
+
+MAX_HISTORY = 200
+
+
+class Stored(BaseModel):
+    """What only the supervisor writes and reads: a key it does not know means a newer version wrote it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def evolve(self, **changes: Any) -> Self:
+        """A copy with these fields changed."""
+        return self.model_copy(update=changes)
+
+
+class Source(Stored):
+    """Where a task came from; `key` is unique, and `text_hash` is of the text last taken in."""
+
+    tracker: str
+    kind: Literal["file", "issue", "request", "command"]
+    ref: str
+    key: str
+    url: str | None = None
+    requested_by: str = "operator"
+    text_hash: str = ""
+    present: bool = True
+
+
+class Dependency(Written):
+    """Another task that comes first: until it is verified (in review) or merged; `use: head` starts from it."""
+
+    task: str
+    until: Literal["verified", "merged"] = "verified"
+    use: Literal["head", "none"] = "head"
+
+
+class Wait(Stored):
+    """What a task waits for, in the enum that both sides share, and a sentence for people."""
+
+    reason: WaitReason
+    message: str = ""
+    ref: str | None = None
+    until: AwareDatetime | None = None
+
+
+class Mail(Stored):
+    """What was last written as an attempt's `tasking.yaml`, to tell a person's edit from our own writing.
+
+    The digests are saved before the file is written, so that after a crash either one is known to be ours.
+    """
+
+    revision: int = 0
+    digest: str = ""
+    previous_digest: str = ""
+    wanted: str = ""
+    written_at: AwareDatetime | None = None
+
+
+class Attempt(Stored):
+    """One try by one workstation; `verdict` and `ended_at` are set together.
+
+    It starts at `start_commit`, or at `base_commit` where there is none. `shared_branch` and `shared_tip`
+    name a remote branch whose commits its work contains: those are never rewritten.
+    `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
+    elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`.
+    """
+
+    number: int
+    rerun: int = 1
+    workstation: str
+    branch: str
+    base_branch: str
+    base_commit: str
+    start_commit: str | None = None
+    start_squashed: bool = False
+    shared_branch: str | None = None
+    shared_tip: str | None = None
+    cli: str
+    model: str | None = None
+    session: str | None = None
+    verdict: str | None = None
+    started_at: AwareDatetime
+    ended_at: AwareDatetime | None = None
+    usage: Usage = Usage()
+    bundle: str | None = None
+    bundle_sha256: str | None = None
+    bundle_head: str | None = None
+    bundle_base: str | None = None
+    saved: bool = False
+    save_error: str | None = None
+    released: bool = False
+    mail: Mail = Mail()
+
+    @property
+    def settled(self) -> bool:
+        """Nothing more is to be copied from its workstation: saved, or known why it cannot be."""
+        return self.saved or self.save_error is not None
+
+
+class Approval(Stored):
+    """A gate that only a person opens; `subject_hash` ties it to exactly what was looked at."""
+
+    id: str
+    gate: Literal["protected_paths"]
+    subject_hash: str
+    status: Literal["pending", "approved", "denied"] = "pending"
+    message: str = ""
+    by: str | None = None
+    at: AwareDatetime | None = None
+
+
+class Delivery(Stored):
+    """Work that passed the import checks: what was claimed, what was found in the bundle."""
+
+    attempt: int
+    claimed_head: str
+    pushed_head: str
+    base: str
+    bundle_sha256: str
+    commits: tuple[CommitMade, ...] = ()
+    commits_total: int = 0
+    files: tuple[FileModified, ...] = ()
+    files_total: int = 0
+    diff_stat: str = ""
+    verification: tuple[VerificationResult, ...] = ()
+    summary: str = ""
+
+
+class Request(Stored):
+    """The pull request, or its local likeness."""
+
+    number: int | None = None
+    url: str = ""
+    head: str = ""
+    draft: bool = True
+    state: Literal["open", "merged", "closed"] = "open"
+
+
+class Effect(Stored):
+    """Something that must happen exactly once: pending, being done, done."""
+
+    key: str
+    kind: Literal["push", "request"]
+    status: Literal["pending", "sending", "done"] = "pending"
+    tries: int = 0
+    error: str | None = None
+    not_before: AwareDatetime | None = None
+
+
+class HistoryEntry(Stored):
+    at: AwareDatetime
+    source: State
+    target: State
+    reason: str
+    actor: str
+
+
+class TaskRecord(Stored):
+    """One task. Fields up to `base_branch` are its text; the rest is its life.
+
+    `remote_head` is the tip last seen of the task's own branch on the remote. `start_squashed` asks for the
+    next attempt to begin with the saved work as uncommitted changes: its commits were refused.
+    """
+
+    version: Literal[1] = 1
+    revision: int = 0
+    id: str
+    project: str
+    source: Source
+    trigger: str = "file"
+    created_at: AwareDatetime
+    parent: str | None = None
+    role: Role = "specialist"
+    title: str
+    description: str = ""
+    type: TaskType = "feature"
+    priority: Priority = Priority.MEDIUM
+    labels: tuple[str, ...] = ()
+    specialist: str
+    acceptance_criteria: tuple[str, ...] = ()
+    verification: tuple[VerificationCommand, ...] = ()
+    related_files: tuple[str, ...] = ()
+    depends_on: tuple[Dependency, ...] = ()
+    limits: Limits = Limits()
+    max_failures: int = 3
+    workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
+    expects: Expects = "commits"
+    allow_empty: bool = False
+    base_branch: str
+
+    state: State = State.PENDING
+    paused_from: State | None = None
+    waits_for: tuple[Wait, ...] = ()
+    not_before: AwareDatetime | None = None
+    attempt: Annotated[int, Field(ge=0)] = 0
+    failures: Annotated[int, Field(ge=0)] = 0
+    rerun: Annotated[int, Field(ge=1)] = 1
+    workstation: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+    feedback: tuple[Feedback, ...] = ()
+    branch: str
+    base_commit: str | None = None
+    start_squashed: bool = False
+    remote_head: str | None = None
+    delivery: Delivery | None = None
+    request: Request | None = None
+    effects: tuple[Effect, ...] = ()
+    applied_commands: tuple[str, ...] = ()
+    history: tuple[HistoryEntry, ...] = ()
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def live(self) -> Attempt | None:
+        """The attempt that counts: the newest, while it has not ended."""
+        newest = self.attempts[-1] if self.attempts else None
+        return newest if newest is not None and newest.ended_at is None else None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ENDED
+
+    def moved(self, target: State, *, reason: str, actor: str, at: datetime, **changes: Any) -> Self:
+        """This record in another state, with the step in its history; raises TransitionError if not allowed."""
+        if not may_move(self.state, target):
+            raise TransitionError(self.id, self.state, target)
+        step = HistoryEntry(at=at, source=self.state, target=target, reason=reason, actor=actor)
+        return self.evolve(state=target, history=(*self.history, step)[-MAX_HISTORY:], **changes)
+
+    def attempt_number(self, number: int) -> Attempt | None:
+        return next((a for a in self.attempts if a.number == number), None)
+
+    def with_attempt(self, number: int, **changes: Any) -> Self:
+        """This record with one attempt changed."""
+        return self.evolve(attempts=tuple(a.evolve(**changes) if a.number == number else a for a in self.attempts))
+
+    def with_effect(self, effect: Effect) -> Self:
+        """This record with this effect in place of the one of the same key, or added."""
+        others = tuple(e for e in self.effects if e.key != effect.key)
+        return self.evolve(effects=(*others, effect))
+
+    def effect(self, key: str) -> Effect | None:
+        return next((e for e in self.effects if e.key == key), None)

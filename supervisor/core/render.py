@@ -1,0 +1,74 @@
+"""Texts for people: what a request says. The agent's words stand in fences only."""
+
+import re
+
+from supervisor.core.record import Delivery, TaskRecord
+
+_BACKTICKS = re.compile(r"`+")
+MAX_SHOWN = 50
+
+
+def fence(text: str) -> str:
+    """`text` in a code fence longer than any run of backticks in it, so that nothing in it takes effect."""
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}text\n{text.rstrip()}\n{ticks}"
+
+
+def one_line_code(text: str) -> str:
+    """`text` as inline code on one line."""
+    line = " ".join(text.split()).replace("|", "¦")
+    longest = max((len(run) for run in _BACKTICKS.findall(line)), default=0)
+    ticks = "`" * (longest + 1)
+    pad = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{ticks}{pad}{line}{pad}{ticks}" if line else ""
+
+
+def render_request(task: TaskRecord) -> str:
+    """The Markdown description that the request of a delivered task has."""
+    delivery = task.delivery
+    if delivery is None:
+        raise ValueError(f"task {task.id} has nothing delivered to describe")
+    attempt = task.attempt_number(delivery.attempt)
+    by = f"{attempt.workstation} with {attempt.cli}, attempt {attempt.number}" if attempt else "an agent"
+    parts = [
+        f"# {task.title}",
+        f"Task `{task.id}` on branch `{task.branch}` for `{task.base_branch}`, done by {by}.",
+    ]
+    if task.acceptance_criteria:
+        parts += ["## Asked for", "\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria)]
+    if delivery.summary:
+        parts += ["## What the agent says", fence(delivery.summary)]
+    parts += ["## Evidence", _evidence(task, delivery)]
+    parts += ["## Files", _files(delivery), "## Commits", _commits(delivery)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _evidence(task: TaskRecord, delivery: Delivery) -> str:
+    rows = ["| what | claimed | verified |", "|---|---|---|"]
+    rows.append(f"| head | `{delivery.claimed_head}` | seen in the bundle; pushed as `{delivery.pushed_head}` |")
+    rows.append(
+        f"| changes | | {delivery.files_total} files, {delivery.commits_total} commits, seen in the bundle |"
+    )
+    for command in task.verification:
+        found = next((entry for entry in delivery.verification if entry.name == command.name), None)
+        said = f"exit code {found.exit_code} in {found.duration_seconds:.1f} s" if found else "not run"
+        rows.append(f"| {one_line_code(command.name)}: {one_line_code(command.command)} | {said} | not re-run |")
+    return "\n".join(rows)
+
+
+def _files(delivery: Delivery) -> str:
+    shown = [
+        f"- {one_line_code(file.path)} {file.change_type} (+{file.lines_added} −{file.lines_removed})"
+        for file in delivery.files[:MAX_SHOWN]
+    ]
+    return "\n".join([*shown, *_more(delivery.files_total, len(shown))])
+
+
+def _commits(delivery: Delivery) -> str:
+    shown = [f"- `{commit.sha[:12]}` {one_line_code(commit.message)}" for commit in delivery.commits[:MAX_SHOWN]]
+    return "\n".join([*shown, *_more(delivery.commits_total, len(shown))])
+
+
+def _more(total: int, shown: int) -> list[str]:
+    return [f"- … and {total - shown} more"] if total > shown else []

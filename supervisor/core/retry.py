@@ -1,0 +1,66 @@
+"""When a failed task is tried again, and when a person is needed instead."""
+
+from datetime import datetime, timedelta
+
+from agent_daemon.protocol.model import Feedback, WaitReason
+from supervisor.core.decision import Decision, Event
+from supervisor.core.record import TaskRecord, Wait
+from supervisor.core.settings import RetrySettings
+from supervisor.core.states import State
+
+
+def backoff_seconds(failures: int, retry: RetrySettings) -> float:
+    """Seconds to wait after this many failures (1 or more): exponential, capped."""
+    try:
+        return min(retry.cap_seconds, retry.first_seconds * retry.factor ** (failures - 1))
+    except OverflowError:
+        return retry.cap_seconds
+
+
+def fail_attempt(
+    task: TaskRecord, *, why: str, feedback: tuple[Feedback, ...], retry: RetrySettings, now: datetime
+) -> Decision:
+    """The attempt has failed: wait and try again, or after `max_failures` ask a person."""
+    failures, why = task.failures + 1, why.split("\n", 1)[0]
+    changes = {"failures": failures, "feedback": feedback, "delivery": None}
+    if failures >= task.max_failures:
+        wait = Wait(reason=WaitReason.HUMAN, message=f"{failures} attempts failed; the last one: {why}")
+        blocked = task.moved(
+            State.BLOCKED, reason=why, actor="supervisor", at=now, waits_for=(wait,), not_before=None, **changes
+        )
+        return Decision(
+            task=blocked,
+            events=(Event(name="task.blocked", details={"reason": "human", "message": wait.message}),),
+        )
+    seconds = backoff_seconds(failures, retry)
+    failed = task.moved(
+        State.FAILED,
+        reason=why,
+        actor="supervisor",
+        at=now,
+        not_before=now + timedelta(seconds=seconds),
+        waits_for=(),
+        **changes,
+    )
+    event = Event(
+        name="task.failed", details={"failures": failures, "message": why, "retry_in_seconds": round(seconds, 1)}
+    )
+    return Decision(task=failed, events=(event,))
+
+
+def block(
+    task: TaskRecord,
+    *,
+    reason: WaitReason,
+    message: str,
+    now: datetime,
+    ref: str | None = None,
+    **changes: object,
+) -> Decision:
+    """The task waits for something that only arrives from outside."""
+    wait = Wait(reason=reason, message=message, ref=ref)
+    blocked = task.moved(State.BLOCKED, reason=message, actor="supervisor", at=now, waits_for=(wait,), **changes)
+    return Decision(
+        task=blocked,
+        events=(Event(name="task.blocked", details={"reason": reason.value, "message": message}),),
+    )

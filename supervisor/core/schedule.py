@@ -1,0 +1,106 @@
+"""Who works on what next: priorities, dependencies, free workstations."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent_daemon.protocol.model import Priority
+from supervisor.core.record import TaskRecord
+from supervisor.core.states import State
+
+_RANK = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkstationView:
+    """What scheduling needs to know of a workstation that is free."""
+
+    name: str
+    type: str
+    trust_domain: str
+    clis: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    task_id: str
+    workstation: str
+    cli: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DependencyState:
+    """Of a task that others depend on: its state, and the head to start from once verified."""
+
+    state: State
+    pushed_head: str | None = None
+
+
+def unmet(task: TaskRecord, known: Mapping[str, DependencyState]) -> list[str]:
+    """A sentence for each dependency that still holds the task back; empty when it may start."""
+    reasons = []
+    for dependency in task.depends_on:
+        found = known.get(dependency.task)
+        if found is None:
+            reasons.append(f"{dependency.task}, which is not known (yet)")
+        elif found.state is not State.COMPLETED and (
+            dependency.until == "merged" or found.state is not State.REVIEW
+        ):
+            reasons.append(f"{dependency.task}, which is {found.state.value} (needed: {dependency.until})")
+    return reasons
+
+
+def dependency_cycle(task_id: str, depends_on: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """The chain of task ids from `task_id` back to itself, if its dependencies form a circle."""
+    came_from: dict[str, str] = {}
+    open_ids = [task_id]
+    while open_ids:
+        current = open_ids.pop()
+        for following in depends_on.get(current, ()):
+            if following == task_id:
+                chain = [current]
+                while chain[-1] != task_id:
+                    chain.append(came_from[chain[-1]])
+                return [*reversed(chain), task_id]
+            if following not in came_from:
+                came_from[following] = current
+                open_ids.append(following)
+    return None
+
+
+def is_due(task: TaskRecord, now: datetime) -> bool:
+    """Pending, not waiting out a backoff, and no earlier attempt is still being stopped or saved."""
+    settled = all(attempt.ended_at is not None and attempt.settled for attempt in task.attempts)
+    return task.state is State.PENDING and settled and (task.not_before is None or task.not_before <= now)
+
+
+def schedule(
+    tasks: Iterable[TaskRecord],
+    workstations: Iterable[WorkstationView],
+    known: Mapping[str, DependencyState],
+    trust_domains: Mapping[str, str],
+    now: datetime,
+) -> list[Assignment]:
+    """Pair pending tasks with free workstations: highest priority first, then oldest, then by id.
+
+    `trust_domains` is the domain of each project; a workstation serves one domain only. A task goes
+    to the workstation that has its worktree when that one is free, else to any of its type.
+    """
+    free = list(workstations)
+    ready = [task for task in tasks if is_due(task, now) and not unmet(task, known)]
+    ready.sort(key=lambda task: (_RANK[task.priority], task.created_at, task.id))
+    assignments: list[Assignment] = []
+    for task in ready:
+        if not free:
+            break
+        fitting = [
+            station
+            for station in free
+            if station.type == task.specialist and station.trust_domain == trust_domains.get(task.project)
+        ]
+        if not fitting:
+            continue
+        chosen = next((s for s in fitting if s.name == task.workstation), fitting[0])
+        free.remove(chosen)
+        assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=chosen.clis[0]))
+    return assignments

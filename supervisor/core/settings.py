@@ -1,0 +1,122 @@
+"""The configuration as frozen models: what `config.yaml` may say, with its defaults. Loading is in `config.py`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from agent_daemon.protocol.model import (
+    Amount,
+    Limits,
+    VerificationCommand,
+    Written,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+SHORT = StringConstraints(min_length=1, max_length=1000)
+
+
+class RequestSettings(Written):
+    """How the pull request, or its local likeness, is made."""
+
+    draft: bool = True
+    reviewers: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+class ProjectLimits(Written):
+    """Defaults for the attempts of this project's tasks; a task may set its own."""
+
+    timeout_minutes: Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)] = 30
+    cost_usd: Amount | None = None
+    max_turns: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_failures: Annotated[int, Field(ge=1, le=100)] = 3
+
+    def for_task(self) -> Limits:
+        return Limits(**self.model_dump(exclude={"max_failures"}))
+
+
+class Bot(Written):
+    """Who the pushed commits are by."""
+
+    name: Annotated[str, SHORT] = "Cloud Code"
+    email: Annotated[str, SHORT] = "cloud-code@localhost"
+
+
+class ProjectSettings(Written):
+    """One repository and how its tasks are done."""
+
+    forge: Literal["local"] = "local"
+    repository: Annotated[str, SHORT]
+    base_branch: Annotated[str, SHORT] | None = None
+    trust_domain: Name = "default"
+    request: RequestSettings = RequestSettings()
+    protected_paths: tuple[Annotated[str, SHORT], ...] = ()
+    verification: tuple[VerificationCommand, ...] = ()
+    limits: ProjectLimits = ProjectLimits()
+    bot: Bot = Bot()
+    prompt_folder: str | None = None
+    poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] = 5.0
+
+
+class WorkstationSettings(Written):
+    """A pool of specialists of one type."""
+
+    driver: Literal["local"] = "local"
+    count: Annotated[int, Field(ge=1, le=200)] = 1
+    clis: Annotated[tuple[Name, ...], Field(min_length=1)]
+    trust_domain: Name = "default"
+    environment: dict[str, str] = Field(default_factory=dict)
+
+
+class CliSettings(Written):
+    """How one coding CLI is run; the key is the name that workstations list under `clis`."""
+
+    adapter: Annotated[str, SHORT] | None = None
+    argv: tuple[str, ...] = ()
+    model: str | None = None
+    arguments: tuple[str, ...] = ()
+    environment: dict[str, str] = Field(default_factory=dict)
+    pass_environment: tuple[str, ...] = ()
+    prompt: Literal["stdin", "file", "argument"] = "stdin"
+    success_exit_codes: tuple[int, ...] = (0,)
+    options: dict[str, str] = Field(default_factory=dict)
+
+
+class RetrySettings(Written):
+    """Waiting time before the next attempt: first × factor^(failures - 1), at most `cap_seconds`."""
+
+    first_seconds: Seconds = 10
+    factor: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 3
+    cap_seconds: Seconds = 900
+
+
+class TimingSettings(Written):
+    """Intervals of the supervisor and the daemons, in seconds."""
+
+    assign_timeout_seconds: Seconds = 120
+    suspect_after_seconds: Seconds = 30
+    restart_after_seconds: Seconds = 120
+    problem_grace_seconds: Seconds = 600
+    report_interval_seconds: Seconds = 1
+    deletion_grace_seconds: Seconds = 10
+
+
+class Config(Written):
+    """The whole of `config.yaml`."""
+
+    version: Literal[1] = 1
+    id: Name | None = None
+    projects: Annotated[dict[Name, ProjectSettings], Field(min_length=1)]
+    workstations: Annotated[dict[Name, WorkstationSettings], Field(min_length=1)] = Field(
+        default_factory=lambda: {"backend": WorkstationSettings(clis=("codex",))}
+    )
+    clis: dict[Name, CliSettings] = Field(default_factory=dict)
+    routing: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
+    retry: RetrySettings = RetrySettings()
+    timing: TimingSettings = TimingSettings()
+
+    def cli(self, name: str) -> CliSettings:
+        """The settings of a CLI; one that is only listed by a workstation has the defaults."""
+        return self.clis.get(name, CliSettings())

@@ -1,0 +1,142 @@
+"""What the workstation is told: the tasking and the agent's configuration, rendered from the record."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent_daemon.protocol.model import (
+    MAX_DESCRIPTION_BYTES,
+    AgentConfig,
+    CliConfig,
+    Context,
+    Identity,
+    SupervisorIdentity,
+    Tasking,
+    TaskingStatus,
+    TaskingTask,
+    utc,
+)
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.settings import CliSettings, Config
+from supervisor.core.states import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Absolute paths that a tasking names."""
+
+    workspace: str
+    workspace_source: str
+
+
+def wanted_status(task: TaskRecord, attempt: Attempt) -> TaskingStatus:
+    """What the supervisor wants of this attempt now."""
+    if attempt.ended_at is None:
+        if task.state is State.PAUSED:
+            return TaskingStatus.PAUSED
+        if task.state is State.CANCELLED:
+            return TaskingStatus.CANCELLED
+        return TaskingStatus.ASSIGNED
+    if attempt.saved and (task.ended or attempt.number < task.attempt):
+        return TaskingStatus.RELEASED
+    if attempt.verdict in SUPERVISOR_VERDICTS:
+        return TaskingStatus.CANCELLED
+    return TaskingStatus.ASSIGNED
+
+
+# Attempts that the supervisor ended on its own: the daemon, should it still live, must stop.
+SUPERVISOR_VERDICTS = frozenset({"no report", "workstation lost", "unreadable report"})
+
+
+def render_tasking(
+    task: TaskRecord,
+    attempt: Attempt,
+    places: Places,
+    supervisor: SupervisorIdentity,
+    *,
+    revision: int,
+    now: datetime,
+) -> Tasking:
+    """`tasking.yaml` for one attempt."""
+    shown = clip_text(task.description, MAX_DESCRIPTION_BYTES)
+    entry = TaskingTask(
+        id=task.id,
+        attempt=attempt.number,
+        title=task.title,
+        status=wanted_status(task, attempt),
+        role=task.role,
+        expects=task.expects,
+        priority=task.priority,
+        type=task.type,
+        workspace_mode=task.workspace_mode,
+        workspace_source=places.workspace_source,
+        branch=attempt.branch,
+        base_branch=attempt.base_branch,
+        base_commit=attempt.base_commit,
+        start_commit=attempt.start_commit,
+        start_squashed=attempt.start_squashed,
+        description=shown,
+        acceptance_criteria=task.acceptance_criteria,
+        verification=task.verification,
+        allow_empty=task.allow_empty,
+        context=Context(
+            related_files=task.related_files,
+            dependencies=tuple(dependency.task for dependency in task.depends_on),
+            feedback=task.feedback[:20],
+        ),
+        limits=task.limits,
+        released_sha256=attempt.bundle_sha256,
+    )
+    return Tasking(
+        revision=revision,
+        updated_at=utc(now),
+        supervisor=supervisor,
+        workspace=places.workspace,
+        tasks=(entry,),
+    )
+
+
+def clip_text(text: str, max_bytes: int) -> str:
+    """`text` cut to `max_bytes` of UTF-8 at a character, with a line that says where the rest is."""
+    data = text.encode()
+    if len(data) <= max_bytes:
+        return text
+    note = "\n[… the whole text is in description.md]\n"
+    return data[: max_bytes - len(note.encode())].decode(errors="ignore") + note
+
+
+def digest_of_wanted(tasking: Tasking) -> str:
+    """A digest of everything in the tasking that asks something of the workstation."""
+    return hashlib.sha256(tasking.tasks[0].model_dump_json().encode()).hexdigest()
+
+
+def render_agent_config(task: TaskRecord, attempt: Attempt, config: Config, *, revision: int) -> AgentConfig:
+    """`config.yaml` for one attempt: how to run the coding CLI."""
+    project = config.projects[task.project]
+    session = next((a.session for a in reversed(task.attempts) if a.session and a.cli == attempt.cli), None)
+    same_place = attempt.workstation == next(
+        (a.workstation for a in reversed(task.attempts) if a.number < attempt.number), None
+    )
+    return AgentConfig(
+        revision=revision,
+        cli=cli_config(attempt.cli, config.cli(attempt.cli)),
+        identity=Identity(name=project.bot.name, email=project.bot.email),
+        prompt_folder=project.prompt_folder,
+        report_interval_seconds=config.timing.report_interval_seconds,
+        resume_session=session if same_place else None,
+    )
+
+
+def cli_config(name: str, settings: CliSettings) -> CliConfig:
+    return CliConfig(
+        name=name,
+        adapter=settings.adapter or name,
+        argv=settings.argv,
+        model=settings.model,
+        arguments=settings.arguments,
+        environment=settings.environment,
+        pass_environment=settings.pass_environment,
+        prompt=settings.prompt,
+        success_exit_codes=settings.success_exit_codes,
+        options=settings.options,
+    )

@@ -1,0 +1,293 @@
+"""What this host lacks for the supervisor of a root, each lack with what mends it."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from agent_daemon.protocol.paths import Root
+from supervisor.config import check_installation, load_config
+from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings
+from supervisor.errors import CloudCodeError
+from supervisor.forges.local import LocalHost
+from supervisor.reader import is_locked
+from supervisor.workstations.local import refuse_under_service
+
+TESTED_GIT = (2, 39)
+FREE_ERROR_BYTES = 500 * 1024**2
+FREE_WARNING_BYTES = 5 * 1024**3
+# Every watched folder takes an instance in the supervisor, and each local daemon some of its own.
+INSTANCES_PER_WORKSTATION = 4
+CLOCK_SLACK_SECONDS = 300
+
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre", "afs"})
+_MEMORY = frozenset({"tmpfs", "ramfs"})
+_INSTALL = {"codex": "npm install --global @openai/codex"}
+
+Status = Literal["ok", "warning", "error"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was looked at; `mend` is a command or a sentence, empty when all is well."""
+
+    name: str
+    status: Status
+    detail: str
+    mend: str = ""
+
+
+def examine(root: Root) -> Iterator[Check]:
+    """Look at everything, one after the other; never raises for what it finds."""
+    yield _python()
+    yield from _programs()
+    yield _installation()
+    yield from _folder(root)
+    config, check = _configuration(root)
+    yield check
+    yield _inotify(config)
+    if config is not None:
+        for kind, station in config.workstations.items():
+            yield from _station(config, kind, station)
+        for name, project in config.projects.items():
+            yield _repository(root, name, project)
+    yield _clock(root)
+    yield _lock(root)
+
+
+def _told(name: str, look: Callable[[], str]) -> Check:
+    """What `look` says, or the reason that it raises."""
+    try:
+        return Check(name=name, status="ok", detail=look())
+    except CloudCodeError as error:
+        return Check(name=name, status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
+    except OSError as error:
+        return Check(name=name, status="error", detail=f"{error.filename or name}: {error.strerror}")
+
+
+# --- programs -----------------------------------------------------------------------------------------
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info >= (3, 11):
+        return Check(name="python", status="ok", detail=version)
+    mend = "install Python 3.11 or newer and make the environment anew with it"
+    return Check(name="python", status="error", detail=version, mend=mend)
+
+
+def _programs() -> Iterator[Check]:
+    yield git_check(_output(["git", "--version"]))
+    found = shutil.which("prlimit")
+    if found:
+        yield Check(name="prlimit", status="ok", detail=found)
+    else:
+        detail = "prlimit is not there, which limits what git may use"
+        yield Check(name="prlimit", status="error", detail=detail, mend="sudo apt-get install util-linux")
+
+
+def git_check(said: str | None) -> Check:
+    """Whether the git that said this about its version is there and new enough."""
+    found = re.search(r"(\d+)\.(\d+)", said or "")
+    if said is None or found is None:
+        return Check(name="git", status="error", detail="git is not installed", mend="sudo apt-get install git")
+    version = (int(found[1]), int(found[2]))
+    if version >= TESTED_GIT:
+        return Check(name="git", status="ok", detail=said)
+    wanted = ".".join(map(str, TESTED_GIT))
+    detail = f"{said}; it is tested with {wanted} and newer"
+    return Check(name="git", status="warning", detail=detail, mend=f"install git {wanted} or newer")
+
+
+def _output(argv: list[str]) -> str | None:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _installation() -> Check:
+    def look() -> str:
+        check_installation()
+        return "no other distribution has the same import name"
+
+    return _told("installation", look)
+
+
+# --- the root -----------------------------------------------------------------------------------------
+
+
+def _folder(root: Root) -> Iterator[Check]:
+    if not root.path.is_dir():
+        detail = f"{root.path} is not there"
+        yield Check(name="root", status="error", detail=detail, mend=f"cloud-code init {root.path}")
+        return
+    if not os.access(root.path, os.W_OK | os.X_OK):
+        mend = f"sudo chown -R {os.getuid()} {root.path}, or run this as the user of the supervisor"
+        yield Check(name="root", status="error", detail=f"{root.path} cannot be written", mend=mend)
+    else:
+        yield file_system_check(root.path, file_system(root.path, Path("/proc/self/mountinfo").read_text()))
+    yield disk_check(root.path, shutil.disk_usage(root.path).free)
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """The type of the file system that holds `path`, by the kernel's table of mounts."""
+    best, kind = -1, "unknown"
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, more = left.split(), right.split()
+        if len(fields) < 5 or not more:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
+        if path.is_relative_to(point) and len(point) >= best:
+            best, kind = len(point), more[0]
+    return kind
+
+
+def file_system_check(path: Path, kind: str) -> Check:
+    """Whether this type of file system suits a root."""
+    detail = f"{path} on {kind}"
+    if kind in _NETWORK:
+        detail += ": without events from the file system, changes are noticed within a second only"
+        return Check(name="root", status="warning", detail=detail, mend="put the root on a disk of this host")
+    if kind in _MEMORY:
+        detail += ": nothing in it outlives a restart of the host"
+        return Check(name="root", status="warning", detail=detail, mend="put the root on a disk of this host")
+    return Check(name="root", status="ok", detail=detail)
+
+
+def disk_check(path: Path, free_bytes: int) -> Check:
+    """Whether there is room for clones, worktrees and bundles."""
+    detail = f"{free_bytes / 1024**3:.1f} GiB free"
+    if free_bytes >= FREE_WARNING_BYTES:
+        return Check(name="disk", status="ok", detail=detail)
+    status: Status = "error" if free_bytes < FREE_ERROR_BYTES else "warning"
+    mend = f"make room on the disk of {path}: `du -xh --max-depth=2 {path} | sort -h` shows what takes it"
+    return Check(name="disk", status=status, detail=detail, mend=mend)
+
+
+def _configuration(root: Root) -> tuple[Config | None, Check]:
+    try:
+        config = load_config(root)
+    except CloudCodeError as error:
+        return None, Check(name="config", status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
+    detail = f"{len(config.projects)} project(s), {len(config.workstations)} type(s) of workstation"
+    return config, Check(name="config", status="ok", detail=detail)
+
+
+def _inotify(config: Config | None) -> Check:
+    stations = sum(station.count for station in config.workstations.values()) if config else 1
+    folder = Path("/proc/sys/fs/inotify")
+    try:
+        instances = int((folder / "max_user_instances").read_text())
+        watches = int((folder / "max_user_watches").read_text())
+    except (OSError, ValueError):
+        detail = "the limits cannot be read; without file events the sweep carries on, within a second"
+        return Check(name="inotify", status="warning", detail=detail)
+    return inotify_check(instances, watches, stations)
+
+
+def inotify_check(instances: int, watches: int, workstations: int) -> Check:
+    """Whether the kernel lets this many workstations be watched."""
+    detail = f"max_user_instances {instances}, max_user_watches {watches}"
+    wanted = 16 + INSTANCES_PER_WORKSTATION * workstations
+    short = [
+        f"fs.inotify.{name}={max(wanted, least)}"
+        for name, found, least in (("max_user_instances", instances, 512), ("max_user_watches", watches, 65536))
+        if found < wanted
+    ]
+    if not short:
+        return Check(name="inotify", status="ok", detail=detail)
+    detail += f"; {workstations} workstations want about {wanted} of each"
+    return Check(name="inotify", status="warning", detail=detail, mend=f"sudo sysctl -w {' '.join(short)}")
+
+
+# --- what the configuration names ---------------------------------------------------------------------
+
+
+def _station(config: Config, kind: str, station: WorkstationSettings) -> Iterator[Check]:
+    for name in station.clis:
+        yield cli_check(config, kind, name, station.environment.get("PATH", os.environ.get("PATH", os.defpath)))
+    if station.driver == "local":
+        yield Check(
+            name=f"workstation {kind}",
+            status="warning",
+            detail="the driver `local` isolates nothing: its agents may do whatever this user may",
+            mend="fine for trying out with repositories you trust",
+        )
+        yield _told(f"workstation {kind}", lambda: _outside_service(kind))
+
+
+def _outside_service(kind: str) -> str:
+    refuse_under_service(os.environ, Path("/proc/self/cgroup").read_text())
+    return "its daemons are processes of their own sessions"
+
+
+def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
+    """Whether the program of a coding CLI is there for workstations of this type."""
+    settings = config.cli(name)
+    adapter = settings.adapter or name
+    program = settings.argv[0] if settings.argv else adapter
+    label = f"{kind}: {name}"
+    found = shutil.which(program, path=settings.environment.get("PATH", path))
+    if found:
+        return Check(name=label, status="ok", detail=found)
+    mend = _INSTALL.get(adapter) or f"install it, or give the whole path in config.yaml, clis.{name}.argv"
+    return Check(name=label, status="error", detail=f"the program {program} is not on PATH", mend=mend)
+
+
+def _repository(root: Root, name: str, project: ProjectSettings) -> Check:
+    def look() -> str:
+        host = LocalHost(root, project)
+        branch = project.base_branch or host.default_branch()
+        tip = host.remote_tip(branch)
+        if tip is None:
+            raise CloudCodeError(
+                "E_NO_BRANCH",
+                f"{host.url()} has no branch {branch}.",
+                f"Set projects.{name}.base_branch in config.yaml to a branch that exists.",
+            )
+        return f"{host.url()}: {branch} is at {tip[:12]}"
+
+    check = _told(f"project {name}", look)
+    if check.status == "error" and not check.mend:
+        mend = f"correct projects.{name}.repository in config.yaml; try `git ls-remote {project.repository}`"
+        return Check(name=check.name, status="error", detail=check.detail, mend=mend)
+    return check
+
+
+# --- the rest -------------------------------------------------------------------------------------------
+
+
+def _clock(root: Root) -> Check:
+    try:
+        newest = root.events.stat().st_mtime
+    except OSError:
+        newest = 0.0
+    return clock_check(time.time(), newest)
+
+
+def clock_check(now: float, newest_event: float) -> Check:
+    """Whether the wall clock (seconds since 1970) can be right."""
+    shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    mend = "sudo timedatectl set-ntp true"
+    if now < 1_735_689_600:  # this program was written after the beginning of 2025
+        return Check(name="clock", status="error", detail=f"{shown}: long ago", mend=mend)
+    if newest_event - now > CLOCK_SLACK_SECONDS:
+        detail = f"{shown}: the newest event was written {newest_event - now:.0f} s later"
+        return Check(name="clock", status="warning", detail=detail, mend=mend)
+    return Check(name="clock", status="ok", detail=shown)
+
+
+def _lock(root: Root) -> Check:
+    def look() -> str:
+        return "a supervisor runs" if is_locked(root) else "no supervisor runs: `cloud-code run` starts one"
+
+    return _told("supervisor", look)

@@ -1,0 +1,230 @@
+"""The workstations: started, found again, watched, restarted. Liveness is what is seen to change, here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from agent_daemon.protocol.codec import decode, encode
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.files import read_file, write_file
+from agent_daemon.protocol.paths import Root
+from supervisor.core.record import Stored
+from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.errors import CloudCodeError
+from supervisor.ports import DaemonHandle, Workstations
+
+# Waiting times before a daemon that keeps dying is started again; after the last its attempt is given up.
+RESTART_BACKOFF_SECONDS = (0.0, 1.0, 5.0, 30.0)
+CALM_SECONDS = 300.0
+
+
+class StationFile(Stored):
+    """`state/workstations/<name>.yaml`: what the supervisor knows of a workstation."""
+
+    version: Literal[1] = 1
+    name: str
+    type: str
+    driver: str
+    wanted: Literal["running", "stopped"] = "running"
+    pid: int | None = None
+    start_ticks: int | None = None
+    boot_id: str | None = None
+    restarts: int = 0
+
+
+@dataclass
+class Station:
+    """One workstation as the running supervisor sees it; times are monotonic seconds."""
+
+    file: StationFile
+    settings: WorkstationSettings
+    last_sign: float
+    heartbeat: int | None = None
+    suspect: bool = False
+    failures: int = 0
+    not_before: float = 0.0
+    started: float = 0.0
+    stopping: bool = False
+    refused: str | None = None
+    current_task: str | None = None
+
+    @property
+    def handle(self) -> DaemonHandle | None:
+        file = self.file
+        if file.pid is None or file.start_ticks is None or file.boot_id is None:
+            return None
+        return DaemonHandle(pid=file.pid, start_ticks=file.start_ticks, boot_id=file.boot_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetNews:
+    """What happened to a workstation; `lost` asks for its attempt to be given up."""
+
+    workstation: str
+    event: str
+    details: dict[str, object] = field(default_factory=dict)
+    lost: bool = False
+    stop: DaemonHandle | None = None
+
+
+class Fleet:
+    """All workstations of one root. Called from the loop thread only; stopping a daemon is left to a job."""
+
+    def __init__(self, root: Root, config: Config, drivers: dict[str, Workstations]) -> None:
+        self._root, self._config, self._drivers = root, config, drivers
+        self.stations: dict[str, Station] = {}
+
+    def adopt(self, now: float) -> list[FleetNews]:
+        """Take up every configured workstation: a daemon that still runs is left undisturbed."""
+        news = []
+        for kind, settings in self._config.workstations.items():
+            for number in range(1, settings.count + 1):
+                name = f"{kind}-{number}"
+                file = load_station(self._root, name) or StationFile(name=name, type=kind, driver=settings.driver)
+                station = Station(file=file, settings=settings, last_sign=now, started=now)
+                self.stations[name] = station
+                driver = self._drivers[settings.driver]
+                handle = station.handle
+                if handle is None or not driver.alive(handle):
+                    handle = driver.find(name)
+                if handle is not None:
+                    self._note(station, handle)
+                    news.append(
+                        FleetNews(workstation=name, event="workstation.adopted", details={"pid": handle.pid})
+                    )
+        return news
+
+    def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
+        """One look at every workstation: start what should run, notice what died or fell silent."""
+        occupied = set(busy)
+        return [news for station in self.stations.values() for news in self._check(station, now, occupied)]
+
+    def _check(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
+        if station.stopping:
+            return []
+        name, handle = station.file.name, station.handle
+        driver = self._drivers[station.file.driver]
+        if handle is not None and driver.alive(handle):
+            if station.file.wanted == "stopped":
+                station.stopping = True
+                return [FleetNews(workstation=name, event="workstation.stopping", stop=handle)]
+            return self._check_signs(station, handle, now)
+        if handle is not None:
+            return self._died(station, now, busy)
+        if station.file.wanted == "running" and now >= station.not_before:
+            return self._start(station, driver, now)
+        return []
+
+    def _check_signs(self, station: Station, handle: DaemonHandle, now: float) -> list[FleetNews]:
+        timing, silent = self._config.timing, now - station.last_sign
+        if station.failures and now - station.started > CALM_SECONDS:
+            station.failures = 0
+        if silent > timing.restart_after_seconds:
+            station.stopping = True
+            details: dict[str, object] = {"silent_seconds": round(silent)}
+            return [
+                FleetNews(workstation=station.file.name, event="workstation.silent", details=details, stop=handle)
+            ]
+        if silent > timing.suspect_after_seconds and not station.suspect:
+            station.suspect = True
+            details = {"silent_seconds": round(silent)}
+            return [FleetNews(workstation=station.file.name, event="workstation.suspect", details=details)]
+        return []
+
+    def _died(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
+        name = station.file.name
+        self._note(station, None)
+        if station.file.wanted == "stopped":
+            return [FleetNews(workstation=name, event="workstation.stopped")]
+        wait = RESTART_BACKOFF_SECONDS[min(station.failures, len(RESTART_BACKOFF_SECONDS) - 1)]
+        station.failures += 1
+        station.not_before = now + wait
+        lost = station.failures >= len(RESTART_BACKOFF_SECONDS) and name in busy
+        details: dict[str, object] = {"failures": station.failures, "restart_in_seconds": wait}
+        return [FleetNews(workstation=name, event="workstation.died", details=details, lost=lost)]
+
+    def _start(self, station: Station, driver: Workstations, now: float) -> list[FleetNews]:
+        file = station.file
+        try:
+            handle = driver.start(file.name, file.type, station.settings.environment)
+        except (CloudCodeError, OSError) as error:
+            station.failures += 1
+            station.not_before = now + RESTART_BACKOFF_SECONDS[-1]
+            repeated, station.refused = station.refused == str(error), str(error)
+            details: dict[str, object] = {"message": str(error)}
+            return (
+                []
+                if repeated
+                else [FleetNews(workstation=file.name, event="workstation.not_started", details=details)]
+            )
+        station.last_sign = station.started = now
+        station.suspect, station.heartbeat, station.refused = False, None, None
+        self._note(station, handle)
+        return [FleetNews(workstation=file.name, event="workstation.started", details={"pid": handle.pid})]
+
+    def heard(self, name: str, heartbeat: int, current_task: str | None, now: float) -> bool:
+        """A workstation's file was read; returns whether it had been suspect and no longer is."""
+        station = self.stations.get(name)
+        if station is None:
+            return False
+        station.current_task = current_task
+        if heartbeat == station.heartbeat:
+            return False
+        station.heartbeat, station.last_sign = heartbeat, now
+        recovered, station.suspect = station.suspect, False
+        return recovered
+
+    def stopped(self, name: str) -> None:
+        """The job that stops this workstation's daemon has come back."""
+        station = self.stations[name]
+        station.stopping = False
+        self._note(station, None)
+
+    def want(self, name: str, wanted: Literal["running", "stopped"]) -> None:
+        station = self.stations[name]
+        station.file = station.file.evolve(wanted=wanted)
+        station.not_before, station.failures = 0.0, 0
+        self._save(station)
+
+    def restart(self, name: str) -> DaemonHandle | None:
+        """Mark for a restart; returns the daemon that has to be stopped first, if one runs."""
+        self.want(name, "running")
+        station = self.stations[name]
+        if station.handle is not None and not station.stopping:
+            station.stopping = True
+            return station.handle
+        return None
+
+    def usable(self, name: str) -> bool:
+        """Whether a task may be given to it now."""
+        station = self.stations[name]
+        running = station.handle is not None and station.file.wanted == "running"
+        return running and not station.stopping and not station.suspect
+
+    def _note(self, station: Station, handle: DaemonHandle | None) -> None:
+        """Write down the daemon's identity, or that there is none."""
+        known = station.handle
+        changes: dict[str, object] = {"pid": None, "start_ticks": None, "boot_id": None}
+        if handle is not None:
+            changes = {"pid": handle.pid, "start_ticks": handle.start_ticks, "boot_id": handle.boot_id}
+            if known != handle:
+                changes["restarts"] = station.file.restarts + 1
+        station.file = station.file.evolve(**changes)
+        self._save(station)
+
+    def _save(self, station: Station) -> None:
+        write_file(station_path(self._root, station.file.name), encode(station.file), mode=0o640)
+
+
+def station_path(root: Root, name: str) -> Path:
+    return root.workstations / f"{name}.yaml"
+
+
+def load_station(root: Root, name: str) -> StationFile | None:
+    """What was known of a workstation; None when nothing is. A damaged file holds nothing that is needed."""
+    try:
+        data = read_file(root.workstations, f"{name}.yaml").data
+        return decode(StationFile, data, file=f"state/workstations/{name}.yaml")
+    except (FileNotFoundError, ProtocolError):
+        return None

@@ -1,0 +1,117 @@
+"""What the listings show of workstations: from their files and the process table, as of now."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent_daemon.processes import ProcessIdentity, is_alive
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.model import WorkstationFile
+from supervisor.core.explain import StationState
+from supervisor.core.record import TaskRecord
+from supervisor.core.settings import Config
+from supervisor.core.states import ACTIVE
+from supervisor.fleet import StationFile
+from supervisor.reader import Reader, Report
+
+_STARTS = frozenset({"workstation.not_started", "workstation.started", "workstation.adopted"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StationRow:
+    """A workstation as a list shows it; `silent_seconds` is the age of its last sign of life."""
+
+    name: str
+    type: str
+    driver: str
+    state: StationState
+    task: str | None
+    doing: str
+    clis: Mapping[str, str]
+    pid: int | None
+    starts: int
+    silent_seconds: float | None
+    note: str
+
+
+def read_stations(
+    reader: Reader,
+    config: Config,
+    tasks: Mapping[str, TaskRecord],
+    reports: Mapping[str, Report],
+    running: bool,
+    now: datetime,
+) -> list[StationRow]:
+    """A row for each configured workstation, from its files and the process table."""
+    occupants = {t.live.workstation: t for t in tasks.values() if t.live is not None and t.state in ACTIVE}
+    rows, events = [], None
+    for kind, settings in config.workstations.items():
+        for number in range(1, settings.count + 1):
+            name = f"{kind}-{number}"
+            file = reader.station(name) or StationFile(name=name, type=kind, driver=settings.driver)
+            sign = reader.sign(name)
+            silent = (now - sign[1]).total_seconds() if sign else None
+            state = station_state(file, silent, config.timing.suspect_after_seconds, running)
+            note = ""
+            if state in ("starting", "down") and file.wanted == "running":
+                events = reader.recent_events() if events is None else events
+                note = last_refusal(events, name)
+            occupant = occupants.get(name)
+            rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))
+    return rows
+
+
+def station_state(
+    file: StationFile, silent_seconds: float | None, suspect_after_seconds: float, running: bool
+) -> StationState:
+    """What a workstation is doing, as far as its files and the process table tell."""
+    if not _has_process(file):
+        if file.wanted == "stopped":
+            return "stopped"
+        return "starting" if running else "down"
+    if file.wanted == "stopped":
+        return "stopping"
+    return "silent" if silent_seconds is not None and silent_seconds > suspect_after_seconds else "running"
+
+
+def _has_process(file: StationFile) -> bool:
+    if file.pid is None or file.start_ticks is None or file.boot_id is None:
+        return False
+    return is_alive(ProcessIdentity(pid=file.pid, start_ticks=file.start_ticks, boot_id=file.boot_id))
+
+
+def _station_row(
+    file: StationFile,
+    state: StationState,
+    sign: WorkstationFile | None,
+    silent_seconds: float | None,
+    occupant: TaskRecord | None,
+    reports: Mapping[str, Report],
+    note: str,
+) -> StationRow:
+    report = reports.get(occupant.id) if occupant else None
+    alive = state in ("running", "silent", "stopping")
+    return StationRow(
+        name=file.name,
+        type=file.type,
+        driver=file.driver,
+        state=state,
+        task=occupant.id if occupant else None,
+        doing="" if report is None or isinstance(report, Problem) else report.current_step,
+        clis=dict(sign.clis) if sign else {},
+        pid=file.pid if alive else None,
+        starts=file.restarts,
+        silent_seconds=round(silent_seconds, 1) if silent_seconds is not None and alive else None,
+        note=note,
+    )
+
+
+def last_refusal(events: Iterable[Mapping[str, object]], name: str) -> str:
+    """Why a workstation was not started the last time, from the newest events; empty when it was."""
+    for event in reversed(list(events)):
+        if event.get("workstation") != name or event.get("event") not in _STARTS:
+            continue
+        details = event.get("details")
+        refused = event.get("event") == "workstation.not_started" and isinstance(details, dict)
+        return str(details.get("message", "")) if refused and isinstance(details, dict) else ""
+    return ""

@@ -1,0 +1,57 @@
+"""The code host `local`: any git URL or path; its "request" is a Markdown file that the CLI shows."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from agent_daemon.protocol.files import write_file
+from agent_daemon.protocol.paths import Root
+from supervisor.core.record import Request, TaskRecord
+from supervisor.core.render import render_request
+from supervisor.core.settings import ProjectSettings
+from supervisor.git import mirror as mirrors
+from supervisor.git import remote
+from supervisor.git.mirror import Mirror
+
+
+class LocalHost:
+    """Pushes to a plain git remote and writes what a pull request would say to `state/requests/`."""
+
+    def __init__(self, root: Root, settings: ProjectSettings) -> None:
+        self._root, self._settings = root, settings
+
+    def url(self) -> str:
+        repository = self._settings.repository
+        if "://" in repository or _is_scp_like(repository):
+            return repository
+        return str((self._root.path / Path(repository).expanduser()).resolve())
+
+    def remote_tip(self, branch: str) -> str | None:
+        return mirrors.remote_tip(self.url(), branch)
+
+    def default_branch(self) -> str:
+        return mirrors.default_branch(self.url())
+
+    def fetch_mirror(self, mirror: Mirror) -> None:
+        mirrors.fetch_mirror(mirror, self.url())
+
+    def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None:
+        remote.push(quarantine, self.url(), sha, branch, expected)
+
+    def open_request(self, task: TaskRecord) -> Request:
+        path = self._root.requests / f"{task.id}.md"
+        write_file(path, render_request(task).encode(errors="replace"), mode=0o640)
+        head = task.delivery.pushed_head if task.delivery else ""
+        return Request(number=None, url=str(path), head=head, draft=False)
+
+    def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
+        return {
+            task.id: task.base_branch
+            for task in tasks
+            if task.delivery and mirrors.is_ancestor(mirror, task.delivery.pushed_head, task.base_branch)
+        }
+
+
+def _is_scp_like(text: str) -> bool:
+    """`user@host:path`, git's short form of an ssh URL."""
+    head, separator, _ = text.partition(":")
+    return bool(separator) and "/" not in head and "@" in head

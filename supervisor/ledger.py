@@ -1,0 +1,199 @@
+"""The live records in memory and what follows from changing one: save, tell the workstation, log."""
+
+from collections.abc import Iterator
+
+from loguru import logger
+
+from agent_daemon.failpoints import reach
+from agent_daemon.protocol.model import SupervisorIdentity, Tasking, TaskReport, utc
+from agent_daemon.protocol.paths import Root
+from supervisor.clock import Clock
+from supervisor.core.decision import Decision, Event
+from supervisor.core.plan import Seen
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.record import Mail as MailState
+from supervisor.core.schedule import DependencyState
+from supervisor.core.settings import Config
+from supervisor.core.tasking import Places, digest_of_wanted, render_agent_config, render_tasking
+from supervisor.events import EventLog
+from supervisor.mail import Box, Mail, digest, encode_tasking
+from supervisor.records import RecordStore
+
+
+class Ledger:
+    """Owns the records of live tasks. Every change goes through `apply`, in the loop's thread."""
+
+    def __init__(
+        self,
+        root: Root,
+        config: Config,
+        store: RecordStore,
+        mail: Mail,
+        events: EventLog,
+        clock: Clock,
+        identity: SupervisorIdentity,
+    ) -> None:
+        self._root, self.config, self._store, self._mail = root, config, store, mail
+        self._events, self._clock, self._identity = events, clock, identity
+        self.tasks: dict[str, TaskRecord] = {}
+        self.reports: dict[str, dict[int, TaskReport]] = {}
+        self.boxes: dict[str, dict[Box, None]] = {}
+        self.dirty: set[str] = set()
+        self._archived: dict[str, DependencyState] = {}
+
+    def load(self, tasks: dict[str, TaskRecord]) -> None:
+        """Take up the records of an earlier run; every one is planned anew."""
+        for task in tasks.values():
+            self.tasks[task.id] = task
+            self._index(task)
+        self.dirty.update(tasks)
+
+    def seen(self, task_id: str) -> Seen:
+        return Seen(reports=self.reports.get(task_id, {}))
+
+    def apply(self, decision: Decision) -> TaskRecord:
+        """Make the decision true: record, then mail, then events. Raises OSError when the disk refuses."""
+        task, before = decision.task, self.tasks.get(decision.task.id)
+        if before is None:
+            reach("intake.before_record")
+        if task != before:
+            task = self._save(task)
+            reach("record.saved_before_mail")
+        task = self.tell(task)
+        reach("mail.written_before_assigned_event")
+        for event in decision.events:
+            self.log(event, task)
+        if _is_over(task):
+            self._archive(task)
+        return task
+
+    def _save(self, task: TaskRecord) -> TaskRecord:
+        saved = self._store.save(task)
+        self.tasks[task.id] = saved
+        self._index(saved)
+        self.dirty.add(task.id)
+        return saved
+
+    def _index(self, task: TaskRecord) -> None:
+        for attempt in task.attempts:
+            box = Box(attempt.workstation, task.id, attempt.number)
+            if attempt.released:
+                self.boxes.get(attempt.workstation, {}).pop(box, None)
+                self._mail.forget(box)
+            else:
+                self.boxes.setdefault(attempt.workstation, {})[box] = None
+
+    # --- mail -----------------------------------------------------------------------------------------
+
+    def tell(self, task: TaskRecord) -> TaskRecord:
+        """Bring the taskings of all attempts that are not released to what the record wants."""
+        for attempt in task.attempts:
+            if not attempt.released:
+                task = self._tell_attempt(task, attempt)
+        return task
+
+    def _tell_attempt(self, task: TaskRecord, attempt: Attempt) -> TaskRecord:
+        box = Box(attempt.workstation, task.id, attempt.number)
+        state = attempt.mail
+        tasking = self.tasking_of(task, attempt, revision=state.revision + 1)
+        wanted = digest_of_wanted(tasking)
+        if wanted == state.wanted:
+            return task
+        data = encode_tasking(tasking, self._root)
+        mail = MailState(
+            revision=tasking.revision,
+            digest=digest(data),
+            previous_digest=state.digest,
+            wanted=wanted,
+            written_at=tasking.updated_at,
+        )
+        task = self._save(task.with_attempt(attempt.number, mail=mail))
+        if attempt.ended_at is None and (not self._mail.has_attempt(box) or state.revision == 0):
+            agent_config = render_agent_config(task, attempt, self.config, revision=tasking.revision)
+            self._mail.write_attempt(box, agent_config, task.description)
+        self._mail.write_tasking(box, data)
+        return task
+
+    def rewrite(self, task: TaskRecord, attempt: Attempt) -> TaskRecord:
+        """Write an attempt's tasking again although nothing is wanted differently."""
+        return self._tell_attempt(
+            task.with_attempt(attempt.number, mail=attempt.mail.evolve(wanted="")),
+            attempt.evolve(mail=attempt.mail.evolve(wanted="")),
+        )
+
+    def tasking_of(self, task: TaskRecord, attempt: Attempt, revision: int) -> Tasking:
+        mirror = self._root.mirror(self.config.projects[task.project].trust_domain, task.project)
+        places = Places(
+            workspace=str(self._root.worktree(attempt.workstation, task.project, task.id)),
+            workspace_source=str(mirror),
+        )
+        now = utc(self._clock.now())
+        return render_tasking(task, attempt, places, self._identity, revision=revision, now=now)
+
+    # --- the rest -------------------------------------------------------------------------------------
+
+    def log(self, event: Event, task: TaskRecord | None = None, workstation: str | None = None) -> None:
+        """One event, to `events.jsonl` and to the log."""
+        if task is not None and workstation is None:
+            workstation = task.workstation
+        entry = self._events.append(
+            event.name,
+            at=self._clock.now(),
+            actor=event.actor,
+            task=task.id if task else None,
+            project=task.project if task else None,
+            attempt=task.attempt or None if task else None,
+            workstation=workstation,
+            details=event.details,
+        )
+        logger.bind(action=event.name, task=entry.get("task"), workstation=workstation).info(
+            "{} {} {}", event.name, entry.get("task") or workstation or "", event.details
+        )
+
+    def _archive(self, task: TaskRecord) -> None:
+        self._store.archive(task)
+        del self.tasks[task.id]
+        self.reports.pop(task.id, None)
+        self.dirty.discard(task.id)
+        self._archived[task.id] = _dependency_state(task)
+
+    def find(self, task_id: str) -> TaskRecord | None:
+        """A live task, or an archived one read from disk."""
+        if task_id in self.tasks:
+            return self.tasks[task_id]
+        return self._store.read_archived(task_id) if self._store.is_archived(task_id) else None
+
+    def revive(self, task_id: str) -> None:
+        """Bring an archived record back before it is changed."""
+        if task_id not in self.tasks and self._store.is_archived(task_id):
+            task = self._store.unarchive(task_id)
+            self.tasks[task_id] = task
+            self._archived.pop(task_id, None)
+            self._index(task)
+
+    def dependency_states(self, tasks: Iterator[TaskRecord]) -> dict[str, DependencyState]:
+        """The state of everything that these tasks depend on, archived tasks included."""
+        states = {}
+        for task in tasks:
+            for dependency in task.depends_on:
+                found = self._dependency(dependency.task)
+                if found is not None:
+                    states[dependency.task] = found
+        return states
+
+    def _dependency(self, task_id: str) -> DependencyState | None:
+        if task_id in self.tasks:
+            return _dependency_state(self.tasks[task_id])
+        if task_id not in self._archived and self._store.is_archived(task_id):
+            self._archived[task_id] = _dependency_state(self._store.read_archived(task_id))
+        return self._archived.get(task_id)
+
+
+def _dependency_state(task: TaskRecord) -> DependencyState:
+    head = task.delivery.pushed_head if task.delivery else None
+    return DependencyState(state=task.state, pushed_head=head)
+
+
+def _is_over(task: TaskRecord) -> bool:
+    """Ended, and nothing of it is left with a workstation."""
+    return task.ended and all(attempt.released for attempt in task.attempts)

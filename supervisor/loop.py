@@ -1,0 +1,313 @@
+"""The loop: observe, plan, apply. One thread decides and alone writes records; events only wake it."""
+
+import heapq
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from agent_daemon.failpoints import reach
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.model import ReportStatus
+from supervisor.clock import Clock
+from supervisor.core.attempts import occupies
+from supervisor.core.decision import Event
+from supervisor.core.plan import lose_attempt, next_deadline, plan_task
+from supervisor.core.record import TaskRecord
+from supervisor.core.schedule import WorkstationView, schedule
+from supervisor.core.states import State
+from supervisor.fleet import Fleet, FleetNews
+from supervisor.ledger import Ledger
+from supervisor.mail import Box, Mail, Taken, feedback_of
+from supervisor.people import People
+from supervisor.pool import JobPool, Message
+from supervisor.ports import Tracker
+from supervisor.work import Work
+
+SWEEP_SECONDS = 1.0
+# A file that is being written is given this long before anyone is told of it.
+PASSING_PROBLEM_SECONDS = 3.0
+_PASSING_CODES = frozenset({"E_UNFINISHED", "E_CHANGING", "E_EMPTY"})
+
+
+@dataclass
+class _Trouble:
+    """A report that cannot be taken, since when (monotonic seconds), and whether people were told."""
+
+    problem: Problem
+    since: float
+    told: bool = False
+
+
+@dataclass
+class Loop:
+    """Everything the loop works with, wired by `app`; `run` returns when asked to stop."""
+
+    inbox: "queue.SimpleQueue[Message]"
+    clock: Clock
+    ledger: Ledger
+    mail: Mail
+    fleet: Fleet
+    people: People
+    work: Work
+    pool: JobPool
+    trackers: tuple[Tracker, ...]
+    on_beat: Callable[[], None] = lambda: None
+
+    _last_sweep: float = field(default=-1e9, init=False)
+    _troubles: dict[Box, _Trouble] = field(default_factory=dict, init=False)
+    _deadlines: list[tuple[datetime, str]] = field(default_factory=list, init=False)
+    _scheduling_due: bool = field(default=True, init=False)
+    _stopping: bool = field(default=False, init=False)
+    _told: set[str] = field(default_factory=set, init=False)
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until stopped; then finish the effects under way. Workstations go on working."""
+        while not stop.is_set():
+            self.step(self.receive(self._patience()))
+        self._stopping = True
+        self.drain()
+
+    def drain(self) -> None:
+        """Take in the outcomes of the jobs under way; start nothing new."""
+        deadline = self.clock.monotonic() + 20
+        while self.pool.count and self.clock.monotonic() < deadline:
+            for message in self.receive(0.2):
+                if message[0] == "job":
+                    self._settle(message)
+
+    def _patience(self) -> float:
+        until_sweep = self._last_sweep + SWEEP_SECONDS - self.clock.monotonic()
+        return max(0.0, 0.0 if self.ledger.dirty else until_sweep)
+
+    def receive(self, timeout_seconds: float) -> list[Message]:
+        """What has been posted; waits for the first message at most this long."""
+        messages = []
+        try:
+            messages.append(
+                self.inbox.get(timeout=timeout_seconds) if timeout_seconds > 0 else self.inbox.get_nowait()
+            )
+            while True:
+                messages.append(self.inbox.get_nowait())
+        except queue.Empty:
+            return messages
+
+    def step(self, messages: Iterable[Message] = ()) -> None:
+        """One pass: what was heard, what is found on disk, what follows from it."""
+        rung: set[str] = set()
+        for message in messages:
+            if message[0] == "job":
+                self._settle(message)
+            elif message[0] == "bell":
+                rung.add(message[1])
+            elif message[0] == "poll":
+                self.work.poll(message[1], self.ledger)
+        now = self.clock.monotonic()
+        full = now - self._last_sweep >= SWEEP_SECONDS
+        self._take_reports(self.ledger.boxes if full else rung & set(self.ledger.boxes))
+        if full:
+            self._last_sweep = now
+            self._look_around(now)
+        self.people.take_commands(self.ledger)
+        self._plan()
+        if self._scheduling_due and not self._stopping:
+            self._schedule()
+
+    # --- observe ------------------------------------------------------------------------------------
+
+    def _take_reports(self, stations: Iterable[str]) -> None:
+        for name in list(stations):
+            for taken in self.mail.sweep(list(self.ledger.boxes.get(name, ()))):
+                self._take(taken)
+
+    def _take(self, taken: Taken) -> None:
+        box = taken.box
+        if taken.problem is not None:
+            known = self._troubles.get(box)
+            since = known.since if known else self.clock.monotonic()
+            told = known is not None and known.told and known.problem == taken.problem
+            self._troubles[box] = _Trouble(taken.problem, since, told)
+            self._tell_trouble(box, self._troubles[box])
+            return
+        if self._troubles.pop(box, None) is not None:
+            self._log(box.task_id, "report.readable")
+        if taken.report is not None:
+            if taken.report.status is ReportStatus.CANCELLED:
+                # Only a tasking makes a daemon cancel: a person may have edited it a moment ago.
+                self.people.look_at_tasking(self.ledger, box)
+            self.ledger.reports.setdefault(box.task_id, {})[box.attempt] = taken.report
+            self.ledger.dirty.add(box.task_id)
+
+    def _look_around(self, now: float) -> None:
+        for name in self.fleet.stations:
+            sign = self.mail.read_workstation(name)
+            if sign is not None and self.fleet.heard(name, sign.heartbeat, sign.current_task, now):
+                self._log(None, "workstation.recovered", workstation=name)
+        for news in self.fleet.check(now, self._busy()):
+            self._take_fleet_news(news)
+        if not self._stopping:
+            for tracker in self.trackers:
+                self._take_in(tracker)
+        self.people.look_for_edits(self.ledger)
+        for box, trouble in list(self._troubles.items()):
+            self._tell_trouble(box, trouble)
+            self._give_up_trouble(box, trouble, now)
+        self.work.retry_failed(self.ledger)
+        self._wake_due()
+        self.on_beat()
+
+    def _take_in(self, tracker: Tracker) -> None:
+        news = tracker.poll()
+        for problem in news.problems:
+            self._log(None, "input.refused", details=_details(problem))
+        for draft in news.drafts:
+            self.people.take_draft(self.ledger, draft)
+        for key in news.gone:
+            self.people.take_absence(self.ledger, key)
+
+    def _tell_trouble(self, box: Box, trouble: _Trouble) -> None:
+        age = self.clock.monotonic() - trouble.since
+        if trouble.told or (trouble.problem.code in _PASSING_CODES and age < PASSING_PROBLEM_SECONDS):
+            return
+        trouble.told = True
+        self._log(box.task_id, "report.refused", details=_details(trouble.problem))
+        task = self.ledger.tasks.get(box.task_id)
+        attempt = task.attempt_number(box.attempt) if task else None
+        if attempt is not None and attempt.ended_at is None:
+            items = (feedback_of(trouble.problem, self.clock.now()),)
+            self.mail.write_feedback(box, items, revision=int(self.clock.now().timestamp()))
+
+    def _give_up_trouble(self, box: Box, trouble: _Trouble, now: float) -> None:
+        """After the grace period an unreadable report ends its attempt with that reason."""
+        if now - trouble.since < self.ledger.config.timing.problem_grace_seconds:
+            return
+        del self._troubles[box]
+        task = self.ledger.tasks.get(box.task_id)
+        if task is not None and task.live is not None and task.live.number == box.attempt and not task.ended:
+            verdict = lose_attempt(
+                task, verdict="unreadable report", now=self.clock.now(), config=self.ledger.config
+            )
+            self.ledger.apply(verdict)
+
+    def _take_fleet_news(self, news: FleetNews) -> None:
+        self._log(None, news.event, details=dict(news.details), workstation=news.workstation)
+        self._scheduling_due = True
+        if news.stop is not None:
+            self.work.stop_daemon(news.workstation, news.stop)
+        if news.lost:
+            for box in list(self.ledger.boxes.get(news.workstation, ())):
+                task = self.ledger.tasks[box.task_id]
+                if task.live is not None and task.live.number == box.attempt and task.state is not State.PAUSED:
+                    now = self.clock.now()
+                    lost = lose_attempt(task, verdict="workstation lost", now=now, config=self.ledger.config)
+                    self.ledger.apply(lost)
+
+    # --- plan and apply -------------------------------------------------------------------------------
+
+    def _plan(self) -> None:
+        while self.ledger.dirty:
+            task = self.ledger.tasks.get(self.ledger.dirty.pop())
+            if task is None:
+                continue
+            now = self.clock.now()
+            seen = self.ledger.seen(task.id)
+            decision = plan_task(task, seen, self.ledger.config, now)
+            if decision.task != task or decision.events:
+                reach("report.taken_before_save")
+            after = self.ledger.apply(decision)
+            if not self._stopping:
+                for job in decision.jobs:
+                    self.work.start(job, after, self.ledger)
+            self._scheduling_due = True
+            deadline = next_deadline(after, seen, self.ledger.config)
+            if deadline is not None:
+                heapq.heappush(self._deadlines, (deadline, task.id))
+
+    def _wake_due(self) -> None:
+        now = self.clock.now()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self.ledger.dirty.add(heapq.heappop(self._deadlines)[1])
+
+    def _settle(self, message: Message) -> None:
+        _, key, outcome = message
+        self.pool.finished(key)
+        self._scheduling_due = True
+        reach_outcome(key)
+        self.work.settle(key, outcome, self.ledger)
+
+    def _busy(self) -> set[str]:
+        """Workstations with an attempt under way, or one being prepared."""
+        busy = self.work.reserved()
+        for name, boxes in self.ledger.boxes.items():
+            for box in boxes:
+                task = self.ledger.tasks[box.task_id]
+                attempt = task.attempt_number(box.attempt)
+                report = self.ledger.reports.get(task.id, {}).get(box.attempt)
+                if attempt is not None and occupies(task, attempt, report):
+                    busy.add(name)
+                    break
+        return busy
+
+    def _schedule(self) -> None:
+        self._scheduling_due = False
+        busy = self._busy()
+        free = [
+            WorkstationView(
+                name=name,
+                type=station.file.type,
+                trust_domain=station.settings.trust_domain,
+                clis=station.settings.clis,
+            )
+            for name, station in self.fleet.stations.items()
+            if name not in busy and self.fleet.usable(name)
+        ]
+        if not free:
+            return
+        pending = [
+            t for t in self.ledger.tasks.values() if t.state is State.PENDING and not self.work.preparing(t.id)
+        ]
+        known = self.ledger.dependency_states(iter(pending))
+        domains = {name: project.trust_domain for name, project in self.ledger.config.projects.items()}
+        for assignment in schedule(pending, free, known, domains, self.clock.now()):
+            self.work.prepare(assignment, self.ledger)
+
+    def _log(
+        self,
+        task_id: str | None,
+        name: str,
+        *,
+        details: dict[str, Any] | None = None,
+        workstation: str | None = None,
+    ) -> None:
+        task: TaskRecord | None = self.ledger.tasks.get(task_id) if task_id else None
+        self.ledger.log(Event(name=name, details=details or {}), task, workstation)
+
+
+def _details(problem: Problem) -> dict[str, Any]:
+    return {
+        "code": problem.code,
+        "message": problem.message,
+        "file": problem.file,
+        "line": problem.line,
+        "place": problem.place,
+        "expected": problem.expected,
+        "mend": problem.mend,
+    }
+
+
+_OUTCOME_FAILPOINTS = {
+    "Inspect": "inspect.imported",
+    "Push": "push.done_before_record",
+    "OpenRequest": "request.written_before_record",
+    "Save": "save.copied_before_record",
+    "Poll": "merge.seen_before_record",
+}
+
+
+def reach_outcome(key: str) -> None:
+    """The failpoint between a job's effect and its record."""
+    name = _OUTCOME_FAILPOINTS.get(key.split(":", 1)[0])
+    if name is not None:
+        reach(name)

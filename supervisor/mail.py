@@ -1,0 +1,226 @@
+"""The host's side of `mail/`: writes what the workstations are told, takes in what they report."""
+
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent_daemon.protocol.codec import decode, decode_framed, encode
+from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.files import Signature, make_folder, read_file, ring, signature, write_file
+from agent_daemon.protocol.model import (
+    AgentConfig,
+    Feedback,
+    FeedbackFile,
+    Reporting,
+    Tasking,
+    TaskReport,
+    WorkstationFile,
+)
+from agent_daemon.protocol.paths import Root
+
+# A file written less than this before it was read may change again without a visible trace (design §3).
+FRESH_SECONDS = 0.05
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """One attempt's place in the mail."""
+
+    workstation: str
+    task_id: str
+    attempt: int
+
+    @property
+    def relative(self) -> str:
+        return f"{self.task_id}/{self.attempt}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A report that changed since the last sweep: its content, or why it could not be taken."""
+
+    box: Box
+    report: TaskReport | None = None
+    revision: int = 0
+    problem: Problem | None = None
+
+
+class Mail:
+    """Reads reports by the safe read; writes taskings durably; remembers only what it last looked at."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._seen: dict[Box, Signature | None] = {}
+        self._paths: dict[Box, str] = {}
+        self._stations: dict[str, Signature | None] = {}
+
+    # --- from the workstations ---------------------------------------------------------------------
+
+    def sweep(self, boxes: Iterable[Box]) -> Iterator[Taken]:
+        """The reports among these boxes that are not as they were when last read."""
+        for box in boxes:
+            path = self._paths.get(box)
+            if path is None:
+                path = str(self._root.attempt_out(box.workstation, box.task_id, box.attempt) / "reporting.yaml")
+                self._paths[box] = path
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue
+            last = self._seen.get(box)
+            if last is not None and _same(last, found):
+                continue
+            yield self._take(box)
+
+    def _take(self, box: Box) -> Taken:
+        name = f"{box.relative}/reporting.yaml"
+        shown = f"mail/{box.workstation}/out/{name}"
+        try:
+            content = read_file(self._root.mail_out(box.workstation), name)
+            fresh = time.time_ns() - content.signature.modified_ns < FRESH_SECONDS * 1e9
+            self._seen[box] = None if fresh else content.signature
+            reporting = decode_framed(Reporting, content.data, file=shown)
+            return Taken(box=box, report=_own_entry(reporting, box, shown), revision=reporting.revision)
+        except FileNotFoundError:
+            return Taken(box=box)
+        except ProtocolError as error:
+            self._remember_refused(box)
+            return Taken(box=box, problem=dataclasses.replace(error.problem, file=shown))
+
+    def _remember_refused(self, box: Box) -> None:
+        """A refused file is looked at again when it changes, not every second."""
+        path = self._root.attempt_out(box.workstation, box.task_id, box.attempt) / "reporting.yaml"
+        found = signature(path)
+        settled = found is not None and time.time_ns() - found.modified_ns > FRESH_SECONDS * 1e9
+        self._seen[box] = found if settled else None
+
+    def forget(self, box: Box) -> None:
+        self._seen.pop(box, None)
+        self._paths.pop(box, None)
+
+    def read_workstation(self, name: str) -> WorkstationFile | None:
+        """The workstation's sign of life if it has changed since last asked and can be read, else None."""
+        path = self._root.mail_out(name) / "workstation.yaml"
+        found = signature(path)
+        if found is None or self._stations.get(name) == found:
+            return None
+        try:
+            content = read_file(self._root.mail_out(name), "workstation.yaml")
+            self._stations[name] = content.signature
+            return decode_framed(WorkstationFile, content.data, file=f"mail/{name}/out/workstation.yaml")
+        except (FileNotFoundError, ProtocolError):
+            return None
+
+    # --- to the workstations -----------------------------------------------------------------------
+
+    def prepare_folders(self, workstation: str) -> None:
+        """The folders of a workstation; also the empty ones that are the workstation's to fill."""
+        for folder in (
+            self._root.mail_in(workstation),
+            self._root.mail_out(workstation),
+            self._root.workspace(workstation),
+        ):
+            make_folder(folder)
+        for bell in (self._root.bell_in(workstation), self._root.bell_out(workstation)):
+            ring(bell)
+
+    def write_attempt(self, box: Box, config: AgentConfig, description: str) -> None:
+        """Everything of an attempt but the tasking itself, which is written last."""
+        folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)
+        make_folder(folder)
+        write_file(folder / "config.yaml", encode(config))
+        write_file(folder / "description.md", description.encode(errors="replace"))
+
+    def has_attempt(self, box: Box) -> bool:
+        return self._root.attempt_in(box.workstation, box.task_id, box.attempt).joinpath("config.yaml").exists()
+
+    def write_tasking(self, box: Box, data: bytes) -> None:
+        """`tasking.yaml`, then the bell."""
+        folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)
+        make_folder(folder)
+        write_file(folder / "tasking.yaml", data)
+        ring(self._root.bell_in(box.workstation))
+
+    def write_feedback(self, box: Box, items: tuple[Feedback, ...], revision: int) -> None:
+        folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)
+        document = FeedbackFile(revision=revision, items=items)
+        write_file(folder / "feedback.yaml", encode(document))
+        ring(self._root.bell_in(box.workstation))
+
+    def read_tasking(self, box: Box) -> bytes | None:
+        """The bytes of the tasking as they lie there now, for telling a person's edit; None when absent."""
+        try:
+            return read_file(self._root.mail_in(box.workstation), f"{box.relative}/tasking.yaml").data
+        except FileNotFoundError:
+            return None
+
+    def reject_tasking(self, box: Box, data: bytes, reason: str) -> None:
+        """Keep a person's edit that could not be taken, with one sentence why."""
+        folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)
+        comment = "".join(f"# {line}\n" for line in reason.splitlines())
+        write_file(folder / "tasking.yaml.rejected", comment.encode() + data)
+
+    def tasking_signature(self, box: Box) -> Signature | None:
+        return signature(self._root.attempt_in(box.workstation, box.task_id, box.attempt) / "tasking.yaml")
+
+    def tasking_path(self, box: Box) -> str:
+        return str(self._root.attempt_in(box.workstation, box.task_id, box.attempt) / "tasking.yaml")
+
+
+def encode_tasking(tasking: Tasking, root: Root) -> bytes:
+    """The file's bytes, with its schema named for the editor of a person who changes it."""
+    return encode(tasking, schema=str(root.schemas / "tasking.schema.json"))
+
+
+def decode_tasking(data: bytes, file: str) -> Tasking:
+    return decode(Tasking, data, file=file)
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def feedback_of(problem: Problem, at: datetime) -> Feedback:
+    """A problem as the workstation is told of it."""
+    return Feedback(
+        code=problem.code,
+        message=problem.message,
+        file=problem.file,
+        line=problem.line,
+        expected=problem.expected,
+        mend=problem.mend or f"write the file again (noticed at {at:%H:%M:%S} UTC)",
+    )
+
+
+def _same(last: Signature, found: os.stat_result) -> bool:
+    return (last.inode, last.size, last.modified_ns, last.changed_ns, last.device) == (
+        found.st_ino,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+        found.st_dev,
+    )
+
+
+def _own_entry(reporting: Reporting, box: Box, file: str) -> TaskReport:
+    """The entry of this box; a report that speaks of another task or attempt is not taken."""
+    entry = reporting.tasks.get(box.task_id)
+    if entry is None or entry.attempt != box.attempt:
+        found = (
+            ", ".join(f"{task} attempt {report.attempt}" for task, report in reporting.tasks.items()) or "nothing"
+        )
+        raise ProtocolError(
+            Problem(
+                code="E_WRONG_TASK",
+                message=f"the report speaks of {found[:200]}",
+                file=file,
+                place="tasks",
+                expected=f"exactly one entry: {box.task_id}, attempt {box.attempt}",
+                mend="report each attempt in its own folder",
+            )
+        )
+    return entry

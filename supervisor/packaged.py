@@ -1,0 +1,14 @@
+"""Files that come with the program: in an installed package, or in the repository's `config/`."""
+
+from pathlib import Path
+
+import supervisor
+
+
+def packaged_file(name: str) -> Path:
+    """The path of a file of `config/`; FileNotFoundError when the installation is not whole."""
+    package = Path(supervisor.__file__).parent
+    for folder in (package / "_config", package.parent / "config"):
+        if (folder / name).is_file():
+            return folder / name
+    raise FileNotFoundError(2, "this installation of Cloud Code lacks the file", name)

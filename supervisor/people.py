@@ -1,0 +1,210 @@
+"""What people ask for: task files, commands from the spool, edits of `tasking.yaml`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.files import Signature
+from agent_daemon.protocol.model import WaitReason
+from agent_daemon.protocol.paths import Root
+from agent_daemon.protocol.yaml_reader import read_yaml
+from supervisor import spool
+from supervisor.clock import Clock
+from supervisor.core.commands import (
+    Actor,
+    Command,
+    CommandAnswer,
+    CommandRefusedError,
+    TaskCommandKind,
+    apply_command,
+)
+from supervisor.core.decision import Event
+from supervisor.core.hand_edit import commands_of_edit
+from supervisor.core.intake import Draft, ingest, source_gone
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.retry import block
+from supervisor.core.schedule import dependency_cycle
+from supervisor.core.states import State
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger
+from supervisor.mail import Box, Mail, decode_tasking, digest
+from supervisor.records import RecordStore
+from supervisor.work import Work
+
+
+@dataclass
+class People:
+    """The door for people; everything here ends in a pure decision that the ledger applies."""
+
+    root: Root
+    clock: Clock
+    store: RecordStore
+    mail: Mail
+    fleet: Fleet
+    work: Work
+    _known: dict[Box, Signature | None] = field(default_factory=dict, init=False)
+    _changing: dict[Box, Signature | None] = field(default_factory=dict, init=False)
+
+    # --- task files -----------------------------------------------------------------------------------
+
+    def take_draft(self, ledger: Ledger, draft: Draft) -> None:
+        """A draft becomes a task, changes one, or means nothing."""
+        if draft.id in self.store.damaged_ids():
+            mend = "mend the record in state/quarantine and move it back to state/tasks, or delete it there"
+            details = {"code": "E_RECORD_DAMAGED", "message": f"{draft.id} is not taken in", "mend": mend}
+            ledger.log(Event(name="input.refused", details=details))
+            return
+        decision = ingest(draft, ledger.find(draft.id), ledger.config, self.clock.now())
+        if decision is None:
+            return
+        ledger.revive(draft.id)
+        task = ledger.apply(decision)
+        if draft.text.cancel and not task.ended:
+            self._cancel_by_file(ledger, task)
+        elif not task.ended:
+            self._stop_circle(ledger, task)
+
+    def _cancel_by_file(self, ledger: Ledger, task: TaskRecord) -> None:
+        command = self._command(
+            "cancel", task.id, {"reason": "the task file says `cancel: true`"}, task.source.text_hash
+        )
+        ledger.apply(apply_command(task, command, self.clock.now()))
+
+    def _stop_circle(self, ledger: Ledger, task: TaskRecord) -> None:
+        """Tasks that wait for each other in a circle would wait for ever: say so at once."""
+        graph = {t.id: [d.task for d in t.depends_on] for t in ledger.tasks.values()}
+        circle = dependency_cycle(task.id, graph)
+        if circle is not None and task.state is State.PENDING:
+            message = f"E_DEPENDENCY_CYCLE: the tasks wait for each other: {' → '.join(circle)}"
+            ledger.apply(block(task, reason=WaitReason.HUMAN, message=message, now=self.clock.now()))
+
+    def take_absence(self, ledger: Ledger, ref: str) -> None:
+        """A task file was deleted: whatever task came from it is cancelled, an ended one remembers it."""
+        for project in ledger.config.projects:
+            task = ledger.find(f"{project}.{ref}")
+            if task is None or task.source.key != f"file:{ref}":
+                continue
+            decision = source_gone(task, now=self.clock.now())
+            if decision is not None:
+                ledger.revive(task.id)
+                ledger.apply(decision)
+
+    # --- commands -------------------------------------------------------------------------------------
+
+    def take_commands(self, ledger: Ledger) -> None:
+        """Carry out what lies in the spool, and answer."""
+        for name, command in spool.pending(self.root.commands):
+            if isinstance(command, ProtocolError):
+                answered = CommandAnswer(id=name.removesuffix(".yaml"), done=False, message=str(command.problem))
+            else:
+                answered = self.carry_out(ledger, command)
+            spool.answer(self.root.commands, name, answered)
+
+    def carry_out(self, ledger: Ledger, command: Command) -> CommandAnswer:
+        """One command, and what became of it in a sentence."""
+        try:
+            if spool.expired(command, self.clock.now()):
+                raise CommandRefusedError(
+                    "the command is older than a minute and was not carried out; give it again"
+                )
+            if command.kind.startswith("workstation-"):
+                message = self._command_workstation(command)
+            else:
+                message = self._command_task(ledger, command)
+        except CommandRefusedError as refusal:
+            return CommandAnswer(id=command.id, done=False, message=str(refusal))
+        return CommandAnswer(id=command.id, done=True, message=message)
+
+    def _command_task(self, ledger: Ledger, command: Command) -> str:
+        task = ledger.find(command.target)
+        if task is None:
+            raise CommandRefusedError(f"there is no task {command.target}; `cloud-code task list` shows them")
+        decision = apply_command(task, command, self.clock.now())
+        ledger.revive(task.id)
+        after = ledger.apply(decision)
+        return f"{after.id} is {after.state.value}"
+
+    def _command_workstation(self, command: Command) -> str:
+        name = command.target
+        if name not in self.fleet.stations:
+            known = ", ".join(self.fleet.stations)
+            raise CommandRefusedError(f"there is no workstation {name}; there are {known}")
+        if command.kind == "workstation-stop":
+            self.fleet.want(name, "stopped")
+            return f"{name} is being stopped; its attempt goes on when it is started again"
+        if command.kind == "workstation-start":
+            self.fleet.want(name, "running")
+            return f"{name} is being started"
+        handle = self.fleet.restart(name)
+        if handle is not None:
+            self.work.stop_daemon(name, handle)
+        return f"{name} is being restarted"
+
+    # --- edits of tasking.yaml --------------------------------------------------------------------------
+
+    def look_for_edits(self, ledger: Ledger) -> None:
+        """Find taskings that are not as they were written, once they have stayed the same for a sweep."""
+        for task in list(ledger.tasks.values()):
+            live = task.live
+            if live is None or not live.mail.digest:
+                continue
+            box = Box(live.workstation, task.id, live.number)
+            found = self.mail.tasking_signature(box)
+            if found is not None and found == self._known.get(box):
+                continue
+            if found != self._changing.get(box):
+                self._changing[box] = found
+                continue
+            self._changing.pop(box, None)
+            self._take_edit(ledger, task, live, box)
+            self._known[box] = self.mail.tasking_signature(box)
+
+    def look_at_tasking(self, ledger: Ledger, box: Box) -> None:
+        """Take a person's edit of this tasking now, if there is one and its attempt lives."""
+        task = ledger.tasks.get(box.task_id)
+        live = task.live if task else None
+        if task is not None and live is not None and live.number == box.attempt and not task.ended:
+            self._take_edit(ledger, task, live, box)
+
+    def _take_edit(self, ledger: Ledger, task: TaskRecord, live: Attempt, box: Box) -> None:
+        data = self.mail.read_tasking(box)
+        if data is not None and digest(data) == live.mail.digest:
+            return
+        if data is None or digest(data) == live.mail.previous_digest:
+            ledger.rewrite(task, live)
+            return
+        try:
+            self._carry_out_edit(ledger, task, live, box, data)
+        except (ProtocolError, CommandRefusedError) as error:
+            self.mail.reject_tasking(box, data, f"This edit was not taken: {error}")
+            details = {"message": str(error), "kept": self.mail.tasking_path(box) + ".rejected"}
+            ledger.log(Event(name="edit.refused", details=details, actor="operator"), task)
+        current = ledger.tasks.get(task.id)
+        attempt = current.attempt_number(live.number) if current else None
+        if current is not None and attempt is not None and attempt.mail.digest == live.mail.digest:
+            ledger.rewrite(current, attempt)  # nothing was wanted differently: put our own text back
+
+    def _carry_out_edit(self, ledger: Ledger, task: TaskRecord, live: Attempt, box: Box, data: bytes) -> None:
+        shown = self.mail.tasking_path(box)
+        edited = decode_tasking(data, shown)
+        entries = read_yaml(data, file=shown).value["tasks"]
+        if len(edited.tasks) != 1:
+            raise CommandRefusedError("E_MANY_TASKS: a tasking holds exactly one task")
+        wanted = ledger.tasking_of(task, live, revision=live.mail.revision).task
+        for number, (kind, args) in enumerate(commands_of_edit(edited.task, wanted, set(entries[0]))):
+            current = ledger.tasks[task.id]
+            command = self._command(kind, task.id, args, f"{digest(data)}-{number}")
+            ledger.apply(apply_command(current, command, self.clock.now()))
+
+    def _command(self, kind: TaskCommandKind, target: str, args: Mapping[str, Any], subject: str) -> Command:
+        """A command that a file stands for; its id comes from the file's content, so that it counts once."""
+        return Command(
+            id=f"{kind}-{subject[:40]}",
+            at=self.clock.now(),
+            actor=Actor(id="operator"),
+            channel="tasking",
+            kind=kind,
+            target=target,
+            args=dict(args),
+        )

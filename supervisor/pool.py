@@ -1,0 +1,71 @@
+"""A small pool for slow work: one job per key at a time, outcomes come back through the loop's inbox."""
+
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from loguru import logger
+
+from agent_daemon.protocol.errors import ProtocolError
+from supervisor.core.delivery import Failed
+from supervisor.errors import CloudCodeError
+
+Message = tuple[Any, ...]
+
+
+class JobPool:
+    """Runs functions in threads; each outcome is posted as ``("job", key, outcome)``."""
+
+    def __init__(self, inbox: "queue.SimpleQueue[Message]", threads: int = 4) -> None:
+        self._inbox = inbox
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="job")
+        self._under_way: set[str] = set()
+        self._lock = threading.Lock()
+
+    def submit(self, key: str, work: Callable[[], Any]) -> bool:
+        """Start the work unless one of this key is under way; returns whether it was started."""
+        with self._lock:
+            if key in self._under_way:
+                return False
+            self._under_way.add(key)
+        self._executor.submit(self._run, key, work)
+        return True
+
+    def under_way(self, key: str) -> bool:
+        with self._lock:
+            return key in self._under_way
+
+    @property
+    def count(self) -> int:
+        with self._lock:
+            return len(self._under_way)
+
+    def _run(self, key: str, work: Callable[[], Any]) -> None:
+        outcome = attempt_work(key, work)
+        self._inbox.put(("job", key, outcome))
+
+    def finished(self, key: str) -> None:
+        """The loop has taken the outcome in: the same key may run again."""
+        with self._lock:
+            self._under_way.discard(key)
+
+    def close(self) -> None:
+        """Wait for the work under way; nothing new starts."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+
+def attempt_work(key: str, work: Callable[[], Any]) -> Any:
+    """The work's outcome, or Failed with its code; a bug is logged with its trace and told as E_BUG."""
+    try:
+        return work()
+    except CloudCodeError as error:
+        return Failed(code=error.code, message=error.message, retryable=getattr(error, "retryable", False))
+    except ProtocolError as error:
+        return Failed(code=error.problem.code, message=str(error.problem))
+    except OSError as error:
+        return Failed(code="E_STATE_DISK", message=f"{error.strerror or error}: {error.filename}", retryable=True)
+    except Exception as error:
+        logger.exception("job {} failed", key)
+        return Failed(code="E_BUG", message=f"{type(error).__name__}: {error}", retryable=True)

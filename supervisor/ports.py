@@ -1,0 +1,71 @@
+"""What the loop needs of the outside world. An adapter is a module that offers one of these."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agent_daemon.protocol.errors import Problem
+from supervisor.core.intake import Draft
+from supervisor.core.record import Request, TaskRecord
+from supervisor.git.mirror import Mirror
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerNews:
+    """What a tracker saw since it was last asked: drafts, sources that are gone, and what it could not read."""
+
+    drafts: tuple[Draft, ...] = ()
+    gone: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+class Tracker(Protocol):
+    """Where tasks come from: issues of a forge, or a folder of files."""
+
+    def poll(self) -> TrackerNews:
+        """News since the last call; never raises for what a person wrote."""
+
+
+class CodeHost(Protocol):
+    """Where code lives and requests are opened. Raises GitError, CloudCodeError."""
+
+    def url(self) -> str:
+        """The git URL of the repository, free of credentials."""
+
+    def remote_tip(self, branch: str) -> str | None: ...
+
+    def fetch_mirror(self, mirror: Mirror) -> None: ...
+
+    def default_branch(self) -> str: ...
+
+    def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None: ...
+
+    def open_request(self, task: TaskRecord) -> Request:
+        """Open the request of a delivered task, or bring it up to date; the same call twice makes one request."""
+
+    def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
+        """Of these tasks, those whose pushed head is in their base branch now, with that branch's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DaemonHandle:
+    """A started daemon, as it is found again after a restart of the supervisor."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+
+
+class Workstations(Protocol):
+    """Starts and stops the daemons of one kind of workstation."""
+
+    def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle: ...
+
+    def find(self, name: str) -> DaemonHandle | None:
+        """A living daemon of this workstation, whoever recorded it."""
+
+    def alive(self, handle: DaemonHandle) -> bool: ...
+
+    def stop(self, handle: DaemonHandle) -> None:
+        """End the daemon and what it runs; returns when it is gone."""

@@ -1,0 +1,234 @@
+"""Reading a root's files for display: nothing is moved, mended or locked for longer than a look."""
+
+import fcntl
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from agent_daemon.protocol.codec import decode_framed
+from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.files import Signature, read_file, signature
+from agent_daemon.protocol.model import Reporting, TaskReport, WorkstationFile
+from agent_daemon.protocol.paths import REPORTING, WORKSTATION, Root, is_task_id
+from supervisor.config import load_config
+from supervisor.core.intake import Draft
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.schedule import DependencyState
+from supervisor.core.settings import Config
+from supervisor.errors import CloudCodeError
+from supervisor.events import parse_event
+from supervisor.fleet import StationFile, load_station
+from supervisor.forges.task_folder import is_task_file, read_draft
+from supervisor.records import RecordStore
+
+RECENT_EVENT_BYTES = 256 * 1024
+
+Report = TaskReport | Problem | None
+
+
+def is_locked(root: Root) -> bool:
+    """Whether a supervisor (or a command that stands in for one) holds the root's lock at this moment."""
+    try:
+        descriptor = os.open(root.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that readers do not see each other, and given back at once.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+class Reader:
+    """Reads one root, again and again for `--watch`: what has not changed is not read twice."""
+
+    def __init__(self, root: Root) -> None:
+        self.root = root
+        self._store = RecordStore(root)
+        self._records: dict[str, tuple[Signature | None, TaskRecord | Problem]] = {}
+        self._reports: dict[str, tuple[Signature | None, Report]] = {}
+        self._drafts: dict[str, tuple[Signature | None, Draft | tuple[Problem, ...]]] = {}
+        self._config: tuple[Signature | None, Config | CloudCodeError] | None = None
+
+    # --- what people write ----------------------------------------------------------------------------
+
+    def config(self) -> Config:
+        """The configuration; raises CloudCodeError."""
+        seen = signature(self.root.config)
+        if self._config is None or self._config[0] != seen:
+            self._drafts.clear()
+            try:
+                self._config = (seen, load_config(self.root))
+            except CloudCodeError as error:
+                self._config = (seen, error)
+        found = self._config[1]
+        if isinstance(found, CloudCodeError):
+            raise found
+        return found
+
+    def drafts(self, config: Config) -> tuple[list[Draft], list[Problem]]:
+        """The task files as they are now: those that can be taken in, and what is wrong with the others."""
+        drafts: list[Draft] = []
+        problems: list[Problem] = []
+        for name in sorted(filter(is_task_file, _names(self.root.tasks))):
+            found = self._draft(name, config)
+            if isinstance(found, Draft):
+                drafts.append(found)
+            else:
+                problems += found
+        return drafts, problems
+
+    def _draft(self, name: str, config: Config) -> Draft | tuple[Problem, ...]:
+        seen = signature(self.root.tasks / name)
+        known = self._drafts.get(name)
+        if known is not None and known[0] == seen:
+            return known[1]
+        found: Draft | tuple[Problem, ...]
+        try:
+            found = read_draft(self.root.tasks, name, config)
+        except ProtocolError as error:
+            found = error.problems
+        except FileNotFoundError:
+            return ()
+        self._drafts[name] = (seen, found)
+        return found
+
+    # --- what the supervisor writes -------------------------------------------------------------------
+
+    def live_ids(self) -> list[str]:
+        return _ids(_names(self.root.records))
+
+    def archived_ids(self) -> list[str]:
+        return _ids(_names(self.root.archive))
+
+    def live(self) -> tuple[dict[str, TaskRecord], list[Problem]]:
+        """The records of live tasks, and what is wrong with those that cannot be read or were put aside."""
+        tasks: dict[str, TaskRecord] = {}
+        problems = self._put_aside()
+        for task_id in self.live_ids():
+            found = self._record(task_id)
+            if isinstance(found, TaskRecord):
+                tasks[task_id] = found
+            elif found is not None:
+                problems.append(found)
+        return tasks, problems
+
+    def _record(self, task_id: str) -> TaskRecord | Problem | None:
+        seen = signature(self.root.record(task_id))
+        known = self._records.get(task_id)
+        if known is not None and known[0] == seen:
+            return known[1]
+        found: TaskRecord | Problem
+        try:
+            found = self._store.read(task_id)
+        except FileNotFoundError:  # archived meanwhile
+            return None
+        except ProtocolError as error:
+            found = error.problem
+        self._records[task_id] = (seen, found)
+        return found
+
+    def _put_aside(self) -> list[Problem]:
+        mend = f"mend the file and move it back to {self.root.records}, then restart the supervisor"
+        return [
+            Problem(
+                code="E_RECORD_DAMAGED",
+                message=f"the record of {name.removeprefix('record-').removesuffix('.yaml')} is damaged",
+                file=str(self.root.quarantine / name),
+                mend=mend,
+            )
+            for name in sorted(_names(self.root.quarantine))
+            if name.startswith("record-")
+        ]
+
+    def find(self, task_id: str) -> TaskRecord | None:
+        """A task, live or archived; raises ProtocolError when its record is damaged."""
+        if not is_task_id(task_id):
+            return None
+        for read in (self._store.read, self._store.read_archived, self._store.read):
+            try:
+                return read(task_id)  # a third look, for it may be brought back between the first two
+            except FileNotFoundError:
+                continue
+        return None
+
+    def archived(self) -> Iterable[TaskRecord]:
+        """The records of archived tasks, by id; damaged ones are passed over."""
+        for task_id in self.archived_ids():
+            try:
+                yield self._store.read_archived(task_id)
+            except (FileNotFoundError, ProtocolError):
+                continue
+
+    def dependency_states(self, tasks: dict[str, TaskRecord]) -> dict[str, DependencyState]:
+        """The state of everything that these tasks depend on."""
+        states: dict[str, DependencyState] = {}
+        for name in {dependency.task for task in tasks.values() for dependency in task.depends_on}:
+            found = tasks.get(name) or self.find(name)
+            if found is not None:
+                states[name] = DependencyState(state=found.state)
+        return states
+
+    def station(self, name: str) -> StationFile | None:
+        return load_station(self.root, name)
+
+    def recent_events(self) -> list[dict[str, object]]:
+        """The newest events, oldest first: as many as the end of the current file holds."""
+        try:
+            with self.root.events.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - RECENT_EVENT_BYTES))
+                return [entry for line in file if (entry := parse_event(line)) is not None]
+        except FileNotFoundError:
+            return []
+
+    # --- what the workstations write --------------------------------------------------------------------
+
+    def report(self, task: TaskRecord, attempt: Attempt) -> Report:
+        """The report of an attempt, or why it cannot be taken; None when there is none."""
+        relative = f"{task.id}/{attempt.number}/{REPORTING}"
+        folder = self.root.mail_out(attempt.workstation)
+        path = folder / relative
+        try:
+            seen = signature(path)
+        except OSError:  # whatever stands there instead of a folder: the safe read says what it is
+            seen = None
+        known = self._reports.get(str(path))
+        if known is not None and known[0] is not None and known[0] == seen:
+            return known[1]
+        found: Report
+        shown = f"mail/{attempt.workstation}/out/{relative}"
+        try:
+            reporting = decode_framed(Reporting, read_file(folder, relative).data, file=shown)
+            entry = reporting.tasks.get(task.id)
+            found = entry if entry is not None and entry.attempt == attempt.number else None
+        except FileNotFoundError:
+            found = None
+        except ProtocolError as error:
+            found = error.problem
+        self._reports[str(path)] = (seen, found)
+        return found
+
+    def sign(self, name: str) -> tuple[WorkstationFile, datetime] | None:
+        """A workstation's last sign of life and when it was written, by this machine's clock."""
+        folder = self.root.mail_out(name)
+        try:
+            content = read_file(folder, WORKSTATION)
+            file = decode_framed(WorkstationFile, content.data, file=f"mail/{name}/out/{WORKSTATION}")
+        except (FileNotFoundError, ProtocolError):
+            return None
+        return file, datetime.fromtimestamp(content.signature.modified_ns / 1e9, UTC)
+
+
+def _names(folder: os.PathLike[str]) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _ids(names: Iterable[str]) -> list[str]:
+    return sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml") and is_task_id(n[:-5]))

@@ -1,0 +1,236 @@
+"""What `status` and the listings show, computed anew from the files each time: derived, never stored."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.model import Priority
+from supervisor.core.answers import Action, answers
+from supervisor.core.explain import StationSeen, Surroundings, headline, since
+from supervisor.core.intake import Draft
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.schedule import DependencyState, unmet
+from supervisor.core.settings import Config, TimingSettings
+from supervisor.core.states import State
+from supervisor.errors import CloudCodeError
+from supervisor.fleet_view import StationRow, read_stations
+from supervisor.reader import Reader, Report, is_locked
+
+# Lists begin with what moves and end with what is over.
+_ORDER = {
+    state: rank
+    for rank, state in enumerate(
+        (
+            State.IN_PROGRESS,
+            State.ASSIGNED,
+            State.BLOCKED,
+            State.REVIEW,
+            State.FAILED,
+            State.PENDING,
+            State.PAUSED,
+            State.COMPLETED,
+            State.CANCELLED,
+        )
+    )
+}
+_PRIORITIES = {priority: rank for rank, priority in enumerate(Priority)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskRow:
+    """A task as a list shows it; `doing` is one line of what is done or waited for."""
+
+    id: str
+    project: str
+    title: str
+    state: State
+    since: datetime
+    doing: str
+    priority: Priority
+    specialist: str
+    attempt: int
+    failures: int
+    workstation: str | None
+    branch: str
+    request: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRow:
+    """A task file that is not taken in yet; `change` says whether it is a new task or a new text."""
+
+    file: str
+    task: str
+    title: str
+    change: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A task that waits for a person, and what that person can do."""
+
+    task: str
+    state: State
+    since: datetime
+    message: str
+    request: str | None
+    can: tuple[Action, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """Everything that `status` shows."""
+
+    root: str
+    running: bool
+    workstations: tuple[StationRow, ...]
+    tasks: tuple[TaskRow, ...]
+    files: tuple[FileRow, ...]
+    waiting: tuple[Waiting, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """What was read of a root at one moment; every view is computed from it."""
+
+    now: datetime
+    running: bool
+    config: Config | None
+    tasks: Mapping[str, TaskRecord]
+    reports: Mapping[str, Report]
+    dependencies: Mapping[str, DependencyState]
+    stations: tuple[StationRow, ...]
+    drafts: tuple[Draft, ...]
+    problems: tuple[Problem, ...]
+
+
+def take_picture(reader: Reader) -> Picture:
+    """Read the root's files; what cannot be read is among the problems."""
+    now, config = datetime.now(UTC), None
+    tasks, problems = reader.live()
+    drafts: list[Draft] = []
+    try:
+        config = reader.config()
+        drafts, wrong = reader.drafts(config)
+        problems += wrong
+    except CloudCodeError as error:
+        problems += error.problems or (Problem(code=error.code, message=error.message, mend=error.mend),)
+    reports = {task.id: reader.report(task, attempt) for task in tasks.values() if (attempt := _newest(task))}
+    problems += [report for report in reports.values() if isinstance(report, Problem)]
+    running = is_locked(reader.root)
+    return Picture(
+        now=now,
+        running=running,
+        config=config,
+        tasks=tasks,
+        reports=reports,
+        dependencies=reader.dependency_states(tasks),
+        stations=tuple(read_stations(reader, config, tasks, reports, running, now)) if config else (),
+        drafts=tuple(drafts),
+        problems=tuple(problems),
+    )
+
+
+def overview(reader: Reader) -> Overview:
+    """The whole status of a root."""
+    picture = take_picture(reader)
+    rows = task_rows(picture)
+    return Overview(
+        root=str(reader.root.path),
+        running=picture.running,
+        workstations=picture.stations,
+        tasks=tuple(row for row in rows if row.state not in (State.COMPLETED, State.CANCELLED)),
+        files=tuple(file_rows(picture.drafts, picture.tasks, set(reader.archived_ids()))),
+        waiting=tuple(waiting_tasks(picture)),
+        problems=picture.problems,
+    )
+
+
+def _newest(task: TaskRecord) -> Attempt | None:
+    """The attempt whose report matters: the last one, while the task is not over."""
+    return task.attempts[-1] if task.attempts and not task.ended else None
+
+
+# --- tasks --------------------------------------------------------------------------------------------
+
+
+def task_rows(picture: Picture) -> list[TaskRow]:
+    """A row for each task, what moves first."""
+    rows = [task_row(task, surroundings(task, picture)) for task in picture.tasks.values()]
+    return sorted(rows, key=lambda row: (_ORDER[row.state], _PRIORITIES[row.priority], row.since, row.id))
+
+
+def task_row(task: TaskRecord, around: Surroundings) -> TaskRow:
+    return TaskRow(
+        id=task.id,
+        project=task.project,
+        title=task.title,
+        state=task.state,
+        since=since(task),
+        doing=headline(task, around),
+        priority=task.priority,
+        specialist=task.specialist,
+        attempt=task.attempt,
+        failures=task.failures,
+        workstation=task.workstation if task.live is not None else None,
+        branch=task.branch,
+        request=task.request.url if task.request else None,
+    )
+
+
+def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
+    """What is seen around one task."""
+    report = picture.reports.get(task.id)
+    timing = picture.config.timing if picture.config else TimingSettings()
+    stations = tuple(
+        StationSeen(name=row.name, state=row.state, task=row.task, note=row.note)
+        for row in picture.stations
+        if row.type == task.specialist
+    )
+    return Surroundings(
+        now=picture.now,
+        running=picture.running,
+        report=None if isinstance(report, Problem) else report,
+        report_problem=str(report) if isinstance(report, Problem) else "",
+        unmet=tuple(unmet(task, picture.dependencies)),
+        stations=stations,
+        assign_timeout_seconds=timing.assign_timeout_seconds,
+    )
+
+
+def waiting_tasks(picture: Picture) -> list[Waiting]:
+    """The tasks that wait for a person, those that wait longest first."""
+    waiting = [
+        Waiting(
+            task=task.id,
+            state=task.state,
+            since=since(task),
+            message=headline(task, surroundings(task, picture)),
+            request=task.request.url if task.request and task.state is State.REVIEW else None,
+            can=can,
+        )
+        for task in picture.tasks.values()
+        if (can := answers(task))
+    ]
+    return sorted(waiting, key=lambda entry: (_ORDER[entry.state], entry.since))
+
+
+def file_rows(drafts: Iterable[Draft], live: Mapping[str, TaskRecord], archived: set[str]) -> list[FileRow]:
+    """The task files whose present text the supervisor has not taken in; ended tasks absorb theirs."""
+    rows = []
+    for draft in drafts:
+        task = live.get(draft.id)
+        taken = task is not None and (task.ended or task.source.text_hash == draft.source.text_hash)
+        if taken or (task is None and (draft.id in archived or draft.text.cancel)):
+            continue
+        rows.append(
+            FileRow(
+                file=f"tasks/{draft.source.ref}.yaml",
+                task=draft.id,
+                title=draft.text.title,
+                change="new task" if task is None else "changed text",
+            )
+        )
+    return rows

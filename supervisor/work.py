@@ -1,0 +1,210 @@
+"""Jobs between the loop and the pool: started from a decision, settled into the next one."""
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from agent_daemon.failpoints import reach
+from agent_daemon.protocol.paths import Root
+from supervisor import jobs
+from supervisor.clock import Clock
+from supervisor.core.assign import Prepared, assign, fail_preparation
+from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Prepare, Push, Save
+from supervisor.core.delivery import (
+    Failed,
+    Inspected,
+    push_key,
+    request_key,
+    settle_inspection,
+    settle_merge,
+    settle_push,
+    settle_request,
+)
+from supervisor.core.record import Request, TaskRecord
+from supervisor.core.schedule import Assignment
+from supervisor.core.states import State
+from supervisor.fleet import Fleet
+from supervisor.jobs import Project, Saved
+from supervisor.ledger import Ledger
+from supervisor.pool import JobPool
+from supervisor.ports import DaemonHandle, Workstations
+
+_RETRY_SECONDS = (1.0, 5.0, 15.0, 60.0)
+
+
+@dataclass
+class Work:
+    """Starts jobs, remembers which are under way, and turns their outcomes into decisions."""
+
+    root: Root
+    clock: Clock
+    pool: JobPool
+    fleet: Fleet
+    drivers: dict[str, Workstations]
+    projects: dict[str, Project]
+    _open: dict[str, Job] = field(default_factory=dict, init=False)
+    _reserved: dict[str, str] = field(default_factory=dict, init=False)
+    _failures: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
+
+    def reserved(self) -> set[str]:
+        """Workstations that a task is being prepared for."""
+        return set(self._reserved.values())
+
+    def preparing(self, task_id: str) -> bool:
+        return task_id in self._reserved
+
+    # --- start ------------------------------------------------------------------------------------------
+
+    def prepare(self, assignment: Assignment, ledger: Ledger) -> None:
+        """Reserve the workstation and make the task ready for it."""
+        task = ledger.tasks[assignment.task_id]
+        job = Prepare(
+            task_id=task.id, workstation=assignment.workstation, cli=assignment.cli, attempt=task.attempt + 1
+        )
+        start_from = next((d.task for d in task.depends_on if d.use == "head"), None)
+        dependency = ledger.find(start_from) if start_from else None
+        self._reserved[task.id] = assignment.workstation
+        self._submit(job, partial(jobs.prepare, self.root, self.projects[task.project], task, job, dependency))
+
+    def start(self, job: Job, task: TaskRecord, ledger: Ledger) -> None:
+        """Start a job that a decision calls for, unless it is under way or has just failed."""
+        if self.pool.under_way(job.key) or self._failures.get(job.key, (0, 0.0))[1] > self.clock.monotonic():
+            return
+        project = self.projects[task.project]
+        match job:
+            case Inspect(attempt=number):
+                attempt = task.attempt_number(number)
+                report = ledger.seen(task.id).reports.get(number)
+                if attempt is not None:
+                    self._submit(job, partial(jobs.inspect, self.root, project, task, attempt, report, job))
+            case Save(attempt=number):
+                attempt = task.attempt_number(number)
+                if attempt is not None:
+                    self._submit(job, partial(jobs.save, self.root, project, task, attempt, job))
+            case Push() | OpenRequest():
+                key = push_key(task) if isinstance(job, Push) else request_key(task)
+                effect = task.effect(key)
+                if effect is not None and effect.status == "pending":
+                    task = ledger.apply(Decision(task=task.with_effect(effect.evolve(status="sending"))))
+                    reach("push.marked_sending")
+                if isinstance(job, Push):
+                    self._submit(job, partial(jobs.push, self.root, project, task))
+                else:
+                    self._submit(job, partial(project.host.open_request, task))
+
+    def _submit(self, job: Job, work: Callable[[], Any]) -> None:
+        if self.pool.submit(job.key, work):
+            self._open[job.key] = job
+
+    def poll(self, project_name: str, ledger: Ledger) -> None:
+        """Ask the remote which of the project's requests have been merged; nothing in review costs nothing."""
+        project = self.projects[project_name]
+        waiting = [t for t in ledger.tasks.values() if t.project == project_name and t.state is State.REVIEW]
+        if waiting:
+            self.pool.submit(f"Poll:{project_name}", partial(self._poll, project, waiting))
+
+    @staticmethod
+    def _poll(project: Project, waiting: list[TaskRecord]) -> Any:
+        project.host.fetch_mirror(project.mirror)
+        return project.host.merged(project.mirror, waiting)
+
+    def stop_daemon(self, name: str, handle: DaemonHandle) -> None:
+        driver = self.drivers[self.fleet.stations[name].file.driver]
+        self.pool.submit(f"Stop:{name}", partial(driver.stop, handle))
+
+    # --- settle -----------------------------------------------------------------------------------------
+
+    def settle(self, key: str, outcome: Any, ledger: Ledger) -> None:
+        """Take a job's outcome in. What came too late, or for a task that is gone, changes nothing."""
+        kind, _, subject = key.partition(":")
+        if kind == "Stop":
+            self.fleet.stopped(subject)
+        elif kind == "Poll":
+            self._settle_poll(outcome, ledger)
+        else:
+            self._settle_job(self._open.pop(key), outcome, ledger)
+
+    def _settle_poll(self, outcome: Any, ledger: Ledger) -> None:
+        if isinstance(outcome, Failed):
+            ledger.log(Event(name="poll.failed", details={"code": outcome.code, "message": outcome.message}))
+            return
+        for task_id, branch in outcome.items():
+            task = ledger.tasks.get(task_id)
+            if task is not None:
+                ledger.apply(settle_merge(task, merged_into=branch, now=self.clock.now()))
+
+    def _settle_job(self, job: Job, outcome: Any, ledger: Ledger) -> None:
+        workstation = self._reserved.pop(job.task_id, None) if isinstance(job, Prepare) else None
+        task = ledger.tasks.get(job.task_id)
+        if task is None:
+            return
+        self._note_failure(job, outcome, task, ledger)
+        now = self.clock.now()
+        match job:
+            case Prepare():
+                decision = self._settle_prepare(job, outcome, task, workstation, ledger)
+            case Inspect() if isinstance(outcome, Inspected):
+                report = ledger.seen(task.id).reports.get(job.attempt)
+                decision = settle_inspection(task, outcome, report, ledger.config.retry, now)
+            case Push():
+                decision = settle_push(task, outcome if isinstance(outcome, Failed) else None, now)
+            case OpenRequest() if isinstance(outcome, Request | Failed):
+                decision = settle_request(task, outcome, now)
+            case Save() if isinstance(outcome, Saved):
+                decision = Decision(task=task.with_attempt(job.attempt, saved=True, save_error=None))
+            case Save() if isinstance(outcome, Failed) and not outcome.retryable:
+                decision = Decision(
+                    task=task.with_attempt(job.attempt, save_error=f"{outcome.code}: {outcome.message}")
+                )
+            case _:
+                decision = Decision(task=task)
+        ledger.apply(decision)
+        ledger.dirty.add(task.id)
+
+    def _settle_prepare(
+        self, job: Prepare, outcome: Any, task: TaskRecord, workstation: str | None, ledger: Ledger
+    ) -> Decision:
+        now = self.clock.now()
+        if isinstance(outcome, Failed):
+            return fail_preparation(task, outcome, now)
+        if not isinstance(outcome, Prepared) or task.state is not State.PENDING or task.attempt + 1 != job.attempt:
+            return Decision(task=task)
+        if workstation is None or not self.fleet.usable(workstation):
+            return Decision(task=task)
+        model = ledger.config.cli(job.cli).model
+        return assign(task, outcome, workstation=job.workstation, cli=job.cli, model=model, now=now)
+
+    def _note_failure(self, job: Job, outcome: Any, task: TaskRecord, ledger: Ledger) -> None:
+        """A job that failed for a passing reason is not started again at once; people see why."""
+        if not isinstance(outcome, Failed):
+            self._failures.pop(job.key, None)
+            return
+        count = self._failures.get(job.key, (0, 0.0))[0] + 1
+        wait = _RETRY_SECONDS[min(count, len(_RETRY_SECONDS)) - 1]
+        self._failures[job.key] = (count, self.clock.monotonic() + wait)
+        if isinstance(job, Inspect | Save):
+            details = {"job": type(job).__name__, "code": outcome.code, "message": outcome.message}
+            ledger.log(Event(name="job.failed", details=details), task)
+
+    def retry_failed(self, ledger: Ledger) -> None:
+        """Plan tasks anew whose jobs may be tried again now."""
+        now = self.clock.monotonic()
+        for key, (_, not_before) in self._failures.items():
+            if not_before <= now:
+                ledger.dirty.add(key.partition(":")[2])
+
+
+def remove_leftovers(root: Root) -> None:
+    """Empty the quarantine of an earlier run's imports; records kept there for a person stay."""
+    for entry in Path(root.quarantine).iterdir():
+        if entry.name.startswith("record-"):
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                entry.unlink()

@@ -1,0 +1,151 @@
+"""The driver `local`: the agent daemon as a process of this machine. It isolates nothing: for trying out.
+
+The daemon is started in a session of its own, so that it outlives the supervisor; it is found again by
+process id *and* start time, or by its command line when the supervisor died before it could write those down.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, sweep
+from agent_daemon.protocol.paths import Root
+from supervisor.errors import CloudCodeError
+from supervisor.ports import DaemonHandle
+
+# What a daemon needs of the supervisor's environment; everything else stays outside.
+PASSED_ENVIRONMENT = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CLOUD_CODE_FAILPOINT_DAEMON",
+)
+# The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
+STOP_SECONDS = 12
+
+
+class LocalWorkstations:
+    """Starts, finds and stops agent daemons as plain processes."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
+        """Start the daemon; raises CloudCodeError under systemd, whose control group would end it."""
+        refuse_under_service(os.environ, _own_cgroup())
+        argv = daemon_argv(self._root, name, kind)
+        home = self._root.run / name / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        passed = {key: os.environ[key] for key in PASSED_ENVIRONMENT if key in os.environ}
+        log = self._root.workstations / f"{name}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                argv,
+                cwd=self._root.path,
+                env=passed | {"HOME": str(home)} | dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._children[process.pid] = process
+        identity = identify(process.pid)
+        if identity is None:
+            raise CloudCodeError(
+                "E_DAEMON_START", f"The daemon of {name} ended at once.", f"Its output is in {log}."
+            )
+        return DaemonHandle(pid=identity.pid, start_ticks=identity.start_ticks, boot_id=identity.boot_id)
+
+    def find(self, name: str) -> DaemonHandle | None:
+        wanted = daemon_argv(self._root, name, "")[1:-1]
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and _argv(entry)[1 : len(wanted) + 1] == wanted:
+                identity = identify(int(entry.name))
+                if identity is not None:
+                    return DaemonHandle(
+                        pid=identity.pid, start_ticks=identity.start_ticks, boot_id=identity.boot_id
+                    )
+        return None
+
+    def alive(self, handle: DaemonHandle) -> bool:
+        self._reap()
+        return is_alive(_identity(handle))
+
+    def stop(self, handle: DaemonHandle) -> None:
+        """Ask the daemon to end, which ends its coding CLI first; then make sure of both."""
+        daemon = _identity(handle)
+        if not is_alive(daemon):
+            return
+        family = [identity for pid in descendants(daemon.pid) if (identity := identify(pid)) is not None]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.alive(handle) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        sweep(lambda: [one.pid for one in (daemon, *family) if is_alive(one)], grace_seconds=0.5)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Collect ended children of this supervisor, which would stay zombies otherwise."""
+        for pid, child in list(self._children.items()):
+            if child.poll() is not None:
+                self._children.pop(pid, None)
+
+
+def daemon_argv(root: Root, name: str, kind: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "agent_daemon",
+        "--workstation",
+        name,
+        "--root",
+        str(root.path),
+        "--type",
+        kind,
+    ]
+
+
+def _identity(handle: DaemonHandle) -> ProcessIdentity:
+    return ProcessIdentity(pid=handle.pid, start_ticks=handle.start_ticks, boot_id=handle.boot_id)
+
+
+def _argv(process: Path) -> list[str]:
+    try:
+        return process.joinpath("cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def _own_cgroup() -> str:
+    try:
+        return Path("/proc/self/cgroup").read_text()
+    except OSError:
+        return ""
+
+
+def is_service(environment: Mapping[str, str], cgroup: str) -> bool:
+    """Whether this process is part of a systemd *service* (a login session's scope is none)."""
+    if "INVOCATION_ID" not in environment:
+        return False
+    leaves = (line.rsplit("/", 1)[-1] for line in cgroup.splitlines())
+    return any(leaf.endswith(".service") and not leaf.startswith("user@") for leaf in leaves)
+
+
+def refuse_under_service(environment: Mapping[str, str], cgroup: str) -> None:
+    if is_service(environment, cgroup):
+        raise CloudCodeError(
+            "E_LOCAL_UNDER_SERVICE",
+            "The workstation driver `local` cannot be used by a systemd service: every stop of the service "
+            "would end the agents with it.",
+            "Use `driver: docker`, or run `cloud-code run` in a terminal (tmux, screen).",
+        )

@@ -1,0 +1,198 @@
+"""`cloud-code demo`, run as a person runs it: what it says at the end must be true."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.states import State
+from supervisor.records import RecordStore
+from tests.fakes.scripted_model import ScriptedModel
+from tests.site import git, wait_for
+
+CODEX = os.environ.get("CLOUD_CODE_TEST_CODEX") or shutil.which("codex")
+REQUIRED = "codex" in os.environ.get("CLOUD_CODE_TEST_REQUIRE", "").split(",")
+KEY = "sk-demo-key-of-this-test"
+TASK = "shop.fix-free-shipping"
+BRANCH = "cloud-code/fix-free-shipping-for-an-order-of-exactly-50-00"
+PATCH = (
+    "*** Begin Patch\n*** Update File: shipping.py\n@@\n"
+    "-    if goods_cents > FREE_FROM_CENTS:\n+    if goods_cents >= FREE_FROM_CENTS:\n*** End Patch\n"
+)
+
+
+def demo_argv(folder: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "supervisor", "demo", "--dir", str(folder), *arguments]
+
+
+def bare_environment(home: Path, **more: str) -> dict[str, str]:
+    home.mkdir(exist_ok=True)
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **more}
+
+
+def run_demo(folder: Path, *arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        demo_argv(folder, *arguments), env=dict(env), capture_output=True, text=True, timeout=110, check=False
+    )
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes that name the folder in their command line or environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                known = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if f"{folder}/".encode() in known:
+                found.append(int(entry.name))
+    return found
+
+
+def files_with(folder: Path, text: str) -> list[Path]:
+    return [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink() and text.encode() in p.read_bytes()]
+
+
+def check_it_happened(folder: Path, output: str) -> None:
+    """Look at the remote, the clones and the record, not at what the demo says of them."""
+    remote, root = folder / "remote.git", Root(folder / "root")
+    tip = git("rev-parse", f"refs/heads/{BRANCH}", cwd=remote)
+    assert git("rev-list", "--count", "main", cwd=remote) == "1"
+    assert git("rev-list", "--count", f"main..{BRANCH}", cwd=remote) == "1"
+    assert git("log", "-1", "--format=%an <%ae>", BRANCH, cwd=remote) == "Cloud Code <cloud-code@localhost>"
+    assert git("diff", "--name-only", "main", BRANCH, cwd=remote) == "shipping.py"
+    assert git("rev-parse", "HEAD", cwd=folder / "after") == tip
+    for checkout, code in (("before", 1), ("after", 0)):
+        ran = subprocess.run(
+            [sys.executable, "-B", "-m", "unittest"], cwd=folder / checkout, capture_output=True, check=False
+        )
+        assert ran.returncode == code
+    task = RecordStore(root).read(TASK)
+    assert task.state is State.REVIEW
+    assert task.delivery is not None
+    assert task.delivery.pushed_head == tip
+    for shown in (
+        root.request(TASK).read_text(),
+        "+    if goods_cents >= FREE_FROM_CENTS:",
+        "FAILED (failures=1)",
+        "exit code 0",
+        f"{root.path}/tasks/fix-free-shipping.yaml",
+        f"{root.mail}/backend-1/out/{TASK}/1/reporting.yaml",
+    ):
+        assert shown in output
+    assert processes_of(folder) == []
+
+
+def test_the_whole_way_in_under_a_minute(tmp_path: Path) -> None:
+    folder, started = tmp_path / "demo", time.monotonic()
+    done = run_demo(folder, env=bare_environment(tmp_path / "home"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - started < 60
+    assert "a small scripted program" in done.stdout
+    assert "not a model" in done.stdout
+    assert "supervisor   wrote mail/backend-1/in/" in done.stdout
+    assert "workstation  Edited shipping.py" in done.stdout
+    assert "\x1b" not in done.stdout
+    check_it_happened(folder, done.stdout)
+
+
+def test_a_coding_cli_that_fails_is_told_and_the_key_does_not_stay(tmp_path: Path) -> None:
+    folder, programs = tmp_path / "demo", tmp_path / "programs"
+    programs.mkdir()
+    (programs / "codex").write_text('#!/bin/sh\nexec >/dev/null\ntest -n "$DEMO_KEY" && exit 7\nexit 9\n')
+    (programs / "codex").chmod(0o755)
+    env = bare_environment(tmp_path / "home", DEMO_KEY=KEY)
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    done = run_demo(folder, "--cli", "codex", "--key-env", "DEMO_KEY", env=env)
+    assert done.returncode == 1
+    assert "E_DEMO" in done.stderr
+    assert "exit code 7" in done.stderr  # the program was given the key
+    assert "Done in" not in done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert files_with(folder, KEY) == []
+    assert yaml.safe_load((folder / "root/config.yaml").read_text())["clis"]["codex"]["pass_environment"] == [
+        "DEMO_KEY"
+    ]
+    assert processes_of(folder) == []
+
+
+def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with (tmp_path / "output").open("wb") as output:
+        process = subprocess.Popen(
+            demo_argv(folder, "--remove"), env=bare_environment(tmp_path / "home"), stdout=output, stderr=output
+        )
+    report = Root(folder / "root").attempt_out("backend-1", TASK, 1) / "reporting.yaml"
+    try:
+        wait_for(lambda: report.exists() and "in_progress" in report.read_text(), 40, "the agent works")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=40) == 128 + signal.SIGTERM
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert processes_of(folder) == []
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code"),
+    [
+        (["--cli", "codex"], {"PATH": "/nonexistent"}, "E_NO_CODEX"),
+        (["--dir", "/proc"], {}, "E_DEMO_FOLDER"),
+    ],
+)
+def test_what_a_person_can_mend_is_one_sentence(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: str
+) -> None:
+    done = run_demo(tmp_path / "demo", *arguments, env=bare_environment(tmp_path / "home") | environment)
+    assert done.returncode == 1
+    assert code in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.fixture
+def codex_environment(tmp_path: Path) -> dict[str, str]:
+    """PATH with the real Codex first; a skip, or a failure where it is required, when there is none."""
+    if CODEX is None and REQUIRED:
+        pytest.fail("CLOUD_CODE_TEST_REQUIRE names codex, but there is none")
+    if CODEX is None:
+        pytest.skip("no codex on PATH nor in CLOUD_CODE_TEST_CODEX")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "codex").symlink_to(CODEX)
+    env = bare_environment(tmp_path / "home", DEMO_KEY=KEY)
+    return env | {"PATH": f"{programs}:{env['PATH']}"}
+
+
+def test_the_real_codex_does_the_same(tmp_path: Path, codex_environment: dict[str, str]) -> None:
+    folder = tmp_path / "demo"
+    with ScriptedModel(steps=[{"patch": PATCH}, {"shell": "python3 -m unittest"}]) as model:
+        arguments = ("--cli", "codex", "--base-url", model.base_url, "--key-env", "DEMO_KEY", "--model", "gpt-5.5")
+        done = run_demo(folder, *arguments, env=codex_environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert model.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert "scripted program" not in done.stdout
+    check_it_happened(folder, done.stdout)
+    assert files_with(folder, KEY) == []
+
+
+def test_a_model_that_only_says_that_it_is_done_is_not_believed(
+    tmp_path: Path, codex_environment: dict[str, str]
+) -> None:
+    with ScriptedModel("says-done-without-edit") as model:
+        arguments = ("--cli", "codex", "--base-url", model.base_url, "--key-env", "DEMO_KEY")
+        done = run_demo(tmp_path / "demo", *arguments, env=codex_environment)
+    assert done.returncode == 1
+    assert "verification failed" in done.stderr
+    assert processes_of(tmp_path / "demo") == []

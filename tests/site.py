@@ -1,0 +1,220 @@
+"""A whole installation in a temporary folder: a remote, a root, and the real programs run against it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from agent_daemon.processes import ProcessIdentity, is_alive, sweep
+from agent_daemon.protocol.paths import Root
+from supervisor.core.record import TaskRecord
+from supervisor.records import RecordStore
+
+T = TypeVar("T")
+
+FAKES = Path(__file__).parent / "fakes"
+GIT_ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": "/nonexistent",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.org",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.org",
+}
+
+
+def git(*arguments: str, cwd: Path) -> str:
+    """Run git as a person would, outside of everything that is tested."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=cwd, env=GIT_ENVIRONMENT, check=True, capture_output=True, text=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def make_remote(path: Path, files: dict[str, str]) -> Path:
+    """A bare repository whose branch `main` has one commit with these files."""
+    work = path.with_name(path.name + ".work")
+    work.mkdir(parents=True)
+    git("init", "--quiet", "--initial-branch=main", cwd=work)
+    for name, text in files.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(text)
+    git("add", "--all", cwd=work)
+    git("commit", "--quiet", "--message=Start", cwd=work)
+    git("clone", "--quiet", "--bare", str(work), str(path), cwd=work)
+    return path
+
+
+def wait_for(condition: Callable[[], T], timeout_seconds: float = 30, what: str = "") -> T:
+    """The first true value of `condition`; fails the test when it does not come in time."""
+    deadline = time.monotonic() + timeout_seconds
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_seconds} s: {what or condition}")
+
+
+@dataclass
+class Site:
+    """One root with its remote. `close` ends every process that was started for it."""
+
+    folder: Path
+    files: dict[str, str] = field(default_factory=lambda: {"calc.py": "def add(a, b):\n    return a - b\n"})
+    environment: dict[str, str] = field(default_factory=dict)
+    supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.remote = make_remote(self.folder / "remote.git", self.files)
+        self.root = Root(self.folder / "root")
+        self.root.path.mkdir()
+        self.root.tasks.mkdir()
+        self.store = RecordStore(self.root)
+        self.config: dict[str, Any] = {
+            "version": 1,
+            "projects": {
+                "demo": {
+                    "repository": str(self.remote),
+                    "base_branch": "main",
+                    "poll_interval_seconds": 0.5,
+                    "limits": {"max_failures": 2},
+                }
+            },
+            "workstations": {"backend": {"driver": "local", "count": 1, "clis": ["scripted"]}},
+            "clis": {"scripted": {"adapter": "command", "argv": ["true"]}},
+            "retry": {"first_seconds": 0.2, "factor": 1, "cap_seconds": 1},
+            "timing": {"report_interval_seconds": 0.2, "deletion_grace_seconds": 2},
+        }
+
+    def write_config(self) -> None:
+        self.root.config.write_text(yaml.safe_dump(self.config, sort_keys=False))
+
+    def use_script(self, *steps: str) -> None:
+        """The coding CLI is a shell script with these lines, run in the worktree, its prompt on stdin."""
+        script = self.folder / "agent.sh"
+        script.write_text("set -e\n" + "\n".join(steps) + "\n")
+        self.config["clis"]["scripted"]["argv"] = ["bash", str(script)]
+
+    def write_task(self, stem: str, **fields: Any) -> Path:
+        path = self.root.tasks / f"{stem}.yaml"
+        fresh = path.with_name(f".{stem}.new")
+        fresh.write_text(yaml.safe_dump({"title": f"Task {stem}"} | fields, sort_keys=False))
+        fresh.replace(path)
+        return path
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """The real command line."""
+        done = subprocess.run(
+            [sys.executable, "-m", "supervisor", "--root", str(self.root.path), *arguments],
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def _environment(self) -> dict[str, str]:
+        home = self.folder / "home"
+        home.mkdir(exist_ok=True)
+        return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **self.environment}
+
+    def start(self, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `cloud-code run`; its output goes to `supervisor.log`."""
+        with (self.folder / "supervisor.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "supervisor", "--root", str(self.root.path), "run"],
+                env=self._environment() | environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.supervisors.append(process)
+        return process
+
+    def record(self, task_id: str) -> TaskRecord | None:
+        """The record, live or archived, as it lies on disk now."""
+        for read in (self.store.read, self.store.read_archived):
+            try:
+                return read(task_id)
+            except FileNotFoundError:
+                continue
+        return None
+
+    def wait_state(self, task_id: str, *states: str, timeout_seconds: float = 40) -> TaskRecord:
+        def reached() -> TaskRecord | None:
+            task = self.record(task_id)
+            return task if task is not None and task.state.value in states else None
+
+        try:
+            return wait_for(reached, timeout_seconds, f"{task_id} in {states}")
+        except AssertionError:
+            raise AssertionError(f"{task_id} is not in {states}:\n{self.story(task_id)}") from None
+
+    def story(self, task_id: str) -> str:
+        """What one wants to see when a test fails."""
+        task = self.record(task_id)
+        parts = [task.model_dump_json(indent=1, exclude_defaults=True) if task else "no record"]
+        for path in (self.folder / "supervisor.log", *self.root.workstations.glob("*.log")):
+            if path.exists():
+                parts.append(f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-60:]))
+        return "\n".join(parts)
+
+    def events(self, *names: str) -> list[dict[str, Any]]:
+        from supervisor.events import read_events
+
+        return [e for e in read_events(self.root.events) if not names or e["event"] in names]
+
+    def daemons(self) -> list[ProcessIdentity]:
+        """The daemons that the supervisor has written down and that live."""
+        found = []
+        for path in self.root.workstations.glob("*.yaml"):
+            data = yaml.safe_load(path.read_text())
+            if data.get("pid"):
+                identity = ProcessIdentity(
+                    pid=int(data["pid"]), start_ticks=int(data["start_ticks"]), boot_id=str(data["boot_id"])
+                )
+                if is_alive(identity):
+                    found.append(identity)
+        return found
+
+    def stop_supervisors(self, number: signal.Signals = signal.SIGTERM) -> None:
+        for process in self.supervisors:
+            if process.poll() is None:
+                process.send_signal(number)
+                process.wait(timeout=30)
+        self.supervisors.clear()
+
+    def close(self) -> None:
+        """End the supervisors, then the daemons with all they started."""
+        self.stop_supervisors(signal.SIGKILL)
+        sweep(lambda: self._own_processes(), grace_seconds=3)
+
+    def _own_processes(self) -> list[int]:
+        """Processes of this site: they carry its root in their command line or environment."""
+        mark = str(self.root.path).encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if b"agent_daemon\0--workstation" in command and mark in command:
+                found.append(int(entry.name))
+            elif b"CLOUD_CODE_ATTEMPT=" + mark in environment:
+                found.append(int(entry.name))
+        return found
