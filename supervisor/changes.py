@@ -6,12 +6,11 @@ from pathlib import Path
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import Attempt, Delivery, TaskRecord
-from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
-from supervisor.forges.local import LocalHost
 from supervisor.git import mirror as mirrors
 from supervisor.git.mirror import Mirror
 from supervisor.git.quarantine import SALVAGE_LIMITS, Identity, ImportRequest, diff_text, import_bundle
+from supervisor.ports import CodeHost
 
 MAX_DIFF_BYTES = 4 * 1024 * 1024
 
@@ -27,15 +26,14 @@ class Changes:
     cut: bool
 
 
-def changes_of(root: Root, config: Config, task: TaskRecord) -> Changes:
+def changes_of(root: Root, task: TaskRecord, mirror: Mirror, host: CodeHost) -> Changes:
     """The change of a task's newest work. CloudCodeError E_NO_WORK when there is none to be seen yet; GitError."""
-    mirror = Mirror(root.mirror(config.projects[task.project].trust_domain, task.project))
     if not mirror.path.is_dir():
         raise CloudCodeError("E_NO_WORK", f"Nothing of {task.project} has been fetched yet.")
     with tempfile.TemporaryDirectory(prefix="cloud-code-diff-") as folder:
         scratch = Path(folder) / "scratch.git"
         if task.delivery is not None:
-            return _delivered(root, config, task, task.delivery, mirror, scratch)
+            return _delivered(root, task, task.delivery, mirror, host, scratch)
         for attempt in reversed(task.attempts):
             held = root.held_bundle(task.id, attempt.number)
             saved = root.salvaged(task.id, attempt.number)
@@ -51,7 +49,7 @@ def changes_of(root: Root, config: Config, task: TaskRecord) -> Changes:
 
 
 def _delivered(
-    root: Root, config: Config, task: TaskRecord, delivery: Delivery, mirror: Mirror, scratch: Path
+    root: Root, task: TaskRecord, delivery: Delivery, mirror: Mirror, host: CodeHost, scratch: Path
 ) -> Changes:
     """Of accepted work: the mirror has it when it is merged, the quarantine before the push, else the remote."""
     head = delivery.pushed_head
@@ -59,7 +57,6 @@ def _delivered(
     for place, source in ((mirror.path, "merged"), (quarantine, "accepted, not pushed yet")):
         if place.is_dir() and mirrors.resolve(Mirror(place), head) is not None:
             return _read(place, delivery.base, head, source)
-    host = LocalHost(root, config.projects[task.project])
     mirrors.make_repository(scratch, mirror)
     ref = f"refs/heads/{task.branch}"
     mirrors.fetch(scratch, host.url(), (f"+{ref}:{ref}",), None)

@@ -1,6 +1,7 @@
 """What this host lacks for the supervisor of a root, each lack with what mends it."""
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +17,8 @@ from agent_daemon.protocol.paths import Root
 from supervisor.config import check_installation, load_config
 from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings
 from supervisor.errors import CloudCodeError
-from supervisor.forges.local import LocalHost
+from supervisor.ports import CodeHost
 from supervisor.reader import is_locked
-from supervisor.workstations.local import refuse_under_service
 
 TESTED_GIT = (2, 39)
 FREE_ERROR_BYTES = 500 * 1024**2
@@ -43,8 +44,16 @@ class Check:
     mend: str = ""
 
 
-def examine(root: Root) -> Iterator[Check]:
-    """Look at everything, one after the other; never raises for what it finds."""
+HostOf = Callable[[Root, ProjectSettings], CodeHost]
+CheckDriver = Callable[[str], None]
+
+
+def examine(root: Root, host_of: HostOf, check_driver: CheckDriver) -> Iterator[Check]:
+    """Look at everything, one after the other; never raises for what it finds.
+
+    `host_of` gives the code host of a project; `check_driver` raises CloudCodeError where a workstation driver
+    cannot be used.
+    """
     yield _python()
     yield from _programs()
     yield _installation()
@@ -54,9 +63,9 @@ def examine(root: Root) -> Iterator[Check]:
     yield _inotify(config)
     if config is not None:
         for kind, station in config.workstations.items():
-            yield from _station(config, kind, station)
+            yield from _station(config, kind, station, check_driver)
         for name, project in config.projects.items():
-            yield _repository(root, name, project)
+            yield _repository(name, project, partial(host_of, root, project))
     yield _clock(root)
     yield _lock(root)
 
@@ -75,11 +84,8 @@ def _told(name: str, look: Callable[[], str]) -> Check:
 
 
 def _python() -> Check:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if sys.version_info >= (3, 11):
-        return Check(name="python", status="ok", detail=version)
-    mend = "install Python 3.11 or newer and make the environment anew with it"
-    return Check(name="python", status="error", detail=version, mend=mend)
+    """That it is new enough is settled by its being able to install this."""
+    return Check(name="python", status="ok", detail=f"{platform.python_version()} ({sys.executable})")
 
 
 def _programs() -> Iterator[Check]:
@@ -212,7 +218,9 @@ def inotify_check(instances: int, watches: int, workstations: int) -> Check:
 # --- what the configuration names ---------------------------------------------------------------------
 
 
-def _station(config: Config, kind: str, station: WorkstationSettings) -> Iterator[Check]:
+def _station(
+    config: Config, kind: str, station: WorkstationSettings, check_driver: CheckDriver
+) -> Iterator[Check]:
     for name in station.clis:
         yield cli_check(config, kind, name, station.environment.get("PATH", os.environ.get("PATH", os.defpath)))
     if station.driver == "local":
@@ -222,12 +230,12 @@ def _station(config: Config, kind: str, station: WorkstationSettings) -> Iterato
             detail="the driver `local` isolates nothing: its agents may do whatever this user may",
             mend="fine for trying out with repositories you trust",
         )
-        yield _told(f"workstation {kind}", lambda: _outside_service(kind))
 
+    def look() -> str:
+        check_driver(station.driver)
+        return f"the driver `{station.driver}` can be used here"
 
-def _outside_service(kind: str) -> str:
-    refuse_under_service(os.environ, Path("/proc/self/cgroup").read_text())
-    return "its daemons are processes of their own sessions"
+    yield _told(f"workstation {kind}", look)
 
 
 def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
@@ -243,9 +251,9 @@ def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
     return Check(name=label, status="error", detail=f"the program {program} is not on PATH", mend=mend)
 
 
-def _repository(root: Root, name: str, project: ProjectSettings) -> Check:
+def _repository(name: str, project: ProjectSettings, host_of: Callable[[], CodeHost]) -> Check:
     def look() -> str:
-        host = LocalHost(root, project)
+        host = host_of()
         branch = project.base_branch or host.default_branch()
         tip = host.remote_tip(branch)
         if tip is None:

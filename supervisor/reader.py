@@ -2,8 +2,10 @@
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from agent_daemon.protocol.codec import decode_framed
 from agent_daemon.protocol.errors import Problem, ProtocolError
@@ -18,12 +20,19 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.events import parse_event
 from supervisor.fleet import StationFile, load_station
-from supervisor.forges.task_folder import is_task_file, read_draft
 from supervisor.records import RecordStore
 
 RECENT_EVENT_BYTES = 256 * 1024
 
 Report = TaskReport | Problem | None
+
+
+@dataclass(frozen=True)
+class TaskFiles:
+    """How task files are read: which names are such files, and the draft that one makes (ProtocolError)."""
+
+    is_one: Callable[[str], bool]
+    read: Callable[[Path, str, Config], Draft]
 
 
 def is_locked(root: Root) -> bool:
@@ -45,8 +54,8 @@ def is_locked(root: Root) -> bool:
 class Reader:
     """Reads one root, again and again for `--watch`: what has not changed is not read twice."""
 
-    def __init__(self, root: Root) -> None:
-        self.root = root
+    def __init__(self, root: Root, task_files: TaskFiles) -> None:
+        self.root, self._task_files = root, task_files
         self._store = RecordStore(root)
         self._records: dict[str, tuple[Signature | None, TaskRecord | Problem]] = {}
         self._reports: dict[str, tuple[Signature | None, Report]] = {}
@@ -73,7 +82,7 @@ class Reader:
         """The task files as they are now: those that can be taken in, and what is wrong with the others."""
         drafts: list[Draft] = []
         problems: list[Problem] = []
-        for name in sorted(filter(is_task_file, _names(self.root.tasks))):
+        for name in sorted(filter(self._task_files.is_one, _names(self.root.tasks))):
             found = self._draft(name, config)
             if isinstance(found, Draft):
                 drafts.append(found)
@@ -88,7 +97,7 @@ class Reader:
             return known[1]
         found: Draft | tuple[Problem, ...]
         try:
-            found = read_draft(self.root.tasks, name, config)
+            found = self._task_files.read(self.root.tasks, name, config)
         except ProtocolError as error:
             found = error.problems
         except FileNotFoundError:

@@ -213,8 +213,7 @@ class Site:
                 environment = (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if b"agent_daemon\0--workstation" in command and mark in command:
-                found.append(int(entry.name))
-            elif b"CLOUD_CODE_ATTEMPT=" + mark in environment:
+            is_daemon = b"agent_daemon\0--workstation" in command and mark in command
+            if is_daemon or b"CLOUD_CODE_ATTEMPT=" + mark in environment:
                 found.append(int(entry.name))
         return found

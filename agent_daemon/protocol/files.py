@@ -22,8 +22,7 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 _LOOKS: Final = 5  # how often a file that is being replaced or written is looked at again
 _CHUNK_BYTES: Final = 1024 * 1024
 _USUAL: Final = 256 * 1024  # bytes
-_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a lease of the writer would block
-_LOOK_ONLY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY  # a lease of the writer would block
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
@@ -67,8 +66,7 @@ def _signature(status: os.stat_result) -> Signature:
 
 
 @contextmanager
-def _opened(path: Path | str, flags: int, mode: int = 0, folder: int | None = None) -> Iterator[int]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC, mode, dir_fd=folder)
+def _closing(descriptor: int) -> Iterator[int]:
     try:
         yield descriptor
     finally:
@@ -86,7 +84,7 @@ Opener = Callable[[int, str], int]
 
 def open_at_once(folder: int, relative: str) -> int:
     """Look (O_PATH) at `relative` below the descriptor `folder` with openat2; links are OSError ELOOP."""
-    how = _OpenHow(_LOOK_ONLY, 0, _RESOLVE)
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE)
     size = ctypes.c_size_t(ctypes.sizeof(how))
     path = ctypes.c_char_p(os.fsencode(relative))
     result = _libc().syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(folder), path, ctypes.byref(how), size)
@@ -101,7 +99,7 @@ def open_by_parts(folder: int, relative: str) -> int:
     try:
         device = os.fstat(current).st_dev
         for part in relative.split("/"):
-            outer, current = current, os.open(part, _LOOK_ONLY, dir_fd=current)
+            outer, current = current, os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=current)
             os.close(outer)
             status = os.fstat(current)
             if stat.S_ISLNK(status.st_mode):
@@ -122,7 +120,7 @@ def _libc() -> ctypes.CDLL:
 @cache
 def usual_opener() -> Opener:
     """`open_at_once` where this kernel and this sandbox have it, else `open_by_parts`."""
-    with _opened("/", os.O_PATH | os.O_DIRECTORY) as root:
+    with _closing(os.open("/", os.O_PATH)) as root:
         try:
             os.close(open_at_once(root, "."))
         except OSError:
@@ -146,8 +144,8 @@ def copy_file(root: Path, relative: str, target: Path, *, max_bytes: int, opener
     Raises as `read_file` does, and OSError for `target`, FileExistsError when something is there.
     """
     with (
-        _opened(target.parent, os.O_DIRECTORY) as folder,
-        _opened(target.name, _NEW_FILE | os.O_APPEND, 0o600, folder) as descriptor,
+        _closing(os.open(target.parent, os.O_DIRECTORY)) as folder,
+        _closing(os.open(target.name, _NEW_FILE | os.O_APPEND, 0o600, dir_fd=folder)) as descriptor,
     ):
         try:
             restart, take = partial(os.ftruncate, descriptor, 0), partial(_write, descriptor)
@@ -184,53 +182,55 @@ class _Source:
     def __init__(self, root: Path, relative: str, max_bytes: int, opener: Opener | None) -> None:
         self.root, self.relative, self.max_bytes = root, relative, max_bytes
         self.opener = opener or usual_opener()
+        if "\0" in relative or any(part in ("", ".", "..") for part in relative.split("/")):
+            raise self.refusal("E_UNREADABLE", "the path leads out of its folder")
 
     def read(self, restart: Callable[[], object], take: Callable[[bytes], object]) -> Signature:
         """Give the bytes to `take`; when they changed meanwhile, all of them again after `restart`."""
         for _ in range(_LOOKS):
             restart()
-            with self.look() as look, self.told():
-                before = os.fstat(look)
-                descriptor = os.open(f"/proc/self/fd/{look}", _READ)
-            try:
-                size = 0
-                while size <= before.st_size:  # one byte more than there should be, to see that it grew
-                    with self.told():
-                        chunk = os.read(descriptor, min(_CHUNK_BYTES, before.st_size - size + 1))
-                    if not chunk:
-                        break
-                    take(chunk)
-                    size += len(chunk)
-                # A hard link that is replaced once it is open has one name again, the foreign one. So the
-                # path must still lead here, and the time of change say that no name came or went.
-                with self.look() as look:
-                    seen = {_signature(before), _signature(os.fstat(look)), _signature(os.fstat(descriptor))}
-            finally:
-                os.close(descriptor)
-            if len(seen) == 1 and before.st_nlink == 1 and size == before.st_size:
-                return _signature(before)
+            with self.told(), _closing(os.open(self.root, os.O_PATH | os.O_DIRECTORY)) as root:
+                folder = self.opener(root, self.relative.rpartition("/")[0] or ".")
+            with _closing(folder):
+                if found := self.read_once(folder, take):
+                    return found
         raise self.refusal("E_CHANGING", "the file changes while it is read")
 
-    @contextmanager
-    def look(self) -> Iterator[int]:
-        """The file as it lies there now, not opened for reading, and found to be one that may be read."""
-        if "\0" in self.relative or any(part in ("", ".", "..") for part in self.relative.split("/")):
-            raise self.refusal("E_UNREADABLE", "the path leads out of its folder")
-        with self.told(), _opened(self.root, os.O_PATH | os.O_DIRECTORY) as folder:
-            look = self.opener(folder, self.relative)
-        try:
-            status = os.fstat(look)
-            if stat.S_ISLNK(status.st_mode):
-                raise self.refusal("E_SYMLINK", "this is a link")
-            if not stat.S_ISREG(status.st_mode):
-                raise self.refusal("E_NOT_REGULAR", "this is not a regular file")
-            if status.st_nlink > 1:
-                raise self.refusal("E_HARD_LINK", f"the file has {status.st_nlink} names")
-            if status.st_size > self.max_bytes:
-                raise self.refusal("E_TOO_BIG", f"the file has {status.st_size} bytes, more than {self.max_bytes}")
-            yield look
-        finally:
-            os.close(look)
+    def read_once(self, folder: int, take: Callable[[bytes], object]) -> Signature | None:
+        """The signature of what was given to `take`; None when it changed meanwhile."""
+        name = self.relative.rpartition("/")[2]
+        with self.told():
+            look = self.opener(folder, name)
+        with _closing(look):
+            before = os.fstat(look)
+            self.check(before)
+            with self.told():
+                descriptor = os.open(f"/proc/self/fd/{look}", _READ)
+        with _closing(descriptor):
+            size = 0
+            while size <= before.st_size:  # one byte more than there should be, to see that it grew
+                with self.told():
+                    chunk = os.read(descriptor, min(_CHUNK_BYTES, before.st_size - size + 1))
+                if not chunk:
+                    break
+                take(chunk)
+                size += len(chunk)
+        # A foreign file, linked here and replaced once it is open, has one name again: its own. So the path
+        # must still lead to it, and the time of change say that no name came or went. Listing the folder
+        # waits for a rename under way, which takes the name from the file before the path follows.
+        with self.told(), os.scandir(f"/proc/self/fd/{folder}") as entries:
+            next(entries, None)
+            after = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        same = _signature(after) == _signature(before) and size == before.st_size
+        return _signature(before) if same and before.st_nlink == after.st_nlink == 1 else None
+
+    def check(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise self.refusal("E_NOT_REGULAR", "this is not a regular file")
+        if status.st_nlink > 1:
+            raise self.refusal("E_HARD_LINK", f"the file has {status.st_nlink} names")
+        if status.st_size > self.max_bytes:
+            raise self.refusal("E_TOO_BIG", f"the file has {status.st_size} bytes, more than {self.max_bytes}")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -255,10 +255,10 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     When only the sync of the folder fails, the new file is in place but may not outlive a crash. No sync is
     tried twice: after a failed one the kernel may call the next one good without having written anything.
     """
-    with _opened(path.parent, os.O_DIRECTORY) as folder:
+    with _closing(os.open(path.parent, os.O_DIRECTORY)) as folder:
         name = f".{secrets.token_hex(8)}.new"
         try:
-            with _opened(name, _NEW_FILE, 0o600, folder) as descriptor:
+            with _closing(os.open(name, _NEW_FILE, 0o600, dir_fd=folder)) as descriptor:
                 os.fchmod(descriptor, mode)
                 _write(descriptor, data)
                 os.fsync(descriptor)
@@ -287,7 +287,7 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
     except FileExistsError:
         if not path.is_dir():
             raise
-    with _opened(path.parent, os.O_DIRECTORY) as parent:
+    with _closing(os.open(path.parent, os.O_DIRECTORY)) as parent:
         os.fsync(parent)
 
 
@@ -297,4 +297,4 @@ def ring(bell: Path) -> None:
         os.utime(bell, follow_symlinks=False)
     except FileNotFoundError:
         with suppress(FileExistsError):  # made meanwhile: that rang it
-            os.close(os.open(bell, _NEW_FILE | os.O_CLOEXEC, 0o644))
+            os.close(os.open(bell, _NEW_FILE, 0o644))

@@ -18,7 +18,7 @@ def write_bug_log(error: BaseException, arguments: list[str]) -> Path:
     now = datetime.now(UTC)
     name = f"cloud-code-bug-{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}.md"
     content = _content(error, arguments, now).encode(errors="replace")
-    for folder in (_state_folder(), Path(tempfile.gettempdir())):
+    for folder in (_state_folder(arguments), Path(tempfile.gettempdir())):
         if folder is None or not folder.is_dir():
             continue
         try:
@@ -31,9 +31,14 @@ def write_bug_log(error: BaseException, arguments: list[str]) -> Path:
     return Path("/dev/stderr")
 
 
-def _state_folder() -> Path | None:
-    context = click.get_current_context(silent=True)
-    given = context.find_root().params.get("root") if context else None
+def _state_folder(arguments: list[str]) -> Path | None:
+    """Where the root's state is, by the command line as it was given."""
+    given = None
+    for number, argument in enumerate(arguments):
+        if argument == "--root":
+            given = next(iter(arguments[number + 1 :]), None)
+        elif argument.startswith("--root="):
+            given = argument.removeprefix("--root=")
     try:
         return find_root(given).state
     except OSError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from agent_daemon.protocol.paths import Root, check_project
-from supervisor.cli.output import command_here, say
+from supervisor.cli.output import say
 from supervisor.cli.place import find_root
 from supervisor.config import KNOWN_ADAPTERS, parse_config
 from supervisor.errors import CloudCodeError

@@ -78,10 +78,10 @@ def json_line(value: Any) -> str:
     return json.dumps(to_jsonable_python(value))
 
 
-def text(value: object, style: str = "", *, lines: bool = False) -> Text:
-    """A cell or a paragraph; never markup, whatever stands in it."""
+def text(value: object, style: str = "", *, lines: bool = False, indent: int = 0) -> Text:
+    """A cell, or (`lines`) a paragraph; never markup, whatever stands in it."""
     shown = "" if value is None else str(value)
-    return Text(plain(shown) if lines else plain_line(shown), style=style)
+    return Text(" " * indent + (plain(shown) if lines else plain_line(shown)), style=style)
 
 
 def state_text(value: str) -> Text:
@@ -90,7 +90,8 @@ def state_text(value: str) -> Text:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
     """A table whose last column takes what is left of the width."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, title=title, pad_edge=False, show_edge=False)
+    made.title_justify, made.title_style = "left", "bold"
     for number, name in enumerate(columns):
         last = number == len(columns) - 1
         made.add_column(name, overflow="fold" if last else "ellipsis", no_wrap=not last, ratio=1 if last else None)
@@ -99,14 +100,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     return made
 
 
-def action_lines(actions: Iterable[Action], ctx: click.Context) -> list[Text]:
+def action_lines(actions: Iterable[Action], ctx: click.Context, indent: int) -> list[Text]:
     """One line for each thing that a person can do, with the command as it must be typed here."""
-    lines = []
-    for action in actions:
-        command = command_here(action.command, ctx)
-        lines.append(text(f"  {action.text}: {command}" if command else f"  {action.text}"))
-        lines[-1].pad_left(2)
-    return lines
+    shown = [(action.text, command_here(action.command, ctx)) for action in actions]
+    return [text(f"{said}: {command}" if command else said, indent=indent) for said, command in shown]
 
 
 def command_here(command: str, ctx: click.Context) -> str:

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from supervisor.cli.output import (
+    action_lines,
     ago,
-    command_here,
     console,
     json_line,
     json_option,
@@ -19,7 +19,7 @@ from supervisor.cli.output import (
     table,
     text,
 )
-from supervisor.cli.place import existing_root
+from supervisor.cli.reading import reader_of
 from supervisor.core.explain import duration
 from supervisor.fleet_view import StationRow
 from supervisor.reader import Reader
@@ -39,7 +39,7 @@ def status(ctx: click.Context, watch: bool, as_json: bool) -> None:
 
     With --watch and --json: one line of JSON whenever something has changed.
     """
-    reader = Reader(existing_root(ctx))
+    reader = reader_of(ctx)
     if watch:
         _watch(ctx, reader, as_json)
     elif as_json:
@@ -89,7 +89,7 @@ def render(seen: Overview, ctx: click.Context) -> RenderableType:
         parts += [line for entry in seen.waiting[:MAX_TASKS] for line in _waiting_lines(entry, ctx)]
     if seen.problems:
         parts += [text(""), text("Problems", "bold red")]
-        parts += [text(f"  {problem}") for problem in seen.problems[:MAX_PROBLEMS]]
+        parts += [text(problem, indent=2) for problem in seen.problems[:MAX_PROBLEMS]]
     if not (seen.tasks or seen.files or seen.problems):
         parts.append(text("No tasks. `cloud-code task add 'What is to be done'` writes one into tasks/."))
     return Group(*parts)
@@ -139,12 +139,12 @@ def tasks_table(rows: tuple[TaskRow, ...], title: str | None = None) -> Renderab
 
 
 def _waiting_lines(entry: Waiting, ctx: click.Context) -> Iterator[RenderableType]:
-    line = text(f"  {entry.task} ", "bold")
+    line = text(entry.task, "bold", indent=2)
+    line.append(" ")
     line.append_text(state_text(entry.state.value))
-    line.append_text(text(f" for {ago(entry.since)}: {entry.message}"))
+    line.append(" ")
+    line.append_text(text(f"for {ago(entry.since)}: {entry.message}"))
     yield line
     if entry.request:
-        yield text(f"      read it: {entry.request}")
-    for action in entry.can:
-        command = command_here(action.command, ctx)
-        yield text(f"      {action.text}: {command}" if command else f"      {action.text}")
+        yield text(f"read it: {entry.request}", indent=6)
+    yield from action_lines(entry.can, ctx, indent=6)

@@ -26,7 +26,7 @@ PASSED_ENVIRONMENT = (
     "TZ",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
-    "CLOUD_CODE_FAILPOINT_DAEMON",
+    "CLOUD_CODE_FAILPOINT",
 )
 # The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
 STOP_SECONDS = 12

@@ -132,8 +132,13 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
             demo_argv(folder, "--remove"), env=bare_environment(tmp_path / "home"), stdout=output, stderr=output
         )
     report = Root(folder / "root").attempt_out("backend-1", TASK, 1) / "reporting.yaml"
+
+    def works() -> bool:
+        assert process.poll() is None, (tmp_path / "output").read_text()
+        return report.exists() and "in_progress" in report.read_text()
+
     try:
-        wait_for(lambda: report.exists() and "in_progress" in report.read_text(), 40, "the agent works")
+        wait_for(works, 40, "the agent works")
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=40) == 128 + signal.SIGTERM
     finally:

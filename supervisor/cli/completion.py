@@ -1,0 +1,21 @@
+"""`cloud-code completion`: the script by which a shell completes commands, task ids and workstations."""
+
+import click
+from click.shell_completion import get_completion_class
+
+_WHERE = {
+    "bash": "cloud-code completion bash > ~/.local/share/bash-completion/completions/cloud-code",
+    "zsh": "cloud-code completion zsh > ~/.zfunc/_cloud-code   (with ~/.zfunc in fpath)",
+    "fish": "cloud-code completion fish > ~/.config/fish/completions/cloud-code.fish",
+}
+
+
+@click.command(epilog="\b\n" + "\n".join(_WHERE.values()))
+@click.argument("shell", type=click.Choice(list(_WHERE)))
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
+    """Print the completion script of a shell, to be kept where the shell looks for such scripts."""
+    made = get_completion_class(shell)
+    if made is None:
+        raise click.UsageError(f"there is no completion for {shell}")
+    click.echo(made(ctx.find_root().command, {}, "cloud-code", "_CLOUD_CODE_COMPLETE").source())

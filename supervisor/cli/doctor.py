@@ -1,0 +1,44 @@
+"""`cloud-code doctor`: what this host lacks."""
+
+import os
+from pathlib import Path
+
+import click
+
+from agent_daemon.protocol.paths import Root
+from supervisor.app import FORGES
+from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
+from supervisor.core.settings import ProjectSettings
+from supervisor.doctor import examine
+from supervisor.ports import CodeHost
+from supervisor.workstations.local import refuse_under_service
+
+
+@click.command()
+@json_option
+@click.pass_context
+def doctor(ctx: click.Context, as_json: bool) -> int:
+    """Look at this host and this root: what is missing, and the command that mends it.
+
+    Exit code 1 when something is missing without which nothing can work.
+    """
+    with progress("looking at this host and at the repositories"):
+        checks = list(examine(ctx.obj, _host_of, _check_driver))
+    if as_json:
+        print_json(checks)
+    else:
+        rows = [
+            (state_text(check.status), check.name, f"{check.detail}" + (f"\n→ {check.mend}" if check.mend else ""))
+            for check in checks
+        ]
+        show(table(("", "WHAT", "FOUND"), [(a, b, text(c, lines=True)) for a, b, c in rows]))
+    return 1 if any(check.status == "error" for check in checks) else 0
+
+
+def _host_of(root: Root, settings: ProjectSettings) -> CodeHost:
+    return FORGES[settings.forge](root, settings)
+
+
+def _check_driver(driver: str) -> None:
+    if driver == "local":
+        refuse_under_service(os.environ, Path("/proc/self/cgroup").read_text())

@@ -1,0 +1,26 @@
+"""Reading the root of a call: the reader, and the task that a person means."""
+
+import click
+
+from supervisor.cli.place import existing_root, record_ids, resolve_id
+from supervisor.core.record import TaskRecord
+from supervisor.errors import CloudCodeError
+from supervisor.forges.task_folder import is_task_file, read_draft
+from supervisor.reader import Reader, TaskFiles
+
+TASK_FILES = TaskFiles(is_task_file, read_draft)
+
+
+def reader_of(ctx: click.Context) -> Reader:
+    """A reader of this call's root; CloudCodeError when there is none yet."""
+    return Reader(existing_root(ctx), TASK_FILES)
+
+
+def read_task(ctx: click.Context, given: str) -> tuple[Reader, TaskRecord]:
+    """The task that a person means; CloudCodeError, ProtocolError."""
+    reader = reader_of(ctx)
+    task_id = resolve_id(given, record_ids(reader.root))
+    task = reader.find(task_id)
+    if task is None:  # archived and brought back at this very moment
+        raise CloudCodeError("E_NO_TASK", f"{task_id} cannot be read just now.", "Try again.")
+    return reader, task

@@ -1,0 +1,29 @@
+"""`cloud-code task …`: the tasks."""
+
+import click
+
+from supervisor.cli.lazy import Entry, LazyGroup
+
+ENTRIES = {
+    "list": Entry("supervisor.cli.task_list:list_tasks", "Tasks, those that move first."),
+    "show": Entry("supervisor.cli.task_show:show_task", "Everything known of a task, its request included."),
+    "add": Entry("supervisor.cli.task_add:add", "Write a task file."),
+    "edit": Entry("supervisor.cli.task_edit:edit", "Edit a task file, and check it afterwards."),
+    "retry": Entry("supervisor.cli.task_steer:retry", "Make another attempt, with a note for the agent."),
+    "cancel": Entry("supervisor.cli.task_steer:cancel", "Give a task up; its work is saved."),
+    "pause": Entry("supervisor.cli.task_steer:pause", "Hold a task and free its workstation."),
+    "resume": Entry("supervisor.cli.task_steer:resume", "Let a paused task go on."),
+    "approve": Entry("supervisor.cli.task_steer:approve", "Let work be pushed that was held for a person."),
+    "deny": Entry("supervisor.cli.task_steer:deny", "Send such work back with a reason."),
+    "logs": Entry("supervisor.cli.task_work:logs", "What the coding CLI printed."),
+    "diff": Entry("supervisor.cli.task_work:diff", "What a task's work changes."),
+    "explain": Entry("supervisor.cli.task_show:explain_task", "Why it is where it is, and what happens next."),
+}
+
+
+@click.group(cls=LazyGroup, entries=ENTRIES)
+def task() -> None:
+    """List, show, add, edit and steer tasks.
+
+    An ID is a task's whole id, such as acme-app.fix-login, or its end: fix-login.
+    """

@@ -1,0 +1,82 @@
+"""`cloud-code task edit`: a task file in the person's editor, checked afterwards."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.paths import Root
+from supervisor.cli.output import note, say, text
+from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
+from supervisor.cli.task_add import note_when_taken
+from supervisor.config import load_config
+from supervisor.core.settings import Config
+from supervisor.errors import CloudCodeError
+from supervisor.forges.task_folder import is_task_file, read_draft
+
+_EDITORS = ("sensible-editor", "nano", "vim", "vi")
+
+
+@click.command()
+@task_argument
+@click.pass_context
+def edit(ctx: click.Context, task_id: str) -> int:
+    """Open a task's file in $VISUAL or $EDITOR, check it afterwards, and offer it again if it is wrong."""
+    root = existing_root(ctx)
+    config = load_config(root)
+    path = _file_of(root, task_id)
+    before = path.read_bytes()
+    while True:
+        _open_editor(path)
+        problems = _problems(root, path, config)
+        if not problems:
+            break
+        for problem in problems:
+            note(text(problem).plain)
+        if not sys.stdin.isatty() or not click.confirm("Open it again?", default=True, err=True):
+            note(f"{path} is left as it is; the task keeps its former text until the file is right.")
+            return 1
+    if path.read_bytes() == before:
+        say(f"{path}: not changed")
+    else:
+        say(f"{path}: changed")
+        note_when_taken(root)
+    return 0
+
+
+def _problems(root: Root, path: Path, config: Config) -> tuple[Problem, ...]:
+    try:
+        read_draft(root.tasks, path.name, config)
+    except ProtocolError as error:
+        return error.problems
+    return ()
+
+
+def _file_of(root: Root, given: str) -> Path:
+    """The file of the task that a person means, taken in or not; CloudCodeError when it has none."""
+    files = [name.removesuffix(".yaml") for name in os.listdir(root.tasks) if is_task_file(name)]
+    if given in files:
+        return root.tasks / f"{given}.yaml"
+    task_id = resolve_id(given, record_ids(root))
+    stem = task_id.partition(".")[2]
+    if stem not in files:
+        raise CloudCodeError("E_NO_FILE", f"{task_id} has no file in {root.tasks}.")
+    return root.tasks / f"{stem}.yaml"
+
+
+def _open_editor(path: Path) -> None:
+    chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    argv = shlex.split(chosen) if chosen else [next(filter(None, map(shutil.which, _EDITORS)), "")]
+    if not argv or not argv[0]:
+        raise CloudCodeError("E_NO_EDITOR", "There is no editor.", f"Set $EDITOR, or edit {path} in another way.")
+    try:
+        done = subprocess.run([*argv, str(path)], check=False)
+    except OSError as error:
+        raise CloudCodeError("E_NO_EDITOR", f"{argv[0]}: {error.strerror}.", "Set $EDITOR.") from None
+    if done.returncode != 0:
+        note(f"{argv[0]} ended with exit code {done.returncode}")

@@ -1,0 +1,42 @@
+"""`cloud-code task list`."""
+
+import click
+
+from supervisor.cli.output import json_option, print_json, say, show, table
+from supervisor.cli.reading import reader_of
+from supervisor.cli.status import tasks_table
+from supervisor.core.explain import Surroundings
+from supervisor.core.states import ENDED, State
+from supervisor.view import TaskRow, file_rows, take_picture, task_row, task_rows
+
+
+@click.command()
+@click.option("--all", "-a", "every", is_flag=True, help="The ended ones too.")
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only those in this state.")
+@json_option
+@click.pass_context
+def list_tasks(ctx: click.Context, every: bool, state: str | None, as_json: bool) -> None:
+    """List tasks, those that move first.
+
+    Task files that are not taken in yet are listed below; a task comes into being when its file is.
+    """
+    reader = reader_of(ctx)
+    picture = take_picture(reader)
+    rows: list[TaskRow] = task_rows(picture)
+    ended = every or (state is not None and State(state) in ENDED)
+    if ended:
+        around = Surroundings(now=picture.now, running=picture.running)
+        rows += sorted((task_row(t, around) for t in reader.archived()), key=lambda row: row.since, reverse=True)
+    shown = tuple(
+        row for row in rows if (ended or row.state not in ENDED) and (state is None or row.state.value == state)
+    )
+    if as_json:
+        print_json(shown)
+        return
+    if shown:
+        show(tasks_table(shown))
+    else:
+        say("No such tasks." if rows or state else "No tasks yet: `cloud-code task add` writes one.")
+    files = file_rows(picture.drafts, picture.tasks, set(reader.archived_ids()))
+    if files and state is None:
+        show(table(("FILE", "NOT TAKEN IN YET", "TITLE"), [(row.file, row.change, row.title) for row in files]))

@@ -1,0 +1,159 @@
+"""`cloud-code task show` and `task explain`: one task."""
+
+from typing import Any
+
+import click
+from rich.console import RenderableType
+
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.files import read_file
+from agent_daemon.protocol.model import TaskReport
+from agent_daemon.protocol.paths import Root
+from supervisor.cli.output import (
+    action_lines,
+    ago,
+    json_option,
+    print_json,
+    show,
+    stamp,
+    state_text,
+    table,
+    text,
+)
+from supervisor.cli.place import task_argument
+from supervisor.cli.reading import read_task
+from supervisor.core.explain import explain, headline
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.states import State
+from supervisor.view import Picture, surroundings, take_picture
+
+MAX_REQUEST_BYTES = 1024 * 1024
+
+
+@click.command()
+@task_argument
+@json_option
+@click.pass_context
+def explain_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
+    """Say what state a task is in, since when and why, what happens next and when, and what a person can do."""
+    reader, task = read_task(ctx, task_id)
+    explanation = explain(task, surroundings(task, take_picture(reader)))
+    if as_json:
+        print_json(explanation)
+        return
+    line = text(f"{task.id}: {task.title}", "bold")
+    show(
+        line,
+        text(f"It has been {task.state.value} for {ago(explanation.since)}, since {stamp(explanation.since)}."),
+    )
+    for title, sentences in (("Why", explanation.why), ("What happens next", explanation.next)):
+        show(text(title, "bold"), *(text(sentence, indent=2) for sentence in sentences))
+    if explanation.can:
+        show(text("What you can do", "bold"), *action_lines(explanation.can, ctx, indent=2))
+
+
+@click.command()
+@task_argument
+@json_option
+@click.pass_context
+def show_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
+    """Show everything known of a task: its text, its attempts, what was delivered, and its request."""
+    reader, task = read_task(ctx, task_id)
+    attempt = task.attempts[-1] if task.attempts else None
+    report = reader.report(task, attempt) if attempt else None
+    if as_json:
+        found = report if isinstance(report, TaskReport) else None
+        print_json({"task": task, "report": found, "request_text": _request_text(reader.root, task)})
+        return
+    show(*_head(task, take_picture(reader)))
+    for attempt_shown in task.attempts:
+        show(text(_attempt_line(attempt_shown), indent=2))
+    show(*_report_lines(report))
+    show(*_delivery_lines(task))
+    written = _request_text(reader.root, task)
+    if written:
+        show(text(""), text(f"What a pull request would say ({reader.root.request(task.id)})", "bold"))
+        show(text(written, lines=True))
+
+
+def _head(task: TaskRecord, picture: Picture) -> list[RenderableType]:
+    head = text(f"{task.id}: {task.title}", "bold")
+    state = state_text(task.state.value)
+    state.append_text(text(f" for {ago(task.history[-1].at if task.history else task.created_at)}: ".rstrip()))
+    around = surroundings(task, picture)
+    fields: list[tuple[str, Any]] = [
+        ("state", f"{task.state.value}: {headline(task, around)}"),
+        ("project", f"{task.project}, {task.base_branch or 'the usual branch'} → {task.branch}"),
+        ("asked for by", f"{task.source.requested_by}, {task.source.key}, {stamp(task.created_at)}"),
+        ("specialist", f"{task.specialist}, priority {task.priority.value}"),
+        ("depends on", ", ".join(f"{d.task} (until {d.until})" for d in task.depends_on)),
+        ("limits", ", ".join(f"{k} {v:g}" for k, v in task.limits.model_dump().items() if v is not None)),
+        ("failures", f"{task.failures} of at most {task.max_failures}" if task.failures else ""),
+    ]
+    parts: list[RenderableType] = [head]
+    parts += [text(f"{name + ':':<14}{value}", indent=2) for name, value in fields if value]
+    if task.description:
+        parts += [text(""), text(task.description, lines=True)]
+    parts += [text(f"- {criterion}", indent=2) for criterion in task.acceptance_criteria]
+    parts += [text(f"verified by {c.name}: {c.command}", indent=2) for c in task.verification]
+    if task.attempts:
+        parts += [text(""), text("Attempts", "bold")]
+    return parts
+
+
+def _attempt_line(attempt: Attempt) -> str:
+    took = ""
+    if attempt.ended_at is not None:
+        took = f", {ago(attempt.started_at, attempt.ended_at)}"
+    cost = f", {attempt.usage.cost_usd:.2f} USD" if attempt.usage.cost_usd else ""
+    tokens = attempt.usage.input_tokens + attempt.usage.output_tokens
+    used = f", {tokens} tokens" if tokens else ""
+    lost = f"; its work could not be saved: {attempt.save_error}" if attempt.save_error else ""
+    verdict = attempt.verdict or "under way"
+    return f"{attempt.number} on {attempt.workstation} with {attempt.cli}: {verdict}{took}{used}{cost}{lost}"
+
+
+def _report_lines(report: TaskReport | Problem | None) -> list[RenderableType]:
+    if report is None:
+        return []
+    title = text("What the workstation reports (claimed)", "bold")
+    if isinstance(report, Problem):
+        return [title, text(report, "red", indent=2)]
+    lines: list[RenderableType] = [text(""), title]
+    lines.append(text(f"{report.status.value}: {report.current_step}", indent=2))
+    lines += [text(f"{e.timestamp:%H:%M:%S} {e.message}", "dim", indent=2) for e in report.progress[-10:]]
+    lines += [
+        text(f"{file.change_type} {file.path} +{file.lines_added} -{file.lines_removed}", indent=2)
+        for file in report.files_modified[:20]
+    ]
+    if report.files_modified_total > 20:
+        lines.append(text(f"… {report.files_modified_total} files in all", indent=2))
+    return lines
+
+
+def _delivery_lines(task: TaskRecord) -> list[RenderableType]:
+    delivery = task.delivery
+    if delivery is None:
+        return []
+    rows = [(f"+{f.lines_added}", f"-{f.lines_removed}", f.change_type, f.path) for f in delivery.files[:50]]
+    title = f"Seen by the supervisor: {delivery.diff_stat or f'{delivery.files_total} files'}"
+    parts: list[RenderableType] = [text(""), table(("ADDED", "REMOVED", "CHANGE", "FILE"), rows, title)]
+    parts += [
+        text(f"{v.name}: exit code {v.exit_code} (claimed, not re-run)", indent=2) for v in delivery.verification
+    ]
+    pushed = task.state in (State.REVIEW, State.COMPLETED)
+    parts.append(
+        text(f"{'pushed' if pushed else 'to be pushed'}: {delivery.pushed_head} on {task.branch}", indent=2)
+    )
+    return parts
+
+
+def _request_text(root: Root, task: TaskRecord) -> str | None:
+    """The Markdown that stands for a pull request, or the document that was asked for."""
+    if task.request is None and not (task.expects == "document" and task.state is State.COMPLETED):
+        return None
+    try:
+        data = read_file(root.requests, f"{task.id}.md", max_bytes=MAX_REQUEST_BYTES).data
+    except FileNotFoundError:
+        return None
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,71 @@
+"""The verbs that steer a task: each gives one command to the supervisor, or carries it out itself."""
+
+from typing import Any
+
+import click
+
+from supervisor.cli.giving import give_and_tell
+from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
+from supervisor.core.commands import TaskCommandKind
+
+
+def _give(ctx: click.Context, kind: TaskCommandKind, task_id: str, **args: Any) -> None:
+    root = existing_root(ctx)
+    given = {name: value for name, value in args.items() if value is not None}
+    give_and_tell(root, kind, resolve_id(task_id, record_ids(root)), given)
+
+
+@click.command()
+@task_argument
+@click.option("--note", metavar="TEXT", help="What the agent is told: an answer, a hint, what should change.")
+@click.pass_context
+def retry(ctx: click.Context, task_id: str, note: str | None) -> None:
+    """Make another attempt: of a blocked, failed or reviewed task at once, of an ended one from today's base."""
+    _give(ctx, "retry", task_id, note=note)
+
+
+@click.command()
+@task_argument
+@click.option("--reason", metavar="TEXT", help="Kept in the task's history.")
+@click.pass_context
+def cancel(ctx: click.Context, task_id: str, reason: str | None) -> None:
+    """Give a task up. Its agent is stopped within seconds, and what it did is saved in state/salvage/."""
+    _give(ctx, "cancel", task_id, reason=reason)
+
+
+@click.command()
+@task_argument
+@click.pass_context
+def pause(ctx: click.Context, task_id: str) -> None:
+    """Hold a task: its agent is stopped, its worktree kept, its workstation free for others."""
+    _give(ctx, "pause", task_id)
+
+
+@click.command()
+@task_argument
+@click.pass_context
+def resume(ctx: click.Context, task_id: str) -> None:
+    """Let a paused task go on where it was."""
+    _give(ctx, "resume", task_id)
+
+
+@click.command()
+@task_argument
+@click.argument("approval", required=False)
+@click.pass_context
+def approve(ctx: click.Context, task_id: str, approval: str | None) -> None:
+    """Let work be pushed that changes protected files; look at it first with `task diff`.
+
+    APPROVAL is the number of what is approved, such as a1; without it, what is open.
+    """
+    _give(ctx, "approve", task_id, approval=approval)
+
+
+@click.command()
+@task_argument
+@click.argument("approval", required=False)
+@click.option("--reason", metavar="TEXT", help="What the agent is told.")
+@click.pass_context
+def deny(ctx: click.Context, task_id: str, approval: str | None, reason: str | None) -> None:
+    """Send work back that changes protected files; the next attempt is told the reason."""
+    _give(ctx, "deny", task_id, approval=approval, reason=reason)

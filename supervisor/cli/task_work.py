@@ -1,0 +1,111 @@
+"""`cloud-code task logs` and `task diff`: what an agent did."""
+
+import re
+from typing import TYPE_CHECKING
+
+import click
+from rich.text import Text
+
+from supervisor.cli.following import print_growing
+from supervisor.cli.output import console, json_option, note, print_json, progress, text
+from supervisor.cli.place import task_argument
+from supervisor.cli.reading import read_task
+from supervisor.core.record import TaskRecord
+from supervisor.errors import CloudCodeError
+from supervisor.reader import Reader
+
+if TYPE_CHECKING:
+    from supervisor.git.mirror import Mirror
+    from supervisor.ports import CodeHost
+
+LOGS = ("transcript.log", "cli.log")
+_LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
+
+
+@click.command()
+@task_argument
+@click.option("-f", "--follow", is_flag=True, help="Go on printing what is added until the attempt ends.")
+@click.option("--attempt", "number", type=click.IntRange(min=1), help="Of this attempt  [default: the newest].")
+@click.option("--log", "name", metavar="NAME", help="Another log of it, such as verify-1 or prompt.")
+@click.pass_context
+def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, name: str | None) -> None:
+    """Print what the coding CLI of an attempt printed.
+
+    It is the agent's word: escape sequences and control characters are taken out before they reach you.
+    """
+    reader, task = read_task(ctx, task_id)
+    attempt = task.attempt_number(number or task.attempt)
+    if attempt is None:
+        had = f"it has had {task.attempt}" if task.attempt else "none has been made yet"
+        raise CloudCodeError("E_NO_ATTEMPT", f"{task.id} has no attempt {number or ''}: {had}.".replace(" :", ":"))
+    folder = reader.root.mail_out(attempt.workstation)
+    below = f"{task.id}/{attempt.number}/logs"
+
+    def goes_on() -> bool:
+        now = reader.find(task.id)
+        found = now.attempt_number(attempt.number) if now else None
+        return found is not None and found.ended_at is None
+
+    for candidate in _names(name):
+        try:
+            return print_growing(folder, f"{below}/{candidate}", follow=follow, goes_on=goes_on)
+        except FileNotFoundError:
+            continue
+    raise CloudCodeError(
+        "E_NO_LOG",
+        f"Attempt {attempt.number} of {task.id} has no {name or 'log'} in {folder / below}.",
+        "It may not have been started yet, or its workstation has tidied up.",
+    )
+
+
+def _names(name: str | None) -> tuple[str, ...]:
+    if name is None:
+        return LOGS
+    stem = name.removesuffix(".log").removesuffix(".md")
+    if not _LOG_NAME.fullmatch(stem):
+        raise click.UsageError("--log takes the name of a file in the attempt's logs/, such as verify-1.")
+    return (f"{stem}.log", f"{stem}.md")
+
+
+@click.command()
+@task_argument
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, task_id: str, as_json: bool) -> None:
+    """Show what a task's work changes: delivered, held for approval, or saved from an ended attempt."""
+    from supervisor.changes import changes_of  # here, for `logs` needs no git
+
+    reader, task = read_task(ctx, task_id)
+    if not task.attempts:
+        raise CloudCodeError("E_NO_WORK", f"{task.id} has no work yet: no attempt has been made.")
+    with progress("looking for the work"):
+        changes = changes_of(reader.root, task, *_repository(reader, task))
+    if as_json:
+        print_json(changes)
+        return
+    note(f"{task.id}: {changes.source}, {changes.base[:12]}..{changes.head[:12]}")
+    console().print(coloured(changes.text), soft_wrap=True, end="")
+    if changes.cut:
+        note("[it goes on; the rest is left out]")
+
+
+def _repository(reader: Reader, task: TaskRecord) -> "tuple[Mirror, CodeHost]":
+    """The mirror and the remote of a task's project."""
+    from supervisor.app import FORGES
+    from supervisor.git.mirror import Mirror
+
+    settings = reader.config().projects.get(task.project)
+    if settings is None:
+        raise CloudCodeError("E_NO_PROJECT", f"There is no project '{task.project}' in config.yaml any more.")
+    mirror = Mirror(reader.root.mirror(settings.trust_domain, task.project))
+    return mirror, FORGES[settings.forge](reader.root, settings)
+
+
+def coloured(diff_text: str) -> Text:
+    """A diff with the usual colours, of plain lines."""
+    shown = Text()
+    for line in diff_text.split("\n"):
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        shown.append_text(text(line, style, lines=True))
+        shown.append("\n")
+    return shown

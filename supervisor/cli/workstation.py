@@ -1,0 +1,19 @@
+"""`cloud-code workstation …`: the fleet."""
+
+import click
+
+from supervisor.cli.lazy import Entry, LazyGroup
+
+_PLACE = "supervisor.cli.workstation_commands"
+ENTRIES = {
+    "list": Entry(f"{_PLACE}:list_workstations", "Every workstation, its state and what it does."),
+    "stop": Entry(f"{_PLACE}:stop", "Stop a workstation; its attempt goes on when it is started again."),
+    "start": Entry(f"{_PLACE}:start", "Start a workstation that was stopped."),
+    "restart": Entry(f"{_PLACE}:restart", "Stop and start a workstation; its attempt goes on."),
+    "logs": Entry(f"{_PLACE}:logs", "What its daemon logs."),
+}
+
+
+@click.group(cls=LazyGroup, entries=ENTRIES)
+def workstation() -> None:
+    """List, stop, start and restart workstations."""

@@ -1,0 +1,135 @@
+"""Killed with SIGKILL at each named place, twice in a row, the end must be that of the undisturbed run."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_daemon.failpoints import DAEMON_FAILPOINTS, SUPERVISOR_FAILPOINTS, VARIABLE
+from tests.site import Site, git, wait_for
+
+KILLS = 2
+ROOT = Path(__file__).parents[2]
+CHECK = {"name": "sum", "command": "python3 -B -c 'import calc; assert calc.add(1, 2) == 3'"}
+
+
+def prepare(site: Site) -> None:
+    """The first attempt fails its verification and is saved, the second one builds on it and passes."""
+    site.use_script(
+        "echo started; sleep 0.3",
+        "if grep -q E_VERIFICATION_FAILED; then sed -i 's/a - b/a + b/' calc.py; else echo 1 > first.txt; fi",
+    )
+    site.config["timing"]["deletion_grace_seconds"] = 30
+    site.write_config()
+    site.write_task("fix-add", verification=[CHECK])
+
+
+def run_to_the_end(site: Site, environment: dict[str, str]) -> int:
+    """Keep a supervisor running until the merged task is archived; returns how often it had to be started."""
+    merged, starts = False, 0
+    deadline_steps = 600
+    process = None
+    for _ in range(deadline_steps):
+        if process is None or process.poll() is not None:
+            assert process is None or process.returncode == -signal.SIGKILL, site.story("demo.fix-add")
+            process, starts = site.start(**environment), starts + 1
+        task = site.record("demo.fix-add")
+        if task is not None and task.state == "review" and not merged:
+            merge(site, task.branch)
+            merged = True
+        if site.store.is_archived("demo.fix-add"):
+            return starts
+        try:
+            process.wait(timeout=0.1)
+        except subprocess.TimeoutExpired:
+            continue
+    raise AssertionError(site.story("demo.fix-add"))
+
+
+def merge(site: Site, branch: str) -> None:
+    git("update-ref", "refs/heads/main", f"refs/heads/{branch}", cwd=site.remote)
+
+
+def end_state(site: Site) -> dict[str, Any]:
+    """What a person can see at the end, without times and hashes that depend on them."""
+    task = site.record("demo.fix-add")
+    assert task is not None and task.delivery is not None and task.request is not None
+    request = (site.root.requests / "demo.fix-add.md").read_text()
+    return {
+        "state": task.state.value,
+        "attempts": [(a.number, a.verdict, a.saved, a.released) for a in task.attempts],
+        "failures": task.failures,
+        "history": [(step.source.value, step.target.value) for step in task.history],
+        "effects": sorted((e.kind, e.status) for e in task.effects),
+        "branches": sorted(git("for-each-ref", "--format=%(refname)", cwd=site.remote).split()),
+        "pushed": git("rev-parse", task.branch, cwd=site.remote) == task.delivery.pushed_head,
+        "subjects": git("log", "--format=%s by %an", task.branch, cwd=site.remote).splitlines(),
+        "files": git("ls-tree", "-r", "--name-only", task.branch, cwd=site.remote).split(),
+        "request": re.sub(r"[0-9a-f]{12,64}|\d+\.\d s", "#", request),
+        "salvage": sorted(p.name for p in (site.root.salvage / "demo.fix-add").iterdir()),
+        "requests": sorted(p.name for p in site.root.requests.iterdir()),
+        "quarantine": sorted(p.name for p in site.root.quarantine.iterdir()),
+        "worktrees": [p.name for p in site.root.workspace("backend-1").glob("*.worktrees/*")],
+    }
+
+
+EXPECTED = {
+    "state": "completed",
+    "attempts": [(1, "failed", True, True), (2, "completed", True, True)],
+    "failures": 0,
+    "history": [
+        ("pending", "assigned"),
+        ("assigned", "in_progress"),
+        ("in_progress", "failed"),
+        ("failed", "pending"),
+        ("pending", "assigned"),
+        ("assigned", "in_progress"),
+        ("in_progress", "review"),
+        ("review", "completed"),
+    ],
+    "effects": [("push", "done"), ("request", "done")],
+    "branches": ["refs/heads/cloud-code/fix-add-task-fix-add", "refs/heads/main"],
+    "pushed": True,
+    "subjects": ["Task fix-add by Cloud Code", "Task fix-add by Cloud Code", "Start by Ada"],
+    "files": ["calc.py", "first.txt"],
+    "salvage": ["1.bundle"],
+    "requests": ["demo.fix-add.md"],
+    "quarantine": [],
+    "worktrees": [],
+}
+
+
+def undisturbed_but_for_the_request_text(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in state.items() if key != "request"}
+
+
+def test_the_undisturbed_run(site: Site) -> None:
+    prepare(site)
+    assert run_to_the_end(site, {}) == 1
+    assert undisturbed_but_for_the_request_text(end_state(site)) == EXPECTED
+    wait_for(lambda: site.events("task.completed"))
+    names = [event["event"] for event in site.events()]
+    assert names.count("branch.pushed") == names.count("request.opened") == 1
+
+
+@pytest.mark.parametrize("name", [*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS])
+def test_killed_at(site: Site, name: str) -> None:
+    prepare(site)
+    counter = site.folder / "kills"
+    counter.write_text(str(KILLS))
+    starts = run_to_the_end(site, {VARIABLE: f"{name}={counter}"})
+    assert counter.read_text() == "0", "the place was passed and the process killed there as often as wanted"
+    assert starts == (1 + KILLS if name in SUPERVISOR_FAILPOINTS else 1)
+    assert undisturbed_but_for_the_request_text(end_state(site)) == EXPECTED
+
+
+def test_every_failpoint_in_the_code_is_swept() -> None:
+    named = set()
+    for path in [*ROOT.glob("supervisor/**/*.py"), *ROOT.glob("agent_daemon/**/*.py")]:
+        named |= set(re.findall(r'reach\("([a-z_.]+)"\)', path.read_text()))
+        if path.name == "loop.py":
+            named |= set(re.findall(r'": "([a-z_]+\.[a-z_]+)"', path.read_text()))
+    assert named == {*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS}

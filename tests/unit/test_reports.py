@@ -1,0 +1,201 @@
+"""What a report means for its task, and what a request says."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_daemon.protocol.model import (
+    BlockedReason,
+    ReportError,
+    ReportStatus,
+    Result,
+    SupervisorIdentity,
+    TaskingStatus,
+    TaskReport,
+    VerificationCommand,
+    VerificationResult,
+    WaitReason,
+)
+from supervisor.core.attempts import occupies, take_report
+from supervisor.core.decision import Inspect
+from supervisor.core.delivery import Failed, push_key, settle_push
+from supervisor.core.plan import Seen, plan_task
+from supervisor.core.record import Delivery, Effect, TaskRecord
+from supervisor.core.render import fence, one_line_code, render_request
+from supervisor.core.settings import Config, RetrySettings
+from supervisor.core.states import State
+from supervisor.core.tasking import Places, clip_text, render_tasking, wanted_status
+from tests.unit.conftest import DIGEST, NOW, SHA_A, SHA_B, make_attempt, make_task
+
+RETRY = RetrySettings()
+CHECK = VerificationCommand(name="tests", command="pytest -q")
+RESULT = Result(kind="commits", bundle="result.bundle", sha256=DIGEST, head=SHA_B, base=SHA_A)
+
+
+def working(**changes: Any) -> TaskRecord:
+    return make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),), **changes)
+
+
+def report(status: str, **fields: Any) -> TaskReport:
+    return TaskReport(attempt=1, status=ReportStatus(status), **fields)
+
+
+def passed(exit_code: int = 0, commit: str = SHA_B, output: str = "") -> VerificationResult:
+    return VerificationResult(name="tests", exit_code=exit_code, commit=commit, output_tail=output)
+
+
+def test_the_first_report_starts_the_task() -> None:
+    task = make_task(state=State.ASSIGNED, attempt=1, attempts=(make_attempt(),))
+    assert take_report(task, report("planning"), RETRY, NOW).task.state is State.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, "nothing was changed"),
+        ({"result": RESULT}, "'tests' was not run"),
+        ({"result": RESULT, "verification": (passed(2, output="E  assert 1 == 2"),)}, "exit code 2"),
+        ({"result": RESULT, "verification": (passed(commit=SHA_A),)}, "another commit"),
+        ({"result": Result(kind="document", document="d.md", sha256=DIGEST)}, "expects commits"),
+    ],
+)
+def test_a_claim_without_evidence_is_a_failure_with_feedback(fields: dict[str, Any], words: str) -> None:
+    task = take_report(working(verification=(CHECK,)), report("completed", **fields), RETRY, NOW).task
+    assert task.state is State.FAILED
+    assert words in task.feedback[0].message
+    assert task.attempts[0].verdict == "claim refused"
+
+
+def test_a_claim_with_evidence_is_inspected(config: Config) -> None:
+    claim = report("completed", result=RESULT, verification=(passed(1), passed(0)))
+    decision = plan_task(working(verification=(CHECK,)), Seen(reports={1: claim}), config, NOW)
+    assert decision.task.state is State.IN_PROGRESS
+    assert decision.jobs == (Inspect(task_id="acme.login", attempt=1),)
+
+
+def test_failures_wait_longer_and_longer_then_ask_a_person() -> None:
+    task, waits = working(max_failures=3), []
+    for number in (1, 2):
+        failed = take_report(task, TaskReport(attempt=number, status=ReportStatus.FAILED), RETRY, NOW).task
+        waits.append((failed.not_before or NOW) - NOW)
+        task = failed.evolve(
+            state=State.IN_PROGRESS,
+            attempt=number + 1,
+            attempts=(*failed.attempts, make_attempt(number=number + 1)),
+        )
+    assert waits == [timedelta(seconds=10), timedelta(seconds=30)]
+    error = ReportError(code="E_CLI_CRASHED", message="it crashed")
+    last = TaskReport(attempt=3, status=ReportStatus.FAILED, error=error)
+    blocked = take_report(task, last, RETRY, NOW).task
+    assert blocked.state is State.BLOCKED
+    assert blocked.waits_for[0].message == "3 attempts failed; the last one: it crashed"
+
+
+def test_a_question_blocks_with_its_reason() -> None:
+    asked = report("blocked", question="which table?", blocked_reason=BlockedReason(reason=WaitReason.QUESTION))
+    task = take_report(working(), asked, RETRY, NOW).task
+    assert (task.state, task.waits_for[0].reason) == (State.BLOCKED, WaitReason.QUESTION)
+    assert task.waits_for[0].message == "which table?"
+
+
+def test_reports_of_paused_and_ended_tasks_change_no_state() -> None:
+    paused = working(paused_from=State.IN_PROGRESS).evolve(state=State.PAUSED)
+    assert take_report(paused, report("completed", result=RESULT), RETRY, NOW).task == paused
+    cancelled = working().evolve(state=State.CANCELLED)
+    after = take_report(cancelled, report("completed", result=RESULT), RETRY, NOW).task
+    assert after.state is State.CANCELLED and after.attempts[0].bundle == "result.bundle"
+
+
+@pytest.mark.parametrize(
+    ("status", "busy"),
+    [("received", True), ("verifying", True), ("paused", False), ("completed", False), ("blocked", False)],
+)
+def test_who_keeps_a_workstation_busy(status: str, busy: bool) -> None:
+    task = working()
+    assert occupies(task, task.attempts[0], report(status)) is busy
+    assert occupies(task, task.attempts[0], None)
+    assert not occupies(task, make_attempt(ended_at=NOW, verdict="failed"), report("in_progress"))
+
+
+def test_what_is_wanted_of_an_attempt() -> None:
+    done = make_attempt(ended_at=NOW, verdict="completed", saved=True)
+    newer = make_attempt(number=2)
+    lost = make_attempt(ended_at=NOW, verdict="workstation lost")
+    cases = [
+        (working(), make_attempt(), TaskingStatus.ASSIGNED),
+        (working().evolve(state=State.PAUSED), make_attempt(), TaskingStatus.PAUSED),
+        (working().evolve(state=State.CANCELLED), make_attempt(), TaskingStatus.CANCELLED),
+        (working().evolve(state=State.REVIEW), done, TaskingStatus.ASSIGNED),
+        (working().evolve(state=State.COMPLETED), done, TaskingStatus.RELEASED),
+        (working().evolve(attempt=2, attempts=(done, newer)), done, TaskingStatus.RELEASED),
+        (working().evolve(attempt=2, attempts=(lost, newer)), lost, TaskingStatus.CANCELLED),
+    ]
+    for task, attempt, wanted in cases:
+        assert wanted_status(task, attempt) is wanted
+
+
+def test_a_push_is_tried_again_later_and_a_moved_branch_asks_a_person() -> None:
+    delivery = Delivery(attempt=1, claimed_head=SHA_B, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
+    task = working(delivery=delivery)
+    task = task.with_effect(Effect(key=push_key(task), kind="push", status="sending"))
+    later = settle_push(task, Failed(code="E_UNREACHABLE", message="no route", retryable=True), NOW).task
+    effect = later.effect(push_key(task))
+    assert later.state is State.IN_PROGRESS and effect is not None
+    assert effect.not_before == NOW + timedelta(seconds=2) and effect.error == "no route"
+    moved = settle_push(task, Failed(code="E_BRANCH_MOVED", message="stale info"), NOW).task
+    assert (moved.state, moved.waits_for[0].reason) == (State.BLOCKED, WaitReason.CONFLICT)
+    done = settle_push(later, None, NOW).task
+    assert [(e.kind, e.status) for e in done.effects] == [("push", "done"), ("request", "pending")]
+
+
+@given(st.text())
+def test_nothing_in_a_fence_takes_effect(text: str) -> None:
+    lines = fence(text).split("\n")
+    ticks = lines[-1]
+    assert set(ticks) == {"`"} and lines[0] == f"{ticks}text"
+    assert ticks not in text
+    inline = one_line_code(text)
+    assert "\n" not in inline and "|" not in inline
+
+
+def test_a_request_tells_claimed_from_verified() -> None:
+    delivery = Delivery(
+        attempt=1,
+        claimed_head=SHA_A,
+        pushed_head=SHA_B,
+        base=SHA_A,
+        bundle_sha256=DIGEST,
+        verification=(passed(),),
+        summary="closes #1 ```\n@everyone",
+        files_total=70,
+        commits_total=1,
+    )
+    text = render_request(working(delivery=delivery, verification=(CHECK,), acceptance_criteria=("a | b `c`",)))
+    assert "| `tests`: `pytest -q` | exit code 0 in 0.0 s | not re-run |" in text
+    assert f"pushed as `{SHA_B}`" in text and "… and 70 more" in text
+    assert "````text\ncloses #1 ```\n@everyone\n````" in text
+
+
+@given(st.text(max_size=400), st.integers(100, 300))
+def test_a_long_text_is_cut_at_a_character(text: str, size: int) -> None:
+    clean = text.encode(errors="replace").decode()
+    cut = clip_text(clean, size)
+    assert len(cut.encode()) <= size
+    assert cut == clean or cut.endswith("[… the whole text is in description.md]\n")
+
+
+def test_a_tasking_names_one_task_and_its_own_attempts_commits() -> None:
+    task = working(description="x" * 20_000).evolve(base_commit=None, branch="cloud-code/login-r2")
+    tasking = render_tasking(
+        task,
+        task.attempts[0],
+        Places(workspace="/w", workspace_source="/m"),
+        SupervisorIdentity(id="r", epoch=3),
+        revision=7,
+        now=NOW,
+    )
+    assert (tasking.task.branch, tasking.task.base_commit) == ("cloud-code/login", SHA_A)
+    assert len(tasking.task.description.encode()) <= 12 * 1024
