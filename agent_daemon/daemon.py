@@ -13,6 +13,7 @@ from loguru import logger
 
 from agent_daemon import __version__
 from agent_daemon.assignments import Assignment, Inbox
+from agent_daemon.coding import AttemptPlaces
 from agent_daemon.execution import StopRequest
 from agent_daemon.failpoints import reach
 from agent_daemon.processes import become_subreaper
@@ -31,7 +32,6 @@ from agent_daemon.run import (
     STOP_EDITED,
     STOP_PAUSED,
     STOP_SHUTDOWN,
-    AttemptPlaces,
     WorkRun,
     end_processes,
     release,

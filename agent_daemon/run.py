@@ -3,42 +3,39 @@
 import contextlib
 import hashlib
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agent_daemon import checkout, handover
-from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, bare_environment
-from agent_daemon.clis.base import Usage as CliUsage
+from agent_daemon.clis.base import Verdict, bare_environment
 from agent_daemon.clone import ensure_clone
-from agent_daemon.execution import ATTEMPT_MARKER, Finished, ProcessLimits, StopRequest, run_process
+from agent_daemon.coding import AttemptPlaces, CodingRun, Tell
+from agent_daemon.execution import ATTEMPT_MARKER, StopRequest
 from agent_daemon.failpoints import reach
 from agent_daemon.git import Identity, git
 from agent_daemon.processes import find_marked, sweep
-from agent_daemon.prompt import DOCUMENT_PATH, render_prompt
+from agent_daemon.prompt import DOCUMENT_PATH
 from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import (
     AgentConfig,
     BlockedReason,
     CommitMade,
+    Criterion,
     FileModified,
     ReportError,
     ReportStatus,
     Result,
     Salvage,
-    Session,
     TaskingTask,
     TaskReport,
-    Usage,
     VerificationResult,
     WaitReason,
 )
 from agent_daemon.verification import VerificationCommand, VerificationPlace, run_verification
 
 STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN = "paused", "cancelled", "edited", "shutdown"
+STOPS_FROM_OUTSIDE = frozenset({STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN})
 
 # What a CLI's end means where it is not "completed": blocked for a reason, or failed.
 _BLOCKING = {
@@ -47,27 +44,6 @@ _BLOCKING = {
     "quota": WaitReason.QUOTA,
     "budget": WaitReason.BUDGET,
 }
-
-Tell = Callable[[dict[str, Any], str | None], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttemptPlaces:
-    """Absolute paths of one attempt, and the mark that its processes carry."""
-
-    inbox: Path
-    outbox: Path
-    clone: Path
-    worktree: Path
-    homes: Path
-
-    @property
-    def logs(self) -> Path:
-        return self.outbox / "logs"
-
-    @property
-    def marker(self) -> str:
-        return str(self.outbox)
 
 
 @dataclass
@@ -87,25 +63,41 @@ class WorkRun:
     resumed: bool = False
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
-    spoke_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> dict[str, Any]:
         """The report's closing fields; raises GitError, ProtocolError, OSError when it could not even be tried."""
         make_folder(self.places.logs)
-        self.tell({"status": ReportStatus.PLANNING}, "Preparing the worktree")
+        criteria = tuple(Criterion(criterion=text) for text in self.task.acceptance_criteria)
+        self.tell({"status": ReportStatus.PLANNING, "acceptance_criteria": criteria}, "Preparing the worktree")
         self._prepare_worktree()
         reach("daemon.worktree_made")
-        if self.stop.is_set():
+        if self._asked_to_stop():
             return self._stopped()
         self.tell({"status": ReportStatus.IN_PROGRESS}, f"Starting {self.config.cli.name}")
-        verdict = self._run_cli()
+        verdict = self._coding().run()
         reach("daemon.cli_finished")
         end_processes(self.places.marker)
-        if self.stop.is_set():
+        if self._asked_to_stop():
             return self._stopped()
         if verdict.outcome != "completed":
             return self._not_completed(verdict)
         return self._hand_over(verdict)
+
+    def _coding(self) -> CodingRun:
+        return CodingRun(
+            task=self.task,
+            config=self.config,
+            places=self.places,
+            agent_type=self.agent_type,
+            known=self.known,
+            tell=self.tell,
+            resumed=self.resumed,
+            changed=self.changed,
+            stop=self.stop,
+        )
+
+    def _asked_to_stop(self) -> bool:
+        return self.stop.reason in STOPS_FROM_OUTSIDE
 
     def _prepare_worktree(self) -> None:
         end_processes(self.places.marker)
@@ -133,107 +125,6 @@ class WorkRun:
         targets = {name: inbox / name for name in ("tasking.yaml", "config.yaml")}
         targets |= {"reporting.yaml": outbox / "reporting.yaml", "logs": outbox / "logs"}
         checkout.link_protocol_files(self.places.worktree, targets)
-
-    # --- the coding CLI -------------------------------------------------------------------------------
-
-    def _run_cli(self) -> Verdict:
-        cli = self.config.cli
-        adapter = ADAPTERS[cli.adapter]
-        session = self._session_to_resume() if adapter.can_resume else None
-        prompt = render_prompt(
-            self.task,
-            agent_type=self.agent_type,
-            description=self._whole_description(),
-            resumed=self.resumed and not self.changed,
-            changed=self.changed,
-            prompt_folder=self.config.prompt_folder,
-        )
-        prompt_file = self.places.logs / "prompt.md"
-        write_file(prompt_file, prompt.encode(errors="replace"))
-        invocation = adapter.invocation(
-            RunRequest(
-                prompt=prompt,
-                prompt_file=prompt_file,
-                worktree=self.places.worktree,
-                settings=self._cli_settings(),
-                session_id=session,
-                max_turns=self.task.limits.max_turns,
-                marker=self.places.marker,
-            )
-        )
-        events: list[Progress] = []
-
-        def on_line(stream: str, line: str) -> None:
-            self.spoke_at = time.monotonic()
-            for event in adapter.parse(stream, line):
-                self._take_event(event, events)
-
-        reach_once = [lambda: reach("daemon.cli_running")]
-
-        def on_tick(_pid: int) -> None:
-            if reach_once and events:
-                reach_once.pop()()
-
-        finished = run_process(
-            invocation,
-            limits=ProcessLimits(
-                wall_seconds=self.task.limits.timeout_minutes * 60, output_bytes=self.config.output_limit_bytes
-            ),
-            on_line=on_line,
-            stop=self.stop,
-            log=self.places.logs / "cli.log",
-            on_tick=on_tick,
-        )
-        verdict = adapter.verdict(finished, events, previous=_previous(self.known) if session else None)
-        self._tell_verdict(verdict, finished)
-        return verdict
-
-    def _session_to_resume(self) -> str | None:
-        if self.known.session is not None and self.known.session.cli == self.config.cli.name:
-            return self.known.session.id
-        return self.config.resume_session
-
-    def _whole_description(self) -> str:
-        try:
-            whole = (self.places.inbox / "description.md").read_text(errors="replace")
-        except FileNotFoundError:
-            return self.task.description
-        # The tasking is what a person edits: its text counts unless it is the clipped form of the whole.
-        clipped = len(whole.encode()) > len(self.task.description.encode())
-        return whole if clipped and "description.md]" in self.task.description else self.task.description
-
-    def _cli_settings(self) -> CliSettings:
-        cli = self.config.cli
-        return CliSettings(
-            name=cli.name,
-            adapter=cli.adapter,
-            argv=cli.argv,
-            model=cli.model or "",
-            arguments=cli.arguments,
-            environment=cli.environment,
-            pass_environment=cli.pass_environment,
-            prompt=cli.prompt,
-            success_exit_codes=cli.success_exit_codes,
-            home=self.places.homes / cli.name,
-            options=cli.options,
-        )
-
-    def _take_event(self, event: Progress, events: list[Progress]) -> None:
-        events.append(event)
-        fields: dict[str, Any] = {}
-        if event.session_id:
-            fields["session"] = Session(cli=self.config.cli.name, id=event.session_id[:500])
-        if event.usage is not None:
-            fields["usage"] = _usage(event.usage)
-        shown = event.message if event.kind != "usage" else None
-        self.tell(fields, shown or None)
-
-    def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
-        fields: dict[str, Any] = {"usage": _usage(verdict.usage)}
-        if verdict.session_id:
-            fields["session"] = Session(cli=self.config.cli.name, id=verdict.session_id[:500])
-        name = self.config.cli.name
-        self.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}")
 
     # --- the end --------------------------------------------------------------------------------------
 
@@ -275,7 +166,7 @@ class WorkRun:
         head = checkout.head(worktree)
         results = self._verify(head)
         closing["verification"] = results
-        if self.stop.is_set():
+        if self._asked_to_stop():
             return self._stopped()
         reach("daemon.verified")
         failed = [result for result in results if result.exit_code != 0]
@@ -318,7 +209,7 @@ class WorkRun:
             return ()
         self.tell({"status": ReportStatus.VERIFYING}, f"Running {len(commands)} verification command(s)")
         settings = replace(
-            self._cli_settings(), pass_environment=()
+            self._coding().settings(), pass_environment=()
         )  # the CLI's keys are not for the project's code
         place = VerificationPlace(
             worktree=self.places.worktree,
@@ -393,17 +284,3 @@ def end_processes(marker: str) -> None:
 
 def _as_salvage(made: handover.BundleMade | None) -> Salvage | None:
     return Salvage(bundle=made.path.name, sha256=made.sha256, head=made.head, base=made.base) if made else None
-
-
-def _usage(usage: CliUsage) -> Usage:
-    return Usage(
-        model=usage.model or None,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cost_usd=usage.cost_usd,
-        turns=usage.turns,
-    )
-
-
-def _previous(known: TaskReport) -> CliUsage:
-    return CliUsage(input_tokens=known.usage.input_tokens, output_tokens=known.usage.output_tokens)

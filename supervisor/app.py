@@ -29,7 +29,7 @@ from supervisor.forges.local import LocalHost
 from supervisor.forges.task_folder import TaskFolder
 from supervisor.git.command import end_leftovers
 from supervisor.git.mirror import Mirror, maintain, remove_stale_locks
-from supervisor.jobs import Project
+from supervisor.jobs.project import Project
 from supervisor.ledger import Ledger
 from supervisor.loop import Loop
 from supervisor.mail import Mail
@@ -158,8 +158,7 @@ class Supervisor:
             }
             self.ledger.log(Event(name="record.damaged", details=details))
         self.ledger.load(loaded.tasks)
-        files = [t.source.ref for t in loaded.tasks.values() if t.source.tracker == "local" and t.source.present]
-        self.tasks.remember(files)
+        self.tasks.remember(self.ledger.sources())
         for news in self.fleet.adopt(self.clock.monotonic()):
             self.ledger.log(Event(name=news.event, details=dict(news.details)), workstation=news.workstation)
         for name in self.fleet.stations:
@@ -186,6 +185,9 @@ class Supervisor:
             self.close()
 
     def close(self) -> None:
+        """End what slow work is left; it is begun anew after the next start."""
+        if self.pool.count:
+            end_leftovers(self.root.path)
         self.pool.close()
         self.ledger.log(Event(name="supervisor.stopped"))
         self.events.close()

@@ -1,5 +1,6 @@
 """Giving commands from outside the loop: to the running supervisor, or with its own code when none runs."""
 
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -59,14 +60,16 @@ def _stand_in(root: Root) -> None:
     """Carry out what lies in the spool with the supervisor's own code, if its lock is free."""
     from supervisor.app import locked  # heavy, and not needed where another one answers at once
 
-    try:
-        with locked(root):
-            _carry_out_spooled(root)
-    except CloudCodeError as error:
-        if error.code != "E_LOCKED":
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(root))
+        except PermissionError:  # a member of the group may give commands, and hold no lock
+            return
+        except CloudCodeError as error:
+            if error.code == "E_LOCKED":
+                return
             raise
-    except PermissionError:  # a member of the group may give commands, and hold no lock
-        return
+        _carry_out_spooled(root)
 
 
 def _carry_out_spooled(root: Root) -> None:

@@ -1,6 +1,6 @@
 """The workstations: started, found again, watched, restarted. Liveness is what is seen to change, here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -76,24 +76,37 @@ class Fleet:
         self.stations: dict[str, Station] = {}
 
     def adopt(self, now: float) -> list[FleetNews]:
-        """Take up every configured workstation: a daemon that still runs is left undisturbed."""
+        """Take up every configured workstation: a daemon that still runs is left undisturbed.
+
+        One that is configured no longer is stopped; its files stay.
+        """
         news = []
+        for file, settings in self._files():
+            station = Station(file=file, settings=settings, last_sign=now, started=now)
+            self.stations[file.name] = station
+            driver = self._drivers[file.driver]
+            handle = station.handle
+            if handle is None or not driver.alive(handle):
+                handle = driver.find(file.name)
+            if handle is not None:
+                self._note(station, handle)
+                news.append(
+                    FleetNews(workstation=file.name, event="workstation.adopted", details={"pid": handle.pid})
+                )
+        return news
+
+    def _files(self) -> Iterator[tuple[StationFile, WorkstationSettings]]:
+        configured = set()
         for kind, settings in self._config.workstations.items():
             for number in range(1, settings.count + 1):
                 name = f"{kind}-{number}"
-                file = load_station(self._root, name) or StationFile(name=name, type=kind, driver=settings.driver)
-                station = Station(file=file, settings=settings, last_sign=now, started=now)
-                self.stations[name] = station
-                driver = self._drivers[settings.driver]
-                handle = station.handle
-                if handle is None or not driver.alive(handle):
-                    handle = driver.find(name)
-                if handle is not None:
-                    self._note(station, handle)
-                    news.append(
-                        FleetNews(workstation=name, event="workstation.adopted", details={"pid": handle.pid})
-                    )
-        return news
+                configured.add(name)
+                known = load_station(self._root, name)
+                yield known or StationFile(name=name, type=kind, driver=settings.driver), settings
+        for path in sorted(self._root.workstations.glob("*.yaml")):
+            known = None if path.stem in configured else load_station(self._root, path.stem)
+            if known is not None and known.pid is not None:
+                yield known.evolve(wanted="stopped"), WorkstationSettings(clis=("none",))
 
     def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
         """One look at every workstation: start what should run, notice what died or fell silent."""
@@ -179,7 +192,8 @@ class Fleet:
         """The job that stops this workstation's daemon has come back."""
         station = self.stations[name]
         station.stopping = False
-        self._note(station, None)
+        if station.handle is not None:
+            self._note(station, None)
 
     def want(self, name: str, wanted: Literal["running", "stopped"]) -> None:
         station = self.stations[name]

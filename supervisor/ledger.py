@@ -35,9 +35,12 @@ class Ledger:
     ) -> None:
         self._root, self.config, self._store, self._mail = root, config, store, mail
         self._events, self._clock, self._identity = events, clock, identity
+        self._since = clock.now()
         self.tasks: dict[str, TaskRecord] = {}
         self.reports: dict[str, dict[int, TaskReport]] = {}
         self.boxes: dict[str, dict[Box, None]] = {}
+        # Few of the live tasks have an attempt that has not ended: what is looked at often goes over these.
+        self.under_way: dict[str, Box] = {}
         self.dirty: set[str] = set()
         self._archived: dict[str, DependencyState] = {}
 
@@ -48,8 +51,13 @@ class Ledger:
             self._index(task)
         self.dirty.update(tasks)
 
+    def sources(self) -> list[str]:
+        """The task files that live tasks came from, as far as they are known to be there."""
+        tasks = self.tasks.values()
+        return [t.source.ref for t in tasks if t.source.tracker == "local" and t.source.present]
+
     def seen(self, task_id: str) -> Seen:
-        return Seen(reports=self.reports.get(task_id, {}))
+        return Seen(reports=self.reports.get(task_id, {}), watched_since=self._since)
 
     def apply(self, decision: Decision) -> TaskRecord:
         """Make the decision true: record, then mail, then events. Raises OSError when the disk refuses."""
@@ -75,6 +83,11 @@ class Ledger:
         return saved
 
     def _index(self, task: TaskRecord) -> None:
+        live = task.live
+        if live is None:
+            self.under_way.pop(task.id, None)
+        else:
+            self.under_way[task.id] = Box(live.workstation, task.id, live.number)
         for attempt in task.attempts:
             box = Box(attempt.workstation, task.id, attempt.number)
             if attempt.released:
@@ -108,7 +121,7 @@ class Ledger:
             written_at=tasking.updated_at,
         )
         task = self._save(task.with_attempt(attempt.number, mail=mail))
-        if attempt.ended_at is None and (not self._mail.has_attempt(box) or state.revision == 0):
+        if attempt.ended_at is None:
             agent_config = render_agent_config(task, attempt, self.config, revision=tasking.revision)
             self._mail.write_attempt(box, agent_config, task.description)
         self._mail.write_tasking(box, data)
@@ -154,6 +167,7 @@ class Ledger:
         self._store.archive(task)
         del self.tasks[task.id]
         self.reports.pop(task.id, None)
+        self.under_way.pop(task.id, None)
         self.dirty.discard(task.id)
         self._archived[task.id] = _dependency_state(task)
 

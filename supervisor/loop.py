@@ -1,12 +1,15 @@
 """The loop: observe, plan, apply. One thread decides and alone writes records; events only wake it."""
 
+import contextlib
 import heapq
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from loguru import logger
 
 from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import Problem
@@ -17,7 +20,7 @@ from supervisor.core.decision import Event
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import WorkstationView, schedule
-from supervisor.core.states import State
+from supervisor.core.states import ACTIVE, State
 from supervisor.fleet import Fleet, FleetNews
 from supervisor.ledger import Ledger
 from supervisor.mail import Box, Mail, Taken, feedback_of
@@ -61,12 +64,13 @@ class Loop:
     _deadlines: list[tuple[datetime, str]] = field(default_factory=list, init=False)
     _scheduling_due: bool = field(default=True, init=False)
     _stopping: bool = field(default=False, init=False)
-    _told: set[str] = field(default_factory=set, init=False)
+    _retry_at: float | None = field(default=None, init=False)
 
     def run(self, stop: threading.Event) -> None:
         """Step until stopped; then finish the effects under way. Workstations go on working."""
         while not stop.is_set():
-            self.step(self.receive(self._patience()))
+            with self.guard("a pass of the loop"):
+                self.step(self.receive(self._patience()))
         self._stopping = True
         self.drain()
 
@@ -77,6 +81,23 @@ class Loop:
             for message in self.receive(0.2):
                 if message[0] == "job":
                     self._settle(message)
+
+    @contextlib.contextmanager
+    def guard(self, what: str, task_id: str | None = None) -> Iterator[None]:
+        """The boundary of one piece of work: its failure is told and the rest goes on.
+
+        A disk that refuses stops nothing for good: what could not be written is decided again a second later.
+        """
+        try:
+            yield
+        except OSError as error:
+            logger.error("E_STATE_DISK: {}: {}; trying again", what, error)
+            self._retry_at = self.clock.monotonic() + SWEEP_SECONDS
+        except Exception as error:
+            logger.exception("E_BUG in {}", what)
+            with contextlib.suppress(OSError):
+                details = {"code": "E_BUG", "message": f"{what}: {type(error).__name__}: {error}"}
+                self._log(task_id, "supervisor.bug", details=details)
 
     def _patience(self) -> float:
         until_sweep = self._last_sweep + SWEEP_SECONDS - self.clock.monotonic()
@@ -99,7 +120,8 @@ class Loop:
         rung: set[str] = set()
         for message in messages:
             if message[0] == "job":
-                self._settle(message)
+                with self.guard(f"settling {message[1]}"):
+                    self._settle(message)
             elif message[0] == "bell":
                 rung.add(message[1])
             elif message[0] == "poll":
@@ -110,7 +132,8 @@ class Loop:
         if full:
             self._last_sweep = now
             self._look_around(now)
-        self.people.take_commands(self.ledger)
+        with self.guard("taking commands"):
+            self.people.take_commands(self.ledger)
         self._plan()
         if self._scheduling_due and not self._stopping:
             self._schedule()
@@ -149,12 +172,19 @@ class Loop:
             self._take_fleet_news(news)
         if not self._stopping:
             for tracker in self.trackers:
-                self._take_in(tracker)
-        self.people.look_for_edits(self.ledger)
+                with self.guard("taking tasks in"):
+                    self._take_in(tracker)
+        with self.guard("looking for edits"):
+            self.people.look_for_edits(self.ledger)
         for box, trouble in list(self._troubles.items()):
             self._tell_trouble(box, trouble)
             self._give_up_trouble(box, trouble, now)
         self.work.retry_failed(self.ledger)
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = None
+            self.ledger.dirty.update(self.ledger.tasks)
+            for tracker in self.trackers:
+                tracker.look_again(self.ledger.sources())
         self._wake_due()
         self.on_beat()
 
@@ -163,7 +193,8 @@ class Loop:
         for problem in news.problems:
             self._log(None, "input.refused", details=_details(problem))
         for draft in news.drafts:
-            self.people.take_draft(self.ledger, draft)
+            with self.guard(f"taking in {draft.id}"):
+                self.people.take_draft(self.ledger, draft)
         for key in news.gone:
             self.people.take_absence(self.ledger, key)
 
@@ -185,7 +216,7 @@ class Loop:
             return
         del self._troubles[box]
         task = self.ledger.tasks.get(box.task_id)
-        if task is not None and task.live is not None and task.live.number == box.attempt and not task.ended:
+        if task is not None and task.state in ACTIVE and task.live is not None and task.live.number == box.attempt:
             verdict = lose_attempt(
                 task, verdict="unreadable report", now=self.clock.now(), config=self.ledger.config
             )
@@ -199,7 +230,7 @@ class Loop:
         if news.lost:
             for box in list(self.ledger.boxes.get(news.workstation, ())):
                 task = self.ledger.tasks[box.task_id]
-                if task.live is not None and task.live.number == box.attempt and task.state is not State.PAUSED:
+                if task.state in ACTIVE and task.live is not None and task.live.number == box.attempt:
                     now = self.clock.now()
                     lost = lose_attempt(task, verdict="workstation lost", now=now, config=self.ledger.config)
                     self.ledger.apply(lost)
@@ -209,21 +240,23 @@ class Loop:
     def _plan(self) -> None:
         while self.ledger.dirty:
             task = self.ledger.tasks.get(self.ledger.dirty.pop())
-            if task is None:
-                continue
-            now = self.clock.now()
-            seen = self.ledger.seen(task.id)
-            decision = plan_task(task, seen, self.ledger.config, now)
-            if decision.task != task or decision.events:
-                reach("report.taken_before_save")
-            after = self.ledger.apply(decision)
-            if not self._stopping:
-                for job in decision.jobs:
-                    self.work.start(job, after, self.ledger)
-            self._scheduling_due = True
-            deadline = next_deadline(after, seen, self.ledger.config)
-            if deadline is not None:
-                heapq.heappush(self._deadlines, (deadline, task.id))
+            if task is not None:
+                with self.guard(f"planning {task.id}", task.id):
+                    self._plan_task(task)
+
+    def _plan_task(self, task: TaskRecord) -> None:
+        seen = self.ledger.seen(task.id)
+        decision = plan_task(task, seen, self.ledger.config, self.clock.now())
+        if decision.task != task or decision.events:
+            reach("report.taken_before_save")
+        after = self.ledger.apply(decision)
+        if not self._stopping:
+            for job in decision.jobs:
+                self.work.start(job, after, self.ledger)
+        self._scheduling_due = True
+        deadline = next_deadline(after, seen, self.ledger.config)
+        if deadline is not None:
+            heapq.heappush(self._deadlines, (deadline, task.id))
 
     def _wake_due(self) -> None:
         now = self.clock.now()
@@ -240,14 +273,11 @@ class Loop:
     def _busy(self) -> set[str]:
         """Workstations with an attempt under way, or one being prepared."""
         busy = self.work.reserved()
-        for name, boxes in self.ledger.boxes.items():
-            for box in boxes:
-                task = self.ledger.tasks[box.task_id]
-                attempt = task.attempt_number(box.attempt)
-                report = self.ledger.reports.get(task.id, {}).get(box.attempt)
-                if attempt is not None and occupies(task, attempt, report):
-                    busy.add(name)
-                    break
+        for box in self.ledger.under_way.values():
+            task = self.ledger.tasks[box.task_id]
+            report = self.ledger.reports.get(task.id, {}).get(box.attempt)
+            if task.live is not None and occupies(task, task.live, report):
+                busy.add(box.workstation)
         return busy
 
     def _schedule(self) -> None:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
 
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import Problem, ProtocolError
@@ -26,8 +28,7 @@ from agent_daemon.protocol.paths import Root
 FRESH_SECONDS = 0.05
 
 
-@dataclass(frozen=True, order=True)
-class Box:
+class Box(NamedTuple):
     """One attempt's place in the mail."""
 
     workstation: str
@@ -56,7 +57,10 @@ class Mail:
         self._root = root
         self._seen: dict[Box, Signature | None] = {}
         self._paths: dict[Box, str] = {}
+        # What was taken of files that were too fresh for their times to tell one content from the next.
+        self._taken_fresh: dict[Box, str] = {}
         self._stations: dict[str, Signature | None] = {}
+        self._station_paths: dict[str, Path] = {}
 
     # --- from the workstations ---------------------------------------------------------------------
 
@@ -74,20 +78,29 @@ class Mail:
             last = self._seen.get(box)
             if last is not None and _same(last, found):
                 continue
-            yield self._take(box)
+            taken = self._take(box)
+            if taken is not None:
+                yield taken
 
-    def _take(self, box: Box) -> Taken:
+    def _take(self, box: Box) -> Taken | None:
+        """What lies there now; None when it is, to the byte, what was taken already."""
         name = f"{box.relative}/reporting.yaml"
         shown = f"mail/{box.workstation}/out/{name}"
         try:
             content = read_file(self._root.mail_out(box.workstation), name)
             fresh = time.time_ns() - content.signature.modified_ns < FRESH_SECONDS * 1e9
             self._seen[box] = None if fresh else content.signature
+            found, known = digest(content.data), self._taken_fresh.pop(box, None)
+            if fresh:
+                self._taken_fresh[box] = found
+            if found == known:
+                return None
             reporting = decode_framed(Reporting, content.data, file=shown)
             return Taken(box=box, report=_own_entry(reporting, box, shown), revision=reporting.revision)
         except FileNotFoundError:
             return Taken(box=box)
         except ProtocolError as error:
+            self._taken_fresh.pop(box, None)
             self._remember_refused(box)
             return Taken(box=box, problem=dataclasses.replace(error.problem, file=shown))
 
@@ -101,10 +114,13 @@ class Mail:
     def forget(self, box: Box) -> None:
         self._seen.pop(box, None)
         self._paths.pop(box, None)
+        self._taken_fresh.pop(box, None)
 
     def read_workstation(self, name: str) -> WorkstationFile | None:
         """The workstation's sign of life if it has changed since last asked and can be read, else None."""
-        path = self._root.mail_out(name) / "workstation.yaml"
+        path = self._station_paths.get(name)
+        if path is None:
+            path = self._station_paths[name] = self._root.mail_out(name) / "workstation.yaml"
         found = signature(path)
         if found is None or self._stations.get(name) == found:
             return None
@@ -134,9 +150,6 @@ class Mail:
         make_folder(folder)
         write_file(folder / "config.yaml", encode(config))
         write_file(folder / "description.md", description.encode(errors="replace"))
-
-    def has_attempt(self, box: Box) -> bool:
-        return self._root.attempt_in(box.workstation, box.task_id, box.attempt).joinpath("config.yaml").exists()
 
     def write_tasking(self, box: Box, data: bytes) -> None:
         """`tasking.yaml`, then the bell."""

@@ -26,6 +26,12 @@ class Tracker(Protocol):
     def poll(self) -> TrackerNews:
         """News since the last call; never raises for what a person wrote."""
 
+    def remember(self, refs: list[str]) -> None:
+        """Sources of tasks known from before this start, so that their absence is noticed."""
+
+    def look_again(self, refs: list[str]) -> None:
+        """Tell everything once more, and of these sources if they are gone: it could not be kept."""
+
 
 class CodeHost(Protocol):
     """Where code lives and requests are opened. Raises GitError, CloudCodeError."""

@@ -4,7 +4,7 @@ import re
 
 # A sequence that is not closed hides nothing: only its first characters are taken out.
 _SEQUENCE = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"
+    r"[\x1b\ufffd]\[[0-?]*[ -/]*[@-~]"  # U+FFFD: what a report holds in the place of an escape character
     r"|\x1b\][^\x07\x1b\n]{0,2000}(?:\x07|\x1b\\)"
     r"|\x1b[PX^_][^\x1b\n]{0,2000}\x1b\\"
     r"|\x1b[ -/]*[0-~]"

@@ -195,6 +195,7 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
         report=None if isinstance(report, Problem) else report,
         report_problem=str(report) if isinstance(report, Problem) else "",
         unmet=tuple(unmet(task, picture.dependencies)),
+        cancelled=_cancelled(task, picture),
         stations=stations,
         assign_timeout_seconds=timing.assign_timeout_seconds,
     )
@@ -212,9 +213,16 @@ def waiting_tasks(picture: Picture) -> list[Waiting]:
             can=can,
         )
         for task in picture.tasks.values()
-        if (can := answers(task))
+        if (can := answers(task, _cancelled(task, picture)))
     ]
     return sorted(waiting, key=lambda entry: (_ORDER[entry.state], entry.since))
+
+
+def _cancelled(task: TaskRecord, picture: Picture) -> tuple[str, ...]:
+    """The cancelled tasks that this one depends on."""
+    names = dict.fromkeys(dependency.task for dependency in task.depends_on)
+    known = picture.dependencies
+    return tuple(name for name in names if name in known and known[name].state is State.CANCELLED)
 
 
 def file_rows(drafts: Iterable[Draft], live: Mapping[str, TaskRecord], archived: set[str]) -> list[FileRow]:
@@ -227,7 +235,7 @@ def file_rows(drafts: Iterable[Draft], live: Mapping[str, TaskRecord], archived:
             continue
         rows.append(
             FileRow(
-                file=f"tasks/{draft.source.ref}.yaml",
+                file=f"tasks/{draft.source.ref}",
                 task=draft.id,
                 title=draft.text.title,
                 change="new task" if task is None else "changed text",

@@ -1,11 +1,11 @@
 """Wake-ups from the file system. They are hints: the sweep is the truth, and a lost one costs one interval."""
 
+import os
 import queue
 from pathlib import Path
 
 from loguru import logger
 from watchdog.events import (
-    DirModifiedEvent,
     FileAttribEvent,
     FileCreatedEvent,
     FileModifiedEvent,
@@ -15,6 +15,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 
+from agent_daemon.protocol.paths import WORKSTATION
 from supervisor.pool import Message
 
 # Opening a folder to read it is an event too: the supervisor must not wake itself.
@@ -23,18 +24,21 @@ _KINDS: list[type[FileSystemEvent]] = [
     FileModifiedEvent,
     FileCreatedEvent,
     FileMovedEvent,
-    DirModifiedEvent,
 ]
+# What need not be noticed sooner than by the sweep: files under their temporary names, and the heartbeat.
+_QUIET = (".", WORKSTATION)
 
 
 class _Poster(FileSystemEventHandler):
-    """Posts one message for any event in a folder."""
+    """Posts one message for any event in a folder but those of the files in `_QUIET`."""
 
     def __init__(self, inbox: "queue.SimpleQueue[Message]", message: Message) -> None:
         self._inbox, self._message = inbox, message
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        self._inbox.put(self._message)
+        path = os.fsdecode(event.dest_path or event.src_path)
+        if not path.rpartition("/")[2].startswith(_QUIET):
+            self._inbox.put(self._message)
 
 
 class Watcher:

@@ -10,7 +10,6 @@ from typing import Any
 
 from agent_daemon.failpoints import reach
 from agent_daemon.protocol.paths import Root
-from supervisor import jobs
 from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
 from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Prepare, Push, Save
@@ -28,7 +27,11 @@ from supervisor.core.record import Request, TaskRecord
 from supervisor.core.schedule import Assignment
 from supervisor.core.states import State
 from supervisor.fleet import Fleet
-from supervisor.jobs import Project, Saved
+from supervisor.jobs.inspection import inspect
+from supervisor.jobs.preparation import prepare
+from supervisor.jobs.project import Project
+from supervisor.jobs.push import push
+from supervisor.jobs.salvage import Saved, save
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle, Workstations
@@ -68,7 +71,7 @@ class Work:
         start_from = next((d.task for d in task.depends_on if d.use == "head"), None)
         dependency = ledger.find(start_from) if start_from else None
         self._reserved[task.id] = assignment.workstation
-        self._submit(job, partial(jobs.prepare, self.root, self.projects[task.project], task, job, dependency))
+        self._submit(job, partial(prepare, self.root, self.projects[task.project], task, job, dependency))
 
     def start(self, job: Job, task: TaskRecord, ledger: Ledger) -> None:
         """Start a job that a decision calls for, unless it is under way or has just failed."""
@@ -80,11 +83,11 @@ class Work:
                 attempt = task.attempt_number(number)
                 report = ledger.seen(task.id).reports.get(number)
                 if attempt is not None:
-                    self._submit(job, partial(jobs.inspect, self.root, project, task, attempt, report, job))
+                    self._submit(job, partial(inspect, self.root, project, task, attempt, report, job))
             case Save(attempt=number):
                 attempt = task.attempt_number(number)
                 if attempt is not None:
-                    self._submit(job, partial(jobs.save, self.root, project, task, attempt, job))
+                    self._submit(job, partial(save, self.root, project, task, attempt, job))
             case Push() | OpenRequest():
                 key = push_key(task) if isinstance(job, Push) else request_key(task)
                 effect = task.effect(key)
@@ -92,7 +95,7 @@ class Work:
                     task = ledger.apply(Decision(task=task.with_effect(effect.evolve(status="sending"))))
                     reach("push.marked_sending")
                 if isinstance(job, Push):
-                    self._submit(job, partial(jobs.push, self.root, project, task))
+                    self._submit(job, partial(push, self.root, project, task))
                 else:
                     self._submit(job, partial(project.host.open_request, task))
 
@@ -125,6 +128,11 @@ class Work:
             self.fleet.stopped(subject)
         elif kind == "Poll":
             self._settle_poll(outcome, ledger)
+        elif kind == "Maintain":
+            if isinstance(outcome, Failed):
+                ledger.log(
+                    Event(name="maintenance.failed", details={"code": outcome.code, "message": outcome.message})
+                )
         else:
             self._settle_job(self._open.pop(key), outcome, ledger)
 

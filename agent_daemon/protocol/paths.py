@@ -92,15 +92,16 @@ def is_task_id(text: str) -> bool:
 def branch_name(task_id: str, title: str, rerun: int = 1) -> str:
     """The branch of a task: ``cloud-code/42-implement-user-login-form``, from the second run on ``…-r2``.
 
+    A hand-written task's is its file's stem alone: two files never get one branch, whatever their titles.
+
     Matches `BRANCH` and is a name to git. Raises ValueError for a bad task id, or a run not in 1 … 999,999.
     """
     rest = parse_task_id(task_id).rest
     if not 1 <= rerun < 1_000_000:
         raise ValueError(f"runs are counted from 1, and {rerun} is none")
     suffix = f"-r{rerun}" if rerun > 1 else ""
-    slug = _slug(title)
-    # A hand-written task's file is mostly called like its title.
-    name = slug if slug == rest or slug.startswith(f"{rest}-") else f"{rest}-{slug}".removesuffix("-")
+    numbered = re.match("(pr)?[0-9]", rest)
+    name = f"{rest}-{_slug(title)}".removesuffix("-") if numbered else rest
     longest = min(len(rest) + _MAX_SLUG_CHARACTERS, 120 - len(_BRANCH_PREFIX + suffix))
     if len(name) > longest:
         name = name[: longest + 1].rpartition("-")[0]

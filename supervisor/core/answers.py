@@ -1,6 +1,6 @@
 """What a person can do about a waiting task, and the command for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent_daemon.protocol.model import WaitReason
@@ -16,9 +16,31 @@ class Action:
     command: str = ""
 
 
-def answers(task: TaskRecord) -> tuple[Action, ...]:
-    """What ends a task's waiting for a person, the usual answer first; empty when it waits for nobody."""
+# What stands behind each reason, as in "it waits for …".
+WAITED_FOR = {
+    WaitReason.CREDENTIAL: "working credentials",
+    WaitReason.QUESTION: "an answer",
+    WaitReason.APPROVAL: "an approval",
+    WaitReason.HANDOFF: "a hand-over",
+    WaitReason.QUOTA: "the provider's quota",
+    WaitReason.BUDGET: "a larger budget",
+    WaitReason.CONFLICT: "a conflict to be settled",
+    WaitReason.HUMAN: "a person",
+}
+
+
+def answers(task: TaskRecord, cancelled: Iterable[str] = ()) -> tuple[Action, ...]:
+    """What ends a task's waiting for a person, the usual answer first; empty when it waits for nobody.
+
+    `cancelled` are the cancelled tasks that it depends on.
+    """
     match task.state:
+        case State.PENDING:
+            again = [
+                Action(text=f"Run {name} again", command=f"cloud-code task retry {name}") for name in cancelled
+            ]
+            other = Action(text="Or depend on something else", command=f"cloud-code task edit {task.id}")
+            return (*again, other) if again else ()
         case State.BLOCKED:
             return _blocked_answers(task)
         case State.REVIEW:

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from agent_daemon.protocol.model import ReportStatus, TaskReport
-from supervisor.core.answers import Action, answers, retry_action
+from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
+from supervisor.core.times import duration, when
 
 StationState = Literal["running", "silent", "starting", "stopping", "stopped", "down"]
 
@@ -26,7 +27,8 @@ class StationSeen:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What is seen around a task: `stations` are those of its type, `unmet` its open dependencies in words.
+    """What is seen around a task: `stations` are those of its type, `unmet` its open dependencies in words,
+    `cancelled` those that will not come by themselves.
 
     `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
     """
@@ -36,6 +38,7 @@ class Surroundings:
     report: TaskReport | None = None
     report_problem: str = ""
     unmet: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
     stations: tuple[StationSeen, ...] = ()
     assign_timeout_seconds: float = 120
 
@@ -94,32 +97,11 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
         case State.BLOCKED:
             return "; ".join(wait.message or wait.reason.value for wait in task.waits_for) or "waits for a person"
         case State.FAILED:
-            return f"next attempt {_when(task.not_before, around.now)}"
+            return f"next attempt {when(task.not_before, around.now)}"
         case State.PAUSED:
             return "paused by a person"
         case _:
             return task.history[-1].reason if task.history else ""
-
-
-def duration(seconds: float) -> str:
-    """A span of time for people: ``45 s``, ``3 min``, ``2 h 5 min``, ``4 d``."""
-    whole = max(0, round(seconds))
-    if whole < 90:
-        return f"{whole} s"
-    minutes = round(whole / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        hours, rest = divmod(minutes, 60)
-        return f"{hours} h {rest} min" if rest else f"{hours} h"
-    return f"{round(minutes / 1440)} d"
-
-
-def _when(moment: datetime | None, now: datetime) -> str:
-    if moment is None or moment <= now:
-        return "at once"
-    day = "%H:%M:%S" if moment - now < timedelta(hours=12) else "%Y-%m-%d %H:%M"
-    return f"at {moment.astimezone(UTC):{day}} UTC (in {duration((moment - now).total_seconds())})"
 
 
 def _last_step(task: TaskRecord) -> list[str]:
@@ -132,6 +114,12 @@ def _last_step(task: TaskRecord) -> list[str]:
 def _phrase(text: str) -> str:
     """Someone's words as a part of a sentence."""
     return " ".join(text.split())[:1000].removesuffix(".")
+
+
+def _after_colon(text: str) -> str:
+    """Someone's words as the end of a sentence."""
+    said = _phrase(text)
+    return f": {said}{'' if said.endswith(('?', '!', '…')) else '.'}" if said else "."
 
 
 def _feedback(task: TaskRecord) -> list[str]:
@@ -153,7 +141,8 @@ def _stop_actions(task: TaskRecord) -> list[Action]:
 
 def _pending(task: TaskRecord, around: Surroundings) -> _Told:
     waits = _pending_waits(task, around)
-    can = [
+    can = list(answers(task, around.cancelled))
+    can += [
         Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
         for station in around.stations
         if station.state == "stopped"
@@ -173,7 +162,7 @@ def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
         if attempt.ended_at is None or not attempt.settled
     ]
     if task.not_before is not None and task.not_before > around.now:
-        waits.append(f"gets its next attempt {_when(task.not_before, around.now)}")
+        waits.append(f"gets its next attempt {when(task.not_before, around.now)}")
     return waits or [_station_wait(task, around)]
 
 
@@ -197,7 +186,7 @@ def _assigned(task: TaskRecord, around: Surroundings) -> _Told:
     if live is not None:
         limit = live.started_at + timedelta(seconds=around.assign_timeout_seconds)
         following.append(
-            f"Without a report it is given up {_when(limit, around.now)}, and the next attempt may go elsewhere."
+            f"Without a report it is given up {when(limit, around.now)}, and the next attempt may go elsewhere."
         )
     return _last_step(task), following, _stop_actions(task)
 
@@ -214,11 +203,11 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
     report = around.report
     if report is not None and report.summary:
         why.append(f"The agent says: {' '.join(report.summary.split())[:500]}")
+    checked = f"{len(task.verification)} verification command(s) are run, " if task.verification else ""
     following = [
-        f"When the agent is done, {len(task.verification)} verification command(s) are run, "
-        f"the work is checked and pushed to {task.branch}."
+        f"When the agent is done, {checked}the work is checked and pushed to {task.branch}.",
+        f"An attempt may take {task.limits.timeout_minutes:g} minutes.",
     ]
-    following.append(f"An attempt may take {task.limits.timeout_minutes:g} minutes.")
     return why, following, [Action(text="Watch it", command=f"cloud-code task logs {task.id} --follow"), *can]
 
 
@@ -248,14 +237,13 @@ def _delivering(task: TaskRecord) -> str:
 
 def _delivery_next(task: TaskRecord, around: Surroundings) -> list[str]:
     times = [effect.not_before for effect in task.effects if effect.status != "done" and effect.not_before]
-    again = [f"It is tried again {_when(min(times), around.now)}."] if times else []
+    again = [f"It is tried again {when(min(times), around.now)}."] if times else []
     return [*again, f"Then {task.branch} is on the remote and waits for a merge into {task.base_branch}."]
 
 
 def _review(task: TaskRecord, around: Surroundings) -> _Told:
-    why = [f"Its work was checked and pushed to {task.branch}."]
-    if task.delivery is not None:
-        why.append(f"{task.delivery.diff_stat or f'{task.delivery.files_total} file(s) changed'}.")
+    stat = f": {task.delivery.diff_stat}" if task.delivery and task.delivery.diff_stat else ""
+    why = [f"Its work was checked and pushed to {task.branch}{stat}."]
     if task.request is not None and task.request.url:
         why.append(f"What a pull request would say stands in {task.request.url}.")
     following = [f"It is completed as soon as {task.branch} is merged into {task.base_branch} on the remote."]
@@ -268,7 +256,7 @@ def _review(task: TaskRecord, around: Surroundings) -> _Told:
 
 
 def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
-    why = [f"{_phrase(wait.message) or 'It needs a person'} ({wait.reason.value})." for wait in task.waits_for]
+    why = [f"It waits for {WAITED_FOR[wait.reason]}{_after_colon(wait.message)}" for wait in task.waits_for]
     following = ["Nothing happens until a person answers."]
     can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
     return why or _last_step(task), following + _feedback(task), can
@@ -276,7 +264,7 @@ def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
 
 def _failed(task: TaskRecord, around: Surroundings) -> _Told:
     why = [*_last_step(task), f"{task.failures} of at most {task.max_failures} attempts have failed."]
-    following = [f"The next attempt starts {_when(task.not_before, around.now)}."]
+    following = [f"The next attempt starts {when(task.not_before, around.now)}."]
     can = [retry_action(task, "Try again at once"), *_stop_actions(task)]
     return why, following + _feedback(task), can
 

@@ -10,7 +10,7 @@ from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Push, Save
 from supervisor.core.delivery import push_key, request_key
-from supervisor.core.record import TaskRecord
+from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import fail_attempt
 from supervisor.core.settings import Config
 from supervisor.core.states import State
@@ -18,9 +18,19 @@ from supervisor.core.states import State
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What was observed of a task's attempts: their last good reports, by attempt number."""
+    """What was observed of a task's attempts: their last good reports, by attempt number.
+
+    `watched_since` is when this supervisor began to look: its own absence counts against nobody.
+    """
 
     reports: dict[int, TaskReport]
+    watched_since: datetime | None = None
+
+    def unanswered_since(self, attempt: Attempt) -> datetime | None:
+        """Since when an attempt has been looked for without a report; None when it has reported."""
+        if attempt.number in self.reports:
+            return None
+        return max(attempt.started_at, self.watched_since or attempt.started_at)
 
 
 def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> Decision:
@@ -39,10 +49,10 @@ def _time_passed(task: TaskRecord, seen: Seen, config: Config, now: datetime) ->
         moved = task.moved(State.PENDING, reason="time for another attempt", actor="supervisor", at=now)
         return Decision(task=moved.evolve(not_before=None))
     live = task.live
-    if task.state is State.ASSIGNED and live is not None and live.number not in seen.reports:
-        waited = now - live.started_at
-        if waited > timedelta(seconds=config.timing.assign_timeout_seconds):
-            return lose_attempt(task, verdict="no report", now=now, config=config)
+    since = seen.unanswered_since(live) if live is not None else None
+    timeout = timedelta(seconds=config.timing.assign_timeout_seconds)
+    if task.state is State.ASSIGNED and since is not None and now - since > timeout:
+        return lose_attempt(task, verdict="no report", now=now, config=config)
     return Decision(task=task)
 
 
@@ -104,7 +114,8 @@ def next_deadline(task: TaskRecord, seen: Seen, config: Config) -> datetime | No
     if task.state is State.FAILED or task.state is State.PENDING:
         times.append(task.not_before)
     live = task.live
-    if task.state is State.ASSIGNED and live is not None and live.number not in seen.reports:
-        times.append(live.started_at + timedelta(seconds=config.timing.assign_timeout_seconds + 0.1))
+    since = seen.unanswered_since(live) if live is not None else None
+    if task.state is State.ASSIGNED and since is not None:
+        times.append(since + timedelta(seconds=config.timing.assign_timeout_seconds + 0.1))
     times += [effect.not_before for effect in task.effects if effect.status != "done"]
     return min((time for time in times if time is not None), default=None)

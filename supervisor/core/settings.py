@@ -16,14 +16,6 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SHORT = StringConstraints(min_length=1, max_length=1000)
 
 
-class RequestSettings(Written):
-    """How the pull request, or its local likeness, is made."""
-
-    draft: bool = True
-    reviewers: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-
-
 class ProjectLimits(Written):
     """Defaults for the attempts of this project's tasks; a task may set its own."""
 
@@ -51,7 +43,6 @@ class ProjectSettings(Written):
     repository: Annotated[str, SHORT]
     base_branch: Annotated[str, SHORT] | None = None
     trust_domain: Name = "default"
-    request: RequestSettings = RequestSettings()
     protected_paths: tuple[Annotated[str, SHORT], ...] = ()
     verification: tuple[VerificationCommand, ...] = ()
     limits: ProjectLimits = ProjectLimits()

@@ -61,6 +61,12 @@ class TaskFolder:
         put_off = self._vanished_reported
         return all(file.read and (file.absent_since is None or put_off) for file in self._files.values())
 
+    def look_again(self, refs: list[str]) -> None:
+        """Offer every file once more, and every absence: what was told could not be kept."""
+        for file in self._files.values():
+            file.read = False
+        self.remember(refs)
+
     def poll(self) -> TrackerNews:
         now = self._clock.monotonic()
         listing = self._list()

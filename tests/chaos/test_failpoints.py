@@ -91,7 +91,7 @@ EXPECTED = {
         ("review", "completed"),
     ],
     "effects": [("push", "done"), ("request", "done")],
-    "branches": ["refs/heads/cloud-code/fix-add-task-fix-add", "refs/heads/main"],
+    "branches": ["refs/heads/cloud-code/fix-add", "refs/heads/main"],
     "pushed": True,
     "subjects": ["Task fix-add by Cloud Code", "Task fix-add by Cloud Code", "Start by Ada"],
     "files": ["calc.py", "first.txt"],

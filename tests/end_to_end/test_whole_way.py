@@ -226,12 +226,12 @@ def test_protected_paths_wait_for_a_person(site: Site) -> None:
 def test_a_branch_that_exists_already_is_left_alone(site: Site) -> None:
     site.use_script("cat > /dev/null", FIX)
     site.write_config()
-    git("branch", "cloud-code/fix-add-task-fix-add", "main", cwd=site.remote)
+    git("branch", "cloud-code/fix-add", "main", cwd=site.remote)
     site.start()
     site.write_task("fix-add")
     blocked = site.wait_state("demo.fix-add", "blocked")
     assert "E_BRANCH_EXISTS" in blocked.waits_for[0].message
-    git("branch", "-D", "cloud-code/fix-add-task-fix-add", cwd=site.remote)
+    git("branch", "-D", "cloud-code/fix-add", cwd=site.remote)
     site.cli("task", "retry", "fix-add")
     site.wait_state("demo.fix-add", "review")
 
@@ -275,3 +275,58 @@ def test_half_of_the_files_gone_for_a_moment_cancels_nothing(site: Site) -> None
     site.write_task("four")
     wait_for(lambda: site.record("demo.four"))
     assert not site.events("task.cancelled")
+
+
+@pytest.mark.parametrize(
+    ("limit", "state", "words"),
+    [({"max_turns": 3}, "failed", "turn_limit"), ({"cost_usd": 0.35}, "blocked", "budget")],
+    ids=["turns", "cost"],
+)
+def test_limits_end_the_run_and_keep_the_work(site: Site, limit: dict[str, float], state: str, words: str) -> None:
+    turn = """{"type": "progress", "message": "turn", "usage": {"turns": 1, "cost_usd": 0.1}}"""
+    site.config["retry"] = {"first_seconds": 60}
+    site.use_script(
+        "cat > /dev/null", "for n in $(seq 600); do", f"  echo '{turn}'; echo $n >> work.txt; sleep 0.1", "done"
+    )
+    site.write_config()
+    site.start()
+    site.write_task("endless", limits=limit)
+    task = site.wait_state("demo.endless", state)
+    assert words in task.history[-1].reason or words in str(task.waits_for)
+    assert 3 <= task.attempts[0].usage.turns <= 6
+    wait_for(lambda: (r := site.record("demo.endless")) and r.attempts[0].saved)
+    assert (site.root.salvage / "demo.endless" / "1.bundle").exists()
+
+
+def test_a_full_disk_stops_nothing_for_good(site: Site) -> None:
+    """The folder of records refuses to be written for a while, as a full disk would."""
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    site.start()
+    wait_for(lambda: site.events("workstation.started"))
+    aside = site.root.records.with_name("tasks.aside")
+    site.root.records.rename(aside)
+    site.write_task("fix-add")
+    log = site.folder / "supervisor.log"
+    wait_for(lambda: "E_STATE_DISK" in log.read_text(), 15)
+    aside.rename(site.root.records)
+    site.wait_state("demo.fix-add", "review")
+
+
+def test_a_second_supervisor_on_the_same_root_is_refused(site: Site) -> None:
+    site.write_config()
+    site.start()
+    wait_for(lambda: site.events("supervisor.started"))
+    second = site.cli("run", check=False)
+    assert second.returncode == 1 and "E_LOCKED" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_document_is_handed_in_without_a_push(site: Site) -> None:
+    site.use_script("cat > /dev/null", "echo '# The plan' > .cloud-code/document.md")
+    site.write_config()
+    site.start()
+    site.write_task("plan", expects="document", type="plan")
+    site.wait_state("demo.plan", "completed")
+    assert (site.root.requests / "demo.plan.md").read_text() == "# The plan\n"
+    assert git("for-each-ref", "--format=%(refname)", cwd=site.remote) == "refs/heads/main"

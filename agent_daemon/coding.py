@@ -1,0 +1,198 @@
+"""One run of the coding CLI on a prepared worktree: prompt in, progress and a verdict out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent_daemon.clis import ADAPTERS
+from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome
+from agent_daemon.clis.base import Usage as CliUsage
+from agent_daemon.execution import Finished, ProcessLimits, StopRequest, run_process
+from agent_daemon.failpoints import reach
+from agent_daemon.prompt import render_prompt
+from agent_daemon.protocol.files import write_file
+from agent_daemon.protocol.model import AgentConfig, Session, TaskingTask, TaskReport, Usage
+
+Tell = Callable[[dict[str, Any], str | None], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptPlaces:
+    """Absolute paths of one attempt, and the mark that its processes carry."""
+
+    inbox: Path
+    outbox: Path
+    clone: Path
+    worktree: Path
+    homes: Path
+
+    @property
+    def logs(self) -> Path:
+        return self.outbox / "logs"
+
+    @property
+    def marker(self) -> str:
+        return str(self.outbox)
+
+
+@dataclass
+class CodingRun:
+    """What one run of the CLI needs; `tell(fields, message)` passes report fields and a progress message on.
+
+    `resumed` says that an earlier run of this attempt was interrupted; `changed` that the task's text was
+    edited meanwhile; `known` is what the report says so far.
+    """
+
+    task: TaskingTask
+    config: AgentConfig
+    places: AttemptPlaces
+    agent_type: str
+    known: TaskReport
+    tell: Tell
+    resumed: bool = False
+    changed: bool = False
+    stop: StopRequest = field(default_factory=StopRequest)
+    used: CliUsage = field(default_factory=CliUsage, init=False)
+
+    def run(self) -> Verdict:
+        """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
+        cli = self.config.cli
+        adapter = ADAPTERS[cli.adapter]
+        session = self._session_to_resume() if adapter.can_resume else None
+        prompt = render_prompt(
+            self.task,
+            agent_type=self.agent_type,
+            description=self._whole_description(),
+            resumed=self.resumed and not self.changed,
+            changed=self.changed,
+            prompt_folder=self.config.prompt_folder,
+        )
+        prompt_file = self.places.logs / "prompt.md"
+        write_file(prompt_file, prompt.encode(errors="replace"))
+        invocation = adapter.invocation(
+            RunRequest(
+                prompt=prompt,
+                prompt_file=prompt_file,
+                worktree=self.places.worktree,
+                settings=self.settings(),
+                session_id=session,
+                max_turns=self.task.limits.max_turns,
+                marker=self.places.marker,
+            )
+        )
+        events: list[Progress] = []
+
+        def on_line(stream: str, line: str) -> None:
+            for event in adapter.parse(stream, line):
+                self._take_event(event, events)
+
+        reach_once = [lambda: reach("daemon.cli_running")]
+
+        def on_tick(_pid: int) -> None:
+            if reach_once and events:
+                reach_once.pop()()
+
+        finished = run_process(
+            invocation,
+            limits=ProcessLimits(
+                wall_seconds=self.task.limits.timeout_minutes * 60, output_bytes=self.config.output_limit_bytes
+            ),
+            on_line=on_line,
+            stop=self.stop,
+            log=self.places.logs / "cli.log",
+            on_tick=on_tick,
+        )
+        verdict = adapter.verdict(finished, events, previous=_previous(self.known) if session else None)
+        limit = as_outcome(self.stop.reason)
+        if limit is not None and verdict.outcome == "completed":
+            verdict = replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
+        self._tell_verdict(verdict, finished)
+        return verdict
+
+    def _session_to_resume(self) -> str | None:
+        if self.known.session is not None and self.known.session.cli == self.config.cli.name:
+            return self.known.session.id
+        return self.config.resume_session
+
+    def _whole_description(self) -> str:
+        try:
+            whole = (self.places.inbox / "description.md").read_text(errors="replace")
+        except FileNotFoundError:
+            return self.task.description
+        # The tasking is what a person edits: its text counts unless it is the clipped form of the whole.
+        clipped = len(whole.encode()) > len(self.task.description.encode())
+        return whole if clipped and "description.md]" in self.task.description else self.task.description
+
+    def settings(self) -> CliSettings:
+        """The adapter's form of the configured CLI, with the home that this workstation keeps for it."""
+        cli = self.config.cli
+        return CliSettings(
+            name=cli.name,
+            adapter=cli.adapter,
+            argv=cli.argv,
+            model=cli.model or "",
+            arguments=cli.arguments,
+            environment=cli.environment,
+            pass_environment=cli.pass_environment,
+            prompt=cli.prompt,
+            success_exit_codes=cli.success_exit_codes,
+            home=self.places.homes / cli.name,
+            options=cli.options,
+        )
+
+    def _take_event(self, event: Progress, events: list[Progress]) -> None:
+        events.append(event)
+        fields: dict[str, Any] = {}
+        if event.session_id:
+            fields["session"] = Session(cli=self.config.cli.name, id=event.session_id[:500])
+        if event.usage is not None:
+            self.used = _plus(self.used, event.usage)
+            fields["usage"] = _usage(self.used)
+            self._hold_limits()
+        shown = event.message if event.kind != "usage" else None
+        self.tell(fields, shown or None)
+
+    def _hold_limits(self) -> None:
+        """End the run when what its CLI has told of turns, tokens and cost passes the task's limits."""
+        limits, used = self.task.limits, self.used
+        if limits.max_turns is not None and used.turns > limits.max_turns:
+            self.stop.set("turn_limit")
+        if limits.max_tokens is not None and used.input_tokens + used.output_tokens > limits.max_tokens:
+            self.stop.set("budget")
+        if limits.cost_usd is not None and (used.cost_usd or 0) > limits.cost_usd:
+            self.stop.set("budget")
+
+    def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
+        # A run that was ended has no closing sum of its own: what its steps told is what is known.
+        fields: dict[str, Any] = {"usage": _usage(verdict.usage if finished.reason == "exited" else self.used)}
+        if verdict.session_id:
+            fields["session"] = Session(cli=self.config.cli.name, id=verdict.session_id[:500])
+        name = self.config.cli.name
+        self.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}")
+
+
+def _plus(one: CliUsage, other: CliUsage) -> CliUsage:
+    costs = [usage.cost_usd for usage in (one, other) if usage.cost_usd is not None]
+    return CliUsage(
+        model=other.model or one.model,
+        input_tokens=one.input_tokens + other.input_tokens,
+        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cost_usd=sum(costs) if costs else None,
+        turns=one.turns + other.turns,
+    )
+
+
+def _usage(usage: CliUsage) -> Usage:
+    return Usage(
+        model=usage.model or None,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_usd=usage.cost_usd,
+        turns=usage.turns,
+    )
+
+
+def _previous(known: TaskReport) -> CliUsage:
+    return CliUsage(input_tokens=known.usage.input_tokens, output_tokens=known.usage.output_tokens)

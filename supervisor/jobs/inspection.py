@@ -1,0 +1,153 @@
+"""A claim taken out of the workstation's reach and looked at: design §6, steps before the push."""
+
+import os
+import shutil
+from pathlib import Path
+
+from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.files import copy_file, make_folder, write_file
+from agent_daemon.protocol.model import CommitMade, FileModified, Result, TaskReport
+from agent_daemon.protocol.paths import Root
+from supervisor.core.decision import Inspect
+from supervisor.core.delivery import Inspected
+from supervisor.core.record import Attempt, Delivery, TaskRecord
+from supervisor.git.bundle import Rejected
+from supervisor.git.quarantine import import_bundle
+from supervisor.git.request import Imported, ImportLimits, ImportRequest
+from supervisor.jobs.project import Project, feedback, import_grounds, quarantine_path
+
+MAX_BUNDLE_BYTES = ImportLimits().bundle_bytes
+
+
+def inspect(
+    root: Root, project: Project, task: TaskRecord, attempt: Attempt, report: TaskReport | None, job: Inspect
+) -> Inspected:
+    """Take the claim's bundle out safely and import it into a quarantine by the recipe."""
+    result = claimed_result(attempt, report)
+    if result is None:
+        return Inspected(attempt=attempt.number)
+    try:
+        if result.kind == "document":
+            return _take_document(root, task, attempt, result)
+        bundle = take_bundle(root, task, attempt, result, approved=job.approved)
+        imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
+    except FileNotFoundError:
+        missing = Problem(code="E_NO_BUNDLE", message="the claimed bundle is not there", file=result.bundle or "")
+        return Inspected(attempt=attempt.number, problems=(feedback(missing),))
+    except ProtocolError as error:
+        return Inspected(attempt=attempt.number, problems=tuple(feedback(p) for p in error.problems))
+    except Rejected as error:
+        return Inspected(attempt=attempt.number, problems=tuple(feedback(p) for p in error.problems))
+    if imported.held:
+        target = root.held_bundle(task.id, attempt.number)
+        make_folder(target.parent)
+        os.replace(bundle, target)
+        shutil.rmtree(imported.quarantine, ignore_errors=True)
+        return Inspected(attempt=attempt.number, held=imported.held, bundle_sha256=result.sha256)
+    bundle.unlink(missing_ok=True)
+    return Inspected(attempt=attempt.number, delivery=_delivery(attempt, imported, result, report))
+
+
+def claimed_result(attempt: Attempt, report: TaskReport | None) -> Result | None:
+    """What is claimed: by the report, or for an attempt that ended held by what its record kept."""
+    if report is not None and report.result is not None:
+        return report.result
+    if attempt.bundle and attempt.bundle_sha256 and attempt.bundle_head:
+        return Result(
+            kind="commits",
+            bundle=attempt.bundle,
+            sha256=attempt.bundle_sha256,
+            head=attempt.bundle_head,
+            base=attempt.bundle_base,
+        )
+    return None
+
+
+def take_bundle(root: Root, task: TaskRecord, attempt: Attempt, result: Result, *, approved: bool) -> Path:
+    """The bundle's bytes, copied once to a place of ours, and found to be those that were claimed."""
+    target = root.quarantine / f"{task.id}.{attempt.number}.bundle"
+    target.unlink(missing_ok=True)
+    if approved:
+        held = root.held_bundle(task.id, attempt.number)
+        copied = copy_file(root.path, str(held.relative_to(root.path)), target, max_bytes=MAX_BUNDLE_BYTES)
+    else:
+        relative = f"{task.id}/{attempt.number}/{result.bundle}"
+        copied = copy_file(root.mail_out(attempt.workstation), relative, target, max_bytes=MAX_BUNDLE_BYTES)
+    if copied.sha256 != result.sha256:
+        target.unlink(missing_ok=True)
+        raise ProtocolError(
+            Problem(
+                code="E_DIGEST",
+                message="the bundle is not the one that was claimed",
+                file=result.bundle or "",
+                expected=f"sha256 {result.sha256}",
+                mend="write the bundle first, then the report that names it",
+            )
+        )
+    return target
+
+
+def import_into_quarantine(
+    root: Root,
+    project: Project,
+    task: TaskRecord,
+    attempt: Attempt,
+    bundle: Path,
+    result: Result,
+    *,
+    approved: bool,
+) -> Imported:
+    """Run the import recipe for one claim; raises Rejected."""
+    return import_bundle(
+        ImportRequest(
+            quarantine=quarantine_path(root, task.id, attempt.number),
+            bundle=bundle,
+            claimed_head=result.head or "",
+            claimed_base=result.base,
+            protected_paths=project.settings.protected_paths,
+            approved=approved,
+            allow_empty=task.allow_empty,
+            **import_grounds(project, task, attempt),
+        )
+    )
+
+
+def _take_document(root: Root, task: TaskRecord, attempt: Attempt, result: Result) -> Inspected:
+    target = root.requests / f"{task.id}.md"
+    staged = root.quarantine / f"{task.id}.{attempt.number}.md"
+    staged.unlink(missing_ok=True)
+    relative = f"{task.id}/{attempt.number}/{result.document}"
+    copied = copy_file(root.mail_out(attempt.workstation), relative, staged, max_bytes=1024 * 1024)
+    if copied.sha256 != result.sha256:
+        problem = Problem(
+            code="E_DIGEST", message="the document is not the one that was claimed", file="document.md"
+        )
+        raise ProtocolError(problem)
+    write_file(target, staged.read_bytes(), mode=0o640)
+    staged.unlink()
+    return Inspected(attempt=attempt.number, document=True)
+
+
+def _delivery(attempt: Attempt, imported: Imported, result: Result, report: TaskReport | None) -> Delivery:
+    return Delivery(
+        attempt=attempt.number,
+        claimed_head=imported.head,
+        pushed_head=imported.pushed_head,
+        base=imported.base,
+        bundle_sha256=result.sha256,
+        commits=tuple(CommitMade(sha=c.sha, message=c.subject[:500]) for c in imported.commits[:200]),
+        commits_total=len(imported.commits),
+        files=tuple(
+            FileModified(
+                path=f.path[:1000],
+                change_type=f.change_type,
+                lines_added=f.lines_added,
+                lines_removed=f.lines_removed,
+            )
+            for f in imported.files[:200]
+        ),
+        files_total=len(imported.files),
+        diff_stat=imported.diff_stat[:8000],
+        verification=report.verification if report else (),
+        summary=report.summary if report else "",
+    )

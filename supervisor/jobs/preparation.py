@@ -1,0 +1,114 @@
+"""Before an attempt: the mirror fetched, the commits chosen, `start.bundle` laid ready."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.paths import Root
+from supervisor.core.assign import Prepared
+from supervisor.core.decision import Prepare
+from supervisor.core.delivery import Failed
+from supervisor.core.record import TaskRecord
+from supervisor.git import mirror as mirrors
+from supervisor.jobs.project import Project
+
+
+def prepare(
+    root: Root, project: Project, task: TaskRecord, job: Prepare, dependency: TaskRecord | None
+) -> Prepared | Failed:
+    """Fetch the mirror, choose the commits, and lay `start.bundle` ready in the attempt's mail."""
+    host, mirror = project.host, project.mirror
+    host.fetch_mirror(mirror)
+    base_branch = task.base_branch or host.default_branch()
+    base = task.base_commit or mirrors.resolve(mirror, f"refs/heads/{base_branch}")
+    if base is None:
+        return Failed(code="E_NO_BRANCH", message=f"{host.url()} has no branch '{base_branch}'.")
+    mirrors.pin(mirror, task.id, base)
+    tip = host.remote_tip(task.branch)
+    if tip is not None and task.remote_head is None and not _is_own_push(task, tip):
+        return Failed(
+            code="E_BRANCH_EXISTS",
+            message=f"the branch {task.branch} exists on the remote already and is not this task's work.",
+        )
+    start = _choose_start(root, task, tip, dependency, project, base_branch)
+    target = root.attempt_in(job.workstation, task.id, job.attempt) / "start.bundle"
+    if start is not None:
+        make_folder(target.parent)
+    if start is not None and start.file is not None:
+        _copy_whole(start.file, target)
+        commit = start.commit
+    elif start is not None and start.branch is not None:
+        scratch = root.quarantine / f"{task.id}.{job.attempt}.start.git"
+        made = mirrors.make_start_bundle(mirror, host.url(), start.branch, base, scratch=scratch, target=target)
+        commit = made.tip if made else None
+    else:
+        commit = None
+    from_branch = start is not None and start.file is None
+    return Prepared(
+        base_branch=base_branch,
+        base_commit=base,
+        start_commit=commit,
+        remote_head=tip,
+        shared_branch=start.branch if start else None,
+        shared_tip=(commit if from_branch else _shared(task)[1]) if start and start.branch else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """Where an attempt starts when not at the base: saved work in `file`, or the tip of a remote branch."""
+
+    branch: str | None
+    file: Path | None = None
+    commit: str | None = None
+
+
+def _choose_start(
+    root: Root,
+    task: TaskRecord,
+    tip: str | None,
+    dependency: TaskRecord | None,
+    project: Project,
+    base_branch: str,
+) -> _Start | None:
+    """The task's own branch if it has moved or nothing newer is saved; saved work; the dependency's branch."""
+    saved = _saved_work(root, task)
+    delivered = task.delivery.attempt if task.delivery else 0
+    if tip is not None and (tip != task.remote_head or saved is None or saved[0] <= delivered):
+        return _Start(branch=task.branch)
+    if saved is not None:
+        return _Start(branch=_shared(task)[0], commit=saved[1], file=saved[2])
+    if dependency is not None and dependency.delivery is not None:
+        merged = mirrors.is_ancestor(project.mirror, dependency.delivery.pushed_head, base_branch)
+        return None if merged else _Start(branch=dependency.branch)
+    return None
+
+
+def _is_own_push(task: TaskRecord, tip: str) -> bool:
+    """A push whose record was lost in a crash still carries the head that was recorded before it."""
+    return task.delivery is not None and task.delivery.pushed_head == tip
+
+
+def _shared(task: TaskRecord) -> tuple[str | None, str | None]:
+    """The remote branch whose commits the newest attempt of this run contains, and that branch's tip then."""
+    newest = next((a for a in reversed(task.attempts) if a.rerun == task.rerun), None)
+    return (newest.shared_branch, newest.shared_tip) if newest else (None, None)
+
+
+def _saved_work(root: Root, task: TaskRecord) -> tuple[int, str, Path] | None:
+    """Number, head and file of the newest saved attempt of this run of the task."""
+    for attempt in reversed(task.attempts):
+        path = root.salvaged(task.id, attempt.number)
+        if attempt.saved and attempt.bundle_head and attempt.rerun == task.rerun and path.exists():
+            return attempt.number, attempt.bundle_head, path
+    return None
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy so that the target is there whole or not at all."""
+    temporary = target.with_name(f".{target.name}.new")
+    temporary.unlink(missing_ok=True)
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)
