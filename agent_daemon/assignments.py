@@ -44,6 +44,7 @@ class Inbox:
     folder: Path
     _looks: dict[tuple[str, int], Signature | None] = field(default_factory=dict, init=False)
     _known: dict[tuple[str, int], Assignment] = field(default_factory=dict, init=False)
+    _feedback: dict[tuple[str, int], Signature] = field(default_factory=dict, init=False)
 
     def read_changed(self) -> Iterator[Assignment]:
         """Assignments that are new or differ from when they were last read; unreadable ones are passed over."""
@@ -61,6 +62,16 @@ class Inbox:
                 continue
             self._known[(task_id, attempt)] = found
             yield found
+
+    def told_wanting(self) -> list[tuple[str, int]]:
+        """Attempts whose `feedback.yaml` is new: the supervisor could not accept what was written for them."""
+        told = []
+        for key in self._known:
+            look = signature(self.folder / key[0] / str(key[1]) / "feedback.yaml")
+            if look is not None and look != self._feedback.get(key):
+                self._feedback[key] = look
+                told.append(key)
+        return told
 
     def _read(self, task_id: str, attempt: int) -> Assignment:
         place = f"{task_id}/{attempt}"

@@ -106,6 +106,10 @@ class Daemon:
                 self._reports[key] = self._open_report(assignment)
             if before is not None and self._worker is not None and self._worker.key == key:
                 self._heed_change(before, assignment)
+        for key in inbox.told_wanting():
+            if key in self._reports:
+                self._reports[key].progress("The supervisor could not read the last report: writing it again")
+                self._reports[key].write(time.monotonic)
         for key in inbox.vanished(self._assignments):
             logger.info("attempt {} {} is gone from in/", *key)
             del self._assignments[key]

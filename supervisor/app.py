@@ -37,6 +37,7 @@ from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.ports import Workstations
 from supervisor.records import RecordStore
+from supervisor.reports import Reports
 from supervisor.schemas import write_schemas
 from supervisor.watch import Watcher
 from supervisor.work import Work, remove_leftovers
@@ -129,6 +130,7 @@ class Supervisor:
             self.clock,
             self.ledger,
             self.mail,
+            Reports(self.clock, self.ledger, self.mail, self.people),
             self.fleet,
             self.people,
             self.work,

@@ -84,7 +84,6 @@ def _told(name: str, look: Callable[[], str]) -> Check:
 
 
 def _python() -> Check:
-    """That it is new enough is settled by its being able to install this."""
     return Check(name="python", status="ok", detail=f"{platform.python_version()} ({sys.executable})")
 
 

@@ -124,7 +124,7 @@ class Ledger:
         if attempt.ended_at is None:
             agent_config = render_agent_config(task, attempt, self.config, revision=tasking.revision)
             self._mail.write_attempt(box, agent_config, task.description)
-        self._mail.write_tasking(box, data)
+        self._mail.write_tasking(box, data, ours=(state.digest, state.previous_digest))
         return task
 
     def rewrite(self, task: TaskRecord, attempt: Attempt) -> TaskRecord:

@@ -12,8 +12,6 @@ from typing import Any
 from loguru import logger
 
 from agent_daemon.failpoints import reach
-from agent_daemon.protocol.errors import Problem
-from agent_daemon.protocol.model import ReportStatus
 from supervisor.clock import Clock
 from supervisor.core.attempts import occupies
 from supervisor.core.decision import Event
@@ -23,25 +21,14 @@ from supervisor.core.schedule import WorkstationView, schedule
 from supervisor.core.states import ACTIVE, State
 from supervisor.fleet import Fleet, FleetNews
 from supervisor.ledger import Ledger
-from supervisor.mail import Box, Mail, Taken, feedback_of
+from supervisor.mail import Mail
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.ports import Tracker
+from supervisor.reports import Reports, problem_details
 from supervisor.work import Work
 
 SWEEP_SECONDS = 1.0
-# A file that is being written is given this long before anyone is told of it.
-PASSING_PROBLEM_SECONDS = 3.0
-_PASSING_CODES = frozenset({"E_UNFINISHED", "E_CHANGING", "E_EMPTY"})
-
-
-@dataclass
-class _Trouble:
-    """A report that cannot be taken, since when (monotonic seconds), and whether people were told."""
-
-    problem: Problem
-    since: float
-    told: bool = False
 
 
 @dataclass
@@ -52,6 +39,7 @@ class Loop:
     clock: Clock
     ledger: Ledger
     mail: Mail
+    reports: Reports
     fleet: Fleet
     people: People
     work: Work
@@ -60,7 +48,6 @@ class Loop:
     on_beat: Callable[[], None] = lambda: None
 
     _last_sweep: float = field(default=-1e9, init=False)
-    _troubles: dict[Box, _Trouble] = field(default_factory=dict, init=False)
     _deadlines: list[tuple[datetime, str]] = field(default_factory=list, init=False)
     _scheduling_due: bool = field(default=True, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -128,7 +115,7 @@ class Loop:
                 self.work.poll(message[1], self.ledger)
         now = self.clock.monotonic()
         full = now - self._last_sweep >= SWEEP_SECONDS
-        self._take_reports(self.ledger.boxes if full else rung & set(self.ledger.boxes))
+        self.reports.take(self.ledger.boxes if full else rung & set(self.ledger.boxes))
         if full:
             self._last_sweep = now
             self._look_around(now)
@@ -139,29 +126,6 @@ class Loop:
             self._schedule()
 
     # --- observe ------------------------------------------------------------------------------------
-
-    def _take_reports(self, stations: Iterable[str]) -> None:
-        for name in list(stations):
-            for taken in self.mail.sweep(list(self.ledger.boxes.get(name, ()))):
-                self._take(taken)
-
-    def _take(self, taken: Taken) -> None:
-        box = taken.box
-        if taken.problem is not None:
-            known = self._troubles.get(box)
-            since = known.since if known else self.clock.monotonic()
-            told = known is not None and known.told and known.problem == taken.problem
-            self._troubles[box] = _Trouble(taken.problem, since, told)
-            self._tell_trouble(box, self._troubles[box])
-            return
-        if self._troubles.pop(box, None) is not None:
-            self._log(box.task_id, "report.readable")
-        if taken.report is not None:
-            if taken.report.status is ReportStatus.CANCELLED:
-                # Only a tasking makes a daemon cancel: a person may have edited it a moment ago.
-                self.people.look_at_tasking(self.ledger, box)
-            self.ledger.reports.setdefault(box.task_id, {})[box.attempt] = taken.report
-            self.ledger.dirty.add(box.task_id)
 
     def _look_around(self, now: float) -> None:
         for name in self.fleet.stations:
@@ -176,9 +140,7 @@ class Loop:
                     self._take_in(tracker)
         with self.guard("looking for edits"):
             self.people.look_for_edits(self.ledger)
-        for box, trouble in list(self._troubles.items()):
-            self._tell_trouble(box, trouble)
-            self._give_up_trouble(box, trouble, now)
+        self.reports.look_after_troubles()
         self.work.retry_failed(self.ledger)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -191,36 +153,12 @@ class Loop:
     def _take_in(self, tracker: Tracker) -> None:
         news = tracker.poll()
         for problem in news.problems:
-            self._log(None, "input.refused", details=_details(problem))
+            self._log(None, "input.refused", details=problem_details(problem))
         for draft in news.drafts:
             with self.guard(f"taking in {draft.id}"):
                 self.people.take_draft(self.ledger, draft)
         for key in news.gone:
             self.people.take_absence(self.ledger, key)
-
-    def _tell_trouble(self, box: Box, trouble: _Trouble) -> None:
-        age = self.clock.monotonic() - trouble.since
-        if trouble.told or (trouble.problem.code in _PASSING_CODES and age < PASSING_PROBLEM_SECONDS):
-            return
-        trouble.told = True
-        self._log(box.task_id, "report.refused", details=_details(trouble.problem))
-        task = self.ledger.tasks.get(box.task_id)
-        attempt = task.attempt_number(box.attempt) if task else None
-        if attempt is not None and attempt.ended_at is None:
-            items = (feedback_of(trouble.problem, self.clock.now()),)
-            self.mail.write_feedback(box, items, revision=int(self.clock.now().timestamp()))
-
-    def _give_up_trouble(self, box: Box, trouble: _Trouble, now: float) -> None:
-        """After the grace period an unreadable report ends its attempt with that reason."""
-        if now - trouble.since < self.ledger.config.timing.problem_grace_seconds:
-            return
-        del self._troubles[box]
-        task = self.ledger.tasks.get(box.task_id)
-        if task is not None and task.state in ACTIVE and task.live is not None and task.live.number == box.attempt:
-            verdict = lose_attempt(
-                task, verdict="unreadable report", now=self.clock.now(), config=self.ledger.config
-            )
-            self.ledger.apply(verdict)
 
     def _take_fleet_news(self, news: FleetNews) -> None:
         self._log(None, news.event, details=dict(news.details), workstation=news.workstation)
@@ -313,18 +251,6 @@ class Loop:
     ) -> None:
         task: TaskRecord | None = self.ledger.tasks.get(task_id) if task_id else None
         self.ledger.log(Event(name=name, details=details or {}), task, workstation)
-
-
-def _details(problem: Problem) -> dict[str, Any]:
-    return {
-        "code": problem.code,
-        "message": problem.message,
-        "file": problem.file,
-        "line": problem.line,
-        "place": problem.place,
-        "expected": problem.expected,
-        "mend": problem.mend,
-    }
 
 
 _OUTCOME_FAILPOINTS = {

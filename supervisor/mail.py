@@ -59,6 +59,7 @@ class Mail:
         self._paths: dict[Box, str] = {}
         # What was taken of files that were too fresh for their times to tell one content from the next.
         self._taken_fresh: dict[Box, str] = {}
+        self._considered: dict[Box, str] = {}
         self._stations: dict[str, Signature | None] = {}
         self._station_paths: dict[str, Path] = {}
 
@@ -115,6 +116,7 @@ class Mail:
         self._seen.pop(box, None)
         self._paths.pop(box, None)
         self._taken_fresh.pop(box, None)
+        self._considered.pop(box, None)
 
     def read_workstation(self, name: str) -> WorkstationFile | None:
         """The workstation's sign of life if it has changed since last asked and can be read, else None."""
@@ -151,10 +153,17 @@ class Mail:
         write_file(folder / "config.yaml", encode(config))
         write_file(folder / "description.md", description.encode(errors="replace"))
 
-    def write_tasking(self, box: Box, data: bytes) -> None:
-        """`tasking.yaml`, then the bell."""
+    def write_tasking(self, box: Box, data: bytes, ours: tuple[str, ...]) -> None:
+        """`tasking.yaml`, then the bell. `ours` are digests of what we wrote there before.
+
+        What a person has put there in this very moment, and nobody has looked at, is kept beside it.
+        """
         folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)
         make_folder(folder)
+        considered = self._considered.get(box)
+        found = self.read_tasking(box)
+        if found is not None and digest(found) not in (*ours, considered, digest(data)):
+            self.reject_tasking(box, found, "The task changed in the same moment: look at it, then edit again.")
         write_file(folder / "tasking.yaml", data)
         ring(self._root.bell_in(box.workstation))
 
@@ -165,11 +174,20 @@ class Mail:
         ring(self._root.bell_in(box.workstation))
 
     def read_tasking(self, box: Box) -> bytes | None:
-        """The bytes of the tasking as they lie there now, for telling a person's edit; None when absent."""
+        """The bytes of the tasking as they lie there now, for telling a person's edit; None when absent.
+
+        Something else than a file in its place reads as empty, which no tasking is.
+        """
         try:
             return read_file(self._root.mail_in(box.workstation), f"{box.relative}/tasking.yaml").data
         except FileNotFoundError:
             return None
+        except ProtocolError:
+            return b""
+
+    def consider(self, box: Box, data: bytes) -> None:
+        """A person's edit has been looked at: it may be written over now."""
+        self._considered[box] = digest(data)
 
     def reject_tasking(self, box: Box, data: bytes, reason: str) -> None:
         """Keep a person's edit that could not be taken, with one sentence why."""

@@ -174,6 +174,7 @@ class People:
         if data is None or digest(data) == live.mail.previous_digest:
             ledger.rewrite(task, live)
             return
+        self.mail.consider(box, data)
         try:
             self._carry_out_edit(ledger, task, live, box, data)
         except (ProtocolError, CommandRefusedError) as error:

@@ -6,12 +6,12 @@ Level-triggered: called again with the same input it asks for the same jobs and 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport
+from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Push, Save
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.record import Attempt, TaskRecord
-from supervisor.core.retry import fail_attempt
+from supervisor.core.retry import block, fail_attempt
 from supervisor.core.settings import Config
 from supervisor.core.states import State
 
@@ -67,6 +67,15 @@ def lose_attempt(task: TaskRecord, *, verdict: str, now: datetime, config: Confi
     feedback = (*task.feedback, Feedback(code="E_ATTEMPT_LOST", message=message))
     failed = fail_attempt(ended, why=message, feedback=feedback, retry=config.retry, now=now)
     return Decision(task=ended, events=(event,)).then(failed)
+
+
+def refuse_attempt(task: TaskRecord, why: str, now: datetime) -> Decision:
+    """The live attempt's report could not be read for too long: stop it, and ask a person."""
+    live = task.live
+    if live is None:
+        return Decision(task=task)
+    ended = end_attempt(task, live, verdict="unreadable report", report=None, now=now)
+    return block(ended, reason=WaitReason.HUMAN, message=why, now=now)
 
 
 def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:

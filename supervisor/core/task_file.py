@@ -10,7 +10,6 @@ from agent_daemon.protocol.model import (
     Priority,
     TaskType,
     VerificationCommand,
-    WorkspaceMode,
     Written,
 )
 from supervisor.core.record import Dependency
@@ -35,7 +34,6 @@ class TaskFile(Written):
     depends_on: tuple[Dependency, ...] = Field(default=(), max_length=50)
     limits: Limits | None = None
     max_failures: Annotated[int, Field(ge=1, le=100)] | None = None
-    workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
     base_branch: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
     expects: Expects = "commits"
     allow_empty: bool = False

@@ -7,6 +7,7 @@ import pytest
 
 from agent_daemon.processes import identify
 from supervisor.core.states import State
+from supervisor.mail import digest
 from tests.site import Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -112,6 +113,7 @@ def test_the_text_of_a_running_task_is_changed_by_its_file_and_by_its_tasking(si
     wait_for(lambda: (prompts / "2.md").exists(), 10, what="the prompt after the tasking was edited")
     assert "third text" in (prompts / "2.md").read_text()
     wait_for(lambda: (r := site.record("demo.long")) is not None and r.description == "third text")
+    wait_for(lambda: digest(tasking.read_bytes()) == site.record("demo.long").attempts[0].mail.digest)
 
     tasking.write_text(tasking.read_text().replace("attempt: 1", "attempt: 7"))
     rejected = tasking.with_name("tasking.yaml.rejected")
@@ -296,6 +298,40 @@ def test_limits_end_the_run_and_keep_the_work(site: Site, limit: dict[str, float
     assert 3 <= task.attempts[0].usage.turns <= 6
     wait_for(lambda: (r := site.record("demo.endless")) and r.attempts[0].saved)
     assert (site.root.salvage / "demo.endless" / "1.bundle").exists()
+
+
+def test_a_damaged_report_is_told_and_written_again(site: Site) -> None:
+    site.use_script("cat > /dev/null", f"while [ ! -e {site.folder}/go ]; do sleep 0.1; done", FIX)
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    site.wait_state("demo.fix-add", "in_progress")
+    report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
+    report.unlink()
+    report.symlink_to("/etc/passwd")
+    (refused,) = wait_for(lambda: site.events("report.refused"), 10)
+    assert refused["details"]["code"] == "E_SYMLINK" and refused["details"]["file"].endswith("reporting.yaml")
+    wait_for(lambda: site.events("report.readable"), 10, "the daemon has heeded feedback.yaml")
+    (site.folder / "go").touch()
+    site.wait_state("demo.fix-add", "review")
+
+
+def test_a_report_that_stays_unreadable_blocks_its_task(site: Site) -> None:
+    site.use_script("cat > /dev/null", "sleep 60")
+    site.config["timing"]["problem_grace_seconds"] = 2
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    site.wait_state("demo.fix-add", "in_progress")
+    (daemon,) = site.daemons()
+    os.kill(daemon.pid, signal.SIGSTOP)
+    report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
+    report.unlink()
+    os.mkfifo(report)
+    blocked = site.wait_state("demo.fix-add", "blocked")
+    os.kill(daemon.pid, signal.SIGCONT)
+    assert "E_NOT_REGULAR" in blocked.waits_for[0].message and "reporting.yaml" in blocked.waits_for[0].message
+    wait_for(lambda: (r := site.record("demo.fix-add")) and r.attempts[0].saved, 20, "its work is saved all the same")
 
 
 def test_a_full_disk_stops_nothing_for_good(site: Site) -> None:
