@@ -5,7 +5,6 @@ import os
 import queue
 import signal
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -28,7 +27,7 @@ from supervisor.fleet import Fleet
 from supervisor.forges.local import LocalHost
 from supervisor.forges.task_folder import TaskFolder
 from supervisor.git.command import end_leftovers
-from supervisor.git.mirror import Mirror, maintain, remove_stale_locks
+from supervisor.git.mirror import Mirror, maintain
 from supervisor.jobs.project import Project
 from supervisor.ledger import Ledger
 from supervisor.loop import Loop
@@ -37,10 +36,11 @@ from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.ports import Workstations
 from supervisor.records import RecordStore
+from supervisor.recovery import recover
 from supervisor.reports import Reports
 from supervisor.schemas import write_schemas
 from supervisor.watch import Watcher
-from supervisor.work import Work, remove_leftovers
+from supervisor.work import Work
 from supervisor.workstations.local import LocalWorkstations
 
 FORGES = {"local": LocalHost}
@@ -145,26 +145,17 @@ class Supervisor:
 
     def recover(self) -> None:
         """What a restart must do before the first decision (docs/protocol.md, "Restart")."""
-        end_leftovers(self.root.path)
-        for project in self.projects.values():
-            make_folder(project.mirror.path.parent)
-            remove_stale_locks(project.mirror)
-        remove_leftovers(self.root)
-        loaded = self.store.load()
-        for problem in loaded.damaged:
-            details = {
-                "code": problem.code,
-                "message": problem.message,
-                "file": problem.file,
-                "mend": problem.mend,
-            }
-            self.ledger.log(Event(name="record.damaged", details=details))
-        self.ledger.load(loaded.tasks)
+        recover(
+            self.root,
+            self.config,
+            self.clock,
+            self.store,
+            self.ledger,
+            self.fleet,
+            self.mail,
+            self.projects,
+        )
         self.tasks.remember(self.ledger.sources())
-        for news in self.fleet.adopt(self.clock.monotonic()):
-            self.ledger.log(Event(name=news.event, details=dict(news.details)), workstation=news.workstation)
-        for name in self.fleet.stations:
-            self.mail.prepare_folders(name)
 
     def run(self, stop: threading.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is set; SIGTERM and SIGINT set it when it is not given."""
@@ -218,13 +209,6 @@ class Supervisor:
                 id=f"maintain:{name}",
                 misfire_grace_time=None,
             )
-
-    def step_until(self, done: Callable[[], bool], timeout_seconds: float) -> bool:
-        """Run the loop in this thread until `done()`; for `run --once`. Returns whether it came true."""
-        deadline = time.monotonic() + timeout_seconds
-        while not done() and time.monotonic() < deadline:
-            self.loop.step(self.loop.receive(0.1))
-        return done()
 
 
 def _stop_on_signals(inbox: "queue.SimpleQueue[Message]") -> threading.Event:

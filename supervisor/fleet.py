@@ -210,6 +210,11 @@ class Fleet:
             return station.handle
         return None
 
+    def is_configured(self, name: str) -> bool:
+        kind, _, number = name.rpartition("-")
+        settings = self._config.workstations.get(kind)
+        return settings is not None and number.isdecimal() and 1 <= int(number) <= settings.count
+
     def usable(self, name: str) -> bool:
         """Whether a task may be given to it now."""
         station = self.stations[name]

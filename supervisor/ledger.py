@@ -210,4 +210,4 @@ def _dependency_state(task: TaskRecord) -> DependencyState:
 
 def _is_over(task: TaskRecord) -> bool:
     """Ended, and nothing of it is left with a workstation."""
-    return task.ended and all(attempt.released for attempt in task.attempts)
+    return task.ended and all(attempt.released or attempt.abandoned for attempt in task.attempts)

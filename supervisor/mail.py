@@ -19,6 +19,7 @@ from agent_daemon.protocol.model import (
     FeedbackFile,
     Reporting,
     Tasking,
+    TaskingStatus,
     TaskReport,
     WorkstationFile,
 )
@@ -188,6 +189,20 @@ class Mail:
     def consider(self, box: Box, data: bytes) -> None:
         """A person's edit has been looked at: it may be written over now."""
         self._considered[box] = digest(data)
+
+    def hold(self, task_id: str) -> None:
+        """Pause the attempts of a task that nobody can answer for: its record is damaged."""
+        for path in sorted(self._root.mail.glob(f"*/in/{task_id}/*/tasking.yaml")):
+            try:
+                tasking = decode_tasking(path.read_bytes(), str(path))
+            except (ProtocolError, OSError):
+                continue
+            if tasking.task.status is not TaskingStatus.ASSIGNED:
+                continue
+            paused = tasking.task.model_copy(update={"status": TaskingStatus.PAUSED})
+            held = tasking.model_copy(update={"revision": tasking.revision + 1, "tasks": (paused,)})
+            write_file(path, encode_tasking(held, self._root))
+            ring(self._root.bell_in(path.parents[2].parent.name))
 
     def reject_tasking(self, box: Box, data: bytes, reason: str) -> None:
         """Keep a person's edit that could not be taken, with one sentence why."""

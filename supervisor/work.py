@@ -1,11 +1,8 @@
 """Jobs between the loop and the pool: started from a decision, settled into the next one."""
 
-import contextlib
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from agent_daemon.failpoints import reach
@@ -204,15 +201,3 @@ class Work:
         for key, (_, not_before) in self._failures.items():
             if not_before <= now:
                 ledger.dirty.add(key.partition(":")[2])
-
-
-def remove_leftovers(root: Root) -> None:
-    """Empty the quarantine of an earlier run's imports; records kept there for a person stay."""
-    for entry in Path(root.quarantine).iterdir():
-        if entry.name.startswith("record-"):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            with contextlib.suppress(FileNotFoundError):
-                entry.unlink()

@@ -24,7 +24,7 @@ def give_and_tell(
     if not answer.done:
         raise CloudCodeError("E_REFUSED", f"{answer.message}.")
     say(answer.message)
-    if not is_locked(root):
+    if kind != "workstation-stop" and not is_locked(root):
         note("No supervisor is running: what follows from this happens when one does (`cloud-code run`).")
 
 

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from supervisor.core.answers import Action
-from supervisor.core.explain import duration
+from supervisor.core.times import duration
 from supervisor.terminal import plain, plain_line
 
 SLOW_SECONDS = 2.0

@@ -57,6 +57,8 @@ def run(ctx: click.Context, once: bool, json_logs: bool, verbose: bool) -> int:
         supervisor.run(stop, ready=lambda: _say_ready(supervisor, once))
         if once and not received:
             _end_workstations(supervisor)
+    if not once:
+        note("Stopped. The agents go on working; `cloud-code run` finds them again.")
     return EXIT_INTERRUPTED if received[:1] == [signal.SIGINT] else 0
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 from rich.console import Group, RenderableType
@@ -20,7 +21,7 @@ from supervisor.cli.output import (
     text,
 )
 from supervisor.cli.reading import reader_of
-from supervisor.core.explain import duration
+from supervisor.core.times import duration
 from supervisor.fleet_view import StationRow
 from supervisor.reader import Reader
 from supervisor.view import Overview, TaskRow, Waiting, overview
@@ -50,19 +51,20 @@ def status(ctx: click.Context, watch: bool, as_json: bool) -> None:
 
 def _watch(ctx: click.Context, reader: Reader, as_json: bool) -> None:
     if as_json:
-        shown = ""
+        shown = None
         for seen in _each_second(reader):
-            line = json_line(seen)
-            if line != shown:
-                click.echo(line)
-                shown = line
+            # The age of a sign of life changes every second and is no news.
+            news = replace(seen, workstations=tuple(replace(w, silent_seconds=None) for w in seen.workstations))
+            if news != shown:
+                click.echo(json_line(seen))
+                shown = news
     elif not console().is_terminal:
         for seen in _each_second(reader):
             show(render(seen, ctx))
     else:
         with Live(console=console(), screen=True, auto_refresh=False) as live:
             for seen in _each_second(reader):
-                live.update(render(seen, ctx), refresh=True)
+                live.update(render(seen, ctx, _tasks_that_fit(seen)), refresh=True)
 
 
 def _each_second(reader: Reader) -> Iterator[Overview]:
@@ -72,20 +74,27 @@ def _each_second(reader: Reader) -> Iterator[Overview]:
         time.sleep(max(0.1, REFRESH_SECONDS - (time.monotonic() - began)))
 
 
-def render(seen: Overview, ctx: click.Context) -> RenderableType:
-    """The page."""
+def _tasks_that_fit(seen: Overview) -> int:
+    """How many tasks leave room on the screen for what waits for a person below them."""
+    waiting = sum(2 + len(entry.can) for entry in seen.waiting)
+    others = 12 + len(seen.workstations) + len(seen.files) + waiting + 2 * len(seen.problems)
+    return min(MAX_TASKS, max(5, console().height - others))
+
+
+def render(seen: Overview, ctx: click.Context, max_tasks: int = MAX_TASKS) -> RenderableType:
+    """The page, with at most so many tasks."""
     parts: list[RenderableType] = [_headline(seen)]
     if seen.workstations:
-        parts.append(stations_table(seen.workstations, "Workstations"))
+        parts += [text(""), stations_table(seen.workstations, "Workstations")]
     if seen.tasks:
-        parts.append(tasks_table(seen.tasks[:MAX_TASKS], "Tasks"))
-        if len(seen.tasks) > MAX_TASKS:
-            parts.append(text(f"… and {len(seen.tasks) - MAX_TASKS} more: cloud-code task list", "dim"))
+        parts += [text(""), tasks_table(seen.tasks[:max_tasks], "Tasks")]
+        if len(seen.tasks) > max_tasks:
+            parts.append(text(f"… and {len(seen.tasks) - max_tasks} more: cloud-code task list", "dim"))
     if seen.files:
         rows = [(row.file, row.change, row.title) for row in seen.files[:MAX_TASKS]]
-        parts.append(table(("FILE", "NOT TAKEN IN YET", "TITLE"), rows, "Task files"))
+        parts += [text(""), table(("FILE", "NOT TAKEN IN YET", "TITLE"), rows, "Task files")]
     if seen.waiting:
-        parts.append(text("Waits for a person", "bold"))
+        parts += [text(""), text("Waits for a person", "bold")]
         parts += [line for entry in seen.waiting[:MAX_TASKS] for line in _waiting_lines(entry, ctx)]
     if seen.problems:
         parts += [text(""), text("Problems", "bold red")]

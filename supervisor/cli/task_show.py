@@ -16,7 +16,6 @@ from supervisor.cli.output import (
     print_json,
     show,
     stamp,
-    state_text,
     table,
     text,
 )
@@ -27,6 +26,7 @@ from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.states import State
 from supervisor.view import Picture, surroundings, take_picture
 
+_IN_WORDS = {State.IN_PROGRESS: "in progress", State.REVIEW: "in review"}
 MAX_REQUEST_BYTES = 1024 * 1024
 
 
@@ -41,11 +41,9 @@ def explain_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
     if as_json:
         print_json(explanation)
         return
+    state, began = _IN_WORDS.get(task.state, task.state.value), explanation.since
     line = text(f"{task.id}: {task.title}", "bold")
-    show(
-        line,
-        text(f"It has been {task.state.value} for {ago(explanation.since)}, since {stamp(explanation.since)}."),
-    )
+    show(line, text(f"It has been {state} for {ago(began)}, since {stamp(began)}."))
     for title, sentences in (("Why", explanation.why), ("What happens next", explanation.next)):
         show(text(title, "bold"), *(text(sentence, indent=2) for sentence in sentences))
     if explanation.can:
@@ -78,8 +76,6 @@ def show_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
 
 def _head(task: TaskRecord, picture: Picture) -> list[RenderableType]:
     head = text(f"{task.id}: {task.title}", "bold")
-    state = state_text(task.state.value)
-    state.append_text(text(f" for {ago(task.history[-1].at if task.history else task.created_at)}: ".rstrip()))
     around = surroundings(task, picture)
     fields: list[tuple[str, Any]] = [
         ("state", f"{task.state.value}: {headline(task, around)}"),
@@ -137,7 +133,8 @@ def _delivery_lines(task: TaskRecord) -> list[RenderableType]:
         return []
     rows = [(f"+{f.lines_added}", f"-{f.lines_removed}", f.change_type, f.path) for f in delivery.files[:50]]
     title = f"Seen by the supervisor: {delivery.diff_stat or f'{delivery.files_total} files'}"
-    parts: list[RenderableType] = [text(""), table(("ADDED", "REMOVED", "CHANGE", "FILE"), rows, title)]
+    parts: list[RenderableType] = [text(""), text(title, "bold")]
+    parts.append(table(("ADDED", "REMOVED", "CHANGE", "FILE"), rows))
     parts += [
         text(f"{v.name}: exit code {v.exit_code} (claimed, not re-run)", indent=2) for v in delivery.verification
     ]

@@ -1,12 +1,13 @@
 """`cloud-code task logs` and `task diff`: what an agent did."""
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import click
 from rich.text import Text
 
-from supervisor.cli.following import print_growing
+from supervisor.cli.following import LOOK_SECONDS, print_growing
 from supervisor.cli.output import console, json_option, note, print_json, progress, text
 from supervisor.cli.place import task_argument
 from supervisor.cli.reading import read_task
@@ -46,11 +47,15 @@ def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, nam
         found = now.attempt_number(attempt.number) if now else None
         return found is not None and found.ended_at is None
 
-    for candidate in _names(name):
-        try:
-            return print_growing(folder, f"{below}/{candidate}", follow=follow, goes_on=goes_on)
-        except FileNotFoundError:
-            continue
+    while True:
+        for candidate in _names(name):
+            try:
+                return print_growing(folder, f"{below}/{candidate}", follow=follow, goes_on=goes_on)
+            except FileNotFoundError:
+                continue
+        if not follow or not goes_on():
+            break
+        time.sleep(LOOK_SECONDS)
     raise CloudCodeError(
         "E_NO_LOG",
         f"Attempt {attempt.number} of {task.id} has no {name or 'log'} in {folder / below}.",
@@ -104,7 +109,7 @@ def _repository(reader: Reader, task: TaskRecord) -> "tuple[Mirror, CodeHost]":
 def coloured(diff_text: str) -> Text:
     """A diff with the usual colours, of plain lines."""
     shown = Text()
-    for line in diff_text.split("\n"):
+    for line in diff_text.removesuffix("\n").split("\n"):
         style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
         shown.append_text(text(line, style, lines=True))
         shown.append("\n")

@@ -86,6 +86,7 @@ class Attempt(Stored):
     name a remote branch whose commits its work contains: those are never rewritten.
     `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
     elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`.
+    `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
     """
 
     number: int
@@ -112,6 +113,7 @@ class Attempt(Stored):
     saved: bool = False
     save_error: str | None = None
     released: bool = False
+    abandoned: bool = False
     mail: Mail = Mail()
 
     @property

@@ -1,15 +1,16 @@
 """What each side did since the last look, in words: read from the files that anyone may read."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import ProgressEntry, TaskReport
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import TaskRecord
 from supervisor.events import read_events
-from supervisor.reader import Reader
+from supervisor.mail import Box, Mail
+from supervisor.records import RecordStore
 from supervisor.terminal import plain_line
 
 Side = Literal["supervisor", "workstation"]
@@ -47,10 +48,11 @@ class Follower:
     refused: str = ""
     _seq: int = 0
     _entries: tuple[ProgressEntry, ...] = ()
-    _reader: Reader = field(init=False)
+    _store: RecordStore = field(init=False)
+    _mail: Mail = field(init=False)
 
     def __post_init__(self) -> None:
-        self._reader = Reader(self.root)
+        self._store, self._mail = RecordStore(self.root), Mail(self.root)
 
     def look(self) -> list[Line]:
         """What is new on both sides since the last look."""
@@ -60,17 +62,17 @@ class Follower:
             lines.append(Line("supervisor", sentence(event)))
             if event["event"] in ("workstation.not_started", "input.refused"):
                 self.refused = str(event["details"].get("message", ""))
-        self.task = self._reader.find(self.task_id) or self.task
+        for read in (self._store.read, self._store.read_archived):
+            with contextlib.suppress(FileNotFoundError):
+                self.task = read(self.task_id)
+                break
         if self.task is not None and self.task.attempts:
-            found = self._reader.report(self.task, self.task.attempts[-1])
-            if isinstance(found, Problem):
-                return lines
-            lines += self._news_of(found)
+            newest = self.task.attempts[-1]
+            for taken in self._mail.sweep([Box(newest.workstation, self.task_id, newest.number)]):
+                lines += self._news_of(taken.report) if taken.report else []
         return lines
 
-    def _news_of(self, report: TaskReport | None) -> list[Line]:
-        if report is None:
-            return []
+    def _news_of(self, report: TaskReport) -> list[Line]:
         if self.report is not None and self.report.attempt != report.attempt:
             self._entries = ()
         fresh = newer(self._entries, report.progress)

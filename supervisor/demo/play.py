@@ -84,8 +84,8 @@ def _supervisor(stage: Stage) -> Iterator[subprocess.Popen[bytes]]:
 def _ended_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the demo as Ctrl-C does, so that nothing is left running."""
 
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+    def end(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:

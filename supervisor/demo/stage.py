@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def _make_remote(remote: Path) -> None:
         run_git(["commit", "--quiet", f"--message={message}"], git_dir=remote, environment=environment)
 
 
-def write_config(stage: Stage, agent: DemoAgent, secrets: Any) -> None:
+def write_config(stage: Stage, agent: DemoAgent, secrets: Mapping[str, str]) -> None:
     """`config.yaml`, readable for its owner only while a key stands in it."""
     station: dict[str, Any] = {"driver": "local", "count": 1, "clis": [agent.name]}
     if secrets:

@@ -1,0 +1,229 @@
+"""`cloud-code` as a program: help, the root, exit codes, errors, completion."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli.main import COMMANDS
+from supervisor.cli.place import find_root, resolve_id
+from supervisor.cli.task import ENTRIES as TASK_VERBS
+from supervisor.cli.workstation import ENTRIES as WORKSTATION_VERBS
+from supervisor.errors import CloudCodeError
+from tests.site import Site, wait_for
+
+
+def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "supervisor", *arguments],
+        cwd=cwd,
+        env={"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_the_listing_names_every_command_and_imports_none_of_them(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "supervisor", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not {"pydantic", "rich", "loguru", "apscheduler", "supervisor.app"} & imported
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([name] for name in COMMANDS),
+        *(["task", verb] for verb in TASK_VERBS),
+        *(["workstation", verb] for verb in WORKSTATION_VERBS),
+    ],
+    ids=" ".join,
+)
+def test_every_command_explains_itself(words: list[str], tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from supervisor.cli.main import cli
+
+    done = CliRunner().invoke(cli, [*words, "--help"])
+    assert done.exit_code == 0, done.output
+    assert f"Usage: cli {' '.join(words)}" in done.output
+    assert len(done.output.splitlines()) > 4
+
+
+def test_a_mistyped_command_is_a_usage_error_with_the_nearest_right_one(tmp_path: Path) -> None:
+    done = program("statsu", cwd=tmp_path)
+    assert done.returncode == 2 and "Did you mean 'status'?" in done.stderr
+    done = program("task", "exlpain", "x", cwd=tmp_path)
+    assert done.returncode == 2 and "Did you mean 'explain'?" in done.stderr
+
+
+def test_a_folder_that_is_no_root_is_the_users_mistake_with_the_way_out(tmp_path: Path) -> None:
+    done = program("--root", str(tmp_path / "nothing"), "status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "E_NO_ROOT" in done.stderr and f"cloud-code init {tmp_path}/nothing" in done.stderr
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_the_root_is_the_option_then_the_variable_then_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "c" / "config.yaml").touch()
+    monkeypatch.chdir(tmp_path / "c")
+    monkeypatch.setenv("CLOUD_CODE_ROOT", str(tmp_path / "b"))
+    assert find_root(str(tmp_path / "a")).path == tmp_path / "a"
+    assert find_root(None).path == tmp_path / "b"
+    monkeypatch.delenv("CLOUD_CODE_ROOT")
+    assert find_root(None).path == tmp_path / "c"
+    monkeypatch.chdir(tmp_path)
+    assert find_root(None).path == Path("/srv/cloud-code")
+
+
+def test_a_task_is_found_by_a_unique_end_of_its_id() -> None:
+    ids = ["acme.login", "acme.logout", "shop.login", "shop.cart"]
+    assert resolve_id("shop.login", ids) == "shop.login"
+    assert resolve_id("cart", ids) == "shop.cart"
+    with pytest.raises(CloudCodeError, match=r"E_AMBIGUOUS_TASK.*acme\.login, shop\.login"):
+        resolve_id("login", ids)
+    with pytest.raises(CloudCodeError, match=r"E_NO_TASK.*Did you mean 'logout'"):
+        resolve_id("logot", ids)
+
+
+def test_a_bug_leaves_a_log_that_can_be_pasted_and_exit_code_3(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "import click\n\n@click.command()\ndef command():\n    raise KeyError('never\\x1b[31m')\n"
+    )
+    code = (
+        "from supervisor.cli import main\nfrom supervisor.cli.lazy import Entry\n"
+        "main.COMMANDS['broken'] = Entry('broken:command', 'fails')\nmain.main()\n"
+    )
+    root = tmp_path / "root"
+    (root / "state").mkdir(parents=True)
+    for given, folder in ((root, root / "state"), (tmp_path / "elsewhere", tmp_path / "temporary")):
+        folder.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, "--root", str(given), "broken"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path / "temporary")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 3, done.stderr
+        (log,) = folder.glob("cloud-code-bug-*.md")
+        assert str(log) in done.stderr and "Traceback" not in done.stderr and "\x1b" not in done.stderr
+        assert "Traceback" in log.read_text() and "broken" in log.read_text()
+
+
+def test_a_reader_that_has_had_enough_is_no_error(site: Site) -> None:
+    site.write_config()
+    site.root.events.parent.mkdir()
+    site.root.events.write_text("".join(f'{{"seq": {n}, "event": "x.y"}}\n' for n in range(1, 20_000)))
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"set -o pipefail; {sys.executable} -m supervisor --root {site.root.path} events | head -1",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_ctrl_c_ends_what_follows_with_130(site: Site) -> None:
+    site.write_config()
+    site.root.events.parent.mkdir()
+    site.root.events.write_text('{"seq": 1, "event": "x.y"}\n')
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "supervisor", "--root", str(site.root.path), "events", "--follow"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert "x.y" in process.stdout.readline()
+    with site.root.events.open("a") as file:
+        file.write('{"seq": 2, "event": "x.z", "task": "demo.a"}\n')
+    assert "x.z" in process.stdout.readline()
+    site.root.events.rename(site.root.events.with_suffix(".jsonl.1"))
+    site.root.events.write_text('{"seq": 3, "event": "after.rotation"}\n')
+    assert "after.rotation" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_there_is_a_completion_script_for_each_shell(shell: str, tmp_path: Path) -> None:
+    done = program("completion", shell, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "_CLOUD_CODE_COMPLETE" in done.stdout and "cloud-code" in done.stdout
+
+
+def test_the_shell_completes_commands_tasks_and_workstations(site: Site) -> None:
+    site.write_config()
+    for folder in (site.root.records, site.root.workstations):
+        folder.mkdir(parents=True)
+    for name in ("demo.fix-add", "demo.fix-sub", "demo.other"):
+        (site.root.records / f"{name}.yaml").touch()
+    (site.root.workstations / "backend-1.yaml").touch()
+
+    def completed(words: str) -> list[str]:
+        asked = f"cloud-code --root {site.root.path} {words}"
+        done = program(
+            cwd=site.folder,
+            _CLOUD_CODE_COMPLETE="bash_complete",
+            COMP_WORDS=asked,
+            COMP_CWORD=str(len(asked.split(" ")) - 1),
+        )
+        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+    assert completed("stat") == ["status"]
+    assert completed("task show fi") == ["fix-add", "fix-sub"]
+    assert completed("task cancel demo.fix-a") == ["demo.fix-add"]
+    assert completed("task diff ") == ["demo.fix-add", "demo.fix-sub", "demo.other"]
+    assert completed("workstation stop ") == ["backend-1"]
+    assert completed("schema repo") == ["reporting"]
+
+
+def test_schemas_are_listed_and_printed(tmp_path: Path) -> None:
+    names = program("schema", cwd=tmp_path).stdout
+    assert "reporting" in names and "config" in names
+    assert (
+        '"$schema": "https://json-schema.org/draft/2020-12/schema"'
+        in program("schema", "task", cwd=tmp_path).stdout
+    )
+    done = program("schema", "taks", cwd=tmp_path)
+    assert done.returncode == 1 and "Did you mean 'task'?" in done.stderr
+
+
+def test_a_follower_waits_for_the_first_event(site: Site) -> None:
+    site.write_config()
+    site.root.state.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "supervisor", "--root", str(site.root.path), "events", "-f", "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(lambda: process.poll() is None)
+        site.root.events.write_text('{"seq": 1, "event": "first.one", "details": {"said": "\\u001b[2J"}}\n')
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "first.one" in line and "\x1b" not in line
+        process.stdout.close()
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,261 @@
+"""`run`, and the verbs that steer: with a supervisor running, and standing in for one."""
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from agent_daemon.protocol.codec import decode
+from supervisor import spool
+from supervisor.app import locked
+from supervisor.control import give, new_command
+from supervisor.core.commands import CommandAnswer
+from supervisor.errors import CloudCodeError
+from tests.site import Site, git, wait_for
+
+FIX = "sed -i 's/a - b/a + b/' calc.py"
+CHECK = {"name": "sum", "command": "python3 -c 'import calc; assert calc.add(1, 2) == 3'"}
+
+
+@contextmanager
+def following(site: Site, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A command that goes on until it is ended."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "supervisor", "--root", str(site.root.path), *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(site.folder), "LANG": "C.UTF-8"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def read_until(process: "subprocess.Popen[str]", pattern: str, timeout_seconds: float = 20) -> str:
+    """The output up to the line that matches."""
+    timer = threading.Timer(timeout_seconds, process.kill)
+    timer.start()
+    seen = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        seen.append(line)
+        if re.search(pattern, line):
+            timer.cancel()
+            return "".join(seen)
+    raise AssertionError(f"{pattern!r} does not come: {''.join(seen)}")
+
+
+def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(site: Site) -> None:
+    site.use_script(
+        "cat > /dev/null", "echo '\x1b[31mworking\x1b[0m'", FIX, "mkdir -p deploy; date > deploy/$RANDOM"
+    )
+    site.config["projects"]["demo"]["protected_paths"] = ["deploy/**"]
+    site.write_config()
+    site.write_task("fix-add", verification=[CHECK], description="Mend it.")
+    site.write_task("later", depends_on=[{"task": "fix-add", "until": "merged"}])
+    (site.root.tasks / "bad.yaml").write_text("titel: x\n")
+    done = site.cli("run", "--once")
+    assert "works on" in done.stderr and "task.blocked demo.fix-add" in done.stderr
+    assert not site.daemons()
+    held = site.cli("task", "diff", "fix-add")
+    assert "+    return a + b" in held.stdout and "held for approval" in held.stderr
+
+    approved = site.cli("task", "approve", "fix-add")
+    assert "demo.fix-add is in_progress" in approved.stdout and "No supervisor is running" in approved.stderr
+    assert site.cli("task", "approve", "fix-add", check=False).returncode == 1
+    site.cli("run", "--once")
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=1)
+    assert task.delivery is not None
+    assert git("rev-parse", task.branch, cwd=site.remote) == task.delivery.pushed_head
+    pushed = site.cli("task", "diff", "demo.fix-add")
+    assert "+    return a + b" in pushed.stdout and f"pushed to {task.branch}" in pushed.stderr
+    found = json.loads(site.cli("task", "diff", "fix-add", "--json").stdout)
+    assert found["head"] == task.delivery.pushed_head and not found["cut"]
+
+    shown = site.cli("task", "show", "fix-add").stdout
+    assert "What a pull request would say" in shown and "not re-run" in shown and "Mend it." in shown
+    assert site.cli("task", "logs", "fix-add").stdout == "working\n"
+    events = site.cli("events", "--task", "fix-add").stdout
+    assert "task.created" in events and "branch.pushed" in events
+    last = json.loads(site.cli("events", "--json").stdout.splitlines()[-1])
+    assert site.cli("events", "--since", str(last["seq"])).stdout == ""
+    status = json.loads(site.cli("status", "--json").stdout)
+    assert [entry["task"] for entry in status["waiting"]] == ["demo.fix-add"]
+    assert any("bad.yaml" in problem["file"] for problem in status["problems"])
+
+
+def test_a_running_supervisor_carries_commands_out_and_shows_what_it_does(site: Site) -> None:
+    go = site.folder / "go"
+    site.use_script("cat > /dev/null", "echo waiting", f"while [ ! -e {go} ]; do sleep 0.05; done", FIX)
+    site.write_config()
+    process = site.start()
+    wait_for(lambda: site.events("workstation.started"))
+    site.write_task("slow", verification=[CHECK])
+    site.wait_state("demo.slow", "in_progress")
+
+    second = site.cli("run", check=False)
+    assert second.returncode == 1 and "E_LOCKED" in second.stderr
+
+    with following(site, "task", "logs", "slow", "--follow") as logs:
+        read_until(logs, "waiting")
+        with following(site, "status", "--watch", "--json") as watch:
+            assert json.loads(read_until(watch, "demo.slow").splitlines()[-1])["running"]
+            paused = site.cli("task", "pause", "slow")
+            assert "demo.slow is paused" in paused.stdout and "No supervisor" not in paused.stderr
+            read_until(watch, '"paused"')
+        again = site.cli("task", "pause", "slow", check=False)
+        assert again.returncode == 1 and "nothing to pause" in again.stderr
+        assert "A person paused it" in site.cli("task", "explain", "slow").stdout
+        site.cli("task", "resume", "slow")
+
+        site.cli("workstation", "stop", "backend-1")
+        wait_for(lambda: not site.daemons(), what="the daemon has stopped")
+        wait_for(lambda: json.loads(site.cli("workstation", "list", "--json").stdout)[0]["state"] == "stopped")
+        site.cli("workstation", "start", "backend-1")
+        wait_for(site.daemons, what="the daemon runs again")
+        (before,) = site.daemons()
+        site.cli("workstation", "restart", "backend-1")
+        wait_for(lambda: site.daemons() and site.daemons() != [before], what="another daemon runs")
+        rows = json.loads(site.cli("workstation", "list", "--json").stdout)
+        assert [(row["name"], row["state"]) for row in rows] == [("backend-1", "running")]
+        assert "signal 15" in site.cli("workstation", "logs", "backend-1").stdout
+        go.touch()
+        site.wait_state("demo.slow", "review")
+        assert logs.wait(timeout=20) == 0, "the end of the attempt ends the following"
+    assert list(site.root.commands.iterdir()) == []
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert site.daemons(), "the agents go on"
+
+
+def test_the_live_page_is_drawn_until_ctrl_c(site: Site) -> None:
+    site.write_config()
+    site.write_task("new")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor", "--root", str(site.root.path), "status", "--watch"],
+        env={"PATH": os.environ["PATH"], "HOME": str(site.folder), "LANG": "C.UTF-8", "TERM": "xterm"},
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        start_new_session=True,
+    )
+    os.close(slave)
+    seen = b""
+    while b"tasks/new.yaml" not in seen:
+        seen += os.read(master, 65536)
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(OSError):  # EIO: the other side is gone
+        while os.read(master, 65536):
+            continue
+    assert process.wait(timeout=10) == 130
+    os.close(master)
+
+
+def test_a_supervisor_that_is_asked_to_end_ends_well(site: Site) -> None:
+    site.write_config()
+    process = site.start()
+    wait_for(lambda: site.events("workstation.started"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    assert site.events("supervisor.stopped")
+
+
+def test_commands_without_a_supervisor_are_carried_out_at_once(site: Site) -> None:
+    site.use_script("cat > /dev/null", "exit 3")
+    site.config["projects"]["demo"]["limits"]["max_failures"] = 1
+    site.write_config()
+    site.write_task("broken")
+    site.cli("run", "--once")
+    assert site.cli("task", "list", "--state", "blocked").stdout.count("demo.broken") == 1
+    retried = site.cli("task", "retry", "broken", "--note", "try harder")
+    assert "demo.broken is pending" in retried.stdout and "cloud-code run" in retried.stderr
+    task = site.record("demo.broken")
+    assert task is not None and any("try harder" in item.message for item in task.feedback)
+    site.cli("task", "cancel", "broken", "--reason", "never mind")
+    refused = site.cli("task", "cancel", "broken", check=False)
+    assert (
+        refused.returncode == 1
+        and "E_REFUSED" in refused.stderr
+        and "there is nothing to cancel" in refused.stderr
+    )
+    assert "never mind" in site.cli("task", "explain", "broken").stdout
+    assert "task.cancelled" in site.cli("events").stdout
+    assert not site.daemons() and list(site.root.commands.iterdir()) == []
+
+
+def test_a_workstation_that_still_runs_is_stopped_without_a_supervisor_too(site: Site) -> None:
+    site.write_config()
+    site.start()
+    wait_for(site.daemons)
+    site.stop_supervisors()
+    assert site.daemons()
+    site.cli("workstation", "stop", "backend-1")
+    assert not site.daemons()
+    (row,) = json.loads(site.cli("workstation", "list", "--json").stdout)
+    assert row["state"] == "stopped"
+    unknown = site.cli("workstation", "stop", "backend-9", check=False)
+    assert unknown.returncode == 1 and "There are backend-1." in unknown.stderr
+
+
+def test_a_supervisor_that_does_not_answer_is_told_and_the_command_withdrawn(site: Site) -> None:
+    site.write_config()
+    site.root.state.mkdir()
+    command = new_command("cancel", "demo.x", "ada", {})
+    with locked(site.root), pytest.raises(CloudCodeError, match="E_NO_ANSWER"):
+        give(site.root, command, wait_seconds=0.6)
+    assert list(site.root.commands.iterdir()) == []
+
+
+def test_an_answer_that_comes_late_still_counts(site: Site) -> None:
+    site.write_config()
+    site.root.state.mkdir()
+    command = new_command("cancel", "demo.x", "ada", {})
+
+    def answer() -> None:
+        (name,) = wait_for(lambda: [n for n, _ in spool.pending(site.root.commands)])
+        data = (site.root.commands / name).read_bytes()
+        assert decode(type(command), data, file=name).target == "demo.x"
+        spool.answer(site.root.commands, name, CommandAnswer(id=command.id, done=True, message="well"))
+
+    site.root.commands.mkdir()
+    with locked(site.root):
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert give(site.root, command, wait_seconds=10).message == "well"
+        thread.join()
+
+
+def test_a_supervisor_that_ends_meanwhile_is_stood_in_for(site: Site) -> None:
+    site.write_config()
+    site.write_task("any")
+    site.cli("run", "--once")
+    command = new_command("retry", "demo.any", "ada", {})
+    release = threading.Event()
+
+    def hold() -> None:
+        with locked(site.root):
+            release.set()
+            wait_for(lambda: list(spool.pending(site.root.commands)))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    release.wait(10)
+    answer = give(site.root, command, wait_seconds=20)
+    thread.join()
+    assert "demo.any" in answer.message

@@ -1,0 +1,80 @@
+"""The benchmarks measure what they say: the crowd is at rest, figures know their bars."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import codec
+from benchmarks.crowd import make_crowd
+from benchmarks.figure import Figure, Size, as_data, percentile, show
+from benchmarks.reaction import EventTail
+from supervisor.app import Supervisor, locked
+from supervisor.core.plan import plan_task
+from supervisor.core.states import State
+
+SMALL = Size(live=20, archived=3, workstations=2, runs=1)
+
+
+def test_a_crowd_is_at_rest(tmp_path: Path) -> None:
+    crowd = make_crowd(tmp_path, SMALL)
+    with locked(crowd.root):
+        supervisor = Supervisor(crowd.root)
+        loaded = supervisor.store.load()
+        supervisor.ledger.load(loaded.tasks)
+        for boxes in supervisor.ledger.boxes.values():
+            for taken in supervisor.mail.sweep(boxes):
+                assert taken.report is not None, taken.problem
+                supervisor.ledger.reports.setdefault(taken.box.task_id, {})[taken.box.attempt] = taken.report
+        for task in loaded.tasks.values():
+            decision = plan_task(task, supervisor.ledger.seen(task.id), supervisor.config, supervisor.clock.now())
+            assert decision.task == task
+            assert not decision.jobs
+            assert supervisor.ledger.tell(task) == task, "its tasking is as it should be"
+        supervisor.close()
+    states = [task.state for task in loaded.tasks.values()]
+    found = {state: states.count(state) for state in set(states)}
+    assert found == {State.PENDING: 4, State.BLOCKED: 5, State.REVIEW: 9, State.IN_PROGRESS: 2}
+    assert {str(loaded.tasks[task].workstation) for task in crowd.at_work.values()} == set(crowd.at_work)
+    assert len(supervisor.store.archived_ids()) == 3
+    assert supervisor.store.read_archived("demo.old-0").state is State.COMPLETED
+
+
+def test_figures_know_their_bars() -> None:
+    slow = Figure(name="slow", measured=30, unit="ms", bar=20)
+    many = Figure(name="many", measured=1000, unit="/s", bar=500, at_least=True)
+    none = Figure(name="lost", measured=0, unit="reports", bar=0)
+    assert (slow.ok, slow.of_bar) == (False, 1.5)
+    assert (many.ok, many.of_bar) == (True, 0.5)
+    assert (none.ok, none.of_bar) == (True, None)
+    assert [entry["ok"] for entry in as_data([slow, many, none], "here")["figures"]] == [False, True, True]
+
+
+def test_the_table_shows_a_miss(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Figure(name="slow", measured=30, unit="ms", bar=20)], "this machine")
+    printed = capsys.readouterr().out
+    assert "this machine" in printed
+    assert "30 ms" in printed and "≤ 20 ms" in printed and "1.50" in printed and "NO" in printed
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 5), (99, 10), (100, 10), (1, 1)])
+def test_percentiles_are_values_that_were_measured(percent: float, expected: float) -> None:
+    assert percentile(list(range(10, 0, -1)), percent) == expected
+
+
+def test_a_line_that_is_still_being_written_waits_for_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"seq": 1}\n')
+    tail = EventTail(path)
+    with path.open("ab") as log:
+        log.write(b'{"seq": 2}\n{"se')
+        log.flush()
+        assert list(tail.new()) == [{"seq": 2}]
+        log.write(b'q": 3}\n')
+    assert list(tail.new()) == [{"seq": 3}]
+    tail.close()
+
+
+def test_the_codec_is_measured() -> None:
+    figures = codec.measure(SMALL)
+    assert [figure.unit for figure in figures] == ["ms", "×", "ms", "×"]
+    assert all(0 < figure.measured < 1000 for figure in figures)

@@ -1,0 +1,214 @@
+"""What people are told of a task: complete, true to its state, and with the command that helps."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
+from supervisor.core.answers import answers
+from supervisor.core.delivery import push_key, request_key
+from supervisor.core.explain import StationSeen, Surroundings, explain, headline
+from supervisor.core.record import Approval, Delivery, Effect, HistoryEntry, Request, TaskRecord, Wait
+from supervisor.core.states import ENDED, State
+from supervisor.core.times import duration
+from tests.unit.conftest import DIGEST, NOW, SHA_A, SHA_B, make_attempt, make_task
+
+FREE = StationSeen(name="backend-1", state="running")
+BUSY = StationSeen(name="backend-2", state="running", task="acme.other")
+STOPPED = StationSeen(name="backend-3", state="stopped")
+DELIVERY = Delivery(
+    attempt=1, claimed_head=SHA_A, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST, diff_stat="1 file changed"
+)
+
+
+def around(**changes: object) -> Surroundings:
+    return Surroundings(**({"now": NOW, "running": True, "stations": (FREE,)} | changes))  # type: ignore[arg-type]
+
+
+def told(task: TaskRecord, **changes: object) -> str:
+    """Everything that `task explain` prints, on one line."""
+    found = explain(task, around(**changes))
+    return " ".join([*found.why, *found.next, *(f"{a.text}: {a.command}" for a in found.can)])
+
+
+def moved(task: TaskRecord, *states: State, reason: str = "so it is") -> TaskRecord:
+    for state in states:
+        task = task.moved(state, reason=reason, actor="supervisor", at=NOW)
+    return task
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("running", [True, False])
+def test_every_state_has_a_reason_a_future_and_something_to_do(state: State, running: bool) -> None:
+    step = HistoryEntry(at=NOW, source=State.PENDING, target=state, reason="so it is", actor="supervisor")
+    task = make_task(state=state, history=(step,), attempt=1, attempts=(make_attempt(),), workstation="backend-1")
+    found = explain(task, around(running=running))
+    assert found.why and found.next and found.can
+    assert all(sentence.endswith((".", "?", "!", "…")) for sentence in (*found.why, *found.next))
+    assert found.since == NOW
+    assert headline(task, around(running=running))
+    stopped = any("No supervisor is running" in sentence for sentence in found.next)
+    assert stopped == (not running and task.state not in ENDED | {State.BLOCKED, State.PAUSED})
+
+
+@given(
+    state=st.sampled_from(State),
+    waits=st.lists(st.sampled_from(WaitReason), max_size=3),
+    message=st.text(max_size=30),
+    attempts=st.integers(0, 2),
+    delivered=st.booleans(),
+)
+def test_no_record_is_beyond_words(
+    state: State, waits: list[WaitReason], message: str, attempts: int, delivered: bool
+) -> None:
+    task = make_task(
+        state=state,
+        waits_for=tuple(Wait(reason=reason, message=message) for reason in waits),
+        attempt=attempts,
+        attempts=tuple(make_attempt(number=n + 1) for n in range(attempts)),
+        feedback=(Feedback(message=message),),
+        delivery=DELIVERY if delivered else None,
+    )
+    found = explain(task, around())
+    assert found.why and found.next
+    assert all("\n" not in action.text + action.command for action in found.can)
+
+
+class TestPending:
+    def test_a_free_workstation_gets_it(self) -> None:
+        assert headline(make_task(), around()) == "is being made ready for backend-1"
+
+    def test_all_are_busy(self) -> None:
+        said = headline(make_task(), around(stations=(BUSY, STOPPED)))
+        assert said == "waits for a free workstation of the type backend (busy: backend-2 with acme.other)"
+
+    def test_none_runs_and_one_can_be_started(self) -> None:
+        assert "backend-3 is stopped" in told(make_task(), stations=(STOPPED,))
+        assert "cloud-code workstation start backend-3" in told(make_task(), stations=(STOPPED,))
+
+    def test_none_is_configured(self) -> None:
+        assert "and none is configured" in told(make_task(), stations=())
+
+    def test_why_one_does_not_start_is_passed_on(self) -> None:
+        refused = StationSeen(name="backend-1", state="starting", note="E_LOCAL_UNDER_SERVICE: no")
+        assert "E_LOCAL_UNDER_SERVICE" in headline(make_task(), around(stations=(refused,)))
+
+    def test_dependencies_come_before_workstations(self) -> None:
+        said = headline(make_task(), around(unmet=("acme.api, which is blocked (needed: verified)",)))
+        assert said == "waits for acme.api, which is blocked (needed: verified)"
+
+    def test_a_cancelled_dependency_waits_for_a_person(self) -> None:
+        task = make_task()
+        assert answers(task) == ()
+        assert [a.command for a in answers(task, ["acme.api"])] == [
+            "cloud-code task retry acme.api",
+            "cloud-code task edit acme.login",
+        ]
+
+    def test_the_backoff_of_a_failed_preparation_says_when(self) -> None:
+        task = make_task(not_before=NOW + timedelta(seconds=15))
+        assert headline(task, around()) == "gets its next attempt at 10:30:15 UTC (in 15 s)"
+        assert "cloud-code task retry acme.login" in told(task)
+
+    def test_an_attempt_that_is_still_being_stopped_is_named(self) -> None:
+        task = make_task(attempt=1, attempts=(make_attempt(),))
+        assert "attempt 1 has been stopped and saved on backend-1" in headline(task, around())
+
+
+class TestInProgress:
+    def task(self, **changes: object) -> TaskRecord:
+        return make_task(
+            state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(**changes),), workstation="backend-1"
+        )
+
+    def test_the_step_of_the_report_is_shown(self) -> None:
+        report = TaskReport(attempt=1, status=ReportStatus.VERIFYING, current_step="Running\ntests", percent=80)
+        assert headline(self.task(), around(report=report)) == "verifying: Running tests (80 %)"
+
+    def test_a_claim_is_called_a_claim(self) -> None:
+        report = TaskReport(attempt=1, status=ReportStatus.COMPLETED)
+        assert "claims to be done" in headline(self.task(), around(report=report))
+
+    def test_a_report_that_cannot_be_taken_is_told(self) -> None:
+        assert "E_UNFINISHED" in told(self.task(), report_problem="x.yaml: E_UNFINISHED: it breaks off")
+
+    def test_a_failing_push_says_why_and_when_it_is_tried_again(self) -> None:
+        ended = self.task(ended_at=NOW, verdict="completed").evolve(delivery=DELIVERY)
+        push = Effect(key=push_key(ended), kind="push", tries=2, error="unreachable")
+        task = ended.with_effect(push.evolve(not_before=NOW + timedelta(minutes=5)))
+        assert headline(task, around()) == "pushing to cloud-code/login; try 2 failed: unreachable"
+        assert "It is tried again at 10:35:00 UTC (in 5 min)." in told(task)
+        done = task.with_effect(push.evolve(status="done"))
+        done = done.with_effect(Effect(key=request_key(done), kind="request"))
+        assert headline(done, around()) == "opening the request"
+
+
+class TestBlocked:
+    def task(self, reason: WaitReason, message: str = "it is so", ref: str | None = None) -> TaskRecord:
+        wait = Wait(reason=reason, message=message, ref=ref)
+        return make_task(state=State.BLOCKED, waits_for=(wait,), attempt=1, attempts=(make_attempt(),))
+
+    @pytest.mark.parametrize("reason", list(WaitReason))
+    def test_every_reason_has_an_answer_with_a_command(self, reason: WaitReason) -> None:
+        assert any(action.command for action in answers(self.task(reason)))
+
+    def test_an_approval_is_looked_at_before_it_is_given(self) -> None:
+        task = self.task(WaitReason.APPROVAL, ref="a1").evolve(
+            approvals=(Approval(id="a1", gate="protected_paths", subject_hash=DIGEST),)
+        )
+        assert [action.command for action in answers(task)] == [
+            "cloud-code task diff acme.login",
+            "cloud-code task approve acme.login a1",
+            "cloud-code task deny acme.login a1 --reason '…'",
+        ]
+
+    def test_a_question_is_answered_with_a_note(self) -> None:
+        task = self.task(WaitReason.QUESTION, "Which one?\nThe left one")
+        assert "It waits for an answer: Which one? The left one." in explain(task, around()).why
+        assert [a.command for a in answers(task)] == ["cloud-code task retry acme.login --note '…'"]
+
+    def test_a_branch_that_exists_is_renamed_first(self) -> None:
+        task = self.task(WaitReason.CONFLICT, "E_BRANCH_EXISTS: it is there")
+        assert "cloud-code/login" in answers(task)[0].text
+        assert answers(task)[1].command == "cloud-code task retry acme.login"
+
+
+def test_what_the_next_attempt_is_told_is_told_to_people_too() -> None:
+    failed = make_task(
+        state=State.FAILED, failures=1, not_before=NOW, feedback=(Feedback(message="tests failed\n1 of 3"),)
+    )
+    assert "The next attempt is told: tests failed" in told(failed)
+    assert "1 of at most 3 attempts have failed." in told(failed)
+
+
+def test_a_review_leads_to_the_request_and_to_the_merge() -> None:
+    task = make_task(
+        state=State.REVIEW, delivery=DELIVERY, request=Request(url="/r/state/requests/acme.login.md", head=SHA_B)
+    )
+    assert "/r/state/requests/acme.login.md" in told(task)
+    assert "merged into main on the remote" in told(task)
+    assert "cloud-code task retry acme.login --note" in told(task)
+
+
+def test_an_ended_task_names_what_is_left_of_it() -> None:
+    task = make_task(state=State.CANCELLED, attempt=1, attempts=(make_attempt(ended_at=NOW),))
+    assert "attempt 1 on backend-1" in told(task)
+    clean = make_task(state=State.CANCELLED, attempt=1, attempts=(make_attempt(ended_at=NOW, released=True),))
+    assert "cleaned up" not in told(clean)
+
+
+def test_times_are_given_in_the_unit_that_people_think_in() -> None:
+    spans = (-3, 0.4, 45, 89, 100, 3599, 7200, 7500, 3 * 86400)
+    assert [duration(s) for s in spans] == [
+        "0 s",
+        "0 s",
+        "45 s",
+        "89 s",
+        "2 min",
+        "60 min",
+        "2 h",
+        "2 h 5 min",
+        "3 d",
+    ]

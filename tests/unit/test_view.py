@@ -1,0 +1,260 @@
+"""What lists show, computed from what was read."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_daemon.processes import identify
+from agent_daemon.protocol.codec import encode
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.model import ReportStatus, TaskReport, WaitReason
+from agent_daemon.protocol.paths import Root
+from supervisor.core.intake import Draft
+from supervisor.core.record import Dependency, Source, TaskRecord, Wait
+from supervisor.core.schedule import DependencyState
+from supervisor.core.settings import Config
+from supervisor.core.states import State
+from supervisor.core.task_file import TaskFile
+from supervisor.fleet import StationFile
+from supervisor.fleet_view import StationRow, last_refusal, station_state
+from supervisor.reader import Reader, TaskFiles, is_locked
+from supervisor.records import RecordStore
+from supervisor.view import Picture, file_rows, surroundings, task_rows, waiting_tasks
+from tests.unit.conftest import NOW, make_attempt, make_task
+
+
+def picture(*tasks: TaskRecord, **changes: Any) -> Picture:
+    values: dict[str, Any] = {
+        "now": NOW,
+        "running": True,
+        "config": None,
+        "tasks": {task.id: task for task in tasks},
+        "reports": {},
+        "dependencies": {},
+        "stations": (),
+        "drafts": (),
+        "problems": (),
+    }
+    return Picture(**(values | changes))
+
+
+def station(**changes: Any) -> StationRow:
+    values: dict[str, Any] = {
+        "name": "backend-1",
+        "type": "backend",
+        "driver": "local",
+        "state": "running",
+        "task": None,
+        "doing": "",
+        "clis": {},
+        "pid": 1,
+        "starts": 1,
+        "silent_seconds": 1.0,
+        "note": "",
+    }
+    return StationRow(**(values | changes))
+
+
+def test_what_moves_stands_first_then_by_priority() -> None:
+    tasks = [
+        make_task(id="acme.done", state=State.COMPLETED),
+        make_task(id="acme.low", priority="low"),
+        make_task(id="acme.high", priority="high"),
+        make_task(id="acme.asks", state=State.BLOCKED),
+        make_task(id="acme.works", state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),)),
+    ]
+    rows = task_rows(picture(*tasks))
+    assert [row.id for row in rows] == ["acme.works", "acme.asks", "acme.high", "acme.low", "acme.done"]
+
+
+def test_a_row_shows_the_step_of_the_last_good_report_and_its_workstation() -> None:
+    task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),), workstation="backend-1")
+    report = TaskReport(attempt=1, status=ReportStatus.IN_PROGRESS, current_step="Writing")
+    (row,) = task_rows(picture(task, reports={task.id: report}))
+    assert (row.doing, row.workstation) == ("in_progress: Writing", "backend-1")
+    ended = make_task(
+        state=State.FAILED, attempt=1, attempts=(make_attempt(ended_at=NOW),), workstation="backend-1"
+    )
+    assert task_rows(picture(ended))[0].workstation is None
+
+
+def test_a_problem_in_place_of_a_report_is_no_report() -> None:
+    task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+    seen = surroundings(task, picture(task, reports={task.id: Problem(code="E_X", message="bad")}))
+    assert seen.report is None and "E_X" in seen.report_problem
+
+
+def test_only_workstations_of_its_type_matter_to_a_task() -> None:
+    rows = (station(), station(name="frontend-1", type="frontend"))
+    assert [s.name for s in surroundings(make_task(), picture(stations=rows)).stations] == ["backend-1"]
+
+
+def test_tasks_that_wait_for_a_person_are_listed_with_the_answer() -> None:
+    blocked = make_task(
+        id="acme.b", state=State.BLOCKED, waits_for=(Wait(reason=WaitReason.QUESTION, message="Which?"),)
+    )
+    stuck = make_task(id="acme.s", depends_on=(Dependency(task="acme.gone"),))
+    free = make_task(id="acme.f", depends_on=(Dependency(task="acme.b"),))
+    states = {"acme.gone": DependencyState(state=State.CANCELLED), "acme.b": DependencyState(state=State.BLOCKED)}
+    waiting = waiting_tasks(picture(blocked, stuck, free, dependencies=states))
+    assert [(entry.task, entry.can[0].command) for entry in waiting] == [
+        ("acme.b", "cloud-code task retry acme.b --note '…'"),
+        ("acme.s", "cloud-code task retry acme.gone"),
+    ]
+
+
+def draft(stem: str, text_hash: str, **text: Any) -> Draft:
+    source = Source(tracker="local", kind="file", ref=f"{stem}.yaml", key=f"file:{stem}", text_hash=text_hash)
+    return Draft(
+        id=f"acme.{stem}", project="acme", source=source, text=TaskFile.model_validate({"title": "T"} | text)
+    )
+
+
+def test_only_files_that_still_change_something_are_listed() -> None:
+    live = {"acme.login": make_task(), "acme.over": make_task(id="acme.over", state=State.CANCELLED)}
+    drafts = [
+        draft("login", "h1"),
+        draft("over", "other"),
+        draft("old", "h"),
+        draft("new", "h"),
+        draft("off", "h", cancel=True),
+    ]
+    rows = file_rows(drafts, live, {"acme.old"})
+    assert [(row.file, row.change) for row in rows] == [("tasks/new.yaml", "new task")]
+    rows = file_rows([draft("login", "h2")], live, set())
+    assert [(row.task, row.change) for row in rows] == [("acme.login", "changed text")]
+
+
+class TestWorkstations:
+    def file(self, *, alive: bool, wanted: str = "running") -> StationFile:
+        values: dict[str, Any] = {"name": "backend-1", "type": "backend", "driver": "local", "wanted": wanted}
+        if alive:
+            identity = identify(os.getpid())
+            assert identity is not None
+            values |= {"pid": identity.pid, "start_ticks": identity.start_ticks, "boot_id": identity.boot_id}
+        return StationFile(**values)
+
+    @pytest.mark.parametrize(
+        ("alive", "wanted", "silent", "running", "expected"),
+        [
+            (True, "running", 1.0, True, "running"),
+            (True, "running", None, True, "running"),
+            (True, "running", 31.0, True, "silent"),
+            (True, "stopped", 1.0, True, "stopping"),
+            (False, "stopped", None, True, "stopped"),
+            (False, "running", None, True, "starting"),
+            (False, "running", None, False, "down"),
+        ],
+    )
+    def test_its_state_follows_from_its_files(
+        self, alive: bool, wanted: str, silent: float | None, running: bool, expected: str
+    ) -> None:
+        assert station_state(self.file(alive=alive, wanted=wanted), silent, 30, running) == expected
+
+    def test_a_pid_that_was_given_out_again_is_no_daemon(self) -> None:
+        file = self.file(alive=True)
+        assert station_state(file.evolve(start_ticks=(file.start_ticks or 0) + 1), 1, 30, False) == "down"
+
+    def test_the_reason_that_it_was_not_started_is_the_newest_one(self) -> None:
+        def event(name: str, workstation: str = "backend-1", message: str = "") -> dict[str, object]:
+            return {"event": name, "workstation": workstation, "details": {"message": message}}
+
+        refused = event("workstation.not_started", message="no")
+        assert last_refusal([refused, event("task.started")], "backend-1") == "no"
+        assert last_refusal([refused, event("workstation.started")], "backend-1") == ""
+        assert last_refusal([refused], "backend-2") == ""
+
+
+def no_drafts(_folder: Path, _name: str, _config: Config) -> Draft:
+    raise AssertionError("there are no task files here")
+
+
+class TestReader:
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> Root:
+        root = Root(tmp_path)
+        for folder in (root.records, root.archive, root.quarantine, root.workstations):
+            folder.mkdir(parents=True)
+        return root
+
+    def reader(self, root: Root) -> Reader:
+        return Reader(root, TaskFiles(lambda _: False, no_drafts))
+
+    def test_an_empty_folder_is_an_empty_root(self, tmp_path: Path) -> None:
+        reader = self.reader(Root(tmp_path))
+        assert reader.live() == ({}, [])
+        assert reader.recent_events() == [] and reader.archived_ids() == [] and reader.find("acme.login") is None
+        assert not is_locked(Root(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_damaged_record_is_told_and_left_where_it_is(self, root: Root) -> None:
+        RecordStore(root).save(make_task())
+        (root.records / "acme.bad.yaml").write_text("state: [")
+        (root.quarantine / "record-acme.worse.yaml").write_text("")
+        tasks, problems = self.reader(root).live()
+        assert list(tasks) == ["acme.login"]
+        assert {problem.code for problem in problems} == {"E_RECORD_DAMAGED", "E_YAML"}
+        assert (root.records / "acme.bad.yaml").exists()
+
+    def test_a_record_that_changed_is_read_again(self, root: Root) -> None:
+        store, reader = RecordStore(root), self.reader(root)
+        task = store.save(make_task())
+        first = reader.live()[0]["acme.login"]
+        assert reader.live()[0]["acme.login"] is first
+        store.save(task.evolve(title="Another"))
+        assert reader.live()[0]["acme.login"].title == "Another"
+        store.archive(task)
+        assert reader.live()[0] == {} and reader.find("acme.login") is not None
+
+    def test_a_hostile_report_is_a_problem_and_nothing_more(self, root: Root) -> None:
+        task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+        out = root.attempt_out("backend-1", task.id, 1)
+        reader = self.reader(root)
+        attempt = task.attempts[0]
+        assert reader.report(task, attempt) is None
+        out.mkdir(parents=True)
+        secret = root.state / "secret"
+        secret.write_text("revision: 1\n")
+        (out / "reporting.yaml").symlink_to(secret)
+        found = reader.report(task, attempt)
+        assert isinstance(found, Problem) and found.code == "E_SYMLINK"
+        (out / "reporting.yaml").unlink()
+        os.mkfifo(out / "reporting.yaml")
+        found = reader.report(task, attempt)
+        assert isinstance(found, Problem) and found.code == "E_NOT_REGULAR"
+        os.unlink(out / "reporting.yaml")
+        out.rmdir()
+        out.symlink_to(root.state)
+        found = reader.report(task, attempt)
+        assert isinstance(found, Problem) and found.code == "E_SYMLINK"
+
+    def test_a_report_of_another_attempt_is_none_of_this_one(self, root: Root) -> None:
+        task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+        out = root.attempt_out("backend-1", task.id, 1)
+        out.mkdir(parents=True)
+        text = "version: 1\nrevision: 1\ntasks: {acme.login: {attempt: 2, status: completed}}\nend: 1\n"
+        (out / "reporting.yaml").write_text(text)
+        assert self.reader(root).report(task, task.attempts[0]) is None
+        (out / "reporting.yaml").write_text(text.replace("attempt: 2", "attempt: 1"))
+        found = self.reader(root).report(task, task.attempts[0])
+        assert isinstance(found, TaskReport) and found.status is ReportStatus.COMPLETED
+
+    def test_a_workstation_is_read_with_the_time_of_its_last_sign(self, root: Root) -> None:
+        reader = self.reader(root)
+        assert reader.station("backend-1") is None and reader.sign("backend-1") is None
+        file = StationFile(name="backend-1", type="backend", driver="local")
+        root.workstation("backend-1").write_bytes(encode(file))
+        assert reader.station("backend-1") == file
+        out = root.mail_out("backend-1")
+        out.mkdir(parents=True)
+        sign = out / "workstation.yaml"
+        sign.write_text(
+            "version: 1\nrevision: 3\nagent_id: backend-1\nagent_type: backend\nheartbeat: 3\nend: 3\n"
+        )
+        long_ago = (NOW - timedelta(days=1)).timestamp()
+        os.utime(sign, (long_ago, long_ago))
+        seen = reader.sign("backend-1")
+        assert seen is not None and seen[0].heartbeat == 3 and seen[1] == NOW - timedelta(days=1)
