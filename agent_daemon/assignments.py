@@ -34,7 +34,7 @@ class Assignment:
     def text(self) -> tuple[object, ...]:
         """What the agent is told; another text interrupts it."""
         task = self.task
-        return (task.title, task.description, task.acceptance_criteria, task.context)
+        return (task.title, task.description, task.description_sha256, task.acceptance_criteria, task.context)
 
 
 @dataclass

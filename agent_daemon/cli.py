@@ -38,7 +38,10 @@ def main(workstation: str, root: Path, agent_type: str) -> None:
     logger.add(
         sys.stderr, format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False
     )
-    check_name(workstation)
+    try:
+        check_name(workstation)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--workstation") from None
     place = Root(root.resolve())
     make_folder(place.mail_out(workstation))
     lock = FileLock(place.mail_out(workstation) / "daemon.lock", timeout=0)

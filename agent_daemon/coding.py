@@ -10,6 +10,7 @@ from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, a
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.execution import Finished, ProcessLimits, StopRequest, run_process
 from agent_daemon.failpoints import reach
+from agent_daemon.git import Identity
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import AgentConfig, Session, TaskingTask, TaskReport, Usage
@@ -116,24 +117,28 @@ class CodingRun:
         return self.config.resume_session
 
     def _whole_description(self) -> str:
+        """The text of `description.md` where the tasking holds only its beginning."""
+        if self.task.description_sha256 is None:
+            return self.task.description
         try:
-            whole = (self.places.inbox / "description.md").read_text(errors="replace")
+            return (self.places.inbox / "description.md").read_text(errors="replace")
         except FileNotFoundError:
             return self.task.description
-        # The tasking is what a person edits: its text counts unless it is the clipped form of the whole.
-        clipped = len(whole.encode()) > len(self.task.description.encode())
-        return whole if clipped and "description.md]" in self.task.description else self.task.description
 
     def settings(self) -> CliSettings:
-        """The adapter's form of the configured CLI, with the home that this workstation keeps for it."""
+        """The adapter's form of the configured CLI, with the home that this workstation keeps for it.
+
+        The identity lets an agent commit its own steps; the home has no configuration of git.
+        """
         cli = self.config.cli
+        identity = Identity(name=self.config.identity.name, email=self.config.identity.email)
         return CliSettings(
             name=cli.name,
             adapter=cli.adapter,
             argv=cli.argv,
             model=cli.model or "",
             arguments=cli.arguments,
-            environment=cli.environment,
+            environment=identity.environment() | cli.environment,
             pass_environment=cli.pass_environment,
             prompt=cli.prompt,
             success_exit_codes=cli.success_exit_codes,
@@ -146,12 +151,11 @@ class CodingRun:
         fields: dict[str, Any] = {}
         if event.session_id:
             fields["session"] = Session(cli=self.config.cli.name, id=event.session_id[:500])
-        if event.usage is not None:
+        if event.usage is not None and event.kind != "result":  # a result's is a sum, told with the verdict
             self.used = _plus(self.used, event.usage)
             fields["usage"] = _usage(self.used)
             self._hold_limits()
-        shown = event.message if event.kind != "usage" else None
-        self.tell(fields, shown or None)
+        self.tell(fields, describe(event))
 
     def _hold_limits(self) -> None:
         """End the run when what its CLI has told of turns, tokens and cost passes the task's limits."""
@@ -170,6 +174,21 @@ class CodingRun:
             fields["session"] = Session(cli=self.config.cli.name, id=verdict.session_id[:500])
         name = self.config.cli.name
         self.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}")
+
+
+def describe(event: Progress) -> str | None:
+    """An event in a few words for the report; None for what only counts."""
+    match event.kind:
+        case "usage" | "session":
+            return None
+        case "file_edited" if event.path:
+            return f"{event.message or 'edit'}: {event.path}"
+        case "command_run" if event.command:
+            code = f" → exit code {event.exit_code}" if event.exit_code is not None else ""
+            return f"$ {event.command}{code}"
+        case "retry":
+            return f"waiting: {event.message}" if event.message else "waiting"
+    return event.message or None
 
 
 def _plus(one: CliUsage, other: CliUsage) -> CliUsage:

@@ -75,6 +75,7 @@ class Daemon:
     _assignments: dict[Key, Assignment] = field(default_factory=dict, init=False)
     _reports: dict[Key, AttemptReport] = field(default_factory=dict, init=False)
     _worker: _Worker | None = field(default=None, init=False)
+    _refused_releases: dict[Key, str | None] = field(default_factory=dict, init=False)
     _heartbeat: int = field(default=0, init=False)
     _beat_at: float = field(default=-1e9, init=False)
 
@@ -199,7 +200,7 @@ class Daemon:
         """Do what is asked of an attempt that nothing is done for now; returns whether work was started."""
         report, assignment = self._reports[key], self._assignments[key]
         status = report.value.status
-        if wanted is TaskingStatus.RELEASED and status is not ReportStatus.RELEASED:
+        if wanted is TaskingStatus.RELEASED and status is not ReportStatus.RELEASED and self._may_release(key):
             return self._start(key, lambda _stop: self._release(assignment))
         if wanted is TaskingStatus.CANCELLED and status not in FINISHED:
             return self._start(key, lambda stop: self._cancel(assignment, stop))
@@ -250,6 +251,7 @@ class Daemon:
             places=self._places(assignment),
             agent_type=self.agent_type,
             known=self._reports[key].value,
+            latest=lambda: self._assignments.get(key, assignment).task,
             tell=tell,
             stop=stop,
         )
@@ -258,16 +260,18 @@ class Daemon:
         salvage = self._run(assignment, stop).salvage()
         return {"status": ReportStatus.CANCELLED, "salvage": salvage, "current_step": "Cancelled"}
 
+    def _may_release(self, key: Key) -> bool:
+        """Nothing is removed unless the supervisor names the very work that it has saved."""
+        report, assignment = self._reports[key].value, self._assignments[key]
+        handed_in, saved = report.salvage or report.result, assignment.task.released_sha256
+        if handed_in is None or handed_in.sha256 == saved:
+            return True
+        if self._refused_releases.get(key) != saved:
+            self._refused_releases[key] = saved
+            logger.error("{} is released with {}, but {} was handed in: kept", key, saved, handed_in.sha256)
+        return False
+
     def _release(self, assignment: Assignment) -> dict[str, Any]:
-        """Nothing is removed unless the supervisor names the very bundle that it has saved."""
-        report = self._reports[(assignment.task.id, assignment.task.attempt)].value
-        handed_in = report.salvage or report.result
-        saved = assignment.task.released_sha256
-        if handed_in is not None and handed_in.sha256 != saved:
-            logger.error(
-                "{} is released with {}, but {} was handed in", assignment.task.id, saved, handed_in.sha256
-            )
-            return {}
         release(assignment.task, self._places(assignment))
         return {"status": ReportStatus.RELEASED, "current_step": "Released"}
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class WorkRun:
     """Does the work of one attempt once; `tell(fields, message)` passes report fields and a progress message on.
 
     `resumed` says that an earlier run of this attempt was interrupted; `changed` that the task's text was
-    edited meanwhile; `known` is what the report says so far.
+    edited meanwhile; `known` is what the report says so far. `latest()` is the task as it reads now.
     """
 
     task: TaskingTask
@@ -60,6 +61,7 @@ class WorkRun:
     agent_type: str
     known: TaskReport
     tell: Tell
+    latest: Callable[[], TaskingTask]
     resumed: bool = False
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
@@ -162,7 +164,8 @@ class WorkRun:
         checkout.put_on_branch(worktree, task.branch)
         closing: dict[str, Any] = {"summary": verdict.message[:8000], **self._changes()}
         if task.expects == "document":
-            return closing | self._hand_over_document(verdict)
+            salvage = _as_salvage(self._bundle("salvage.bundle"))
+            return closing | {"salvage": salvage} | self._hand_over_document(verdict)
         head = checkout.head(worktree)
         results = self._verify(head)
         closing["verification"] = results
@@ -203,7 +206,7 @@ class WorkRun:
     def _verify(self, head: str) -> tuple[VerificationResult, ...]:
         commands = [
             VerificationCommand(name=c.name, command=c.command, timeout_seconds=c.timeout_seconds)
-            for c in self.task.verification
+            for c in self.latest().verification
         ]
         if not commands:
             return ()

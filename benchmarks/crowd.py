@@ -1,6 +1,7 @@
 """A root with many tasks in believable states, made by the supervisor's own code, and the daemons' side of it."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from loguru import logger
@@ -29,14 +31,13 @@ from agent_daemon.protocol.model import (
 )
 from agent_daemon.protocol.paths import Root
 from benchmarks.figure import Size
-from supervisor.app import Supervisor
+from supervisor.app import Supervisor, locked
 from supervisor.core.assign import Prepared, assign
 from supervisor.core.decision import Decision
 from supervisor.core.delivery import Inspected, settle_inspection, settle_push, settle_request
 from supervisor.core.intake import ingest
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Delivery, Request, TaskRecord
-from supervisor.core.states import State
 from supervisor.fleet import StationFile
 from supervisor.forges.task_folder import read_draft
 from tests.site import git, make_remote
@@ -65,7 +66,7 @@ def station_names(size: Size) -> list[str]:
 
 
 def make_crowd(folder: Path, size: Size) -> Crowd:
-    """Live tasks: one in progress on each workstation, 12 % waiting their turn, 30 % blocked, the rest in review.
+    """Live tasks: one in progress on each workstation, 20 % waiting their turn, 25 % blocked, the rest in review.
 
     Those that have an attempt keep its mail folders, for none of them is released.
     """
@@ -73,12 +74,21 @@ def make_crowd(folder: Path, size: Size) -> Crowd:
     remote = make_remote(folder / "remote.git", {"app.py": "print('hello')\n" * 40})
     root.tasks.mkdir(parents=True)
     root.config.write_text(yaml.safe_dump(_config(remote, size)))
-    logger.remove()
-    supervisor = Supervisor(root)
+    logger.disable("supervisor")  # thousands of lines about what never happened
+    try:
+        with locked(root):
+            at_work = _fill(Supervisor(root), remote, size)
+    finally:
+        logger.enable("supervisor")
+    return Crowd(root=root, remote=remote, at_work=at_work)
+
+
+def _fill(supervisor: Supervisor, remote: Path, size: Size) -> dict[str, str]:
+    """Make the tasks; which workstation works on which."""
     base = git("rev-parse", "main", cwd=remote)
     stations = station_names(size)
-    waiting = size.live * 12 // 100
-    blocked = size.live * 30 // 100
+    waiting = size.live * 20 // 100
+    blocked = size.live * 25 // 100
     at_work = {}
     for number in range(size.live):
         task = _pending(supervisor, number)
@@ -93,12 +103,11 @@ def make_crowd(folder: Path, size: Size) -> Crowd:
                 task = _reported(supervisor, task, ReportStatus.IN_PROGRESS)
                 at_work[station] = task.id
         supervisor.ledger.apply(Decision(task=task))
-    if size.archived:
-        _fill_archive(root, size)
+    _fill_archive(supervisor.root, size)
     for name in stations:
         supervisor.mail.prepare_folders(name)
     supervisor.close()
-    return Crowd(root=root, remote=remote, at_work=at_work)
+    return at_work
 
 
 def _config(remote: Path, size: Size) -> dict[str, object]:
@@ -259,33 +268,40 @@ def stand_ins(root: Root, size: Size) -> Iterator[None]:
             process.terminate()
 
 
+class RunningSupervisor:
+    """The real supervisor in a process of its own (see `benchmarks.probe`), which answers questions."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process, self.pid = process, process.pid
+
+    def ask(self, question: str) -> Any:
+        """The answer to ``count`` or ``known``."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(question + "\n")
+        return json.loads(self._process.stdout.readline())
+
+
 @contextlib.contextmanager
-def running_supervisor(root: Root, *, probe: bool = False) -> Iterator[subprocess.Popen[str]]:
-    """The real supervisor in a process of its own; with `probe` it answers questions on its standard input."""
-    argv = [sys.executable, "-m", "benchmarks.probe", str(root.path)]
-    if not probe:
-        argv = [sys.executable, "-m", "supervisor", "--root", str(root.path), "run"]
-    environment = {"PATH": os.environ["PATH"], "HOME": str(root.path), "LANG": "C.UTF-8"}
-    with (
-        (root.path / "supervisor.log").open("ab") as log,
-        subprocess.Popen(
-            argv,
+def running_supervisor(root: Root) -> Iterator[RunningSupervisor]:
+    """Start the supervisor; at the end it is asked to stop, and its log is shown when it does not end well."""
+    log = root.path / "supervisor.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.probe", str(root.path)],
             cwd=REPOSITORY,
-            env=environment,
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE if probe else log,
-            stderr=log,
+            stdout=subprocess.PIPE,
+            stderr=output,
             text=True,
             bufsize=1,
-        ) as process,
-    ):
+        )
+    with process:
         try:
-            yield process
+            yield RunningSupervisor(process)
         finally:
             process.terminate()
-            process.wait(timeout=60)
-            if process.returncode:
-                sys.stderr.write((root.path / "supervisor.log").read_text()[-4000:])
+            if process.wait(timeout=60):
+                sys.stderr.write(log.read_text()[-4000:])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -70,7 +71,7 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0))
     return (
         f"{cores} × {model}, {int(memory) / 1024**2:.1f} GiB, "
-        f"Linux {platform.release()}, Python {platform.python_version()}"
+        f"Linux {platform.release()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} before"
     )
 
 
@@ -80,7 +81,10 @@ def _lines(path: str) -> list[str]:
 
 def show(figures: Iterable[Figure], about: str) -> None:
     """Print the table."""
-    table = Table(title=about, title_justify="left")
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)  # into a file or a pipe: no line is broken
+    table = Table(title=about, title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("figure", "measured", "bar", "of bar", "ok", "note"):
         table.add_column(heading, justify="left" if heading in ("figure", "note") else "right")
     for figure in figures:
@@ -89,7 +93,7 @@ def show(figures: Iterable[Figure], about: str) -> None:
         part = "" if figure.of_bar is None else f"{figure.of_bar:.2f}"
         ok = "" if figure.bar is None else "yes" if figure.ok else "NO"
         table.add_row(figure.name, f"{figure.measured:.3g} {figure.unit}", bar, part, ok, figure.note)
-    Console().print(table)
+    console.print(table)
 
 
 def as_data(figures: Iterable[Figure], about: str) -> dict[str, Any]:

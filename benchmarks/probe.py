@@ -25,12 +25,15 @@ def main(folder: str) -> None:
 
 
 def _count(supervisor: Supervisor) -> list[int]:
-    """Count the reports that the sweep takes in; the count is the only entry of the list."""
+    """Count the reports that the sweep takes in, each content once; the count is the only entry of the list."""
     total, sweep = [0], supervisor.mail.sweep
+    steps: dict[Box, str] = {}
 
     def counted(boxes: Iterable[Box]) -> Iterator[Taken]:
         for taken in sweep(boxes):
-            total[0] += taken.report is not None
+            if taken.report is not None and steps.get(taken.box) != taken.report.current_step:
+                steps[taken.box] = taken.report.current_step
+                total[0] += 1
             yield taken
 
     supervisor.mail.sweep = counted  # type: ignore[method-assign]

@@ -94,15 +94,15 @@ def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
         lock.release()
 
 
-def next_epoch(root: Root) -> SupervisorIdentity:
-    """The identity of this start of the supervisor; the epoch grows with each."""
+def next_epoch(root: Root, name: str | None = None) -> SupervisorIdentity:
+    """The identity of this start of the supervisor; the epoch grows with each. `name` is the configured id."""
     try:
         known = decode(RootIdentity, root.root_id.read_bytes(), file="state/root-id")
     except FileNotFoundError:
         known = RootIdentity(id=uuid.uuid4().hex[:12])
     epoch = known.epoch + 1
     write_file(root.root_id, f"id: {known.id}\nepoch: {epoch}\n".encode())
-    return SupervisorIdentity(id=known.id, epoch=epoch)
+    return SupervisorIdentity(id=name or known.id, epoch=epoch)
 
 
 class Supervisor:
@@ -117,7 +117,9 @@ class Supervisor:
         self.store = RecordStore(root)
         self.events = EventLog(root.events)
         self.mail = Mail(root)
-        self.ledger = Ledger(root, self.config, self.store, self.mail, self.events, self.clock, next_epoch(root))
+        self.ledger = Ledger(
+            root, self.config, self.store, self.mail, self.events, self.clock, next_epoch(root, self.config.id)
+        )
         self.drivers: dict[str, Workstations] = {name: driver(root) for name, driver in DRIVERS.items()}
         self.fleet = Fleet(root, self.config, self.drivers)
         self.pool = JobPool(self.inbox)

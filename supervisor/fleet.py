@@ -1,5 +1,6 @@
 """The workstations: started, found again, watched, restarted. Liveness is what is seen to change, here."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,7 @@ class Fleet:
     def _start(self, station: Station, driver: Workstations, now: float) -> list[FleetNews]:
         file = station.file
         try:
-            handle = driver.start(file.name, file.type, station.settings.environment)
+            handle = driver.start(file.name, file.type, self._environment(station.settings))
         except (CloudCodeError, OSError) as error:
             station.failures += 1
             station.not_before = now + RESTART_BACKOFF_SECONDS[-1]
@@ -175,6 +176,11 @@ class Fleet:
         station.suspect, station.heartbeat, station.refused = False, None, None
         self._note(station, handle)
         return [FleetNews(workstation=file.name, event="workstation.started", details={"pid": handle.pid})]
+
+    def _environment(self, settings: WorkstationSettings) -> dict[str, str]:
+        """The variables that its CLIs name, from our own environment, and over them the configured ones."""
+        names = {name for cli in settings.clis for name in self._config.cli(cli).pass_environment}
+        return {name: os.environ[name] for name in sorted(names) if name in os.environ} | settings.environment
 
     def heard(self, name: str, heartbeat: int, current_task: str | None, now: float) -> bool:
         """A workstation's file was read; returns whether it had been suspect and no longer is."""

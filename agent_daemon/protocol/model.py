@@ -170,6 +170,7 @@ class TaskingTask(Wire):
     start_commit: Sha | None = None
     start_squashed: bool = False
     description: Text = ""
+    description_sha256: Digest | None = None
     acceptance_criteria: tuple[Text, ...] = ()
     verification: tuple[VerificationCommand, ...] = ()
     allow_empty: bool = False

@@ -25,6 +25,9 @@ COMMANDS = {
     "completion": Entry("supervisor.cli.completion:completion", "Print the completion script of a shell."),
 }
 
+# What `agent-daemon` does without, and this program does not.
+SUPERVISOR_EXTRA = frozenset({"rich", "apscheduler"})
+
 EXIT_MISTAKE, EXIT_USAGE, EXIT_BUG, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -58,11 +61,25 @@ def run(arguments: list[str]) -> int:
         return EXIT_MISTAKE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
-    except (BrokenPipeError, SystemExit):  # so does click end when whoever read the output had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except BrokenPipeError:
+        return _reader_left()
+    except SystemExit as end:  # so does click end when whoever read the output had enough
+        if isinstance(end.__context__, BrokenPipeError):
+            return _reader_left()
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in SUPERVISOR_EXTRA:
+            return _tell(error, arguments)
+        click.echo(f"cloud-code: the package {error.name} is missing.", err=True)
+        click.echo("Install it with the extra: pip install 'cloud-code[supervisor]'", err=True)
+        return EXIT_MISTAKE
     except Exception as error:
         return _tell(error, arguments)
+
+
+def _reader_left() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:

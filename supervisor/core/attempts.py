@@ -62,7 +62,8 @@ def end_attempt(
 def _work_of(report: TaskReport) -> dict[str, object]:
     work = report.salvage or report.result
     if work is None or work.bundle is None:
-        return {"saved": True, "save_error": None}
+        digest = work.sha256 if work is not None else None
+        return {"saved": True, "save_error": None, "bundle_sha256": digest}
     return {
         "bundle": work.bundle,
         "bundle_sha256": work.sha256,

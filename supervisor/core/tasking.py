@@ -76,6 +76,7 @@ def render_tasking(
         start_commit=attempt.start_commit,
         start_squashed=attempt.start_squashed,
         description=shown,
+        description_sha256=None if shown == task.description else _sha256(task.description),
         acceptance_criteria=task.acceptance_criteria,
         verification=task.verification,
         allow_empty=task.allow_empty,
@@ -107,7 +108,11 @@ def clip_text(text: str, max_bytes: int) -> str:
 
 def digest_of_wanted(tasking: Tasking) -> str:
     """A digest of everything in the tasking that asks something of the workstation."""
-    return hashlib.sha256(tasking.tasks[0].model_dump_json().encode()).hexdigest()
+    return _sha256(tasking.tasks[0].model_dump_json())
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 def render_agent_config(task: TaskRecord, attempt: Attempt, config: Config, *, revision: int) -> AgentConfig:

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,12 @@ class Wishes:
 class DemoAgent:
     """A coding CLI as the demo's `config.yaml` describes it.
 
-    `secrets` go into the environment of the workstation; `patience_seconds` is how long the task may take.
+    `patience_seconds` is how long the task may take.
     """
 
     name: str
     introduction: str
     settings: Mapping[str, Any]
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     patience_seconds: float
 
 
@@ -56,8 +55,7 @@ def codex(wishes: Wishes) -> DemoAgent:
         raise CloudCodeError(
             "E_NO_CODEX", "The Codex CLI is not on PATH.", "Install it with `npm install --global @openai/codex`."
         )
-    key = os.environ.get(wishes.key_name)
-    if not key:
+    if not os.environ.get(wishes.key_name):
         raise CloudCodeError(
             "E_NO_KEY",
             f"Codex needs a key, and the variable {wishes.key_name} is not set.",
@@ -75,7 +73,6 @@ def codex(wishes: Wishes) -> DemoAgent:
         name="codex",
         introduction=f"The coding CLI is {program}, with the model at {wishes.base_url or OPENAI_URL}.",
         settings=settings,
-        secrets={wishes.key_name: key},
         patience_seconds=600,
     )
 

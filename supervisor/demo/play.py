@@ -49,12 +49,8 @@ def play(stage: Stage, agent: DemoAgent, view: View) -> Played:
     if before.exit_code == 0:
         raise _failed(stage, "the tests pass before anything was done")
     started = time.monotonic()
-    try:
-        with _supervisor(stage) as process:
-            task = _watch(stage, agent, view, process)
-    finally:
-        if agent.secrets:
-            stages.write_config(stage, agent, {})  # a key does not stay on disk
+    with _supervisor(stage) as process:
+        task = _watch(stage, agent, view, process)
     return _check(stage, task, before, time.monotonic() - started)
 
 

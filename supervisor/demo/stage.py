@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +103,7 @@ def build(folder: Path, agent: DemoAgent) -> Stage:
     _make_remote(stage.remote)
     clone(stage.remote, "main", stage.before)
     stage.root.tasks.mkdir(parents=True)
-    write_config(stage, agent, agent.secrets)
+    write_config(stage, agent)
     return stage
 
 
@@ -121,11 +120,9 @@ def _make_remote(remote: Path) -> None:
         run_git(["commit", "--quiet", f"--message={message}"], git_dir=remote, environment=environment)
 
 
-def write_config(stage: Stage, agent: DemoAgent, secrets: Mapping[str, str]) -> None:
-    """`config.yaml`, readable for its owner only while a key stands in it."""
+def write_config(stage: Stage, agent: DemoAgent) -> None:
+    """`config.yaml`, which names the variable of a key and never holds one."""
     station: dict[str, Any] = {"driver": "local", "count": 1, "clis": [agent.name]}
-    if secrets:
-        station["environment"] = dict(secrets)
     config = {
         "version": 1,
         "projects": {

@@ -22,7 +22,7 @@ CODEX = os.environ.get("CLOUD_CODE_TEST_CODEX") or shutil.which("codex")
 REQUIRED = "codex" in os.environ.get("CLOUD_CODE_TEST_REQUIRE", "").split(",")
 KEY = "sk-demo-key-of-this-test"
 TASK = "shop.fix-free-shipping"
-BRANCH = "cloud-code/fix-free-shipping-for-an-order-of-exactly-50-00"
+BRANCH = "cloud-code/fix-free-shipping"
 PATCH = (
     "*** Begin Patch\n*** Update File: shipping.py\n@@\n"
     "-    if goods_cents > FREE_FROM_CENTS:\n+    if goods_cents >= FREE_FROM_CENTS:\n*** End Patch\n"
@@ -140,7 +140,7 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     try:
         wait_for(works, 40, "the agent works")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) == 128 + signal.SIGTERM
+        assert process.wait(timeout=40) == 130
     finally:
         if process.poll() is None:
             process.kill()

@@ -307,9 +307,12 @@ def test_a_damaged_report_is_told_and_written_again(site: Site) -> None:
     site.write_task("fix-add")
     site.wait_state("demo.fix-add", "in_progress")
     report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
+    (daemon,) = site.daemons()
+    os.kill(daemon.pid, signal.SIGSTOP)  # or it might write over the link before anyone has looked
     report.unlink()
     report.symlink_to("/etc/passwd")
     (refused,) = wait_for(lambda: site.events("report.refused"), 10)
+    os.kill(daemon.pid, signal.SIGCONT)
     assert refused["details"]["code"] == "E_SYMLINK" and refused["details"]["file"].endswith("reporting.yaml")
     wait_for(lambda: site.events("report.readable"), 10, "the daemon has heeded feedback.yaml")
     (site.folder / "go").touch()
@@ -331,7 +334,9 @@ def test_a_report_that_stays_unreadable_blocks_its_task(site: Site) -> None:
     blocked = site.wait_state("demo.fix-add", "blocked")
     os.kill(daemon.pid, signal.SIGCONT)
     assert "E_NOT_REGULAR" in blocked.waits_for[0].message and "reporting.yaml" in blocked.waits_for[0].message
-    wait_for(lambda: (r := site.record("demo.fix-add")) and r.attempts[0].saved, 20, "its work is saved all the same")
+    wait_for(
+        lambda: (r := site.record("demo.fix-add")) and r.attempts[0].saved, 20, "its work is saved all the same"
+    )
 
 
 def test_a_full_disk_stops_nothing_for_good(site: Site) -> None:

@@ -187,12 +187,12 @@ def test_what_cannot_be_read_is_refused(opener: Opener) -> None:
 
 
 def swapping(opener: Opener, swap: Callable[[], object], times: int) -> Opener:
-    """An opener after whose first looks something happens."""
+    """An opener after whose first looks at the report something happens."""
     left = iter(range(times))
 
     def look(folder: int, relative: str) -> int:
         descriptor = opener(folder, relative)
-        if next(left, None) is not None:
+        if relative == "report" and next(left, None) is not None:
             swap()
         return descriptor
 
@@ -225,6 +225,35 @@ def test_a_link_that_comes_after_the_look_is_not_read(out: Path, opener: Opener)
 
     report.write_bytes(b"honest")
     assert refusal(lambda: read_file(out, "report", opener=swapping(opener, plant, 1))) == "E_SYMLINK"
+
+
+def test_a_hard_link_that_is_gone_after_the_look_is_not_read(out: Path, opener: Opener) -> None:
+    secret, report = out.parent / "secret", out / "report"
+    writings = iter(range(100))
+
+    def link() -> None:
+        os.link(secret, out / "link")
+        os.rename(out / "link", report)
+
+    def look(folder: int, relative: str) -> int:
+        """Finds the foreign file, which then has one name again: its own."""
+        if relative == "report":
+            link()
+        descriptor = opener(folder, relative)
+        if relative == "report":
+            write_file(report, b"honest %d" % next(writings))
+        return descriptor
+
+    write_file(report, b"honest")
+    assert refusal(lambda: read_file(out, "report", opener=look)) == "E_CHANGING"
+
+    def look_and_link(folder: int, relative: str) -> int:
+        descriptor = look(folder, relative)
+        if relative == "report":
+            link()
+        return descriptor
+
+    assert refusal(lambda: read_file(out, "report", opener=look_and_link)) == "E_HARD_LINK"
 
 
 def test_no_race_leaks_a_secret(out: Path, opener: Opener) -> None:

@@ -1,0 +1,110 @@
+"""What wakes the supervisor, and what a sweep takes: each content once, none passed over."""
+
+import os
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_daemon.protocol.codec import encode
+from agent_daemon.protocol.files import ring, write_file
+from agent_daemon.protocol.model import Reporting, ReportStatus, TaskReport
+from agent_daemon.protocol.paths import Root
+from supervisor.mail import FRESH_SECONDS, Box, Mail, Taken
+from supervisor.pool import Message
+from supervisor.watch import Watcher
+
+BOX = Box("backend-1", "demo.one", 1)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    root = Root(tmp_path)
+    root.attempt_out(*BOX).mkdir(parents=True)
+    return root
+
+
+def write_report(root: Root, step: str, *, attempt: int = 1) -> Path:
+    path = root.attempt_out(*BOX) / "reporting.yaml"
+    report = TaskReport(attempt=attempt, status=ReportStatus.IN_PROGRESS, current_step=step)
+    write_file(path, encode(Reporting(revision=1, tasks={BOX.task_id: report}), end=True))
+    return path
+
+
+def swept(mail: Mail) -> list[str | None]:
+    """The current step of what a sweep takes; the code of a problem."""
+
+    def shown(taken: Taken) -> str | None:
+        return taken.problem.code if taken.problem else taken.report.current_step if taken.report else None
+
+    return [shown(taken) for taken in mail.sweep([BOX])]
+
+
+def test_a_fresh_report_is_taken_once(root: Root) -> None:
+    mail, path = Mail(root), write_report(root, "first")
+    assert swept(mail) == ["first"]
+    assert swept(mail) == []
+    os.utime(path, (time.time() - 60, time.time() - 60))  # looked at again, for it has changed: to the same
+    assert swept(mail) == []
+    assert swept(mail) == []
+
+
+def test_a_change_that_leaves_no_trace_in_the_times_is_noticed(root: Root) -> None:
+    mail, path = Mail(root), write_report(root, "first")
+    before = path.stat()
+    assert swept(mail) == ["first"]
+    path.write_bytes(path.read_bytes().replace(b"first", b"other"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert swept(mail) == ["other"]
+
+
+def test_the_same_report_is_taken_again_after_another_one(root: Root) -> None:
+    mail = Mail(root)
+    write_report(root, "first")
+    assert swept(mail) == ["first"]
+    write_report(root, "second")
+    assert swept(mail) == ["second"]
+    write_report(root, "first")
+    assert swept(mail) == ["first"]
+
+
+def test_a_good_report_after_a_refused_one_is_taken_though_it_was_taken_before(root: Root) -> None:
+    mail = Mail(root)
+    write_report(root, "first")
+    assert swept(mail) == ["first"]
+    write_report(root, "first", attempt=2)
+    assert swept(mail) == ["E_WRONG_TASK"]
+    write_report(root, "first")
+    assert swept(mail) == ["first"]
+
+
+def test_a_settled_report_is_not_read_again(root: Root) -> None:
+    mail, path = Mail(root), write_report(root, "first")
+    long_ago = time.time() - 10 * FRESH_SECONDS
+    os.utime(path, (long_ago, long_ago))
+    assert swept(mail) == ["first"]
+    assert swept(mail) == []
+
+
+@pytest.fixture
+def heard(root: Root) -> "Iterator[queue.SimpleQueue[Message]]":
+    """What a watcher of the workstation's folder posts."""
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    ring(root.bell_out(BOX.workstation))
+    watcher = Watcher(inbox)
+    watcher.start()
+    watcher.watch(root.mail_out(BOX.workstation), ("bell", BOX.workstation))
+    yield inbox
+    watcher.stop()
+
+
+def test_the_bell_wakes_and_the_heartbeat_does_not(root: Root, heard: "queue.SimpleQueue[Message]") -> None:
+    write_file(root.mail_out(BOX.workstation) / "workstation.yaml", b"heartbeat: 1\n")
+    ring(root.bell_out(BOX.workstation))
+    assert heard.get(timeout=10) == ("bell", BOX.workstation)
+    write_file(root.mail_out(BOX.workstation) / "workstation.yaml", b"heartbeat: 2\n")
+    write_file(root.mail_out(BOX.workstation) / "anything.yaml", b"")
+    assert heard.get(timeout=10) == ("bell", BOX.workstation)
+    assert heard.empty(), "one message each for the bell and for the file that is no heartbeat"
