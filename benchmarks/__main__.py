@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import codec, idle, intake, reaction, start, worktree
-from benchmarks.crowd import make_crowd, running_supervisor, stand_ins, wait_until_quiet
+from benchmarks.crowd import make_crowd
 from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show
+from benchmarks.processes import running_supervisor, stand_ins, wait_until_quiet
 
 ALONE = ("codec", "worktree")
 WITH_A_SUPERVISOR = ("idle", "intake", "reaction")

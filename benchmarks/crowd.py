@@ -1,21 +1,12 @@
 """A root with many tasks in believable states, made by the supervisor's own code, and the daemons' side of it."""
 
-import contextlib
-import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 from loguru import logger
 
-from agent_daemon.processes import identify
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import make_folder, ring, write_file
 from agent_daemon.protocol.model import (
@@ -38,13 +29,11 @@ from supervisor.core.delivery import Inspected, settle_inspection, settle_push, 
 from supervisor.core.intake import ingest
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Delivery, Request, TaskRecord
-from supervisor.fleet import StationFile
 from supervisor.forges.task_folder import read_draft
 from tests.site import git, make_remote
 
-REPOSITORY = Path(__file__).parents[1]
 FAR_AWAY_SECONDS = 86_400
-SCRIPT = """
+DESCRIPTION = """
 Reproduce the problem with a test first: open the page without a session, follow the redirect,
 and see that it ends at the start page instead of the page that asked. Then look at how the
 middleware keeps the target, and why it is lost when the token is renewed in between. Keep the
@@ -126,7 +115,7 @@ def _pending(supervisor: Supervisor, number: int) -> TaskRecord:
     name = f"task-{number}.yaml"
     text = {
         "title": f"Fix redirect number {number} after the login",
-        "description": SCRIPT,
+        "description": DESCRIPTION,
         "priority": ("high", "medium", "low")[number % 3],
         "labels": ["backend", "login"],
         "acceptance_criteria": [
@@ -182,7 +171,7 @@ def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecor
 
 def _fill_archive(root: Root, size: Size) -> None:
     """Ended tasks: copies of a live record under other names, for only their names are looked at."""
-    sample = next(path for path in sorted(root.records.iterdir()) if "review" in path.read_text())
+    sample = next(path for path in sorted(root.records.iterdir()) if "\nstate: review\n" in path.read_text())
     text = sample.read_text()
     for number in range(size.archived):
         name = f"old-{number}"
@@ -240,90 +229,3 @@ def ring_for(root: Root, station: str) -> None:
 
 def _now() -> datetime:
     return utc(datetime.now(UTC))
-
-
-# --- processes ---------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def stand_ins(root: Root, size: Size) -> Iterator[None]:
-    """One process that beats for all workstations; the supervisor finds it recorded and adopts it."""
-    argv = [sys.executable, "-m", "benchmarks.stand_in", str(root.path), *station_names(size)]
-    with subprocess.Popen(argv, cwd=REPOSITORY) as process:
-        try:
-            identity = identify(process.pid)
-            assert identity is not None, "the stand-in ended at once"
-            for name in station_names(size):
-                file = StationFile(
-                    name=name,
-                    type="backend",
-                    driver="local",
-                    pid=identity.pid,
-                    start_ticks=identity.start_ticks,
-                    boot_id=identity.boot_id,
-                )
-                write_file(root.workstations / f"{name}.yaml", encode(file))
-            yield
-        finally:
-            process.terminate()
-
-
-class RunningSupervisor:
-    """The real supervisor in a process of its own (see `benchmarks.probe`), which answers questions."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process, self.pid = process, process.pid
-
-    def ask(self, question: str) -> Any:
-        """The answer to ``count`` or ``known``."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(question + "\n")
-        return json.loads(self._process.stdout.readline())
-
-
-@contextlib.contextmanager
-def running_supervisor(root: Root) -> Iterator[RunningSupervisor]:
-    """Start the supervisor; at the end it is asked to stop, and its log is shown when it does not end well."""
-    log = root.path / "supervisor.log"
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.probe", str(root.path)],
-            cwd=REPOSITORY,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-            bufsize=1,
-        )
-    with process:
-        try:
-            yield RunningSupervisor(process)
-        finally:
-            process.terminate()
-            if process.wait(timeout=60):
-                sys.stderr.write(log.read_text()[-4000:])
-
-
-def cpu_seconds(pid: int) -> float:
-    """Processor time used so far by a process with all its threads, and by its children that have ended."""
-    text = Path(f"/proc/{pid}/stat").read_text()
-    fields = text[text.rindex(")") + 2 :].split()
-    return sum(int(fields[index]) for index in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
-
-
-def resident_megabytes(pid: int) -> float:
-    line = next(text for text in Path(f"/proc/{pid}/status").read_text().splitlines() if text.startswith("VmRSS"))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def wait_until_quiet(pid: int, timeout_seconds: float = 120) -> None:
-    """Return once the process has used less than a tenth of a core for two seconds."""
-    deadline = time.monotonic() + timeout_seconds
-    before = cpu_seconds(pid)
-    while time.monotonic() < deadline:
-        time.sleep(2)
-        now = cpu_seconds(pid)
-        if now - before < 0.2:
-            return
-        before = now
-    raise TimeoutError(f"the process {pid} does not come to rest")

@@ -2,8 +2,8 @@
 
 import time
 
-from benchmarks.crowd import RunningSupervisor, cpu_seconds, resident_megabytes, wait_until_quiet
 from benchmarks.figure import Figure, Size
+from benchmarks.processes import RunningSupervisor, cpu_seconds, resident_megabytes, wait_until_quiet
 
 
 def measure(supervisor: RunningSupervisor, size: Size) -> list[Figure]:

@@ -5,8 +5,9 @@ import time
 from pathlib import Path
 
 from agent_daemon.protocol.model import ReportStatus
-from benchmarks.crowd import Crowd, RunningSupervisor, encode_report, make_report, ring_for
+from benchmarks.crowd import Crowd, encode_report, make_report, ring_for
 from benchmarks.figure import Figure, Size
+from benchmarks.processes import RunningSupervisor
 from supervisor.core.states import State
 from supervisor.records import RecordStore
 

@@ -136,7 +136,7 @@ def _reactions(daemons: Daemons, count: int, *, bell: bool) -> list[float]:
         if ready:
             reaction = daemons.report(ready[len(found) % len(ready)], bell=bell)
             found.append(_wait_for(reaction, daemons))
-        time.sleep(chance.uniform(0.02, 0.25))
+        time.sleep(chance.uniform(0.02, 0.25 if bell else 1.2))  # without it: at any moment between two sweeps
     return found
 
 

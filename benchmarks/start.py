@@ -5,8 +5,9 @@ import os
 import time
 
 from agent_daemon.protocol.model import ReportStatus
-from benchmarks.crowd import Crowd, make_report, running_supervisor, write_report
+from benchmarks.crowd import Crowd, make_report, write_report
 from benchmarks.figure import Figure, Size
+from benchmarks.processes import running_supervisor
 from benchmarks.reaction import EventTail
 from supervisor.core.states import State
 from supervisor.records import RecordStore

@@ -145,11 +145,11 @@ class People:
 
     def look_for_edits(self, ledger: Ledger) -> None:
         """Find taskings that are not as they were written, once they have stayed the same for a sweep."""
-        for task in list(ledger.tasks.values()):
+        for box in list(ledger.under_way.values()):
+            task = ledger.tasks[box.task_id]
             live = task.live
             if live is None or not live.mail.digest:
                 continue
-            box = Box(live.workstation, task.id, live.number)
             found = self.mail.tasking_signature(box)
             if found is not None and found == self._known.get(box):
                 continue

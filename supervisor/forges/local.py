@@ -44,11 +44,12 @@ class LocalHost:
         return Request(number=None, url=str(path), head=head, draft=False)
 
     def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
-        return {
-            task.id: task.base_branch
-            for task in tasks
-            if task.delivery and mirrors.is_ancestor(mirror, task.delivery.pushed_head, task.base_branch)
-        }
+        delivered = [(task, task.delivery.pushed_head) for task in tasks if task.delivery]
+        heads: dict[str, set[str]] = {}
+        for task, head in delivered:
+            heads.setdefault(task.base_branch, set()).add(head)
+        found = {branch: mirrors.contained(mirror, shas, branch) for branch, shas in heads.items()}
+        return {task.id: task.base_branch for task, head in delivered if head in found[task.base_branch]}
 
 
 def _is_scp_like(text: str) -> bool:

@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,8 @@ def _clone(path: Path, url: str, credential: Credential | None, timeout_seconds:
         run_git(["config", name, value], git_dir=fresh)
     try:
         _fetch(fresh, url, credential, timeout_seconds)
+        if not run_git(["for-each-ref", "--count=1", "refs/heads/"], git_dir=fresh):
+            raise GitError("E_EMPTY_REPOSITORY", "The repository has no commits yet; push a first one to it.")
     except GitError:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
@@ -76,8 +78,6 @@ def _clone(path: Path, url: str, credential: Credential | None, timeout_seconds:
 
 def _fetch(git_dir: Path, url: str, credential: Credential | None, timeout_seconds: float) -> None:
     fetch(git_dir, url, _REFSPECS, credential, prune=True, timeout_seconds=timeout_seconds)
-    if not run_git(["for-each-ref", "--count=1", "refs/heads/"], git_dir=git_dir):
-        raise GitError("E_EMPTY_REPOSITORY", "The repository has no commits yet; push a first one to it.")
 
 
 def fetch(
@@ -173,6 +173,17 @@ def is_ancestor(mirror: Mirror, sha: str, branch: str) -> bool:
     if tip is None or resolve(mirror, sha) is None:
         return False
     return descends(mirror.path, sha, tip)
+
+
+def contained(mirror: Mirror, shas: Iterable[str], branch: str) -> set[str]:
+    """Those of the commits that the branch contains; empty when the mirror lacks the branch.
+
+    One look tells which of them the mirror has at all: before they are merged, commits of ours are not there.
+    """
+    asked = "".join(f"{sha}\n" for sha in set(shas)).encode()
+    listing = run_git(["cat-file", "--batch-check=%(objectname)"], git_dir=mirror.path, stdin=asked).decode()
+    present = [line for line in listing.splitlines() if is_sha(line)]
+    return {sha for sha in present if is_ancestor(mirror, sha, branch)}
 
 
 def descends(git_dir: Path, ancestor: str, commit: str, limits: Limits | None = None) -> bool:
