@@ -49,6 +49,7 @@ def cli(ctx: click.Context, root: str | None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Carry out a command line; returns its exit code."""
+    output = sys.stdout
     try:
         result: Any = cli.main(arguments, prog_name="cloud-code", standalone_mode=False)
         sys.stdout.flush()
@@ -63,8 +64,8 @@ def run(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
-    except SystemExit as end:  # so does click end when whoever read the output had enough
-        if isinstance(end.__context__, BrokenPipeError):
+    except SystemExit:
+        if sys.stdout is not output:  # click has put another in its place: whoever read it had enough
             return _reader_left()
         raise
     except ModuleNotFoundError as error:
