@@ -84,6 +84,7 @@ class LocalWorkstations:
         """Ask the daemon to end, which ends its coding CLI first; then make sure of both."""
         daemon = _identity(handle)
         if not is_alive(daemon):
+            self._reap()
             return
         family = [identity for pid in descendants(daemon.pid) if (identity := identify(pid)) is not None]
         with contextlib.suppress(ProcessLookupError):
