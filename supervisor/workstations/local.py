@@ -77,8 +77,10 @@ class LocalWorkstations:
         return None
 
     def alive(self, handle: DaemonHandle) -> bool:
-        self._reap()
-        return is_alive(_identity(handle))
+        living = is_alive(_identity(handle))  # a zombie is not
+        if not living:
+            self._reap()
+        return living
 
     def stop(self, handle: DaemonHandle) -> None:
         """Ask the daemon to end, which ends its coding CLI first; then make sure of both."""
