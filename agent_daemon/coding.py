@@ -1,5 +1,6 @@
 """One run of the coding CLI on a prepared worktree: prompt in, progress and a verdict out."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,10 @@ from agent_daemon.git import Identity
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import AgentConfig, Session, TaskingTask, TaskReport, Usage
+
+MAX_EVENTS = 20_000
+# Messages that follow each other faster are not told one by one; the log has them all.
+TELL_SECONDS = 0.05
 
 Tell = Callable[[dict[str, Any], str | None], None]
 
@@ -55,6 +60,7 @@ class CodingRun:
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
     used: CliUsage = field(default_factory=CliUsage, init=False)
+    told_at: float = field(default=0.0, init=False)
 
     def run(self) -> Verdict:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
@@ -148,6 +154,8 @@ class CodingRun:
 
     def _take_event(self, event: Progress, events: list[Progress]) -> None:
         events.append(event)
+        if len(events) > MAX_EVENTS:  # a chatty program: what it said long ago decides nothing
+            events[:] = [e for e in events[:-1000] if e.kind != "message"] + events[-1000:]
         fields: dict[str, Any] = {}
         if event.session_id:
             fields["session"] = Session(cli=self.config.cli.name, id=event.session_id[:500])
@@ -155,6 +163,10 @@ class CodingRun:
             self.used = _plus(self.used, event.usage)
             fields["usage"] = _usage(self.used)
             self._hold_limits()
+        now = time.monotonic()
+        if not fields and now - self.told_at < TELL_SECONDS:
+            return  # the report is written once a second: the next thing that is said will be newer
+        self.told_at = now
         self.tell(fields, describe(event))
 
     def _hold_limits(self) -> None:

@@ -40,6 +40,7 @@ from agent_daemon.run import (
 HEARTBEAT_SECONDS = 5.0
 SWEEP_SECONDS = 1.0
 MESSAGES_AT_ONCE = 2000
+RETRY_SECONDS = 60.0
 
 FINISHED = frozenset(
     {
@@ -75,6 +76,7 @@ class Daemon:
     _assignments: dict[Key, Assignment] = field(default_factory=dict, init=False)
     _reports: dict[Key, AttemptReport] = field(default_factory=dict, init=False)
     _worker: _Worker | None = field(default=None, init=False)
+    _not_before: dict[Key, float] = field(default_factory=dict, init=False)
     _refused_releases: dict[Key, str | None] = field(default_factory=dict, init=False)
     _heartbeat: int = field(default=0, init=False)
     _beat_at: float = field(default=-1e9, init=False)
@@ -223,16 +225,24 @@ class Daemon:
                 fields = work(stop)
             except Exception as error:  # whatever went wrong is this attempt's end, told with its reason
                 logger.exception("attempt {} {}", *key)
-                fields = {
-                    "status": ReportStatus.FAILED,
-                    "error": ReportError(code="E_DAEMON", message=f"{type(error).__name__}: {error}"[:2000]),
-                }
+                fields = self._after_failure(key, stop, f"{type(error).__name__}: {error}"[:2000])
             self._inbox.put(("done", key, fields))
 
         thread = threading.Thread(target=body, name=f"attempt {key[0]} {key[1]}", daemon=True)
         self._worker = _Worker(key, thread, stop, self._assignments[key])
         thread.start()
         return True
+
+    def _after_failure(self, key: Key, stop: StopRequest, message: str) -> dict[str, Any]:
+        """Whatever went wrong, the work is bundled; where even that fails the report says so, and all stays."""
+        try:
+            salvage = self._run(self._assignments[key], stop).salvage()
+        except Exception as error:
+            logger.exception("attempt {} {} could not be bundled", *key)
+            failure = ReportError(code="E_NOT_BUNDLED", message=f"{message}; bundling: {error}"[:2000])
+            return {"status": ReportStatus.FAILED, "error": failure}
+        failure = ReportError(code="E_DAEMON", message=message)
+        return {"status": ReportStatus.FAILED, "error": failure, "salvage": salvage}
 
     def _work(self, assignment: Assignment, stop: StopRequest, *, resumed: bool) -> dict[str, Any]:
         run = self._run(assignment, stop)
@@ -262,6 +272,8 @@ class Daemon:
 
     def _may_release(self, key: Key) -> bool:
         """Nothing is removed unless the supervisor names the very work that it has saved."""
+        if time.monotonic() < self._not_before.get(key, 0.0):
+            return False
         report, assignment = self._reports[key].value, self._assignments[key]
         handed_in, saved = report.salvage or report.result, assignment.task.released_sha256
         if handed_in is None or handed_in.sha256 == saved:
@@ -272,7 +284,15 @@ class Daemon:
         return False
 
     def _release(self, assignment: Assignment) -> dict[str, Any]:
-        release(assignment.task, self._places(assignment))
+        task = assignment.task
+        newer = [r for (name, n), r in self._reports.items() if name == task.id and n > task.attempt]
+        in_use = any(r.value.status is not ReportStatus.RECEIVED for r in newer)  # it works in the same worktree
+        try:
+            release(task, self._places(assignment), keep_worktree=in_use)
+        except OSError as error:
+            logger.error("{} {} is not released, tried again later: {}", task.id, task.attempt, error)
+            self._not_before[(task.id, task.attempt)] = time.monotonic() + RETRY_SECONDS
+            return {}
         return {"status": ReportStatus.RELEASED, "current_step": "Released"}
 
     def _places(self, assignment: Assignment) -> AttemptPlaces:

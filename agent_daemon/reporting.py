@@ -7,7 +7,7 @@ from typing import Any
 
 from agent_daemon.protocol.codec import decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
-from agent_daemon.protocol.files import make_folder, ring, write_file
+from agent_daemon.protocol.files import make_folder, read_file, ring, write_file
 from agent_daemon.protocol.model import (
     MAX_PROGRESS_ENTRIES,
     ProgressEntry,
@@ -18,6 +18,32 @@ from agent_daemon.protocol.model import (
 )
 
 MAX_MESSAGE_CHARACTERS = 600
+# Readers refuse 256 KiB (docs/protocol.md, "Reading").
+MAX_REPORT_BYTES = 200 * 1024
+
+
+def shortened(report: TaskReport) -> TaskReport:
+    """The same report with its texts cut, so that it stays below what a reader takes."""
+
+    def cut(text: str, characters: int) -> str:
+        return text if len(text) <= characters else text[: characters - 1] + "…"
+
+    return report.model_copy(
+        update={
+            "summary": cut(report.summary, 2000),
+            "progress": report.progress[-10:],
+            "acceptance_criteria": tuple(
+                entry.model_copy(update={"criterion": cut(entry.criterion, 200)})
+                for entry in report.acceptance_criteria
+            ),
+            "verification": tuple(
+                entry.model_copy(update={"output_tail": cut(entry.output_tail, 200)})
+                for entry in report.verification
+            ),
+            "commits": tuple(c.model_copy(update={"message": cut(c.message, 100)}) for c in report.commits),
+            "files_modified": tuple(f for f in report.files_modified if len(f.path) <= 300),
+        }
+    )
 
 
 def utc_now() -> datetime:
@@ -50,9 +76,9 @@ class AttemptReport:
     def _load(self) -> None:
         """Go on from what an earlier daemon wrote; a damaged file is started anew, its revision unknown."""
         try:
-            data = (self.folder / "reporting.yaml").read_bytes()
+            data = read_file(self.folder, "reporting.yaml").data
             known = decode_framed(Reporting, data, file=str(self.folder / "reporting.yaml"))
-        except (FileNotFoundError, ProtocolError):
+        except (OSError, ProtocolError):
             return
         entry = known.tasks.get(self.task_id)
         self.revision = known.revision
@@ -85,6 +111,13 @@ class AttemptReport:
             tasks={self.task_id: self.value},
         )
         make_folder(self.folder)
-        write_file(self.folder / "reporting.yaml", encode(reporting, end=True))
+        data = encode(reporting, end=True)
+        if len(data) > MAX_REPORT_BYTES:
+            shorter = reporting.model_copy(update={"tasks": {self.task_id: shortened(self.value)}})
+            data = encode(shorter, end=True)
+        path = self.folder / "reporting.yaml"
+        if path.is_dir() and not path.is_symlink():
+            path.rename(self.folder / f"reporting.yaml.folder-{self.revision}")  # in the way
+        write_file(path, data)
         self.changed, self.written_at = False, monotonic()
         ring(self._bell)

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -210,6 +209,7 @@ class WorkRun:
         ]
         if not commands:
             return ()
+        ran_commands = {command.name: command.command for command in commands}
         self.tell({"status": ReportStatus.VERIFYING}, f"Running {len(commands)} verification command(s)")
         settings = replace(
             self._coding().settings(), pass_environment=()
@@ -230,6 +230,7 @@ class WorkRun:
         return tuple(
             VerificationResult(
                 name=r.name,
+                command=ran_commands[r.name],
                 exit_code=r.exit_code,
                 duration_seconds=r.duration_seconds,
                 log=r.log,
@@ -268,15 +269,17 @@ class WorkRun:
         )
 
 
-def release(task: TaskingTask, places: AttemptPlaces) -> None:
-    """Remove the worktree and the bundles of an attempt whose work the supervisor has saved."""
+def release(task: TaskingTask, places: AttemptPlaces, *, keep_worktree: bool = False) -> None:
+    """Remove the worktree and the bundles of an attempt whose work the supervisor has saved.
+
+    `keep_worktree`: a newer attempt of the task works in it by now.
+    """
     end_processes(places.marker)
-    if places.clone.exists():
+    if places.clone.exists() and not keep_worktree:
         checkout.remove_worktree(places.clone, places.worktree, task.branch)
-    if places.outbox.exists():
-        for name in os.listdir(places.outbox):
-            if name.endswith((".bundle", ".md")):
-                (places.outbox / name).unlink(missing_ok=True)
+    for name in ("result.bundle", "salvage.bundle", "document.md"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            (places.outbox / name).unlink()
     reach("daemon.released_before_report")
 
 

@@ -49,6 +49,7 @@ class Station:
     stopping: bool = False
     refused: str | None = None
     current_task: str | None = None
+    retired: bool = False
 
     @property
     def handle(self) -> DaemonHandle | None:
@@ -84,6 +85,7 @@ class Fleet:
         news = []
         for file, settings in self._files():
             station = Station(file=file, settings=settings, last_sign=now, started=now)
+            station.retired = not self.is_configured(file.name)
             self.stations[file.name] = station
             driver = self._drivers[file.driver]
             handle = station.handle
@@ -107,7 +109,7 @@ class Fleet:
         for path in sorted(self._root.workstations.glob("*.yaml")):
             known = None if path.stem in configured else load_station(self._root, path.stem)
             if known is not None and known.pid is not None:
-                yield known.evolve(wanted="stopped"), WorkstationSettings(clis=("none",))
+                yield known, WorkstationSettings(clis=("none",))
 
     def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
         """One look at every workstation: start what should run, notice what died or fell silent."""
@@ -120,13 +122,13 @@ class Fleet:
         name, handle = station.file.name, station.handle
         driver = self._drivers[station.file.driver]
         if handle is not None and driver.alive(handle):
-            if station.file.wanted == "stopped":
+            if station.file.wanted == "stopped" or station.retired:
                 station.stopping = True
                 return [FleetNews(workstation=name, event="workstation.stopping", stop=handle)]
             return self._check_signs(station, handle, now)
         if handle is not None:
             return self._died(station, now, busy)
-        if station.file.wanted == "running" and now >= station.not_before:
+        if station.file.wanted == "running" and not station.retired and now >= station.not_before:
             return self._start(station, driver, now)
         return []
 
@@ -149,7 +151,7 @@ class Fleet:
     def _died(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
         name = station.file.name
         self._note(station, None)
-        if station.file.wanted == "stopped":
+        if station.file.wanted == "stopped" or station.retired:
             return [FleetNews(workstation=name, event="workstation.stopped")]
         wait = RESTART_BACKOFF_SECONDS[min(station.failures, len(RESTART_BACKOFF_SECONDS) - 1)]
         station.failures += 1
@@ -224,7 +226,7 @@ class Fleet:
     def usable(self, name: str) -> bool:
         """Whether a task may be given to it now."""
         station = self.stations[name]
-        running = station.handle is not None and station.file.wanted == "running"
+        running = station.handle is not None and station.file.wanted == "running" and not station.retired
         return running and not station.stopping and not station.suspect
 
     def _note(self, station: Station, handle: DaemonHandle | None) -> None:

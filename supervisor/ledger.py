@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from loguru import logger
 
 from agent_daemon.failpoints import reach
+from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.model import SupervisorIdentity, Tasking, TaskReport, utc
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
@@ -127,6 +128,17 @@ class Ledger:
         self._mail.write_tasking(box, data, ours=(state.digest, state.previous_digest))
         return task
 
+    def retell(self) -> None:
+        """Write every tasking again that is not on disk as it was last meant: the disk had refused it."""
+        for task in list(self.tasks.values()):
+            for attempt in task.attempts:
+                if attempt.released or attempt.ended_at is None or not attempt.mail.digest:
+                    continue  # those of live attempts are looked at all the time (`People.look_for_edits`)
+                box = Box(attempt.workstation, task.id, attempt.number)
+                found = self._mail.read_tasking(box)
+                if found is None or digest(found) != attempt.mail.digest:
+                    task = self.rewrite(task, attempt)
+
     def rewrite(self, task: TaskRecord, attempt: Attempt) -> TaskRecord:
         """Write an attempt's tasking again although nothing is wanted differently."""
         return self._tell_attempt(
@@ -199,7 +211,11 @@ class Ledger:
         if task_id in self.tasks:
             return _dependency_state(self.tasks[task_id])
         if task_id not in self._archived and self._store.is_archived(task_id):
-            self._archived[task_id] = _dependency_state(self._store.read_archived(task_id))
+            try:
+                self._archived[task_id] = _dependency_state(self._store.read_archived(task_id))
+            except ProtocolError as error:
+                logger.error("E_RECORD_DAMAGED: the archived record of {}: {}", task_id, error)
+                return None
         return self._archived.get(task_id)
 
 

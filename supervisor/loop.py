@@ -145,6 +145,7 @@ class Loop:
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self.ledger.dirty.update(self.ledger.tasks)
+            self.ledger.retell()
             for tracker in self.trackers:
                 tracker.look_again(self.ledger.sources())
         self._wake_due()

@@ -105,6 +105,9 @@ class Mail:
             self._taken_fresh.pop(box, None)
             self._remember_refused(box)
             return Taken(box=box, problem=dataclasses.replace(error.problem, file=shown))
+        except OSError as error:
+            problem = Problem(code="E_UNREADABLE", message=f"it cannot be read: {error.strerror}", file=shown)
+            return Taken(box=box, problem=problem)
 
     def _remember_refused(self, box: Box) -> None:
         """A refused file is looked at again when it changes, not every second."""
@@ -131,7 +134,7 @@ class Mail:
             content = read_file(self._root.mail_out(name), "workstation.yaml")
             self._stations[name] = content.signature
             return decode_framed(WorkstationFile, content.data, file=f"mail/{name}/out/workstation.yaml")
-        except (FileNotFoundError, ProtocolError):
+        except (OSError, ProtocolError):
             return None
 
     # --- to the workstations -----------------------------------------------------------------------

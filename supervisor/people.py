@@ -104,7 +104,7 @@ class People:
     def carry_out(self, ledger: Ledger, command: Command) -> CommandAnswer:
         """One command, and what became of it in a sentence."""
         try:
-            if spool.expired(command, self.clock.now()):
+            if spool.expired(command):
                 raise CommandRefusedError(
                     "the command is older than a minute and was not carried out; give it again"
                 )
@@ -112,6 +112,8 @@ class People:
                 message = self._command_workstation(command)
             else:
                 message = self._command_task(ledger, command)
+        except ProtocolError as error:
+            return CommandAnswer(id=command.id, done=False, message=f"the record cannot be read: {error.problem}")
         except CommandRefusedError as refusal:
             return CommandAnswer(id=command.id, done=False, message=str(refusal))
         return CommandAnswer(id=command.id, done=True, message=message)

@@ -18,7 +18,7 @@ Message = tuple[Any, ...]
 class JobPool:
     """Runs functions in threads; each outcome is posted as ``("job", key, outcome)``."""
 
-    def __init__(self, inbox: "queue.SimpleQueue[Message]", threads: int = 4) -> None:
+    def __init__(self, inbox: "queue.SimpleQueue[Message]", threads: int = 16) -> None:
         self._inbox = inbox
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="job")
         self._under_way: set[str] = set()

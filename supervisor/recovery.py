@@ -52,6 +52,7 @@ def recover(
     for name in fleet.stations:
         mail.prepare_folders(name)
     _follow_configuration(config, ledger, fleet, clock)
+    ledger.retell()
 
 
 def _of_known_projects(tasks: Mapping[str, TaskRecord], config: Config, ledger: Ledger) -> dict[str, TaskRecord]:

@@ -4,7 +4,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent_daemon.protocol.codec import decode, encode
@@ -67,8 +67,9 @@ def _modified(path: Path) -> float:
         return 0.0
 
 
-def expired(command: Command, now: datetime) -> bool:
-    return now - command.at > EXPIRES
+def expired(command: Command) -> bool:
+    """Older than a minute by the clock on the wall, which whoever gave the command has looked at too."""
+    return datetime.now(UTC) - command.at > EXPIRES
 
 
 def answer(folder: Path, name: str, answered: CommandAnswer) -> None:

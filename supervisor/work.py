@@ -63,7 +63,11 @@ class Work:
         """Reserve the workstation and make the task ready for it."""
         task = ledger.tasks[assignment.task_id]
         job = Prepare(
-            task_id=task.id, workstation=assignment.workstation, cli=assignment.cli, attempt=task.attempt + 1
+            task_id=task.id,
+            workstation=assignment.workstation,
+            cli=assignment.cli,
+            attempt=task.attempt + 1,
+            rerun=task.rerun,
         )
         start_from = next((d.task for d in task.depends_on if d.use == "head"), None)
         dependency = ledger.find(start_from) if start_from else None
@@ -175,8 +179,9 @@ class Work:
     ) -> Decision:
         now = self.clock.now()
         if isinstance(outcome, Failed):
-            return fail_preparation(task, outcome, now)
-        if not isinstance(outcome, Prepared) or task.state is not State.PENDING or task.attempt + 1 != job.attempt:
+            return fail_preparation(task, outcome, now) if task.rerun == job.rerun else Decision(task=task)
+        late = (task.attempt + 1, task.rerun) != (job.attempt, job.rerun) or task.state is not State.PENDING
+        if not isinstance(outcome, Prepared) or late or task.base_branch not in ("", outcome.base_branch):
             return Decision(task=task)
         if workstation is None or not self.fleet.usable(workstation):
             return Decision(task=task)

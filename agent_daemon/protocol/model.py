@@ -274,9 +274,10 @@ class Criterion(Wire):
 
 
 class VerificationResult(Wire):
-    """One run of one verification command; `commit` is the HEAD it was run on."""
+    """One run of one verification command; `commit` is the HEAD it was run on, `command` what was run."""
 
     name: Line
+    command: Text = ""
     exit_code: int
     duration_seconds: Amount = 0.0
     log: FileName | None = None

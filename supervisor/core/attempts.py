@@ -6,6 +6,7 @@ from agent_daemon.protocol.model import (
     Feedback,
     ReportStatus,
     TaskReport,
+    VerificationCommand,
     VerificationResult,
     WaitReason,
 )
@@ -36,6 +37,10 @@ FINISHED = frozenset(
 )
 
 
+# The daemon's word that an attempt left work behind that it could not bundle: its worktree must stay.
+NOT_BUNDLED = "E_NOT_BUNDLED"
+
+
 def occupies(task: TaskRecord, attempt: Attempt, report: TaskReport | None) -> bool:
     """Whether this attempt keeps its workstation busy."""
     if attempt.ended_at is not None:
@@ -61,6 +66,8 @@ def end_attempt(
 
 def _work_of(report: TaskReport) -> dict[str, object]:
     work = report.salvage or report.result
+    if work is None and report.error is not None and report.error.code == NOT_BUNDLED:
+        return {"save_error": f"the daemon could not bundle its work: {report.error.message}"[:500]}
     if work is None or work.bundle is None:
         digest = work.sha256 if work is not None else None
         return {"saved": True, "save_error": None, "bundle_sha256": digest}
@@ -166,12 +173,20 @@ def claim_problems(task: TaskRecord, report: TaskReport) -> tuple[Feedback, ...]
     return tuple(
         verification_feedback(command.name, command.command, found, result.head)
         for command in task.verification
-        if not _passed(found := _result_of(command.name, report), result.head)
+        if not _passed(found := _result_of(command, report), result.head)
     )
 
 
-def _result_of(name: str, report: TaskReport) -> VerificationResult | None:
-    return next((entry for entry in reversed(report.verification) if entry.name == name), None)
+def _result_of(command: VerificationCommand, report: TaskReport) -> VerificationResult | None:
+    """The newest run of this very command; one that was edited meanwhile has not been run."""
+    return next(
+        (
+            entry
+            for entry in reversed(report.verification)
+            if entry.name == command.name and entry.command in ("", command.command)
+        ),
+        None,
+    )
 
 
 def _passed(found: VerificationResult | None, head: str | None) -> bool:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
 
 from agent_daemon.protocol.model import Feedback
 from supervisor.core.decision import Decision, Event
@@ -26,7 +26,7 @@ class Command(Stored):
     """One wish of a person. `if_revision` refuses when the record has changed since the person looked."""
 
     version: Literal[1] = 1
-    id: str
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")]
     at: AwareDatetime
     actor: Actor
     channel: Literal["cli", "tasking"]

@@ -33,6 +33,7 @@ class Prepare(Job):
     workstation: str
     cli: str
     attempt: int
+    rerun: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,9 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
         return _revive(draft, known, text, now)
     if known.source.text_hash == draft.source.text_hash and known.source.present:
         return None
-    changed = [name for name in TEXT_FIELDS if getattr(known, name) != text[name] and text[name] != ""]
+    if not text["base_branch"]:
+        text["base_branch"] = known.base_branch  # the remote's own choice, which has been asked for already
+    changed = [name for name in TEXT_FIELDS if getattr(known, name) != text[name]]
     updated = known.evolve(**{name: text[name] for name in changed}, source=draft.source, labels=text["labels"])
     events: tuple[Event, ...] = ()
     if changed:

@@ -32,8 +32,8 @@ class ProjectLimits(Written):
 class Bot(Written):
     """Who the pushed commits are by."""
 
-    name: Annotated[str, SHORT] = "Cloud Code"
-    email: Annotated[str, SHORT] = "cloud-code@localhost"
+    name: Annotated[str, StringConstraints(pattern=r"^[^<>\x00-\x20][^<>\x00-\x1f]{0,200}$")] = "Cloud Code"
+    email: Annotated[str, StringConstraints(pattern=r"^[^<>\s\x00-\x1f]{1,200}$")] = "cloud-code@localhost"
 
 
 class ProjectSettings(Written):

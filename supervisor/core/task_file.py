@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from agent_daemon.protocol.model import (
     Expects,
@@ -14,6 +14,8 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.record import Dependency
 from supervisor.core.settings import Name
+
+MAX_REPEATED_BYTES = 64 * 1024
 
 Criterion = Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
@@ -46,6 +48,17 @@ class TaskFile(Written):
         if isinstance(value, list | tuple):
             return [{"task": entry} if isinstance(entry, str) else entry for entry in value]
         return value
+
+    @model_validator(mode="after")
+    def _fits_a_report(self) -> "TaskFile":
+        """Criteria and commands are repeated in every report, which a reader takes up to 256 KiB only."""
+        commands = [command.command for command in self.verification or ()]
+        size = sum(len(text.encode(errors="replace")) for text in (*self.acceptance_criteria, *commands))
+        if size > MAX_REPEATED_BYTES:
+            raise ValueError(
+                f"acceptance_criteria and verification have {size} bytes, more than {MAX_REPEATED_BYTES} together"
+            )
+        return self
 
     @field_validator("verification", mode="after")
     @classmethod

@@ -18,7 +18,7 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import CliSettings, Config
-from supervisor.core.states import State
+from supervisor.core.states import ACTIVE, State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +32,11 @@ class Places:
 def wanted_status(task: TaskRecord, attempt: Attempt) -> TaskingStatus:
     """What the supervisor wants of this attempt now."""
     if attempt.ended_at is None:
-        if task.state is State.PAUSED:
+        if attempt.rerun == task.rerun and task.state is State.PAUSED:
             return TaskingStatus.PAUSED
-        if task.state is State.CANCELLED:
-            return TaskingStatus.CANCELLED
-        return TaskingStatus.ASSIGNED
+        if attempt.rerun == task.rerun and task.state in ACTIVE:
+            return TaskingStatus.ASSIGNED
+        return TaskingStatus.CANCELLED  # the task was cancelled, be it only to be run again
     if attempt.saved and (task.ended or attempt.number < task.attempt):
         return TaskingStatus.RELEASED
     if attempt.verdict in SUPERVISOR_VERDICTS:

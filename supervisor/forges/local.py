@@ -12,6 +12,9 @@ from supervisor.git import mirror as mirrors
 from supervisor.git import remote
 from supervisor.git.mirror import Mirror
 
+# A remote that hangs must not fill the pool with jobs that wait for its mirror.
+MIRROR_LOCK_SECONDS = 20
+
 
 class LocalHost:
     """Pushes to a plain git remote and writes what a pull request would say to `state/requests/`."""
@@ -32,7 +35,7 @@ class LocalHost:
         return mirrors.default_branch(self.url())
 
     def fetch_mirror(self, mirror: Mirror) -> None:
-        mirrors.fetch_mirror(mirror, self.url())
+        mirrors.fetch_mirror(mirror, self.url(), lock_seconds=MIRROR_LOCK_SECONDS)
 
     def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None:
         remote.push(quarantine, self.url(), sha, branch, expected)

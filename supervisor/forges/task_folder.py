@@ -19,6 +19,8 @@ from supervisor.core.task_file import TaskFile
 from supervisor.ports import TrackerNews
 
 SETTLED_SECONDS = 1.0
+# A folder with thousands of files is read over several passes: the loop has other things to do.
+MAX_READ_AT_ONCE = 100
 TASK_FILE_LIMITS = Limits(max_scalar_bytes=200 * 1024)
 SUFFIX = ".yaml"
 
@@ -32,13 +34,14 @@ class _File:
     read: bool = False
     key: str | None = None
     absent_since: float | None = None
+    held: bool = False
 
 
 class TaskFolder:
     """Reads a file once it has been unchanged for a second; counts a deletion after a grace period.
 
-    When more than half of the known files vanish together, or the folder itself does, nothing is taken
-    for deleted (E_TASKS_VANISHED) until they are back or the rest has gone one by one.
+    When more than half of the known files vanish together, or the folder itself does, those are not taken
+    for deleted (E_TASKS_VANISHED), however long they stay away.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class TaskFolder:
         listing = self._list()
         if listing is None:
             return self._vanished([], "the folder tasks/ is not there")
+        read = 0
         drafts: list[Draft] = []
         problems: list[Problem] = []
         for name, look in listing.items():
@@ -79,9 +83,10 @@ class TaskFolder:
             if known is None or known.look != look:
                 self._files[name] = _File(look=look, since=now, key=known.key if known else None)
                 continue
-            known.absent_since = None
-            if known.read or now - known.since < self._settled_seconds:
+            known.absent_since, known.held = None, False
+            if known.read or now - known.since < self._settled_seconds or read >= MAX_READ_AT_ONCE:
                 continue
+            read += 1
             known.read = True
             try:
                 draft = read_draft(self._folder, name, self._config)
@@ -109,14 +114,19 @@ class TaskFolder:
         for name in missing:
             file = self._files[name]
             file.absent_since = file.absent_since or now
-        fresh = [n for n in missing if self._files[n].key is not None]
-        if len(fresh) > 1 and len(fresh) * 2 > len(self._files):
-            vanished = self._vanished(fresh, f"{len(fresh)} of {len(self._files)} task files vanished together")
+        fresh = [n for n in missing if self._files[n].key is not None and not self._files[n].held]
+        known = sum(not file.held for file in self._files.values())
+        if len(fresh) > 1 and len(fresh) * 2 > known:
+            for name in fresh:
+                self._files[name].held = True
+            vanished = self._vanished(fresh, f"{len(fresh)} of {known} task files vanished together")
             return TrackerNews(drafts=news.drafts, problems=(*news.problems, *vanished.problems))
         self._vanished_reported = False
         gone = []
         for name in missing:
             file = self._files[name]
+            if file.held:
+                continue
             if now - (file.absent_since or now) < self._config.timing.deletion_grace_seconds:
                 continue
             del self._files[name]

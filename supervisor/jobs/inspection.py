@@ -11,7 +11,6 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Inspect
 from supervisor.core.delivery import Inspected
 from supervisor.core.record import Attempt, Delivery, TaskRecord
-from supervisor.git.bundle import Rejected
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import Imported, ImportLimits, ImportRequest
 from supervisor.jobs.project import Project, feedback, import_grounds, quarantine_path
@@ -35,8 +34,9 @@ def inspect(
         missing = Problem(code="E_NO_BUNDLE", message="the claimed bundle is not there", file=result.bundle or "")
         return Inspected(attempt=attempt.number, problems=(feedback(missing),))
     except ProtocolError as error:
-        return Inspected(attempt=attempt.number, problems=tuple(feedback(p) for p in error.problems))
-    except Rejected as error:
+        quarantine = quarantine_path(root, task.id, attempt.number)
+        shutil.rmtree(quarantine, ignore_errors=True)
+        quarantine.with_suffix(".bundle").unlink(missing_ok=True)
         return Inspected(attempt=attempt.number, problems=tuple(feedback(p) for p in error.problems))
     if imported.held:
         target = root.held_bundle(task.id, attempt.number)
@@ -107,7 +107,7 @@ def import_into_quarantine(
             protected_paths=project.settings.protected_paths,
             approved=approved,
             allow_empty=task.allow_empty,
-            **import_grounds(project, task, attempt),
+            **import_grounds(root, project, task, attempt),
         )
     )
 

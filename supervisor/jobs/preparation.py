@@ -12,7 +12,7 @@ from supervisor.core.decision import Prepare
 from supervisor.core.delivery import Failed
 from supervisor.core.record import TaskRecord
 from supervisor.git import mirror as mirrors
-from supervisor.jobs.project import Project
+from supervisor.jobs.project import Project, shared_path
 
 
 def prepare(
@@ -41,8 +41,12 @@ def prepare(
         commit = start.commit
     elif start is not None and start.branch is not None:
         scratch = root.quarantine / f"{task.id}.{job.attempt}.start.git"
-        made = mirrors.make_start_bundle(mirror, host.url(), start.branch, base, scratch=scratch, target=target)
+        kept = shared_path(root, task.id, job.attempt)
+        make_folder(kept.parent)
+        made = mirrors.make_start_bundle(mirror, host.url(), start.branch, base, scratch=scratch, target=kept)
         commit = made.tip if made else None
+        if made is not None:
+            _copy_whole(kept, target)
     else:
         commit = None
     from_branch = start is not None and start.file is None

@@ -27,15 +27,22 @@ def quarantine_path(root: Root, task_id: str, attempt: int) -> Path:
     return root.quarantine / f"{task_id}.{attempt}.git"
 
 
-def import_grounds(project: Project, task: TaskRecord, attempt: Attempt) -> dict[str, Any]:
+def shared_path(root: Root, task_id: str, attempt: int) -> Path:
+    """Our copy of the commits of a remote branch that an attempt started from, should the branch go away."""
+    return root.salvage / task_id / f"{attempt}.start.bundle"
+
+
+def import_grounds(root: Root, project: Project, task: TaskRecord, attempt: Attempt) -> dict[str, Any]:
     """What any bundle of this attempt is held against."""
+    kept = [shared_path(root, task.id, number) for number in range(attempt.number, 0, -1)]
+    shared = next((path for path in kept if path.exists()), None) if attempt.shared_tip else None
     bot, requester = project.settings.bot, task.source.requested_by
     return {
         "mirror": project.mirror.path,
         "base_branch": attempt.base_branch,
         "base_commit": attempt.base_commit,
-        "branch_url": project.host.url() if attempt.shared_tip else None,
-        "branch": attempt.shared_branch if attempt.shared_tip else None,
+        "branch_url": str(shared.resolve()) if shared else None,
+        "branch": attempt.shared_branch if shared else None,
         "remote_tip": attempt.shared_tip,
         "identity": Identity(
             bot_name=bot.name, bot_email=bot.email, coauthors=(requester,) if "<" in requester else ()

@@ -45,7 +45,7 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
                 claimed_base=attempt.bundle_base,
                 purpose="salvage",
                 limits=SALVAGE_LIMITS,
-                **import_grounds(project, task, attempt),
+                **import_grounds(root, project, task, attempt),
             )
         )
         os.replace(staged, target)
