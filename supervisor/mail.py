@@ -127,10 +127,10 @@ class Mail:
         path = self._station_paths.get(name)
         if path is None:
             path = self._station_paths[name] = self._root.mail_out(name) / "workstation.yaml"
-        found = signature(path)
-        if found is None or self._stations.get(name) == found:
-            return None
         try:
+            found = signature(path)
+            if found is None or self._stations.get(name) == found:
+                return None
             content = read_file(self._root.mail_out(name), "workstation.yaml")
             self._stations[name] = content.signature
             return decode_framed(WorkstationFile, content.data, file=f"mail/{name}/out/workstation.yaml")

@@ -213,7 +213,7 @@ def verification_feedback(name: str, command: str, found: VerificationResult | N
 def failure_feedback(report: TaskReport, why: str) -> tuple[Feedback, ...]:
     """What the next attempt should know of a failed one."""
     failed = tuple(
-        verification_feedback(entry.name, entry.name, entry, entry.commit)
+        verification_feedback(entry.name, entry.command or entry.name, entry, entry.commit)
         for entry in report.verification
         if entry.exit_code != 0
     )

@@ -1,0 +1,103 @@
+"""Things that cross each other: a person, an agent and the supervisor acting at the same moment."""
+
+from tests.site import Site, git, wait_for
+
+FIX = "sed -i 's/a - b/a + b/' calc.py"
+
+
+def test_work_that_cannot_be_bundled_stays_in_its_worktree(site: Site) -> None:
+    site.config["retry"] = {"first_seconds": 1}
+    site.use_script(
+        "cat > /dev/null",
+        f"if [ ! -e {site.folder}/once ]; then touch {site.folder}/once; echo precious > precious.txt;",
+        "  git checkout -q --orphan fresh; git rm -rq --cached .; fi",
+        f"echo again > again.txt; cp precious.txt {site.folder}/seen.txt",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("odd")
+    task = site.wait_state("demo.odd", "blocked", "review")
+    assert (site.folder / "seen.txt").read_text() == "precious\n", "the second attempt found the first one's work"
+    worktree = site.root.worktree("backend-1", "demo", "demo.odd")
+    saved = any(attempt.saved and attempt.bundle for attempt in task.attempts)
+    assert (worktree / "precious.txt").exists() or saved
+
+
+def test_a_dependency_is_merged_and_its_branch_deleted_meanwhile(site: Site) -> None:
+    site.use_script(
+        "cat > /dev/null",
+        "echo x >> steps.txt",
+        f"if [ $(wc -l < steps.txt) = 2 ]; then while [ ! -e {site.folder}/go ]; do sleep 0.1; done; fi",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("first")
+    first = site.wait_state("demo.first", "review")
+    site.write_task("second", depends_on=["first"])
+    site.wait_state("demo.second", "in_progress")
+    git("update-ref", "refs/heads/main", f"refs/heads/{first.branch}", cwd=site.remote)
+    git("branch", "-D", first.branch, cwd=site.remote)
+    site.wait_state("demo.first", "completed")
+    (site.folder / "go").touch()
+    second = site.wait_state("demo.second", "review")
+    assert git("show", f"{second.branch}:steps.txt", cwd=site.remote) == "x\nx"
+
+
+def test_cancel_and_retry_at_once_end_the_first_run(site: Site) -> None:
+    starts = site.folder / "starts"
+    site.use_script("cat > /dev/null", f"echo $$ >> {starts}", f"[ $(wc -l < {starts}) = 2 ] || sleep 60", FIX)
+    site.write_config()
+    site.start()
+    site.write_task("twice")
+    wait_for(starts.exists)
+    site.cli("workstation", "stop", "backend-1")
+    wait_for(lambda: not site.daemons(), 30)
+    site.cli("task", "cancel", "twice")
+    site.cli("task", "retry", "twice")
+    site.cli("workstation", "start", "backend-1")
+    task = site.wait_state("demo.twice", "review")
+    assert task.rerun == 2 and len(starts.read_text().split()) == 2
+    assert [attempt.verdict for attempt in task.attempts] == ["cancelled", "completed"]
+    assert task.branch.endswith("-r2")
+
+
+def test_verification_that_is_edited_while_it_runs_is_run_anew(site: Site) -> None:
+    site.config["retry"] = {"first_seconds": 0.2}
+    site.use_script("cat > /dev/null", "echo x >> x.txt")
+    site.write_config()
+    site.start()
+    site.write_task("checked", verification=[{"name": "tests", "command": "sleep 4"}])
+    report = site.root.attempt_out("backend-1", "demo.checked", 1) / "reporting.yaml"
+    wait_for(lambda: report.exists() and "status: verifying" in report.read_text())
+    site.write_task("checked", verification=[{"name": "tests", "command": "exit 1 # the real ones"}])
+    blocked = site.wait_state("demo.checked", "blocked", "review")
+    assert blocked.state == "blocked", "what passed was not what was asked for"
+    assert "exit 1" in str(blocked.feedback)
+
+
+def test_a_folder_in_place_of_the_report_harms_nobody(site: Site) -> None:
+    site.use_script(
+        "cat > /dev/null",
+        "r=$(readlink .cloud-code/reporting.yaml); if [ -f $r ]; then rm -f $r; mkdir $r; fi",
+        "echo x >> x.txt; sleep 1",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("folder")
+    site.wait_state("demo.folder", "review", timeout_seconds=60)
+    site.write_task("later", description="after it")
+    site.wait_state("demo.later", "review", timeout_seconds=60)
+
+
+def test_one_broken_mail_folder_leaves_the_other_workstations_alone(site: Site) -> None:
+    site.config["workstations"]["other"] = {"driver": "local", "clis": ["scripted"]}
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    site.start()
+    wait_for(lambda: len(site.events("workstation.started")) == 2)
+    out = site.root.mail_out("backend-1")
+    wait_for((out / "workstation.yaml").exists)
+    out.rename(out.with_name("out.aside"))
+    out.write_text("")
+    site.write_task("fix-add", specialist="other")
+    site.wait_state("demo.fix-add", "review")
