@@ -329,7 +329,10 @@ class Daemon:
             current_task=self._worker.key[0] if self._worker else None,
         )
         folder = self.root.mail_out(self.workstation)
-        write_file(folder / "workstation.yaml", encode(sign, end=True))
+        try:
+            write_file(folder / "workstation.yaml", encode(sign, end=True))
+        except OSError as error:
+            logger.error("no sign of life is written: {}", error)
 
     def _shut_down(self) -> None:
         """End the CLI; the attempt stays as it is reported, and is carried on by the next daemon."""

@@ -5,6 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from agent_daemon.protocol.codec import decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file, ring, write_file
@@ -99,7 +101,15 @@ class AttemptReport:
         self.update(progress=(*self.value.progress, entry)[-MAX_PROGRESS_ENTRIES:], current_step=text[:200])
 
     def write(self, monotonic: Callable[[], float]) -> None:
-        """Write the report durably, then touch the bell."""
+        """Write the report durably, then touch the bell; what the disk refuses is written a little later."""
+        try:
+            self._write()
+        except OSError as error:
+            logger.error("the report of {} is not written: {}; trying again", self.task_id, error)
+            self.changed = True
+        self.written_at = monotonic()
+
+    def _write(self) -> None:
         self.revision += 1
         reporting = Reporting(
             revision=self.revision,
@@ -119,5 +129,5 @@ class AttemptReport:
         if path.is_dir() and not path.is_symlink():
             path.rename(self.folder / f"reporting.yaml.folder-{self.revision}")  # in the way
         write_file(path, data)
-        self.changed, self.written_at = False, monotonic()
+        self.changed = False
         ring(self._bell)

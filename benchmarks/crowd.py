@@ -25,7 +25,14 @@ from benchmarks.figure import Size
 from supervisor.app import Supervisor, locked
 from supervisor.core.assign import Prepared, assign
 from supervisor.core.decision import Decision
-from supervisor.core.delivery import Inspected, settle_inspection, settle_push, settle_request
+from supervisor.core.delivery import (
+    Inspected,
+    push_key,
+    request_key,
+    settle_inspection,
+    settle_push,
+    settle_request,
+)
 from supervisor.core.intake import ingest
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Delivery, Request, TaskRecord
@@ -164,9 +171,9 @@ def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecor
     )
     found = Inspected(attempt=task.attempt, delivery=delivery, bundle_sha256=delivery.bundle_sha256)
     accepted = settle_inspection(working, found, report, supervisor.config.retry, _now()).task
-    pushed = settle_push(accepted, None, _now()).task
+    pushed = settle_push(accepted, push_key(accepted), None, _now()).task
     request = Request(url=str(supervisor.root.requests / f"{task.id}.md"), head=head, draft=False)
-    return settle_request(pushed, request, _now()).task
+    return settle_request(pushed, request_key(pushed), request, _now()).task
 
 
 def _fill_archive(root: Root, size: Size) -> None:

@@ -5,6 +5,7 @@ import os
 import queue
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -42,6 +43,8 @@ from supervisor.schemas import write_schemas
 from supervisor.watch import Watcher
 from supervisor.work import Work
 from supervisor.workstations.local import LocalWorkstations
+
+CLOSE_SECONDS = 25
 
 FORGES = {"local": LocalHost}
 DRIVERS = {"local": LocalWorkstations}
@@ -181,9 +184,11 @@ class Supervisor:
 
     def close(self) -> None:
         """End what slow work is left; it is begun anew after the next start."""
-        if self.pool.count:
-            end_leftovers(self.root.path)
         self.pool.close()
+        deadline = self.clock.monotonic() + CLOSE_SECONDS
+        while self.pool.running and self.clock.monotonic() < deadline:
+            end_leftovers(self.root.path, timeout_seconds=1)  # jobs wait for git, and some for each other
+            time.sleep(0.05)
         self.ledger.log(Event(name="supervisor.stopped"))
         self.events.close()
 

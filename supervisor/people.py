@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from loguru import logger
+
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import Signature
 from agent_daemon.protocol.model import WaitReason
@@ -99,7 +101,10 @@ class People:
                 answered = CommandAnswer(id=name.removesuffix(".yaml"), done=False, message=str(command.problem))
             else:
                 answered = self.carry_out(ledger, command)
-            spool.answer(self.root.commands, name, answered)
+            try:
+                spool.answer(self.root.commands, name, answered)
+            except OSError as error:
+                logger.error("the command {} cannot be answered: {}", name, error)
 
     def carry_out(self, ledger: Ledger, command: Command) -> CommandAnswer:
         """One command, and what became of it in a sentence."""

@@ -22,6 +22,7 @@ class JobPool:
         self._inbox = inbox
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="job")
         self._under_way: set[str] = set()
+        self._running = 0
         self._lock = threading.Lock()
 
     def submit(self, key: str, work: Callable[[], Any]) -> bool:
@@ -42,9 +43,20 @@ class JobPool:
         with self._lock:
             return len(self._under_way)
 
+    @property
+    def running(self) -> int:
+        """Jobs that a thread works on now."""
+        with self._lock:
+            return self._running
+
     def _run(self, key: str, work: Callable[[], Any]) -> None:
-        outcome = attempt_work(key, work)
-        self._inbox.put(("job", key, outcome))
+        with self._lock:
+            self._running += 1
+        try:
+            self._inbox.put(("job", key, attempt_work(key, work)))
+        finally:
+            with self._lock:
+                self._running -= 1
 
     def finished(self, key: str) -> None:
         """The loop has taken the outcome in: the same key may run again."""
@@ -52,8 +64,8 @@ class JobPool:
             self._under_way.discard(key)
 
     def close(self) -> None:
-        """Wait for the work under way; nothing new starts."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+        """Nothing new starts; what is under way goes on (see `running`)."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 def attempt_work(key: str, work: Callable[[], Any]) -> Any:

@@ -75,7 +75,10 @@ def expired(command: Command) -> bool:
 def answer(folder: Path, name: str, answered: CommandAnswer) -> None:
     """Write the answer, then remove the command; in this order a crash between the two repeats nothing."""
     write_file(folder / (answered.id + ANSWER_SUFFIX), encode(answered), mode=0o660)
-    (folder / name).unlink(missing_ok=True)
+    try:
+        (folder / name).unlink(missing_ok=True)
+    except IsADirectoryError:
+        (folder / name).rename(folder / f".{name}")  # whatever it is, it is no command
 
 
 def remove_stale_answers(folder: Path, older_than_seconds: float) -> None:

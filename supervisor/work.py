@@ -13,8 +13,6 @@ from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest,
 from supervisor.core.delivery import (
     Failed,
     Inspected,
-    push_key,
-    request_key,
     settle_inspection,
     settle_merge,
     settle_push,
@@ -90,8 +88,7 @@ class Work:
                 if attempt is not None:
                     self._submit(job, partial(save, self.root, project, task, attempt, job))
             case Push() | OpenRequest():
-                key = push_key(task) if isinstance(job, Push) else request_key(task)
-                effect = task.effect(key)
+                effect = task.effect(job.effect)
                 if effect is not None and effect.status == "pending":
                     task = ledger.apply(Decision(task=task.with_effect(effect.evolve(status="sending"))))
                     reach("push.marked_sending")
@@ -160,9 +157,9 @@ class Work:
                 report = ledger.seen(task.id).reports.get(job.attempt)
                 decision = settle_inspection(task, outcome, report, ledger.config.retry, now)
             case Push():
-                decision = settle_push(task, outcome if isinstance(outcome, Failed) else None, now)
+                decision = settle_push(task, job.effect, outcome if isinstance(outcome, Failed) else None, now)
             case OpenRequest() if isinstance(outcome, Request | Failed):
-                decision = settle_request(task, outcome, now)
+                decision = settle_request(task, job.effect, outcome, now)
             case Save() if isinstance(outcome, Saved):
                 decision = Decision(task=task.with_attempt(job.attempt, saved=True, save_error=None))
             case Save() if isinstance(outcome, Failed) and not outcome.retryable:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
 
-from agent_daemon.protocol.model import Feedback
+from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.intake import TEXT_FIELDS, cancel, rerun
 from supervisor.core.record import Approval, Stored, TaskRecord
@@ -85,6 +85,12 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         raise CommandRefusedError(
             f"{task.id} is {task.state.value}: an attempt is under way; pause, resume or cancel it instead"
         )
+    refused = task.state is State.BLOCKED and task.delivery is not None and not note
+    if refused and all(wait.reason is WaitReason.HUMAN for wait in task.waits_for):
+        effects = tuple(effect.evolve(not_before=None, error=None) for effect in task.effects)
+        why = "to be pushed again"
+        pushing = task.moved(State.IN_PROGRESS, reason=why, actor=actor, at=now, waits_for=(), effects=effects)
+        return Decision(task=pushing, events=(Event(name="task.retried", actor=actor),))
     pending = task.moved(
         State.PENDING,
         reason="asked for by a person",

@@ -53,12 +53,16 @@ class Save(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class Push(Job):
-    """Push the delivered head to the task's branch."""
+    """Push the delivered head to the task's branch; `effect` is the key of what is to happen once."""
+
+    effect: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenRequest(Job):
-    """Open the request for the pushed branch, or bring its text up to date."""
+    """Open the request for the pushed branch, or bring its text up to date; `effect` as for a push."""
+
+    effect: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,11 +114,13 @@ def _complete_without_push(task: TaskRecord, outcome: Inspected, now: datetime) 
     return Decision(task=done, events=(Event(name="task.completed", details={"reason": what}),))
 
 
-def settle_push(task: TaskRecord, outcome: Failed | None, now: datetime) -> Decision:
-    """The push succeeded (None), will be tried again, or needs a person."""
-    effect = task.effect(push_key(task))
-    delivery = task.delivery
-    if effect is None or effect.status == "done" or delivery is None:
+def settle_push(task: TaskRecord, key: str, outcome: Failed | None, now: datetime) -> Decision:
+    """The push of this key succeeded (None), will be tried again, or needs a person.
+
+    One that belongs to an earlier delivery of the task changes nothing.
+    """
+    effect, delivery = task.effect(key), task.delivery
+    if effect is None or effect.status == "done" or delivery is None or key != push_key(task):
         return Decision(task=task)
     if outcome is not None:
         return _effect_failed(task, effect, outcome, now)
@@ -130,19 +132,25 @@ def settle_push(task: TaskRecord, outcome: Failed | None, now: datetime) -> Deci
     return Decision(task=pushed, events=(Event(name="branch.pushed", details=details),))
 
 
-def settle_request(task: TaskRecord, outcome: Request | Failed, now: datetime) -> Decision:
-    """The request is open: the task is in review. Or it will be tried again, or needs a person."""
-    effect = task.effect(request_key(task))
-    if effect is None or effect.status == "done":
+def settle_request(task: TaskRecord, key: str, outcome: Request | Failed, now: datetime) -> Decision:
+    """The request of this key is open: the task is in review. Or it will be tried again, or needs a person."""
+    effect = task.effect(key)
+    if effect is None or effect.status == "done" or key != request_key(task):
         return Decision(task=task)
     if isinstance(outcome, Failed):
         return _effect_failed(task, effect, outcome, now)
     opened = task.with_effect(effect.evolve(status="done", error=None, not_before=None)).evolve(request=outcome)
     event = Event(name="request.opened", details={"url": outcome.url, "head": outcome.head})
-    if opened.state is not State.IN_PROGRESS:
-        return Decision(task=opened, events=(event,))
-    review = opened.moved(State.REVIEW, reason="the request is open", actor="supervisor", at=now)
-    return Decision(task=review, events=(event, Event(name="task.review")))
+    return Decision(task=opened, events=(event,)).then(arrive(opened, now))
+
+
+def arrive(task: TaskRecord, now: datetime) -> Decision:
+    """In review once all that was delivered is pushed and requested; a paused task when it goes on."""
+    effect = task.effect(request_key(task)) if task.delivery is not None else None
+    if task.state is not State.IN_PROGRESS or effect is None or effect.status != "done":
+        return Decision(task=task)
+    review = task.moved(State.REVIEW, reason="the request is open", actor="supervisor", at=now)
+    return Decision(task=review, events=(Event(name="task.review"),))
 
 
 def settle_merge(task: TaskRecord, *, merged_into: str, now: datetime) -> Decision:

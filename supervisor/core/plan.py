@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Push, Save
-from supervisor.core.delivery import push_key, request_key
+from supervisor.core.delivery import arrive, push_key, request_key
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
 from supervisor.core.settings import Config
@@ -39,6 +39,7 @@ def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> De
     for number in sorted(seen.reports):
         decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
     decision = decision.then(_time_passed(decision.task, seen, config, now))
+    decision = decision.then(arrive(decision.task, now))
     jobs = needed_jobs(decision.task, seen, now)
     return Decision(task=decision.task, events=decision.events, jobs=jobs)
 
@@ -109,7 +110,10 @@ def _delivery_jobs(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
         if claimed and report is not None and not claim_problems(task, report):
             return [Inspect(task_id=task.id, attempt=live.number)]
         return []
-    for key, job in ((push_key(task), Push(task_id=task.id)), (request_key(task), OpenRequest(task_id=task.id))):
+    keys = push_key(task), request_key(task)
+    for key, job in zip(
+        keys, (Push(task_id=task.id, effect=keys[0]), OpenRequest(task_id=task.id, effect=keys[1])), strict=True
+    ):
         effect = task.effect(key)
         if effect is not None and effect.status != "done":
             due = effect.not_before is None or effect.not_before <= now

@@ -174,8 +174,8 @@ class LifeOfATask(RuleBasedStateMachine):
     @precondition(lambda self: self.job(Push))
     @rule(answer=st.sampled_from(["ok", "lost", "refused", "later"]))
     def push_ends(self, answer: str) -> None:
-        effect = self.task.effect(push_key(self.task))
-        if effect is None or self.task.delivery is None:
+        effect = self.task.effect(self.job(Push).effect)
+        if effect is None or self.task.delivery is None or effect.key != push_key(self.task):
             return
         assert effect.status != "done" or not self.task.delivery, "what is done is not asked for again"
         if answer in ("ok", "lost") and self.task.delivery.pushed_head not in self.pushed:
@@ -187,22 +187,22 @@ class LifeOfATask(RuleBasedStateMachine):
             "later": Failed(code="E_UNREACHABLE", message="no route", retryable=True),
         }.get(answer)
         if answer != "lost":
-            self.apply(settle_push(self.task, outcome, self.now))
+            self.apply(settle_push(self.task, effect.key, outcome, self.now))
 
     @precondition(lambda self: self.job(OpenRequest))
     @rule(answer=st.sampled_from(["ok", "lost", "later"]))
     def request_ends(self, answer: str) -> None:
-        key = request_key(self.task)
+        key = self.job(OpenRequest).effect
         effect = self.task.effect(key)
-        if effect is None or self.task.delivery is None:
+        if effect is None or self.task.delivery is None or key != request_key(self.task):
             return
         if answer in ("ok", "lost") and key not in self.opened:
             self.opened.append(key)
         if answer == "ok":
-            self.apply(settle_request(self.task, Request(url="x", head=SHA_B), self.now))
+            self.apply(settle_request(self.task, key, Request(url="x", head=SHA_B), self.now))
         elif answer == "later":
             failed = Failed(code="E_UNREACHABLE", message="no", retryable=True)
-            self.apply(settle_request(self.task, failed, self.now))
+            self.apply(settle_request(self.task, key, failed, self.now))
 
     @precondition(lambda self: self.job(Save))
     @rule(saved=st.booleans())

@@ -21,9 +21,9 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.attempts import occupies, take_report
 from supervisor.core.decision import Inspect
-from supervisor.core.delivery import Failed, push_key, settle_push
+from supervisor.core.delivery import Failed, push_key, request_key, settle_push, settle_request
 from supervisor.core.plan import Seen, plan_task
-from supervisor.core.record import Delivery, Effect, TaskRecord
+from supervisor.core.record import Delivery, Effect, Request, TaskRecord
 from supervisor.core.render import fence, one_line_code, render_request
 from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.states import State
@@ -141,13 +141,14 @@ def test_a_push_is_tried_again_later_and_a_moved_branch_asks_a_person() -> None:
     delivery = Delivery(attempt=1, claimed_head=SHA_B, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
     task = working(delivery=delivery)
     task = task.with_effect(Effect(key=push_key(task), kind="push", status="sending"))
-    later = settle_push(task, Failed(code="E_UNREACHABLE", message="no route", retryable=True), NOW).task
+    failed = Failed(code="E_UNREACHABLE", message="no route", retryable=True)
+    later = settle_push(task, push_key(task), failed, NOW).task
     effect = later.effect(push_key(task))
     assert later.state is State.IN_PROGRESS and effect is not None
     assert effect.not_before == NOW + timedelta(seconds=2) and effect.error == "no route"
-    moved = settle_push(task, Failed(code="E_BRANCH_MOVED", message="stale info"), NOW).task
+    moved = settle_push(task, push_key(task), Failed(code="E_BRANCH_MOVED", message="stale info"), NOW).task
     assert (moved.state, moved.waits_for[0].reason) == (State.BLOCKED, WaitReason.CONFLICT)
-    done = settle_push(later, None, NOW).task
+    done = settle_push(later, push_key(task), None, NOW).task
     assert [(e.kind, e.status) for e in done.effects] == [("push", "done"), ("request", "pending")]
 
 
@@ -199,3 +200,19 @@ def test_a_tasking_names_one_task_and_its_own_attempts_commits() -> None:
     )
     assert (tasking.task.branch, tasking.task.base_commit) == ("cloud-code/login", SHA_A)
     assert len(tasking.task.description.encode()) <= 12 * 1024
+
+
+def test_a_paused_delivery_arrives_when_resumed(
+    config: Config,
+) -> None:
+    delivery = Delivery(attempt=1, claimed_head=SHA_B, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
+    ended = make_attempt(ended_at=NOW, verdict="completed", saved=True)
+    task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(ended,), delivery=delivery)
+    task = task.with_effect(Effect(key=push_key(task), kind="push", status="done"))
+    assert settle_push(task.evolve(delivery=None), push_key(task), None, NOW).task.delivery is None
+    waiting = task.with_effect(Effect(key=request_key(task), kind="request", status="sending"))
+    paused = waiting.moved(State.PAUSED, reason="r", actor="a", at=NOW, paused_from=State.IN_PROGRESS)
+    opened = settle_request(paused, request_key(task), Request(url="u", head=SHA_B), NOW).task
+    assert opened.state is State.PAUSED and opened.request is not None
+    resumed = opened.moved(State.IN_PROGRESS, reason="r", actor="a", at=NOW)
+    assert plan_task(resumed, Seen(reports={}), config, NOW).task.state is State.REVIEW
