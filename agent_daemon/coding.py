@@ -61,6 +61,7 @@ class CodingRun:
     stop: StopRequest = field(default_factory=StopRequest)
     used: CliUsage = field(default_factory=CliUsage, init=False)
     told_at: float = field(default=0.0, init=False)
+    started: bool = field(default=True, init=False)
 
     def run(self) -> Verdict:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
@@ -110,6 +111,7 @@ class CodingRun:
             log=self.places.logs / "cli.log",
             on_tick=on_tick,
         )
+        self.started = finished.reason != "not_started"
         verdict = adapter.verdict(finished, events, previous=_previous(self.known) if session else None)
         limit = as_outcome(self.stop.reason)
         if limit is not None and verdict.outcome == "completed":

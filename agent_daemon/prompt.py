@@ -7,6 +7,8 @@ from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, S
 from agent_daemon.protocol.model import Feedback, TaskingTask
 
 DOCUMENT_PATH = ".cloud-code/document.md"
+# What a person says, and what it answers; everything else was found wanting.
+NOTES = frozenset({"NOTE", "QUESTION"})
 
 
 def render_prompt(
@@ -34,6 +36,7 @@ def render_prompt(
         keep_trailing_newline=True,
     )
     environment.filters["block"] = marked_block
+    told = (*task.context.feedback, *feedback)
     specialist = environment.select_template([f"specialists/{agent_type}.md.j2", "specialists/any.md.j2"])
     return environment.get_template("task.md.j2").render(
         task=task,
@@ -41,7 +44,8 @@ def render_prompt(
         description=description,
         resumed=resumed,
         changed=changed,
-        feedback=(*task.context.feedback, *feedback),
+        notes=[item for item in told if item.code in NOTES],
+        feedback=[item for item in told if item.code not in NOTES],
         document_path=DOCUMENT_PATH,
     )
 

@@ -13,7 +13,7 @@ from agent_daemon.clone import ensure_clone
 from agent_daemon.coding import AttemptPlaces, CodingRun, Tell
 from agent_daemon.execution import ATTEMPT_MARKER, StopRequest
 from agent_daemon.failpoints import reach
-from agent_daemon.git import Identity, git
+from agent_daemon.git import Identity, git, merge_base
 from agent_daemon.processes import find_marked, sweep
 from agent_daemon.prompt import DOCUMENT_PATH
 from agent_daemon.protocol.files import make_folder, write_file
@@ -75,11 +75,14 @@ class WorkRun:
         if self._asked_to_stop():
             return self._stopped()
         self.tell({"status": ReportStatus.IN_PROGRESS}, f"Starting {self.config.cli.name}")
-        verdict = self._coding().run()
+        coding = self._coding()
+        verdict = coding.run()
         reach("daemon.cli_finished")
         end_processes(self.places.marker)
         if self._asked_to_stop():
             return self._stopped()
+        if not coding.started:
+            return self._not_started(verdict)
         if verdict.outcome != "completed":
             return self._not_completed(verdict)
         return self._hand_over(verdict)
@@ -118,7 +121,9 @@ class WorkRun:
         if made == "existing":
             checkout.remove_stale_locks(places.worktree)
         if task.start_squashed and not self.resumed:
-            git("reset", "--quiet", "--mixed", task.base_commit, folder=places.worktree)
+            # Never onto a commit that the work does not stand on: that would undo what others did meanwhile.
+            below = merge_base(places.worktree, "HEAD", task.base_commit) or task.base_commit
+            git("reset", "--quiet", "--mixed", below, folder=places.worktree)
         self._link()
 
     def _link(self) -> None:
@@ -136,6 +141,16 @@ class WorkRun:
         if self.stop.reason == STOP_CANCELLED:
             return {"status": ReportStatus.CANCELLED, "salvage": self.salvage(), "current_step": "Cancelled"}
         return {}
+
+    def _not_started(self, verdict: Verdict) -> dict[str, Any]:
+        """The program is not there: another attempt would meet the same, a person is needed."""
+        message = f"{verdict.message[:1500]}; install it where the workstation finds it, or correct its argv"
+        return {
+            "status": ReportStatus.BLOCKED,
+            "blocked_reason": BlockedReason(reason=WaitReason.HUMAN),
+            "blockers": (message,),
+            "salvage": self.salvage(),
+        }
 
     def _not_completed(self, verdict: Verdict) -> dict[str, Any]:
         fields: dict[str, Any] = {"salvage": self.salvage(), **self._changes()}

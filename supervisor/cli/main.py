@@ -14,7 +14,7 @@ from supervisor.errors import CloudCodeError
 COMMANDS = {
     "init": Entry("supervisor.cli.init:init", "Write a commented config.yaml and the folders of a root."),
     "demo": Entry("supervisor.cli.demo:demo", "The whole way, from a task file to a pushed branch, in a minute."),
-    "run": Entry("supervisor.cli.run:run", "Run the supervisor (what systemd starts)."),
+    "run": Entry("supervisor.cli.run:run", "Run the supervisor of a root, until Ctrl-C or SIGTERM."),
     "status": Entry("supervisor.cli.status:status", "Fleet, tasks, and what waits for a person."),
     "task": Entry("supervisor.cli.task:task", "List, show, add, edit and steer tasks."),
     "workstation": Entry("supervisor.cli.workstation:workstation", "List, stop, start and restart workstations."),

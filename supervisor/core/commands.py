@@ -74,7 +74,12 @@ def apply_command(task: TaskRecord, command: Command, now: datetime) -> Decision
 
 def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
     note = str(command.args.get("note") or "")
-    feedback = (Feedback(code="NOTE", message=note),) if note else ()
+    asked = tuple(
+        Feedback(code="QUESTION", message=wait.message)
+        for wait in task.waits_for
+        if wait.reason is WaitReason.QUESTION
+    )
+    feedback = (*asked, Feedback(code="NOTE", message=note)) if note else ()
     actor = command.actor.id
     if task.ended:
         again = rerun(task, reason="asked for by a person", actor=actor, now=now)

@@ -1,5 +1,6 @@
 """The one intake: drafts, wherever they come from, become records or change them."""
 
+import hashlib
 import re
 from datetime import datetime
 from typing import Any
@@ -104,19 +105,29 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
         return None
     if not text["base_branch"]:
         text["base_branch"] = known.base_branch  # the remote's own choice, which has been asked for already
-    changed = [name for name in TEXT_FIELDS if getattr(known, name) != text[name]]
-    updated = known.evolve(**{name: text[name] for name in changed}, source=draft.source, labels=text["labels"])
+    fields = digests_of(text)
+    written = [name for name in TEXT_FIELDS if fields[name] != known.source.fields.get(name)]
+    changed = [name for name in written if getattr(known, name) != text[name]]
+    source = draft.source.evolve(fields=fields)
+    updated = known.evolve(**{name: text[name] for name in changed}, source=source)
     events: tuple[Event, ...] = ()
     if changed:
         events = (Event(name="task.edited", details={"fields": changed}, actor=draft.source.requested_by),)
     return Decision(task=updated, events=events)
 
 
+def digests_of(text: dict[str, Any]) -> dict[str, str]:
+    """A short digest of each text field, to tell later which of them a person has written anew."""
+    return {
+        name: hashlib.sha256(repr(text[name]).encode(errors="replace")).hexdigest()[:16] for name in TEXT_FIELDS
+    }
+
+
 def _create(draft: Draft, text: dict[str, Any], now: datetime) -> Decision:
     task = TaskRecord(
         id=draft.id,
         project=draft.project,
-        source=draft.source,
+        source=draft.source.evolve(fields=digests_of(text)),
         trigger=draft.trigger,
         created_at=now,
         branch=branch_name(draft.id, text["title"]),
@@ -132,7 +143,7 @@ def _revive(draft: Draft, known: TaskRecord, text: dict[str, Any], now: datetime
     """An ended task absorbs its source, unless the source had gone and is there again: a new trigger."""
     if known.source.present or draft.text.cancel:
         return None
-    fresh = known.evolve(**text, source=draft.source)
+    fresh = known.evolve(**text, source=draft.source.evolve(fields=digests_of(text)))
     return rerun(fresh, reason="the task file is there again", actor=draft.source.requested_by, now=now)
 
 

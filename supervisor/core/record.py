@@ -37,7 +37,10 @@ class Stored(BaseModel):
 
 
 class Source(Stored):
-    """Where a task came from; `key` is unique, and `text_hash` is of the text last taken in."""
+    """Where a task came from; `key` is unique, `text_hash` is of the text last taken in, `fields` of its parts.
+
+    A later text changes only the fields that differ from the ones before it: what a person changed elsewhere stays.
+    """
 
     tracker: str
     kind: Literal["file", "issue", "request", "command"]
@@ -46,6 +49,7 @@ class Source(Stored):
     url: str | None = None
     requested_by: str = "operator"
     text_hash: str = ""
+    fields: dict[str, str] = Field(default_factory=dict)
     present: bool = True
 
 

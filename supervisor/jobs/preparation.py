@@ -12,6 +12,7 @@ from supervisor.core.decision import Prepare
 from supervisor.core.delivery import Failed
 from supervisor.core.record import TaskRecord
 from supervisor.git import mirror as mirrors
+from supervisor.git.errors import GitError
 from supervisor.jobs.project import Project, shared_path
 
 
@@ -20,7 +21,10 @@ def prepare(
 ) -> Prepared | Failed:
     """Fetch the mirror, choose the commits, and lay `start.bundle` ready in the attempt's mail."""
     host, mirror = project.host, project.mirror
-    host.fetch_mirror(mirror)
+    try:
+        host.fetch_mirror(mirror)
+    except GitError as error:
+        return Failed(code=error.code, message=f"{host.url()}: {error.message}", retryable=error.retryable)
     base_branch = task.base_branch or host.default_branch()
     base = task.base_commit or mirrors.resolve(mirror, f"refs/heads/{base_branch}")
     if base is None:
@@ -33,6 +37,9 @@ def prepare(
             message=f"the branch {task.branch} exists on the remote already and is not this task's work.",
         )
     start = _choose_start(root, task, tip, dependency, project, base_branch)
+    if start is not None and start.base is not None:
+        base = start.base
+        mirrors.pin(mirror, task.id, base)
     target = root.attempt_in(job.workstation, task.id, job.attempt) / "start.bundle"
     if start is not None:
         make_folder(target.parent)
@@ -62,11 +69,15 @@ def prepare(
 
 @dataclass(frozen=True, kw_only=True)
 class _Start:
-    """Where an attempt starts when not at the base: saved work in `file`, or the tip of a remote branch."""
+    """Where an attempt starts when not at the base: saved work in `file`, or the tip of a remote branch.
+
+    `base` is the upstream commit below it where that is not the task's own.
+    """
 
     branch: str | None
     file: Path | None = None
     commit: str | None = None
+    base: str | None = None
 
 
 def _choose_start(
@@ -86,7 +97,8 @@ def _choose_start(
         return _Start(branch=_shared(task)[0], commit=saved[1], file=saved[2])
     if dependency is not None and dependency.delivery is not None:
         merged = mirrors.is_ancestor(project.mirror, dependency.delivery.pushed_head, base_branch)
-        return None if merged else _Start(branch=dependency.branch)
+        # Its work stands on the base of its time: what came to the base branch since is not under it.
+        return None if merged else _Start(branch=dependency.branch, base=dependency.delivery.base)
     return None
 
 

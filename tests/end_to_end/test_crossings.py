@@ -101,3 +101,33 @@ def test_one_broken_mail_folder_leaves_the_other_workstations_alone(site: Site) 
     out.write_text("")
     site.write_task("fix-add", specialist="other")
     site.wait_state("demo.fix-add", "review")
+
+
+def test_what_others_merged_meanwhile_is_not_undone_by_a_dependent_task(site: Site) -> None:
+    site.use_script("cat > /dev/null", "echo x >> steps.txt")
+    site.write_config()
+    site.start()
+    site.write_task("one")
+    site.wait_state("demo.one", "review")
+    colleague = site.folder / "colleague"
+    git("clone", "-q", str(site.remote), str(colleague), cwd=site.folder)
+    (colleague / "important.txt").write_text("work of a colleague")
+    git("add", "--all", cwd=colleague)
+    git("commit", "-qm", "Important", cwd=colleague)
+    git("push", "-q", "origin", "main", cwd=colleague)
+    site.write_task("two", depends_on=["one"])
+    two = site.wait_state("demo.two", "review", "blocked", "failed")
+    assert two.state == "review" and two.attempt == 1
+    assert two.delivery is not None and [f.path for f in two.delivery.files] == ["steps.txt"]
+    git("fetch", "-q", "origin", cwd=colleague)
+    git("merge", "-q", "--no-edit", f"origin/{two.branch}", cwd=colleague)
+    assert (colleague / "important.txt").exists()
+
+
+def test_a_program_that_is_not_there_asks_a_person_at_once(site: Site) -> None:
+    site.config["clis"]["scripted"]["argv"] = ["/nonexistent/agent"]
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    blocked = site.wait_state("demo.fix-add", "blocked")
+    assert blocked.attempt == 1 and "/nonexistent/agent" in blocked.waits_for[0].message

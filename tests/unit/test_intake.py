@@ -105,3 +105,12 @@ def test_odd_titles_still_run(config: Config, title: str) -> None:
     decision = ingest(odd, None, config, NOW)
     assert decision is not None and decision.task.branch.startswith("cloud-code/login")
     assert make_task(title=decision.task.title).title == decision.task.title
+
+
+def test_a_later_file_keeps_what_a_person_changed_elsewhere(config: Config) -> None:
+    task = created(config, description="v1").evolve(description="v2, by the tasking")
+    decision = ingest(draft("h2", description="v1", priority="low"), task, config, NOW)
+    assert decision is not None
+    assert (decision.task.description, decision.task.priority) == ("v2, by the tasking", "low")
+    again = ingest(draft("h3", description="v3", priority="low"), decision.task, config, NOW)
+    assert again is not None and again.task.description == "v3"
