@@ -74,11 +74,8 @@ def apply_command(task: TaskRecord, command: Command, now: datetime) -> Decision
 
 def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
     note = str(command.args.get("note") or "")
-    asked = tuple(
-        Feedback(code="QUESTION", message=wait.message)
-        for wait in task.waits_for
-        if wait.reason is WaitReason.QUESTION
-    )
+    questions = [wait.message for wait in task.waits_for if wait.reason is WaitReason.QUESTION]
+    asked = tuple(Feedback(code="QUESTION", message=message) for message in questions)
     feedback = (*asked, Feedback(code="NOTE", message=note)) if note else ()
     actor = command.actor.id
     if task.ended:

@@ -118,9 +118,8 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
 
 def digests_of(text: dict[str, Any]) -> dict[str, str]:
     """A short digest of each text field, to tell later which of them a person has written anew."""
-    return {
-        name: hashlib.sha256(repr(text[name]).encode(errors="replace")).hexdigest()[:16] for name in TEXT_FIELDS
-    }
+    shown = {name: repr(text[name]).encode(errors="replace") for name in TEXT_FIELDS}
+    return {name: hashlib.sha256(data).hexdigest()[:16] for name, data in shown.items()}
 
 
 def _create(draft: Draft, text: dict[str, Any], now: datetime) -> Decision:

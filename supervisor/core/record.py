@@ -39,7 +39,7 @@ class Stored(BaseModel):
 class Source(Stored):
     """Where a task came from; `key` is unique, `text_hash` is of the text last taken in, `fields` of its parts.
 
-    A later text changes only the fields that differ from the ones before it: what a person changed elsewhere stays.
+    A later text changes only the fields in which it differs: what a person changed elsewhere stays.
     """
 
     tracker: str
