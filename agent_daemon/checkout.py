@@ -77,6 +77,21 @@ def ensure_worktree(request: WorktreeRequest) -> Literal["created", "existing"]:
         return "created"
 
 
+def set_aside_other_run(clone: Path, worktree: Path, branch: str, attempt: int) -> None:
+    """Move away, with all that is in it, a worktree of an earlier run of the task, whose work is not saved.
+
+    A task that is run again begins anew, on a branch of its own; what was not saved must not be lost for that.
+    """
+    if not (worktree / ".git").exists():
+        return
+    current = git_text("symbolic-ref", "--quiet", "--short", "HEAD", folder=worktree, check=False)
+    if current.startswith("cloud-code/") and current != branch:
+        target = worktree.with_name(f"{worktree.name}.kept-before-{attempt}")
+        with clone_lock(clone):
+            git("worktree", "move", str(worktree.absolute()), str(target.absolute()), folder=clone)
+        logger.warning("{} held unsaved work of an earlier run, which lies in {} now", worktree, target)
+
+
 def remove_worktree(clone: Path, worktree: Path, branch: str) -> None:
     """Remove a worktree whose work is saved elsewhere, with its branch; one that is gone is no error."""
     with clone_lock(clone):

@@ -107,6 +107,8 @@ class WorkRun:
         end_processes(self.places.marker)
         task, places = self.task, self.places
         ensure_clone(places.clone, Path(task.workspace_source))
+        if not self.resumed:
+            checkout.set_aside_other_run(places.clone, places.worktree, task.branch, task.attempt)
         bundle = places.inbox / "start.bundle"
         made = checkout.ensure_worktree(
             checkout.WorktreeRequest(

@@ -125,22 +125,25 @@ class Fleet:
             if station.file.wanted == "stopped" or station.retired:
                 station.stopping = True
                 return [FleetNews(workstation=name, event="workstation.stopping", stop=handle)]
-            return self._check_signs(station, handle, now)
+            return self._check_signs(station, handle, now, busy)
         if handle is not None:
             return self._died(station, now, busy)
         if station.file.wanted == "running" and not station.retired and now >= station.not_before:
             return self._start(station, driver, now)
         return []
 
-    def _check_signs(self, station: Station, handle: DaemonHandle, now: float) -> list[FleetNews]:
-        timing, silent = self._config.timing, now - station.last_sign
-        if station.failures and now - station.started > CALM_SECONDS:
+    def _check_signs(self, station: Station, handle: DaemonHandle, now: float, busy: set[str]) -> list[FleetNews]:
+        """Silent daemons: shown, then restarted; one that falls silent again loses its attempt."""
+        timing, silent, name = self._config.timing, now - station.last_sign, station.file.name
+        if station.failures and now - station.started > max(CALM_SECONDS, 2 * timing.restart_after_seconds):
             station.failures = 0
         if silent > timing.restart_after_seconds:
             station.stopping = True
-            details: dict[str, object] = {"silent_seconds": round(silent)}
+            station.failures += 1
+            details: dict[str, object] = {"silent_seconds": round(silent), "failures": station.failures}
+            lost = station.failures > 1 and name in busy
             return [
-                FleetNews(workstation=station.file.name, event="workstation.silent", details=details, stop=handle)
+                FleetNews(workstation=name, event="workstation.silent", details=details, stop=handle, lost=lost)
             ]
         if silent > timing.suspect_after_seconds and not station.suspect:
             station.suspect = True

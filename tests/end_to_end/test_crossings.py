@@ -1,5 +1,8 @@
 """Things that cross each other: a person, an agent and the supervisor acting at the same moment."""
 
+import os
+import signal
+
 from tests.site import Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -131,3 +134,46 @@ def test_a_program_that_is_not_there_asks_a_person_at_once(site: Site) -> None:
     site.write_task("fix-add")
     blocked = site.wait_state("demo.fix-add", "blocked")
     assert blocked.attempt == 1 and "/nonexistent/agent" in blocked.waits_for[0].message
+
+
+def test_a_daemon_that_falls_silent_again_and_again_loses_its_attempt(site: Site) -> None:
+    site.config["timing"] |= {"suspect_after_seconds": 6, "restart_after_seconds": 7}
+    site.config["retry"] = {"first_seconds": 60}
+    site.use_script("cat > /dev/null", "sleep 60")
+    site.write_config()
+    site.start()
+    site.write_task("long")
+    site.wait_state("demo.long", "in_progress")
+
+    def stop_and_lose() -> bool:
+        for daemon in site.daemons():
+            os.kill(daemon.pid, signal.SIGSTOP)
+        task = site.record("demo.long")
+        return task is not None and task.state == "failed"
+
+    wait_for(stop_and_lose, 90, "the attempt is given up")
+    assert site.events("workstation.suspect") and len(site.events("workstation.silent")) >= 2
+
+
+def test_a_new_run_begins_anew_and_leaves_unsaved_work_of_the_first_where_it_can_be_found(site: Site) -> None:
+    site.use_script(
+        "cat > /dev/null",
+        f"if [ ! -e {site.folder}/once ]; then touch {site.folder}/once; echo precious > precious.txt;",
+        "  git checkout -q --orphan cloud-code/odd2; git rm -rq --cached .; fi",
+        "ls > listing.txt",
+    )
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 1}
+    site.write_config()
+    site.start()
+    site.write_task("odd")
+    site.wait_state("demo.odd", "blocked", "review")
+    site.cli("task", "cancel", "odd")
+    site.cli("task", "retry", "odd")
+    again = site.wait_state("demo.odd", "review")
+    assert again.rerun == 2 and again.branch.endswith("-r2")
+    assert "precious" not in git("show", f"{again.branch}:listing.txt", cwd=site.remote)
+    kept = [
+        *site.root.workspace("backend-1").rglob("precious.txt"),
+        *(site.root.salvage / "demo.odd").glob("*.bundle"),
+    ]
+    assert kept
