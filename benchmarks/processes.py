@@ -93,13 +93,13 @@ def resident_megabytes(pid: int) -> float:
 
 
 def wait_until_quiet(pid: int, timeout_seconds: float = 120) -> None:
-    """Return once the process has used less than a tenth of a core for two seconds."""
+    """Return once the process has used less than a twenty-fifth of a core for two seconds."""
     deadline = time.monotonic() + timeout_seconds
     before = cpu_seconds(pid)
     while time.monotonic() < deadline:
         time.sleep(2)
         now = cpu_seconds(pid)
-        if now - before < 0.2:
+        if now - before < 0.08:
             return
         before = now
     raise TimeoutError(f"the process {pid} does not come to rest")

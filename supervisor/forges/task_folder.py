@@ -20,7 +20,7 @@ from supervisor.ports import TrackerNews
 
 SETTLED_SECONDS = 1.0
 # A folder with thousands of files is read over several passes: the loop has other things to do.
-MAX_READ_AT_ONCE = 100
+MAX_READ_AT_ONCE = 200
 TASK_FILE_LIMITS = Limits(max_scalar_bytes=200 * 1024)
 SUFFIX = ".yaml"
 
