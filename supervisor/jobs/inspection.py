@@ -1,6 +1,5 @@
 """A claim taken out of the workstation's reach and looked at: design §6, steps before the push."""
 
-import os
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from supervisor.core.delivery import Inspected
 from supervisor.core.record import Attempt, Delivery, TaskRecord
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import Imported, ImportLimits, ImportRequest
-from supervisor.jobs.project import Project, feedback, import_grounds, quarantine_path
+from supervisor.jobs.project import Project, feedback, import_grounds, quarantine_path, replace_durably
 
 MAX_BUNDLE_BYTES = ImportLimits().bundle_bytes
 
@@ -41,7 +40,7 @@ def inspect(
     if imported.held:
         target = root.held_bundle(task.id, attempt.number)
         make_folder(target.parent)
-        os.replace(bundle, target)
+        replace_durably(bundle, target)
         shutil.rmtree(imported.quarantine, ignore_errors=True)
         return Inspected(attempt=attempt.number, held=imported.held, bundle_sha256=result.sha256)
     bundle.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What every job needs to know of a project, and what any bundle of a task is held against."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,24 @@ def import_grounds(root: Root, project: Project, task: TaskRecord, attempt: Atte
     }
 
 
+def replace_durably(source: Path, target: Path) -> None:
+    """Rename and sync the folders: what is called saved outlives a crash, for the only other copy goes next."""
+    with source.open("rb") as data:
+        os.fsync(data.fileno())
+    os.replace(source, target)
+    for folder in {source.parent, target.parent}:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def feedback(problem: Problem) -> Feedback:
     return Feedback(
         code=problem.code,
         message=problem.message,
-        file=problem.place or problem.file,
+        file=(problem.place or problem.file)[:1000],
         line=problem.line,
         expected=problem.expected,
         mend=problem.mend,

@@ -1,6 +1,5 @@
 """After an attempt: its work copied to where only the supervisor writes."""
 
-import os
 import shutil
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from supervisor.core.record import Attempt, TaskRecord
 from supervisor.git.bundle import Rejected
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import SALVAGE_LIMITS, ImportRequest
-from supervisor.jobs.project import Project, import_grounds
+from supervisor.jobs.project import Project, import_grounds, replace_durably
 
 MAX_SALVAGE_BYTES = SALVAGE_LIMITS.bundle_bytes
 
@@ -48,7 +47,7 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
                 **import_grounds(root, project, task, attempt),
             )
         )
-        os.replace(staged, target)
+        replace_durably(staged, target)
         return Saved(attempt=attempt.number)
     except FileNotFoundError:
         return Failed(code="E_NO_BUNDLE", message=f"{attempt.bundle} is not there")
