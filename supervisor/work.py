@@ -13,6 +13,7 @@ from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest,
 from supervisor.core.delivery import (
     Failed,
     Inspected,
+    fail_inspection,
     settle_inspection,
     settle_merge,
     settle_push,
@@ -156,6 +157,9 @@ class Work:
             case Inspect() if isinstance(outcome, Inspected):
                 report = ledger.seen(task.id).reports.get(job.attempt)
                 decision = settle_inspection(task, outcome, report, ledger.config.retry, now)
+            case Inspect() if isinstance(outcome, Failed):
+                report = ledger.seen(task.id).reports.get(job.attempt)
+                decision = fail_inspection(task, job.attempt, outcome, report, now)
             case Push():
                 decision = settle_push(task, job.effect, outcome if isinstance(outcome, Failed) else None, now)
             case OpenRequest() if isinstance(outcome, Request | Failed):

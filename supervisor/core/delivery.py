@@ -82,6 +82,17 @@ def settle_inspection(
     return Decision(task=ready, events=(Event(name="claim.accepted", details=details),))
 
 
+def fail_inspection(
+    task: TaskRecord, number: int, outcome: Failed, report: TaskReport | None, now: datetime
+) -> Decision:
+    """A claim that cannot be looked at, now or later: its attempt ends, and a person is asked."""
+    attempt = task.attempt_number(number)
+    if outcome.retryable or task.state is not State.IN_PROGRESS or attempt is None or number != task.attempt:
+        return Decision(task=task)
+    ended = _end(task, attempt, "not inspected", report, now)
+    return block(ended, reason=WaitReason.HUMAN, message=f"{outcome.code}: {outcome.message}", now=now)
+
+
 def _end(task: TaskRecord, attempt: Attempt, verdict: str, report: TaskReport | None, now: datetime) -> TaskRecord:
     """End the attempt with this verdict; one that ended before (held, then approved) keeps its work fields."""
     if attempt.ended_at is not None:

@@ -21,7 +21,7 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.attempts import occupies, take_report
 from supervisor.core.decision import Inspect
-from supervisor.core.delivery import Failed, push_key, request_key, settle_push, settle_request
+from supervisor.core.delivery import Failed, fail_inspection, push_key, request_key, settle_push, settle_request
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Delivery, Effect, Request, TaskRecord
 from supervisor.core.render import fence, one_line_code, render_request
@@ -216,3 +216,13 @@ def test_a_paused_delivery_arrives_when_resumed(
     assert opened.state is State.PAUSED and opened.request is not None
     resumed = opened.moved(State.IN_PROGRESS, reason="r", actor="a", at=NOW)
     assert plan_task(resumed, Seen(reports={}), config, NOW).task.state is State.REVIEW
+
+
+def test_a_claim_that_cannot_be_looked_at_asks_a_person() -> None:
+    gone = Failed(code="E_NO_REPOSITORY", message="the mirror is damaged")
+    claim = report("completed", result=RESULT)
+    blocked = fail_inspection(working(), 1, gone, claim, NOW).task
+    assert (blocked.state, blocked.attempts[0].verdict) == (State.BLOCKED, "not inspected")
+    assert "E_NO_REPOSITORY" in blocked.waits_for[0].message and blocked.attempts[0].bundle == "result.bundle"
+    later = Failed(code="E_UNREACHABLE", message="no route", retryable=True)
+    assert fail_inspection(working(), 1, later, claim, NOW).task == working()
