@@ -1,7 +1,6 @@
 """Loading `config.yaml`: every key known, every cross-reference checked, before anything starts."""
 
 from importlib import metadata
-from pathlib import Path
 
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import Problem, ProtocolError
@@ -104,7 +103,3 @@ def check_installation() -> None:
         f"The PyPI distribution `supervisor` {version}, which has the same import name, is installed here too.",
         "Install Cloud Code in an environment of its own, or uninstall `supervisor` and install Cloud Code again.",
     )
-
-
-def mirror_path(root: Root, config: Config, project: str) -> Path:
-    return root.mirror(config.projects[project].trust_domain, project)

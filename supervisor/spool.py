@@ -79,11 +79,3 @@ def answer(folder: Path, name: str, answered: CommandAnswer) -> None:
         (folder / name).unlink(missing_ok=True)
     except IsADirectoryError:
         (folder / name).rename(folder / f".{name}")  # whatever it is, it is no command
-
-
-def remove_stale_answers(folder: Path, older_than_seconds: float) -> None:
-    """Answers that nobody fetched."""
-    limit = time.time() - older_than_seconds
-    for name in os.listdir(folder):
-        if name.endswith(ANSWER_SUFFIX) and _modified(folder / name) < limit:
-            (folder / name).unlink(missing_ok=True)

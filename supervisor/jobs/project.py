@@ -52,9 +52,7 @@ def import_grounds(root: Root, project: Project, task: TaskRecord, attempt: Atte
 
 
 def replace_durably(source: Path, target: Path) -> None:
-    """Rename and sync the folders: what is called saved outlives a crash, for the only other copy goes next."""
-    with source.open("rb") as data:
-        os.fsync(data.fileno())
+    """Rename what `copy_file` has synced, and sync the folders: it must outlive a crash, for the other copy goes."""
     os.replace(source, target)
     for folder in {source.parent, target.parent}:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -9,7 +9,6 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Save
 from supervisor.core.delivery import Failed
 from supervisor.core.record import Attempt, TaskRecord
-from supervisor.git.bundle import Rejected
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import SALVAGE_LIMITS, ImportRequest
 from supervisor.jobs.project import Project, import_grounds, replace_durably
@@ -53,8 +52,6 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
         return Failed(code="E_NO_BUNDLE", message=f"{attempt.bundle} is not there")
     except ProtocolError as error:
         return Failed(code=error.problem.code, message=error.problem.message)
-    except Rejected as error:
-        return Failed(code=error.problems[0].code, message=error.problems[0].message)
     finally:
         staged.unlink(missing_ok=True)
         shutil.rmtree(quarantine, ignore_errors=True)
