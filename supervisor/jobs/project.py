@@ -52,7 +52,7 @@ def import_grounds(root: Root, project: Project, task: TaskRecord, attempt: Atte
 
 
 def replace_durably(source: Path, target: Path) -> None:
-    """Rename what `copy_file` has synced, and sync the folders: it must outlive a crash, for the other copy goes."""
+    """Rename what `copy_file` has synced, and sync the folders: the other copy may go after this."""
     os.replace(source, target)
     for folder in {source.parent, target.parent}:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
