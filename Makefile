@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench schemas clean
+.PHONY: demo test check bench reliability schemas clean
 
 $(STAMP): pyproject.toml requirements.lock
 	@if command -v uv >/dev/null 2>&1; then \
@@ -32,6 +32,9 @@ check: $(STAMP)  ## Style, types, imports, generated files
 
 bench: $(STAMP)  ## The figures of docs/performance.md, measured here
 	@$(VENV)/bin/python -m benchmarks
+
+reliability: $(STAMP)  ## Run what docs/reliability.md tells of, and write it anew; ONLY=section for one
+	@$(VENV)/bin/python -m tests.reliability $(ONLY)
 
 schemas: $(STAMP)  ## Write docs/schemas/ anew from the models
 	@$(VENV)/bin/python -m supervisor.schemas docs/schemas
