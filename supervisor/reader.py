@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -116,7 +116,7 @@ class Reader:
     def live(self) -> tuple[dict[str, TaskRecord], list[Problem]]:
         """The records of live tasks, and what is wrong with those that cannot be read or were put aside."""
         tasks: dict[str, TaskRecord] = {}
-        problems = self._put_aside()
+        problems = [problem for name in self.put_aside_ids() if (problem := self.put_aside(name)) is not None]
         for task_id in self.live_ids():
             found = self._record(task_id)
             if isinstance(found, TaskRecord):
@@ -136,22 +136,30 @@ class Reader:
         except FileNotFoundError:  # archived meanwhile
             return None
         except ProtocolError as error:
-            found = error.problem
+            found = self._unreadable(task_id, error.problem)
         self._records[task_id] = (seen, found)
         return found
 
-    def _put_aside(self) -> list[Problem]:
-        mend = f"mend the file and move it back to {self.root.records}, then restart the supervisor"
-        return [
-            Problem(
-                code="E_RECORD_DAMAGED",
-                message=f"the record of {name.removeprefix('record-').removesuffix('.yaml')} is damaged",
-                file=str(self.root.quarantine / name),
-                mend=mend,
-            )
-            for name in sorted(_names(self.root.quarantine))
-            if name.startswith("record-")
-        ]
+    def put_aside_ids(self) -> list[str]:
+        """The tasks whose damaged records lie in quarantine."""
+        names = sorted(_names(self.root.quarantine))
+        return [name.removeprefix("record-").removesuffix(".yaml") for name in names if name.startswith("record-")]
+
+    def _damaged(self, task_id: str, path: Path) -> Problem:
+        return Problem(
+            code="E_RECORD_DAMAGED",
+            message=f"the record of {task_id} is damaged",
+            file=str(path),
+            mend=f"mend the file and move it back to {self.root.records}, then restart the supervisor",
+        )
+
+    def _unreadable(self, task_id: str, problem: Problem) -> Problem:
+        return replace(
+            problem,
+            code="E_RECORD_DAMAGED",
+            message=f"the record of {task_id} cannot be read: {problem.message}",
+            mend="mend the file, or put a copy of it in its place",
+        )
 
     def find(self, task_id: str) -> TaskRecord | None:
         """A task, live or archived; raises ProtocolError when its record is damaged."""
@@ -162,24 +170,46 @@ class Reader:
                 return read(task_id)  # a third look, for it may be brought back between the first two
             except FileNotFoundError:
                 continue
+            except ProtocolError as error:
+                raise ProtocolError(self._unreadable(task_id, error.problem)) from None
         return None
 
-    def archived(self) -> Iterable[TaskRecord]:
-        """The records of archived tasks, by id; damaged ones are passed over."""
+    def put_aside(self, task_id: str) -> Problem | None:
+        """What is wrong with a task whose damaged record lies in quarantine; None for every other."""
+        path = self.root.quarantine / f"record-{task_id}.yaml"
+        return self._damaged(task_id, path) if path.exists() else None
+
+    def archived(self) -> tuple[list[TaskRecord], list[Problem]]:
+        """The records of archived tasks, by id, and what is wrong with those that cannot be read."""
+        tasks: list[TaskRecord] = []
+        problems: list[Problem] = []
         for task_id in self.archived_ids():
             try:
-                yield self._store.read_archived(task_id)
-            except (FileNotFoundError, ProtocolError):
+                tasks.append(self._store.read_archived(task_id))
+            except FileNotFoundError:
                 continue
+            except ProtocolError as error:
+                problems.append(self._unreadable(task_id, error.problem))
+        return tasks, problems
 
-    def dependency_states(self, tasks: dict[str, TaskRecord]) -> dict[str, DependencyState]:
-        """The state of everything that these tasks depend on."""
+    def dependency_states(
+        self, tasks: dict[str, TaskRecord]
+    ) -> tuple[dict[str, DependencyState], dict[str, Problem]]:
+        """The state of everything that these tasks depend on; what is wrong with records that cannot be read."""
         states: dict[str, DependencyState] = {}
-        for name in {dependency.task for task in tasks.values() for dependency in task.depends_on}:
-            found = tasks.get(name) or self.find(name)
-            if found is not None:
+        damaged: dict[str, Problem] = {}
+        for name in sorted({dependency.task for task in tasks.values() for dependency in task.depends_on}):
+            try:
+                found = tasks.get(name) or self.find(name)
+            except ProtocolError as error:
+                damaged[name] = error.problem
+                continue
+            aside = self.put_aside(name) if found is None else None
+            if aside is not None:
+                damaged[name] = aside
+            elif found is not None:
                 states[name] = DependencyState(state=found.state)
-        return states
+        return states, damaged
 
     def station(self, name: str) -> StationFile | None:
         return load_station(self.root, name)

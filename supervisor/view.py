@@ -1,6 +1,6 @@
 """What `status` and the listings show, computed anew from the files each time: derived, never stored."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -101,6 +101,7 @@ class Picture:
     tasks: Mapping[str, TaskRecord]
     reports: Mapping[str, Report]
     dependencies: Mapping[str, DependencyState]
+    damaged: Collection[str]
     stations: tuple[StationRow, ...]
     drafts: tuple[Draft, ...]
     problems: tuple[Problem, ...]
@@ -120,16 +121,19 @@ def take_picture(reader: Reader) -> Picture:
     reports = {task.id: reader.report(task, attempt) for task in tasks.values() if (attempt := _newest(task))}
     problems += [report for report in reports.values() if isinstance(report, Problem)]
     running = is_locked(reader.root)
+    dependencies, damaged = reader.dependency_states(tasks)
+    problems += damaged.values()
     return Picture(
         now=now,
         running=running,
         config=config,
         tasks=tasks,
         reports=reports,
-        dependencies=reader.dependency_states(tasks),
+        dependencies=dependencies,
+        damaged=damaged.keys(),
         stations=tuple(read_stations(reader, config, tasks, reports, running, now)) if config else (),
         drafts=tuple(drafts),
-        problems=tuple(problems),
+        problems=tuple(dict.fromkeys(problems)),
     )
 
 
@@ -194,7 +198,7 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
         running=picture.running,
         report=None if isinstance(report, Problem) else report,
         report_problem=str(report) if isinstance(report, Problem) else "",
-        unmet=tuple(unmet(task, picture.dependencies)),
+        unmet=tuple(unmet(task, picture.dependencies, picture.damaged)),
         cancelled=_cancelled(task, picture),
         stations=stations,
         assign_timeout_seconds=timing.assign_timeout_seconds,

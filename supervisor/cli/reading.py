@@ -2,6 +2,7 @@
 
 import click
 
+from agent_daemon.protocol.errors import ProtocolError
 from supervisor.cli.place import existing_root, record_ids, resolve_id
 from supervisor.core.record import TaskRecord
 from supervisor.errors import CloudCodeError
@@ -19,8 +20,11 @@ def reader_of(ctx: click.Context) -> Reader:
 def read_task(ctx: click.Context, given: str) -> tuple[Reader, TaskRecord]:
     """The task that a person means; CloudCodeError, ProtocolError."""
     reader = reader_of(ctx)
-    task_id = resolve_id(given, record_ids(reader.root))
+    task_id = resolve_id(given, [*record_ids(reader.root), *reader.put_aside_ids()])
     task = reader.find(task_id)
+    aside = reader.put_aside(task_id) if task is None else None
+    if aside is not None:
+        raise ProtocolError(aside)
     if task is None:  # archived and brought back at this very moment
         raise CloudCodeError("E_NO_TASK", f"{task_id} cannot be read just now.", "Try again.")
     return reader, task

@@ -2,7 +2,7 @@
 
 import click
 
-from supervisor.cli.output import json_option, print_json, say, show, table
+from supervisor.cli.output import json_option, note, print_json, say, show, table, text
 from supervisor.cli.reading import reader_of
 from supervisor.cli.status import tasks_table
 from supervisor.core.explain import Surroundings
@@ -24,12 +24,17 @@ def list_tasks(ctx: click.Context, every: bool, state: str | None, as_json: bool
     picture = take_picture(reader)
     rows: list[TaskRow] = task_rows(picture)
     ended = every or (state is not None and State(state) in ENDED)
+    problems = list(picture.problems)
     if ended:
         around = Surroundings(now=picture.now, running=picture.running)
-        rows += sorted((task_row(t, around) for t in reader.archived()), key=lambda row: row.since, reverse=True)
+        archived, damaged = reader.archived()
+        rows += sorted((task_row(t, around) for t in archived), key=lambda row: row.since, reverse=True)
+        problems += damaged
     shown = tuple(
         row for row in rows if (ended or row.state not in ENDED) and (state is None or row.state.value == state)
     )
+    for problem in dict.fromkeys(problems):
+        note(text(problem).plain)
     if as_json:
         print_json(shown)
         return

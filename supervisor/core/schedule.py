@@ -1,6 +1,6 @@
 """Who works on what next: priorities, dependencies, free workstations."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,12 +36,19 @@ class DependencyState:
     pushed_head: str | None = None
 
 
-def unmet(task: TaskRecord, known: Mapping[str, DependencyState]) -> list[str]:
-    """A sentence for each dependency that still holds the task back; empty when it may start."""
+def unmet(
+    task: TaskRecord, known: Mapping[str, DependencyState], damaged: Collection[str] = frozenset()
+) -> list[str]:
+    """A sentence for each dependency that still holds the task back; empty when it may start.
+
+    `damaged` are the tasks whose records cannot be read.
+    """
     reasons = []
     for dependency in task.depends_on:
         found = known.get(dependency.task)
-        if found is None:
+        if dependency.task in damaged:
+            reasons.append(f"{dependency.task}, whose record is damaged")
+        elif found is None:
             reasons.append(f"{dependency.task}, which is not known (yet)")
         elif found.state is not State.COMPLETED and (
             dependency.until == "merged" or found.state is not State.REVIEW

@@ -22,7 +22,7 @@ from supervisor.fleet import StationFile
 from supervisor.fleet_view import StationRow, last_refusal, station_state
 from supervisor.reader import Reader, TaskFiles, is_locked
 from supervisor.records import RecordStore
-from supervisor.view import Picture, file_rows, surroundings, task_rows, waiting_tasks
+from supervisor.view import Picture, file_rows, surroundings, take_picture, task_rows, waiting_tasks
 from tests.unit.conftest import NOW, make_attempt, make_task
 
 
@@ -34,6 +34,7 @@ def picture(*tasks: TaskRecord, **changes: Any) -> Picture:
         "tasks": {task.id: task for task in tasks},
         "reports": {},
         "dependencies": {},
+        "damaged": (),
         "stations": (),
         "drafts": (),
         "problems": (),
@@ -196,8 +197,25 @@ class TestReader:
         (root.quarantine / "record-acme.worse.yaml").write_text("")
         tasks, problems = self.reader(root).live()
         assert list(tasks) == ["acme.login"]
-        assert {problem.code for problem in problems} == {"E_RECORD_DAMAGED", "E_YAML"}
+        assert [problem.code for problem in problems] == ["E_RECORD_DAMAGED"] * 2
         assert (root.records / "acme.bad.yaml").exists()
+
+    def test_one_damaged_record_hides_nothing_of_the_others(self, root: Root) -> None:
+        store, reader = RecordStore(root), self.reader(root)
+        for name in ("archived", "aside"):
+            store.save(make_task(id=f"acme.{name}"))
+        store.archive(make_task(id="acme.archived"))
+        root.archived("acme.archived").write_text("state: [")
+        (root.records / "acme.aside.yaml").rename(root.quarantine / "record-acme.aside.yaml")
+        needed = (Dependency(task="acme.archived"), Dependency(task="acme.aside"))
+        store.save(make_task(depends_on=needed))
+        root.config.write_text("projects: {acme: {repository: /srv/acme.git}}\n")
+        seen = take_picture(reader)
+        files = [Path(problem.file).name for problem in seen.problems]
+        assert sorted(files) == ["acme.archived.yaml", "record-acme.aside.yaml"]
+        (row,) = task_rows(seen)
+        assert row.doing == "waits for acme.archived, whose record is damaged"
+        assert [problem.code for problem in reader.archived()[1]] == ["E_RECORD_DAMAGED"]
 
     def test_a_record_that_changed_is_read_again(self, root: Root) -> None:
         store, reader = RecordStore(root), self.reader(root)
