@@ -64,9 +64,14 @@ def check_project(text: str) -> str:
 
 
 def check_stem(text: str) -> str:
-    """The stem of a hand-written task's file, unchanged; ValueError when it is none or looks like a request."""
+    """The stem of a hand-written task's file, unchanged; ValueError when it is none.
+
+    Nor is what looks like a pull request, or like a later run of another task (see `branch_name`).
+    """
     if re.fullmatch("pr[0-9]+", text):
         raise ValueError(f"{_shown(text)} is how pull requests are called: choose another file name")
+    if re.search("-r[0-9]+$", text):
+        raise ValueError(f"{_shown(text)} ends as the branch of a task's later run does: choose another file name")
     return check_name(text)
 
 

@@ -112,6 +112,7 @@ def stem_of(title: str) -> str:
     slug = re.sub("[^a-z0-9]+", "-", ascii_only).strip("-")
     if slug and not slug[0].isalpha():
         slug = f"task-{slug}"
+    slug = re.sub("-r([0-9]+)$", r"-r-\1", slug)  # the end of a later run's branch
     if len(slug) > 41:
         slug = slug[:42].rpartition("-")[0] or slug[:41]
     return slug if NAME.fullmatch(slug) else "task"

@@ -97,6 +97,7 @@ class TestAdd:
             ("Größe prüfen: ÄÖÜ", "grosse-prufen-aou"),
             ("42 things", "task-42-things"),
             ("日本語", "task"),
+            ("Upgrade to R2", "upgrade-to-r-2"),
             ("--upload-pack=x $(y)", "upload-pack-x-y"),
             ("a" * 100, "a" * 41),
             ("several words that together are much longer than forty", "several-words-that-together-are-much"),

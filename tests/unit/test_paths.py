@@ -61,6 +61,28 @@ def test_a_stem_like_a_request_is_refused(stem: str) -> None:
         check_stem(stem)
 
 
+@pytest.mark.parametrize("stem", ["a-r2", "a-r10", "a-r0", "fix-login-r007"])
+def test_a_stem_like_a_later_run_is_refused(stem: str) -> None:
+    with pytest.raises(ValueError, match="later run"):
+        check_stem(stem)
+    assert is_task_id(f"acme.{stem}"), "a task that is there already can still be read"
+
+
+@given(NAMES, NAMES, st.integers(2, 999))
+def test_no_two_task_files_share_a_branch(one: str, other: str, rerun: int) -> None:
+    taken = [stem for stem in (one, other, f"{one}-r{rerun}") if _is_stem(stem)]
+    branches = [branch_name(f"acme.{stem}", "t", run) for stem in set(taken) for run in (1, rerun)]
+    assert len(set(branches)) == len(branches)
+
+
+def _is_stem(text: str) -> bool:
+    try:
+        check_stem(text)
+    except ValueError:
+        return False
+    return True
+
+
 def test_a_project_does_not_take_the_place_of_another_folder() -> None:
     with pytest.raises(ValueError, match="isolated"):
         check_project("isolated")
