@@ -159,7 +159,8 @@ class Loop:
             with self.guard(f"taking in {draft.id}"):
                 self.people.take_draft(self.ledger, draft)
         for key in news.gone:
-            self.people.take_absence(self.ledger, key)
+            with self.guard(f"taking the deletion of {key}"):
+                self.people.take_absence(self.ledger, key)
 
     def _take_fleet_news(self, news: FleetNews) -> None:
         self._log(None, news.event, details=dict(news.details), workstation=news.workstation)

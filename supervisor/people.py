@@ -54,10 +54,14 @@ class People:
         """A draft becomes a task, changes one, or means nothing."""
         if draft.id in self.store.damaged_ids():
             mend = "mend the record in state/quarantine and move it back to state/tasks, or delete it there"
-            details = {"code": "E_RECORD_DAMAGED", "message": f"{draft.id} is not taken in", "mend": mend}
-            ledger.log(Event(name="input.refused", details=details))
+            self._refuse_damaged(ledger, f"{draft.id} is not taken in", mend)
             return
-        decision = ingest(draft, ledger.find(draft.id), ledger.config, self.clock.now())
+        try:
+            known = ledger.find(draft.id)
+        except ProtocolError as error:
+            self._refuse_damaged(ledger, f"{draft.id} is not taken in: {error}", "mend the record, or delete it")
+            return
+        decision = ingest(draft, known, ledger.config, self.clock.now())
         if decision is None:
             return
         ledger.revive(draft.id)
@@ -66,6 +70,10 @@ class People:
             self._cancel_by_file(ledger, task)
         elif not task.ended:
             self._stop_circle(ledger, task)
+
+    def _refuse_damaged(self, ledger: Ledger, message: str, mend: str) -> None:
+        details = {"code": "E_RECORD_DAMAGED", "message": message, "mend": mend}
+        ledger.log(Event(name="input.refused", details=details))
 
     def _cancel_by_file(self, ledger: Ledger, task: TaskRecord) -> None:
         command = self._command(
@@ -84,7 +92,12 @@ class People:
     def take_absence(self, ledger: Ledger, ref: str) -> None:
         """A task file was deleted: whatever task came from it is cancelled, an ended one remembers it."""
         for project in ledger.config.projects:
-            task = ledger.find(f"{project}.{ref}")
+            try:
+                task = ledger.find(f"{project}.{ref}")
+            except ProtocolError as error:
+                message = f"the deletion of its file is not noted: {error}"
+                self._refuse_damaged(ledger, message, "mend the record, or delete it")
+                continue
             if task is None or task.source.key != f"file:{ref}":
                 continue
             decision = source_gone(task, now=self.clock.now())
