@@ -58,6 +58,7 @@ _SETTINGS = (
     "submodule.recurse=false",
     "push.recurseSubmodules=no",
     "log.showSignature=false",
+    "merge.renameLimit=1000",  # a trial merge of thousands of moved files must not take hours
 )
 
 
