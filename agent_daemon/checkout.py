@@ -48,18 +48,18 @@ def ensure_worktree(request: WorktreeRequest) -> Literal["created", "existing"]:
     """
     with clone_lock(request.clone) as lock:
         _finish_removals(request.worktree)
-        registration = _registration(request.clone, request.worktree)
-        if registration is not None and _is_half_made(registration, request.worktree):
+        registration = registration_of(request.clone, request.worktree)
+        if registration is not None and is_half_made(registration, request.worktree):
             _unregister(request.clone, request.worktree, registration)
             if request.worktree.exists():
                 _remove_folder(request.worktree)
             registration = None
         if registration is not None:
-            _repair(request.worktree, registration)
+            repair(request.worktree, registration)
             _unpack_salvage(request.worktree)
             return "existing"
-        _refuse_occupied(request.worktree)
-        start = _start_commit(request)
+        refuse_occupied(request.worktree)
+        start = start_commit(request)
         request.worktree.parent.mkdir(parents=True, exist_ok=True)
         git(
             "worktree",
@@ -77,21 +77,6 @@ def ensure_worktree(request: WorktreeRequest) -> Literal["created", "existing"]:
         return "created"
 
 
-def set_aside_other_run(clone: Path, worktree: Path, branch: str, attempt: int) -> None:
-    """Move away, with all that is in it, a worktree of an earlier run of the task, whose work is not saved.
-
-    A task that is run again begins anew, on a branch of its own; what was not saved must not be lost for that.
-    """
-    if not (worktree / ".git").exists():
-        return
-    current = git_text("symbolic-ref", "--quiet", "--short", "HEAD", folder=worktree, check=False)
-    if current.startswith("cloud-code/") and current != branch:
-        target = worktree.with_name(f"{worktree.name}.kept-before-{attempt}")
-        with clone_lock(clone):
-            git("worktree", "move", str(worktree.absolute()), str(target.absolute()), folder=clone)
-        logger.warning("{} held unsaved work of an earlier run, which lies in {} now", worktree, target)
-
-
 def remove_worktree(clone: Path, worktree: Path, branch: str) -> None:
     """Remove a worktree whose work is saved elsewhere, with its branch; one that is gone is no error."""
     with clone_lock(clone):
@@ -100,7 +85,7 @@ def remove_worktree(clone: Path, worktree: Path, branch: str) -> None:
             worktree.unlink()
         elif worktree.exists():
             worktree.rename(_removal_name(worktree))
-        registration = _registration(clone, worktree)
+        registration = registration_of(clone, worktree)
         if registration is not None:
             _unregister(clone, worktree, registration)
         git("update-ref", "-d", f"refs/heads/{branch}", folder=clone, check=False)
@@ -158,7 +143,8 @@ def remove_stale_locks(worktree: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def _start_commit(request: WorktreeRequest) -> str:
+def start_commit(request: WorktreeRequest) -> str:
+    """The commit to start from, its objects brought into the clone; ProtocolError (E_START_COMMIT) without it."""
     if request.start_bundle is not None:
         try:
             git("bundle", "unbundle", str(request.start_bundle.absolute()), folder=request.clone)
@@ -181,7 +167,8 @@ def _start_problem(reason: str) -> ProtocolError:
     )
 
 
-def _refuse_occupied(worktree: Path) -> None:
+def refuse_occupied(worktree: Path) -> None:
+    """ProtocolError (E_WORKTREE_OCCUPIED) when something stands where no worktree of the clone is known."""
     if worktree.is_symlink() or (worktree.exists() and (not worktree.is_dir() or any(worktree.iterdir()))):
         raise ProtocolError(
             Problem(
@@ -193,7 +180,7 @@ def _refuse_occupied(worktree: Path) -> None:
         )
 
 
-def _registration(clone: Path, worktree: Path) -> Path | None:
+def registration_of(clone: Path, worktree: Path) -> Path | None:
     """The folder in which the clone keeps this worktree's HEAD and index, whether or not its files exist."""
     wanted = os.path.join(os.path.realpath(worktree.parent), worktree.name, ".git")
     for entry in (clone / ".git/worktrees").glob("*/gitdir"):
@@ -202,7 +189,7 @@ def _registration(clone: Path, worktree: Path) -> Path | None:
     return None
 
 
-def _is_half_made(registration: Path, worktree: Path) -> bool:
+def is_half_made(registration: Path, worktree: Path) -> bool:
     """Git marks a worktree while it makes it and writes the index last: such a one was never given out."""
     if not worktree.is_dir():
         return True
@@ -216,7 +203,7 @@ def _unregister(clone: Path, worktree: Path, registration: Path) -> None:
     shutil.rmtree(registration, ignore_errors=True)
 
 
-def _repair(worktree: Path, registration: Path) -> None:
+def repair(worktree: Path, registration: Path) -> None:
     """Restore the two files by which a worktree and its clone find each other."""
     pointer = worktree / ".git"
     wanted = f"gitdir: {registration.resolve()}\n"
@@ -231,10 +218,16 @@ def _repair(worktree: Path, registration: Path) -> None:
 
 def _unpack_salvage(worktree: Path) -> None:
     """Safe to repeat: afterwards HEAD is no salvage commit any more."""
+    below = below_salvage(worktree, "HEAD")
+    if below is not None:
+        git("reset", "--quiet", "--mixed", below, folder=worktree)
+
+
+def below_salvage(folder: Path, commit: str) -> str | None:
+    """The parent of a commit that holds salvaged uncommitted work; None for every other commit."""
     form = f"--format=%P%n%(trailers:key={SALVAGE_TRAILER},valueonly)"
-    parents, _, trailer = git_text("log", "-1", form, "HEAD", folder=worktree, check=False).partition("\n")
-    if trailer.strip() == SALVAGE_VALUE and parents:
-        git("reset", "--quiet", "--mixed", parents.split()[0], folder=worktree)
+    parents, _, trailer = git_text("log", "-1", form, commit, folder=folder, check=False).partition("\n")
+    return parents.split()[0] if trailer.strip() == SALVAGE_VALUE and parents else None
 
 
 def _removal_name(worktree: Path) -> Path:

@@ -286,9 +286,9 @@ class Daemon:
     def _release(self, assignment: Assignment) -> dict[str, Any]:
         task = assignment.task
         newer = [r for (name, n), r in self._reports.items() if name == task.id and n > task.attempt]
-        in_use = any(r.value.status is not ReportStatus.RECEIVED for r in newer)  # it works in the same worktree
+        in_use = any(r.value.status is not ReportStatus.RECEIVED for r in newer)
         try:
-            release(task, self._places(assignment), keep_worktree=in_use)
+            release(task, self._places(assignment), in_use=in_use)
         except OSError as error:
             logger.error("{} {} is not released, tried again later: {}", task.id, task.attempt, error)
             self._not_before[(task.id, task.attempt)] = time.monotonic() + RETRY_SECONDS

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent_daemon import checkout, handover
+from agent_daemon import checkout, handover, ownership
 from agent_daemon.clis.base import Verdict, bare_environment
 from agent_daemon.clone import ensure_clone
 from agent_daemon.coding import AttemptPlaces, CodingRun, Tell
@@ -107,20 +107,19 @@ class WorkRun:
         end_processes(self.places.marker)
         task, places = self.task, self.places
         ensure_clone(places.clone, Path(task.workspace_source))
-        if not self.resumed:
-            checkout.set_aside_other_run(places.clone, places.worktree, task.branch, task.attempt)
         bundle = places.inbox / "start.bundle"
-        made = checkout.ensure_worktree(
-            checkout.WorktreeRequest(
-                clone=places.clone,
-                worktree=places.worktree,
-                branch=task.branch,
-                base_commit=task.base_commit,
-                start_commit=task.start_commit,
-                start_bundle=bundle if task.start_commit and bundle.exists() else None,
-            )
+        request = checkout.WorktreeRequest(
+            clone=places.clone,
+            worktree=places.worktree,
+            branch=task.branch,
+            base_commit=task.base_commit,
+            start_commit=task.start_commit,
+            start_bundle=bundle if task.start_commit and bundle.exists() else None,
         )
-        if made == "existing":
+        aside = ownership.take_possession(request, owner_of(task), begun=self.resumed)
+        if aside is not None:
+            self.tell({}, f"Work of an earlier attempt that is not saved lies in {aside} now")
+        if checkout.ensure_worktree(request) == "existing":
             checkout.remove_stale_locks(places.worktree)
         if task.start_squashed and not self.resumed:
             # Never onto a commit that the work does not stand on: that would undo what others did meanwhile.
@@ -275,8 +274,11 @@ class WorkRun:
         }
 
     def salvage(self) -> Salvage | None:
-        """Bundle everything that the worktree holds; None when it holds nothing of its own."""
+        """Bundle everything that the worktree holds; None when it holds nothing of this attempt's."""
+        begun = self.known.status not in (ReportStatus.RECEIVED, ReportStatus.PLANNING)
         if not self.places.worktree.exists():
+            return None
+        if not ownership.belongs_to(self.places.worktree, owner_of(self.task), begun=begun):
             return None
         end_processes(self.places.marker)
         checkout.remove_stale_locks(self.places.worktree)
@@ -286,14 +288,18 @@ class WorkRun:
         )
 
 
-def release(task: TaskingTask, places: AttemptPlaces, *, keep_worktree: bool = False) -> None:
+def owner_of(task: TaskingTask) -> ownership.Owner:
+    return ownership.Owner(task=task.id, attempt=task.attempt, branch=task.branch)
+
+
+def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
     """Remove the worktree and the bundles of an attempt whose work the supervisor has saved.
 
-    `keep_worktree`: a newer attempt of the task works in it by now.
+    `in_use`: a newer attempt of the task has begun.
     """
     end_processes(places.marker)
-    if places.clone.exists() and not keep_worktree:
-        checkout.remove_worktree(places.clone, places.worktree, task.branch)
+    if places.clone.exists():
+        ownership.remove_owned(places.clone, places.worktree, owner_of(task), in_use=in_use)
     for name in ("result.bundle", "salvage.bundle", "document.md"):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             (places.outbox / name).unlink()

@@ -177,3 +177,51 @@ def test_a_new_run_begins_anew_and_leaves_unsaved_work_of_the_first_where_it_can
         *(site.root.salvage / "demo.odd").glob("*.bundle"),
     ]
     assert kept
+
+
+ONCE = "if [ ! -e {0}/once ]; then touch {0}/once; echo precious > precious.txt;"
+UNRELATED = "git checkout -q --orphan fresh; git add precious.txt; git commit -qm odd; git checkout -q --detach"
+    "git checkout -q --orphan fresh; git add precious.txt; git commit -qm unrelated; git checkout -q --detach"
+)
+
+
+def test_a_new_run_does_not_take_up_a_detached_head_that_was_never_saved(site: Site) -> None:
+    site.use_script("cat > /dev/null", ONCE.format(site.folder), f"  {UNRELATED}; exit 1; fi", "ls > listing.txt")
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 1}
+    site.write_config()
+    site.start()
+    site.write_task("odd")
+    blocked = site.wait_state("demo.odd", "blocked")
+    wait_for(lambda: (r := site.record("demo.odd")) and r.attempts[0].save_error, what=str(blocked.attempts))
+    site.cli("task", "cancel", "odd")
+    site.cli("task", "retry", "odd")
+    again = site.wait_state("demo.odd", "review", "blocked")
+    assert again.state == "review" and again.branch.endswith("-r2")
+    assert "precious" not in git("show", f"{again.branch}:listing.txt", cwd=site.remote)
+    assert list(site.root.workspace("backend-1").rglob("precious.txt")), "what was never saved is kept"
+
+
+def test_unrelated_history_costs_one_attempt_and_not_the_task(site: Site) -> None:
+    site.use_script("cat > /dev/null", ONCE.format(site.folder), f"  {UNRELATED}; exit 0; fi", FIX)
+    site.write_config()
+    site.start()
+    site.write_task("odd")
+    task = site.wait_state("demo.odd", "review", "blocked")
+    assert task.state == "review" and task.attempt == 2, task.waits_for
+    assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
+    assert list(site.root.workspace("backend-1").rglob("precious.txt")), "what was never saved is kept"
+
+
+def test_a_head_that_an_honest_agent_left_detached_is_what_is_handed_in(site: Site) -> None:
+    site.use_script(
+        "cat > /dev/null",
+        "git checkout -q -b mine; echo dropped > dropped.txt; git add --all; git commit -qm dropped",
+        f"git checkout -q --detach HEAD~1; {FIX}; git commit -qam fixed; echo left > left.txt",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "review", "blocked", "failed")
+    assert task.state == "review" and task.attempt == 1
+    assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
+    assert git("ls-tree", "--name-only", task.branch, cwd=site.remote).split() == ["calc.py", "left.txt"]
