@@ -69,7 +69,8 @@ class ProcessLimits:
 class Finished:
     """How a run ended. `exit_code` is negative for a signal's number, None when there is none to know.
 
-    `stop_reason` is what the one who stopped the run gave as reason; `detail` says why nothing started.
+    `stop_reason` is what the one who stopped the run gave as reason; `detail` says why nothing started, or
+    which limit was reached.
     """
 
     exit_code: int | None
@@ -150,6 +151,7 @@ def run_process(
         reason=reason,
         duration_seconds=time.monotonic() - started,
         output_bytes=pump.output_bytes,
+        detail=f"its time limit of {limits.wall_seconds / 60:g} minutes" if reason == "timeout" else "",
         stop_reason=(getattr(stop, "reason", "") or "interrupted") if reason == "stopped" else "",
         success_exit_codes=invocation.success_exit_codes,
     )

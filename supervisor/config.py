@@ -3,13 +3,12 @@
 from importlib import metadata
 
 from agent_daemon.protocol.codec import decode
-from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import Root
-from agent_daemon.protocol.yaml_reader import Document, read_yaml
+from agent_daemon.protocol.yaml_reader import read_yaml
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
-
-KNOWN_ADAPTERS = ("codex", "command")
+from supervisor.references import reference_problems
 
 
 def load_config(root: Root) -> Config:
@@ -31,7 +30,7 @@ def parse_config(data: bytes, *, file: str) -> Config:
     """The configuration in these bytes; raises CloudCodeError with every problem found."""
     try:
         config = decode(Config, data, file=file)
-        problems = cross_reference_problems(config, read_yaml(data, file=file), file)
+        problems = reference_problems(config, read_yaml(data, file=file), file)
     except ProtocolError as error:
         problems = list(error.problems)
     if problems:
@@ -43,49 +42,6 @@ def parse_config(data: bytes, *, file: str) -> Config:
             tuple(problems),
         )
     return config
-
-
-def cross_reference_problems(config: Config, document: Document, file: str) -> list[Problem]:
-    """Names in the configuration that lead nowhere."""
-    problems: list[Problem] = []
-
-    def add(path: tuple[str | int, ...], message: str, expected: str) -> None:
-        line = next(
-            (document.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in document.lines), None
-        )
-        place = ".".join(str(part) for part in path)
-        problems.append(
-            Problem(code="E_REFERENCE", message=message, file=file, line=line, place=place, expected=expected)
-        )
-
-    domains = {station.trust_domain for station in config.workstations.values()}
-    for name, project in config.projects.items():
-        if project.trust_domain not in domains:
-            add(
-                ("projects", name, "trust_domain"),
-                f"no workstation serves the trust domain '{project.trust_domain}'",
-                f"one of {', '.join(sorted(domains))}",
-            )
-    for name, station in config.workstations.items():
-        for index, cli in enumerate(station.clis):
-            adapter = config.cli(cli).adapter or cli
-            if adapter not in KNOWN_ADAPTERS:
-                add(
-                    ("workstations", name, "clis", index),
-                    f"'{cli}' is no coding CLI that this version knows, and none described under `clis`",
-                    f"one of {', '.join(KNOWN_ADAPTERS)}, or `clis.{cli}` with `adapter: command` and `argv`",
-                )
-    for name, settings in config.clis.items():
-        if (settings.adapter or name) == "command" and not settings.argv:
-            add(("clis", name), f"'{name}' is run by the `command` adapter but has no argv", "argv: [program, …]")
-    for kind in config.routing:
-        if kind not in config.workstations:
-            add(
-                ("routing", kind),
-                f"there is no workstation type '{kind}'",
-                f"one of {', '.join(config.workstations)}",
-            )
-    return problems
 
 
 def check_installation() -> None:

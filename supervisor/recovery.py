@@ -72,8 +72,9 @@ def _of_known_projects(tasks: Mapping[str, TaskRecord], config: Config, ledger: 
 def _follow_configuration(config: Config, ledger: Ledger, fleet: Fleet, clock: Clock) -> None:
     """Types and workstations that are configured no longer: their tasks go elsewhere."""
     for task in list(ledger.tasks.values()):
-        if not task.ended and task.specialist not in config.workstations:
-            kind = route(task.labels, config.routing, config.workstations)
+        types = config.types_for(task.project)
+        if not task.ended and task.specialist not in types:
+            kind = route(task.labels, config.routing, types)
             details = {"from": task.specialist, "to": kind}
             event = Event(name="task.rerouted", details=details)
             task = ledger.apply(Decision(task=task.evolve(specialist=kind), events=(event,)))

@@ -161,7 +161,7 @@ def ended_early(finished: Finished) -> tuple[Outcome, str] | None:
     if finished.reason == "not_started":
         return "crashed", finished.detail
     if finished.reason == "timeout":
-        return "hung", f"it was ended after {finished.duration_seconds:.0f} s, its time limit"
+        return "hung", f"it was ended at {finished.detail or 'its time limit'}"
     if finished.reason == "output_limit":
         return "crashed", f"it was ended because it had written {finished.output_bytes} bytes"
     if finished.reason == "stopped":

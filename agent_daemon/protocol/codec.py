@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, to_jsonable_python
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.paths import MAX_NAME_CHARACTERS, NAME
 from agent_daemon.protocol.yaml_reader import NOT_YAML, Document, Limits, Path, clip, read_yaml, show_path
 
 M = TypeVar("M", bound=BaseModel)
@@ -114,9 +115,9 @@ _EXPECTED: Final = {  # by pydantic's type of error, or by the first word of it
     "greater_than_equal": "at least {ge}",
     "less_than": "less than {lt}",
     "less_than_equal": "at most {le}",
-    "string_too_short": "at least {min_length} characters",
+    "string_too_short": "{min_length} or more characters",
     "string_too_long": "at most {max_length} characters",
-    "too_short": "at least {min_length} entries",
+    "too_short": "{min_length} or more entries",
     "too_long": "at most {max_length} entries",
     "string_pattern_mismatch": "text that matches {pattern}",
     **dict.fromkeys(("literal_error", "enum", "union_tag_invalid"), "one of {options}"),
@@ -124,6 +125,8 @@ _EXPECTED: Final = {  # by pydantic's type of error, or by the first word of it
     **dict.fromkeys(("dict", "model", "mapping"), "a mapping"),
     **dict.fromkeys(("datetime", "timezone"), "a time such as 2026-01-07T10:30:00Z"),
 }
+_PATTERNS: Final = {f"^{NAME.pattern}$": f"a small letter, then up to {MAX_NAME_CHARACTERS - 1} of a-z, 0-9 and -"}
+_DID_YOU_MEAN: Final = "did you mean `{}`?"
 _MAX_SUGGESTIONS: Final = 100  # looking for the nearest word is slow, and a hostile file has thousands
 
 
@@ -146,7 +149,12 @@ def _problems(
         problems[path] = Problem(
             code=code, message=message, file=file, line=line, place=place, expected=expected, mend=mend
         )
-    return sorted(problems.values(), key=lambda problem: problem.line or 0)
+    # A key that is missing because it is mistyped is one mistake and not two.
+    meant = {(path[:-1], problem.mend) for path, problem in problems.items() if problem.code == "E_UNKNOWN_KEY"}
+    missing = {path for path, detail in found if detail["type"] == "missing"}
+    mistyped = {path for path in missing if (path[:-1], _DID_YOU_MEAN.format(path[-1])) in meant}
+    kept = [problem for path, problem in problems.items() if path not in mistyped]
+    return sorted(kept, key=lambda problem: problem.line or 0)
 
 
 def _path(detail: ErrorDetails, value: Any) -> Path:
@@ -175,16 +183,22 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails, suggest: bo
         message = str(context.get("error", detail["msg"]))
         return kind if kind.startswith("E_") else "E_SCHEMA", message, "", "correct it"
     options = str(context.get("expected", context.get("expected_tags", ""))).replace(" or ", ", ").replace("'", "")
-    expected = expected.format_map({**context, "options": options})
+    expected = _PATTERNS.get(context.get("pattern", "")) or expected.format_map({**context, "options": options})
+    expected = expected.replace("least 1 entries", "least one entry").replace(
+        "least 1 characters", "least one character"
+    )
     if given is None:
         return "E_SCHEMA", "the value is empty", expected, "give a value, or leave the key out"
     mend = suggest and _nearest(given, options.split(", "))
-    return "E_SCHEMA", f"the value is {clip(given)}", expected, mend or "correct it"
+    what = (
+        f"the name {clip(given)} cannot be used" if detail["loc"][-1] == "[key]" else f"the value is {clip(given)}"
+    )
+    return "E_SCHEMA", what, expected, mend or "correct it"
 
 
 def _nearest(word: object, words: list[str]) -> str:
     near = difflib.get_close_matches(word, words, n=1) if isinstance(word, str) and len(word) <= 60 else []
-    return f"did you mean `{near[0]}`?" if near else ""
+    return _DID_YOU_MEAN.format(near[0]) if near else ""
 
 
 def _names_at(annotation: Any, path: Path) -> Iterator[str]:

@@ -28,6 +28,7 @@ BELL: Final = "bell"
 LINKS: Final = ".cloud-code"
 
 NAME: Final = re.compile("[a-z][a-z0-9-]{0,40}")
+MAX_NAME_CHARACTERS: Final = 41
 BRANCH: Final = re.compile("[a-z0-9][a-z0-9/_.-]{0,120}")
 MAX_TASK_ID_CHARACTERS: Final = 100  # so that every file name and branch name made of it fits
 

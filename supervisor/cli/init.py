@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
+from agent_daemon.clis import ADAPTERS
 from agent_daemon.protocol.paths import Root, check_project
 from supervisor.cli.output import say
 from supervisor.cli.place import find_root
-from supervisor.config import KNOWN_ADAPTERS, parse_config
+from supervisor.config import parse_config
 from supervisor.errors import CloudCodeError
+from supervisor.git.names import is_address
 from supervisor.packaged import packaged_file
 
 EXAMPLE_TASK = "example.yaml.txt"
-_CLIS = [name for name in KNOWN_ADAPTERS if name != "command"]  # that one needs to be told what to run
+_CLIS = [name for name in ADAPTERS if name != "command"]  # that one needs to be told what to run
 
 
 @click.command()
@@ -71,8 +73,7 @@ def configuration(project: str | None, repository: str | None, cli_name: str | N
 
 def _address(repository: str) -> str:
     """An address as it is, a path as an absolute one: it was given relative to where the person stands."""
-    looks_remote = "://" in repository or re.match(r"[^/]+@[^/]+:", repository)
-    return repository if looks_remote else str(Path(repository).expanduser().resolve())
+    return repository if is_address(repository) else str(Path(repository).expanduser().resolve())
 
 
 def scalar(text: str) -> str:

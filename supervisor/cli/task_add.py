@@ -50,6 +50,8 @@ _Dumper.add_representer(str, _text_node)
 @click.pass_context
 def add(ctx: click.Context, /, title: str, name: str | None, description: str | None, **options: Any) -> None:
     """Write a task file into tasks/; the supervisor takes it in within seconds."""
+    if not title.strip():
+        raise CloudCodeError("E_TASK", "The title is empty.", "Say in one line what is to be done.")
     root = existing_root(ctx)
     config = load_config(root)
     stem = name or stem_of(title)

@@ -32,7 +32,7 @@ def edit(ctx: click.Context, task_id: str) -> int:
     path = _file_of(root, task_id)
     before = path.read_bytes()
     while True:
-        _open_editor(path)
+        _open_editor(path, before)
         problems = _problems(root, path, config)
         if not problems:
             break
@@ -69,7 +69,8 @@ def _file_of(root: Root, given: str) -> Path:
     return root.tasks / f"{stem}.yaml"
 
 
-def _open_editor(path: Path) -> None:
+def _open_editor(path: Path, before: bytes) -> None:
+    """Wait until the person has ended the editor; CloudCodeError when there is none or it fails."""
     chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     argv = shlex.split(chosen) if chosen else [next(filter(None, map(shutil.which, _EDITORS)), "")]
     if not argv or not argv[0]:
@@ -79,4 +80,9 @@ def _open_editor(path: Path) -> None:
     except OSError as error:
         raise CloudCodeError("E_NO_EDITOR", f"{argv[0]}: {error.strerror}.", "Set $EDITOR.") from None
     if done.returncode != 0:
-        note(f"{argv[0]} ended with exit code {done.returncode}")
+        changed = "changed" if path.read_bytes() != before else "not changed"
+        raise CloudCodeError(
+            "E_EDITOR",
+            f"{argv[0]} ended with exit code {done.returncode}; {path} is {changed}.",
+            "Set $EDITOR to another editor, or edit the file in another way, then `cloud-code check tasks`.",
+        )

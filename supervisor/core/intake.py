@@ -69,7 +69,7 @@ def text_of(draft: Draft, config: Config) -> dict[str, Any]:
         "type": written.type,
         "priority": written.priority,
         "labels": tuple(clean_line(label) for label in written.labels),
-        "specialist": written.specialist or route(written.labels, config.routing, config.workstations),
+        "specialist": written.specialist or route(written.labels, config.routing, config.types_for(draft.project)),
         "acceptance_criteria": tuple(clean_text(entry) for entry in written.acceptance_criteria),
         "verification": project.verification if written.verification is None else written.verification,
         "related_files": tuple(clean_line(path) for path in written.related_files),

@@ -7,7 +7,7 @@ def route(labels: Iterable[str], routing: Mapping[str, tuple[str, ...]], types: 
     """The first configured type, in the order of the routing table, that one of the labels names.
 
     A label that is itself the name of a type counts. Nothing routed: `planner` where there is one,
-    else the first workstation type configured (design §9).
+    else the first workstation type configured (design §9). `types` are those that serve the project.
     """
     wanted = {label.strip().lower() for label in labels}
     available = list(types)

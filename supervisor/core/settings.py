@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from agent_daemon.protocol.model import (
     Amount,
@@ -49,6 +49,14 @@ class ProjectSettings(Written):
     bot: Bot = Bot()
     prompt_folder: str | None = None
     poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] = 5.0
+
+    @field_validator("verification", mode="after")
+    @classmethod
+    def _unique_names(cls, value: tuple[VerificationCommand, ...]) -> tuple[VerificationCommand, ...]:
+        names = [command.name for command in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two verification commands have the same name; give each its own")
+        return value
 
 
 class WorkstationSettings(Written):
@@ -107,6 +115,11 @@ class Config(Written):
     routing: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     retry: RetrySettings = RetrySettings()
     timing: TimingSettings = TimingSettings()
+
+    def types_for(self, project: str) -> tuple[str, ...]:
+        """The workstation types that serve a project's trust domain, in the order of the file."""
+        domain = self.projects[project].trust_domain
+        return tuple(kind for kind, station in self.workstations.items() if station.trust_domain == domain)
 
     def cli(self, name: str) -> CliSettings:
         """The settings of a CLI; one that is only listed by a workstation has the defaults."""

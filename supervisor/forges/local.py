@@ -11,6 +11,7 @@ from supervisor.core.settings import ProjectSettings
 from supervisor.git import mirror as mirrors
 from supervisor.git import remote
 from supervisor.git.mirror import Mirror
+from supervisor.git.names import is_address
 
 # A remote that hangs must not fill the pool with jobs that wait for its mirror.
 MIRROR_LOCK_SECONDS = 20
@@ -24,7 +25,7 @@ class LocalHost:
 
     def url(self) -> str:
         repository = self._settings.repository
-        if "://" in repository or _is_scp_like(repository):
+        if is_address(repository):
             return repository
         return str((self._root.path / Path(repository).expanduser()).resolve())
 
@@ -53,9 +54,3 @@ class LocalHost:
             heads.setdefault(task.base_branch, set()).add(head)
         found = {branch: mirrors.contained(mirror, shas, branch) for branch, shas in heads.items()}
         return {task.id: task.base_branch for task, head in delivered if head in found[task.base_branch]}
-
-
-def _is_scp_like(text: str) -> bool:
-    """`user@host:path`, git's short form of an ssh URL."""
-    head, separator, _ = text.partition(":")
-    return bool(separator) and "/" not in head and "@" in head

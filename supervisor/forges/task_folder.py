@@ -165,7 +165,7 @@ def read_draft(folder: Path, name: str, config: Config) -> Draft:
     data = read_file(folder, name).data
     text = decode(TaskFile, data, file=shown, limits=TASK_FILE_LIMITS)
     project = _project_of(text, config, shown)
-    _check_names(text, config, shown)
+    _check_names(text, project, config, shown)
     return Draft(
         id=f"{project}.{stem}",
         project=project,
@@ -193,12 +193,15 @@ def _project_of(text: TaskFile, config: Config, shown: str) -> str:
     return text.project
 
 
-def _check_names(text: TaskFile, config: Config, shown: str) -> None:
-    if text.specialist is not None and text.specialist not in config.workstations:
-        message = f"there is no workstation type '{text.specialist}' in config.yaml"
-        raise _refused(
-            "E_UNKNOWN_SPECIALIST", message, shown, "specialist", f"one of {', '.join(config.workstations)}"
-        )
+def _check_names(text: TaskFile, project: str, config: Config, shown: str) -> None:
+    kind, types = text.specialist, config.types_for(project)
+    if kind is None or kind in types:
+        return
+    message = f"there is no workstation type '{kind}' in config.yaml"
+    if kind in config.workstations:
+        domain = config.projects[project].trust_domain
+        message = f"the workstation type '{kind}' does not serve the trust domain '{domain}' of {project}"
+    raise _refused("E_UNKNOWN_SPECIALIST", message, shown, "specialist", f"one of {', '.join(types)}")
 
 
 def _refused(code: str, message: str, file: str, place: str, expected: str) -> ProtocolError:

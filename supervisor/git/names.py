@@ -47,6 +47,12 @@ def check_task_id(task_id: str) -> None:
         raise GitError("E_TASK_ID", f"{task_id[:200]!r} is not the id of a task.")
 
 
+def is_address(repository: str) -> bool:
+    """Whether a configured repository is an address (``https://…``, ``user@host:path``) and not a path."""
+    head, separator, _ = repository.partition(":")
+    return "://" in repository or (bool(separator) and "/" not in head and "@" in head)
+
+
 def check_url(url: str) -> None:
     """Refuse addresses that git would run as a program, that are not encrypted, or that hold a credential.
 

@@ -134,7 +134,7 @@ class TestCheck:
         ready.write_config()
         done = ready.cli("check", "config", check=False)
         assert (
-            done.returncode == 1 and "E_REFERENCE" in done.stdout and "workstations.backend.clis.0" in done.stdout
+            done.returncode == 1 and "E_REFERENCE" in done.stdout and "workstations.backend.clis[0]" in done.stdout
         )
         assert ready.cli("check", "tasks", check=False).returncode == 1
 

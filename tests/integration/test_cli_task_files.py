@@ -82,6 +82,8 @@ class TestAdd:
             (["A", "--project", "third"], "E_TASK"),
             (["A", "--project", "second", "--name", "pr7"], "E_NAME"),
             (["A", "--project", "second", "--name", "No Name"], "E_NAME"),
+            (["", "--project", "second"], "The title is empty"),
+            ([" \n", "--project", "second"], "The title is empty"),
         ):
             done = ready.cli("task", "add", *arguments, check=False)
             assert done.returncode == 1 and code in done.stderr, arguments
@@ -132,6 +134,14 @@ class TestEdit:
         assert done.returncode == 1
         assert "tasks/login.yaml:2: E_UNKNOWN_KEY" in done.stderr and "did you mean `priority`?" in done.stderr
         assert "priorty" in path.read_text()
+
+    def test_an_editor_that_fails_is_an_error(self, ready: Site) -> None:
+        ready.write_task("login")
+        done = self.edit(ready, "login", "exit 3")
+        assert done.returncode == 1 and "E_EDITOR" in done.stderr
+        assert "exit code 3" in done.stderr and "is not changed" in done.stderr and done.stdout == ""
+        ready.environment["VISUAL"] = "no-such-editor"
+        assert ready.cli("task", "edit", "login", check=False).returncode == 1
 
     def test_a_task_is_found_by_its_id_and_needs_its_file(self, ready: Site) -> None:
         keep(ready, "login")

@@ -213,9 +213,10 @@ def test_too_much_output_ends_the_run(run: Run) -> None:
 
 
 def test_the_time_limit_ends_the_run(run: Run) -> None:
-    finished = run.agent(["hang"], limits=ProcessLimits(wall_seconds=0.5))
+    finished = run.agent(["hang"], limits=ProcessLimits(wall_seconds=0.6))
 
     assert finished.reason == "timeout"
+    assert finished.detail == "its time limit of 0.01 minutes"  # without the time that its end took
     assert finished.exit_code == -signal.SIGTERM
     assert finished.signalled_by_us
     assert finished.duration_seconds < 3

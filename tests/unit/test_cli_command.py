@@ -134,7 +134,8 @@ def test_a_stop_says_why(outcome: str) -> None:
 
 
 def test_an_end_from_outside_is_no_success() -> None:
-    assert judged(replace(ENDED, reason="timeout", signalled_by_us=True)).outcome == "hung"
+    hung = judged(replace(ENDED, reason="timeout", signalled_by_us=True, detail="its time limit of 3 minutes"))
+    assert (hung.outcome, hung.message) == ("hung", "it was ended at its time limit of 3 minutes")
     assert judged(replace(ENDED, reason="output_limit", signalled_by_us=True)).outcome == "crashed"
     assert judged(replace(ENDED, reason="stopped", stop_reason="?")).outcome == "interrupted"
     assert judged(replace(ENDED, signalled_by_us=True)).outcome == "interrupted"

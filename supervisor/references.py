@@ -1,0 +1,135 @@
+"""What the schema of `config.yaml` lets pass and no run could use: names that lead nowhere, bad addresses."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from agent_daemon.clis import ADAPTERS
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.paths import MAX_NAME_CHARACTERS, check_project
+from agent_daemon.protocol.yaml_reader import Document, show_path
+from supervisor.core.settings import Config
+from supervisor.git.errors import GitError
+from supervisor.git.names import check_url, is_address, is_branch
+
+# Those that need no description under `clis`.
+_READY = tuple(name for name in ADAPTERS if name != "command")
+_DESCRIBE = "describe it under `clis.{}`: `adapter: command` with an argv runs any program"
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """Something that the schema lets pass: where, what, what was expected, what to do."""
+
+    path: tuple[str | int, ...]
+    message: str
+    expected: str
+    mend: str
+    code: str = "E_REFERENCE"
+
+
+def reference_problems(config: Config, document: Document, file: str) -> list[Problem]:
+    """Names in the configuration that lead nowhere or cannot be used, and addresses that would be refused."""
+    faults = [*_project_faults(config), *_workstation_faults(config), *_cli_faults(config)]
+    problems = []
+    for fault in faults:
+        path = fault.path
+        line = next(
+            (document.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in document.lines), None
+        )
+        problem = Problem(
+            code=fault.code,
+            message=fault.message,
+            file=file,
+            line=line,
+            place=show_path(path),
+            expected=fault.expected,
+            mend=fault.mend,
+        )
+        problems.append(problem)
+    return problems
+
+
+def _project_faults(config: Config) -> Iterator[_Fault]:
+    domains = {station.trust_domain for station in config.workstations.values()}
+    for name, project in config.projects.items():
+        place = ("projects", name)
+        try:
+            check_project(name)
+        except ValueError as error:
+            yield _Fault(place, str(error), "any other name", "rename the project", "E_NAME")
+        if project.trust_domain not in domains:
+            yield _Fault(
+                (*place, "trust_domain"),
+                f"no workstation serves the trust domain '{project.trust_domain}'",
+                f"one of {', '.join(sorted(domains))}",
+                f"use one of those, or give a workstation type `trust_domain: {project.trust_domain}`",
+            )
+        if project.base_branch is not None and not is_branch(project.base_branch):
+            message = f"'{project.base_branch}' is not the name of a branch"
+            yield _Fault((*place, "base_branch"), message, "a name such as main", "correct it", "E_BRANCH_NAME")
+        try:
+            if is_address(project.repository):
+                check_url(project.repository)
+        except GitError as error:
+            credential = error.code == "E_CREDENTIAL_IN_URL"
+            yield _Fault(
+                (*place, "repository"),
+                "the address holds a credential" if credential else "an address of this kind is not taken",
+                "https://…, ssh://…, user@host:path, file:///…, or a path",
+                "take it out: an ssh address needs none, with a key of your user" if credential else "correct it",
+                error.code,
+            )
+
+
+def _workstation_faults(config: Config) -> Iterator[_Fault]:
+    for kind, station in config.workstations.items():
+        longest = MAX_NAME_CHARACTERS - len(f"-{station.count}")
+        if len(kind) > longest:
+            yield _Fault(
+                ("workstations", kind),
+                f"'{kind}' is too long: `{kind}-{station.count}` cannot be the name of a workstation",
+                f"at most {longest} characters",
+                "shorten it",
+                "E_NAME",
+            )
+        for index, cli in enumerate(station.clis):
+            if cli not in config.clis and cli not in _READY:
+                yield _Fault(
+                    ("workstations", kind, "clis", index),
+                    f"there is no coding CLI '{cli}'",
+                    f"one of {', '.join(dict.fromkeys((*config.clis, *_READY)))}",
+                    _near(cli, (*config.clis, *_READY)) or _DESCRIBE.format(cli),
+                )
+    for kind in config.routing:
+        if kind not in config.workstations:
+            yield _Fault(
+                ("routing", kind),
+                f"there is no workstation type '{kind}'",
+                f"one of {', '.join(config.workstations)}",
+                _near(kind, config.workstations) or f"describe it under `workstations.{kind}`, or remove this",
+            )
+
+
+def _cli_faults(config: Config) -> Iterator[_Fault]:
+    for name, settings in config.clis.items():
+        place: tuple[str, ...] = ("clis", name)
+        adapter = settings.adapter or name
+        if adapter == "command" and not settings.argv:
+            mend = "add argv: the program and its arguments, as a list"
+            yield _Fault(
+                place, f"'{name}' is run by the adapter `command` and has no argv", "argv: [program, …]", mend
+            )
+        elif adapter not in ADAPTERS:
+            given = f"there is no adapter '{adapter}'"
+            where = place if settings.adapter is None else (*place, "adapter")
+            said = (
+                given if settings.adapter is not None else f"'{name}' has no adapter of its name, and names none"
+            )
+            mend = _near(adapter, ADAPTERS) or "`adapter: command` runs any program: its argv says which"
+            yield _Fault(where, said, f"one of {', '.join(ADAPTERS)}", mend)
+
+
+def _near(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"did you mean `{near[0]}`?" if near else ""
