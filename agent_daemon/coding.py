@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent_daemon.activity import ActivityMeter
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome
 from agent_daemon.clis.base import Usage as CliUsage
@@ -59,6 +60,7 @@ class CodingRun:
     resumed: bool = False
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
+    meter: ActivityMeter = field(default_factory=ActivityMeter)
     used: CliUsage = field(default_factory=CliUsage, init=False)
     told_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
@@ -92,25 +94,33 @@ class CodingRun:
         events: list[Progress] = []
 
         def on_line(stream: str, line: str) -> None:
-            for event in adapter.parse(stream, line):
+            told = adapter.parse(stream, line)
+            # A line that means nothing shows life, one that only speaks of another try does not.
+            self.meter.heard(line, progress=not told or any(event.kind != "retry" for event in told))
+            for event in told:
                 self._take_event(event, events)
 
         reach_once = [lambda: reach("daemon.cli_running")]
 
-        def on_tick(_pid: int) -> None:
+        def on_tick(pid: int, output_bytes: int) -> None:
+            self.meter.tick(pid, output_bytes)
             if reach_once and events:
                 reach_once.pop()()
 
-        finished = run_process(
-            invocation,
-            limits=ProcessLimits(
-                wall_seconds=self.task.limits.timeout_minutes * 60, output_bytes=self.config.output_limit_bytes
-            ),
-            on_line=on_line,
-            stop=self.stop,
-            log=self.places.logs / "cli.log",
-            on_tick=on_tick,
-        )
+        self.meter.begin()
+        try:
+            finished = run_process(
+                invocation,
+                limits=ProcessLimits(
+                    wall_seconds=self.task.limits.timeout_minutes * 60, output_bytes=self.config.output_limit_bytes
+                ),
+                on_line=on_line,
+                stop=self.stop,
+                log=self.places.logs / "cli.log",
+                on_tick=on_tick,
+            )
+        finally:
+            self.meter.end()
         self.started = finished.reason != "not_started"
         verdict = adapter.verdict(finished, events, previous=_previous(self.known) if session else None)
         limit = as_outcome(self.stop.reason)

@@ -34,6 +34,7 @@ _KILL_SECONDS = 1.0
 _SWEEP_GRACE_SECONDS = 0.5
 _SWEEP_LIMIT_SECONDS = 1.5
 
+OnTick = Callable[[int, int], None]
 Reason = Literal["exited", "timeout", "output_limit", "stopped", "not_started"]
 
 
@@ -118,13 +119,13 @@ def run_process(
     on_line: OnLine,
     stop: Stop,
     log: Path,
-    on_tick: Callable[[int], None] | None = None,
+    on_tick: OnTick | None = None,
 ) -> Finished:
     """Start the program, pass on its lines, wait for its end or bring it about, and clean up after it.
 
-    `on_line` gets ``stdout`` or ``stderr`` and a line without its end; `on_tick` gets the pid about ten times
-    a second. Both run in this thread; what they raise ends the program and is raised again. The raw output of
-    both streams is appended to `log`. May run in any thread.
+    `on_line` gets ``stdout`` or ``stderr`` and a line without its end; `on_tick` gets the pid and how many bytes
+    were written, about ten times a second. Both run in this thread; what they raise ends the program and is
+    raised again. The raw output of both streams is appended to `log`. May run in any thread.
     """
     started = time.monotonic()
     run_id = uuid.uuid4().hex
@@ -189,7 +190,7 @@ def _wait(
     pump: Pump,
     limits: ProcessLimits,
     stop: Stop,
-    on_tick: Callable[[int], None] | None,
+    on_tick: OnTick | None,
     started: float,
 ) -> Reason:
     next_tick = started
@@ -206,7 +207,7 @@ def _wait(
             return "output_limit"
         if on_tick is not None and now >= next_tick:
             next_tick = now + _TURN_SECONDS
-            on_tick(process.pid)
+            on_tick(process.pid, pump.output_bytes)
 
 
 def _has_exited(process: subprocess.Popen[bytes]) -> bool:
@@ -274,10 +275,8 @@ class _Ladder:
 
     def _leftovers(self) -> set[int]:
         table = processes.process_table()
-        leader = self._process.pid
-        roots = {stat.pid for stat in table.values() if stat.session == leader}
-        roots.update(processes.find_marked(RUN_MARKER, self._run_id))
+        roots = set(processes.find_marked(RUN_MARKER, self._run_id))
         roots.update(identity.pid for identity in self._known if processes.is_alive(identity))
-        roots.update(processes.find_adopted(self._since_ticks, table))
-        below = [pid for root in roots for pid in processes.descendants(root, table)]
-        return {pid for pid in roots.union(below) if pid not in (leader, os.getpid())}
+        below = {pid for root in roots for pid in processes.descendants(root, table)}
+        found = roots | below | processes.family(self._process.pid, self._since_ticks, table)
+        return found - {self._process.pid, os.getpid()}

@@ -31,7 +31,7 @@ class ProcessIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessStat:
-    """What /proc/PID/stat says; times are in clock ticks."""
+    """What /proc/PID/stat says; times are in clock ticks. `waited_ticks` is what its collected children used."""
 
     pid: int
     state: str
@@ -41,6 +41,7 @@ class ProcessStat:
     threads: int
     start_ticks: int
     cpu_ticks: int
+    waited_ticks: int
 
     @property
     def alive(self) -> bool:
@@ -69,6 +70,7 @@ def read_stat(pid: int) -> ProcessStat | None:
         group=int(field[2]),
         session=int(field[3]),
         cpu_ticks=int(field[11]) + int(field[12]),
+        waited_ticks=int(field[13]) + int(field[14]),
         threads=int(field[17]),
         start_ticks=int(field[19]),
     )
@@ -158,10 +160,31 @@ def find_adopted(since_ticks: int, table: dict[int, ProcessStat] | None = None) 
     ]
 
 
-def cpu_ticks(pids: Iterable[int]) -> int:
-    """Processor time that these processes used so far, in clock ticks; ended ones count nothing."""
-    stats = (read_stat(pid) for pid in pids)
-    return sum(stat.cpu_ticks for stat in stats if stat is not None)
+def cpu_ticks(stats: Iterable[ProcessStat]) -> int:
+    """Processor time that these processes and the children they collected used so far, in clock ticks."""
+    return sum(stat.cpu_ticks + stat.waited_ticks for stat in stats)
+
+
+def thread_states(pid: int) -> list[str]:
+    """The states of a process's threads; nothing when it has ended."""
+    states = []
+    with contextlib.suppress(OSError):
+        for task in (_PROC / str(pid) / "task").iterdir():
+            with contextlib.suppress(OSError):
+                text = (task / "stat").read_bytes().decode("latin-1")
+                states.append(text[text.rindex(")") + 2])
+    return states
+
+
+def family(leader: int, since_ticks: int, table: dict[int, ProcessStat]) -> set[int]:
+    """The living processes of a run: the leader, its session, orphans that came to us since, and all below.
+
+    A program in a session of its own that was orphaned before this process became a subreaper is not found.
+    """
+    roots = {leader, *find_adopted(since_ticks, table)}
+    roots.update(stat.pid for stat in table.values() if stat.session == leader)
+    below = {pid for root in roots for pid in descendants(root, table)}
+    return {pid for pid in roots | below if pid != os.getpid() and pid in table and table[pid].alive}
 
 
 def reap(pids: Iterable[int]) -> None:

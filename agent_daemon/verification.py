@@ -1,11 +1,11 @@
 """Run the project's verification commands in the worktree and tell how each of them ended."""
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent_daemon.execution import Finished, Invocation, ProcessLimits, Stop, run_process
+from agent_daemon.execution import Finished, Invocation, OnTick, ProcessLimits, Stop, run_process
 
 # What shells and `timeout` use for the same events. A command that we end may still exit with 0: never trust it.
 _NOT_STARTED_CODE = 127
@@ -61,7 +61,7 @@ def run_verification(
     place: VerificationPlace,
     *,
     stop: Stop,
-    on_tick: Callable[[int], None] | None = None,
+    on_tick: OnTick | None = None,
 ) -> list[VerificationResult]:
     """Run every command, also after one that failed; a stop ends the running one and leaves out the rest.
 
@@ -80,7 +80,7 @@ def _run(
     place: VerificationPlace,
     log_name: str,
     stop: Stop,
-    on_tick: Callable[[int], None] | None,
+    on_tick: OnTick | None,
 ) -> VerificationResult:
     log = place.logs / log_name
     log.unlink(missing_ok=True)

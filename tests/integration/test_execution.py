@@ -353,7 +353,7 @@ def test_a_callback_that_fails_ends_the_program_and_is_told(run: Run) -> None:
 
 
 def test_a_tick_that_fails_ends_the_program_and_is_told(run: Run) -> None:
-    def fail(pid: int) -> None:
+    def fail(pid: int, _output_bytes: int) -> None:
         raise RuntimeError(f"tick {pid}")
 
     with pytest.raises(RuntimeError, match="tick") as caught:
@@ -364,7 +364,7 @@ def test_a_tick_that_fails_ends_the_program_and_is_told(run: Run) -> None:
 def test_ticks_come_while_it_runs(run: Run) -> None:
     pids: list[int] = []
 
-    def tick(pid: int) -> None:
+    def tick(pid: int, _output_bytes: int) -> None:
         pids.append(pid)
         if len(pids) == 3:
             run.stop.set()
@@ -418,8 +418,9 @@ def test_processor_time_grows_with_work() -> None:
     busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     idle = subprocess.Popen(["sleep", "60"])
     try:
-        wait_until(lambda: processes.cpu_ticks([busy.pid]) > 5)
-        assert processes.cpu_ticks([idle.pid, 2**22 + 1]) <= 1
+        wait_until(lambda: processes.cpu_ticks([found]) > 5 if (found := processes.read_stat(busy.pid)) else False)
+        still = processes.read_stat(idle.pid)
+        assert still is not None and processes.cpu_ticks([still]) <= 1
     finally:
         for child in (busy, idle):
             child.kill()
