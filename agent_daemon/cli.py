@@ -1,20 +1,24 @@
 """The command `agent-daemon`, which runs inside a workstation."""
 
+import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
-from filelock import FileLock, Timeout
 from loguru import logger
 from watchdog.events import FileAttribEvent, FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from agent_daemon import __version__
 from agent_daemon.daemon import Daemon
-from agent_daemon.protocol.files import make_folder
-from agent_daemon.protocol.paths import Root, check_name
+from agent_daemon.protocol.paths import Root, check_name, is_task_id
+from agent_daemon.salvage import DaemonRunsError, SalvageError, daemon_lock, salvage_attempt
+
+EXIT_DAEMON_RUNS = os.EX_TEMPFAIL
 
 
 class _Waker(FileSystemEventHandler):
@@ -27,30 +31,71 @@ class _Waker(FileSystemEventHandler):
         self._daemon.wake()
 
 
-@click.command()
-@click.option("--workstation", required=True, help="Name of this workstation, such as backend-1.")
-@click.option("--root", type=click.Path(path_type=Path, file_okay=False), required=True, help="The root folder.")
-@click.option("--type", "agent_type", required=True, help="The specialist: backend, frontend, …")
+_workstation = click.option("--workstation", help="Name of this workstation, such as backend-1.")
+_root = click.option("--root", type=click.Path(path_type=Path, file_okay=False), help="The root folder.")
+
+
+@click.group(invoke_without_command=True)
+@_workstation
+@_root
+@click.option("--type", "agent_type", help="The specialist: backend, frontend, …")
 @click.version_option(__version__, prog_name="agent-daemon")
-def main(workstation: str, root: Path, agent_type: str) -> None:
-    """Run the daemon of one workstation until SIGTERM."""
+@click.pass_context
+def main(ctx: click.Context, workstation: str | None, root: Path | None, agent_type: str | None) -> None:
+    """Run the daemon of one workstation until SIGTERM; or, with a command, do one thing for one that is dead."""
     logger.remove()
     logger.add(
         sys.stderr, format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False
     )
+    if ctx.invoked_subcommand is not None:
+        return
+    place, name = _place(workstation, root)
+    if agent_type is None:
+        raise click.UsageError("Missing option '--type'.")
+    with _locked(place, name):
+        _serve(Daemon(root=place, workstation=name, agent_type=agent_type), place.mail_in(name))
+
+
+@main.command("salvage")
+@_workstation
+@_root
+@click.option("--task", "task_id", required=True, help="The task's whole id.")
+@click.option("--attempt", type=click.IntRange(min=1), required=True, help="The number of the attempt.")
+def salvage_once(workstation: str | None, root: Path | None, task_id: str, attempt: int) -> None:
+    """Bundle and report what an attempt left behind, for a daemon that is dead.
+
+    Its commits, and everything uncommitted but ignored files. Nothing is removed.
+    """
+    place, name = _place(workstation, root)
+    if not is_task_id(task_id):
+        raise click.BadParameter(f"{task_id!r} is no task id", param_hint="--task")
+    with _locked(place, name):
+        try:
+            click.echo(salvage_attempt(place, name, task_id, attempt))
+        except SalvageError as error:
+            click.echo(f"agent-daemon: {error}", err=True)
+            sys.exit(1)
+
+
+def _place(workstation: str | None, root: Path | None) -> tuple[Root, str]:
+    if workstation is None or root is None:
+        raise click.UsageError(f"Missing option '{'--root' if workstation else '--workstation'}'.")
     try:
-        check_name(workstation)
+        return Root(root.resolve()), check_name(workstation)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--workstation") from None
-    place = Root(root.resolve())
-    make_folder(place.mail_out(workstation))
-    lock = FileLock(place.mail_out(workstation) / "daemon.lock", timeout=0)
-    try:
-        with lock:
-            _serve(Daemon(root=place, workstation=workstation, agent_type=agent_type), place.mail_in(workstation))
-    except Timeout:
-        click.echo(f"agent-daemon: another daemon serves {workstation} in {place.path}", err=True)
-        sys.exit(1)
+
+
+@contextmanager
+def _locked(place: Root, workstation: str) -> Iterator[None]:
+    """Hold the daemon's lock; exit code 75, which stands for "later", when another daemon has it."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(daemon_lock(place, workstation))
+        except DaemonRunsError as error:
+            click.echo(f"agent-daemon: {error}", err=True)
+            sys.exit(EXIT_DAEMON_RUNS)
+        yield
 
 
 def _serve(daemon: Daemon, inbox: Path) -> None:

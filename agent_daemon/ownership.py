@@ -51,6 +51,19 @@ def belongs_to(worktree: Path, owner: Owner, *, begun: bool) -> bool:
     return begun or _branch(worktree) == owner.branch
 
 
+def worktree_of(worktree: Path, owner: Owner, *, begun: bool) -> Path | None:
+    """Where this attempt's worktree is: in its place, or where it was set aside; None when it is nowhere."""
+    if worktree.exists() and belongs_to(worktree, owner, begun=begun):
+        return worktree
+    return next((kept for kept in _kept(worktree) if kept.exists() and read_owner(kept) == owner), None)
+
+
+def _kept(worktree: Path) -> list[Path]:
+    """Worktrees that were set aside from this place, by their notes."""
+    notes = worktree.parent.glob(f".{worktree.name}.kept-before-*.owner")
+    return [note.with_name(note.name.removeprefix(".").removesuffix(".owner")) for note in notes]
+
+
 def take_possession(request: WorktreeRequest, owner: Owner, *, begun: bool) -> Path | None:
     """Make the place of the worktree this attempt's; returns where unsaved work of others lies now, if any did.
 
@@ -84,11 +97,10 @@ def remove_owned(clone: Path, worktree: Path, owner: Owner, *, in_use: bool) -> 
         _note(worktree).unlink(missing_ok=True)
     elif worktree.exists():
         logger.info("{} is not removed: it is not that of attempt {}", worktree, owner.attempt)
-    for note in worktree.parent.glob(f".{worktree.name}.kept-before-*.owner"):
-        kept = note.with_name(note.name.removeprefix(".").removesuffix(".owner"))
+    for kept in _kept(worktree):
         if read_owner(kept) == owner:
             checkout.remove_worktree(clone, kept, f"kept/{kept.name}")
-            note.unlink(missing_ok=True)
+            _note(kept).unlink(missing_ok=True)
             if known is not None and known.branch != owner.branch:
                 git("update-ref", "-d", f"refs/heads/{owner.branch}", folder=clone, check=False)
 

@@ -13,7 +13,7 @@ from agent_daemon.clone import ensure_clone
 from agent_daemon.coding import AttemptPlaces, CodingRun, Tell
 from agent_daemon.execution import ATTEMPT_MARKER, StopRequest
 from agent_daemon.failpoints import reach
-from agent_daemon.git import Identity, git, merge_base
+from agent_daemon.git import Identity, commit_of, git, merge_base
 from agent_daemon.processes import find_marked, sweep
 from agent_daemon.prompt import DOCUMENT_PATH
 from agent_daemon.protocol.files import make_folder, write_file
@@ -64,6 +64,7 @@ class WorkRun:
     resumed: bool = False
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
+    begun: bool = field(default=False, init=False)
 
     def run(self) -> dict[str, Any]:
         """The report's closing fields; raises GitError, ProtocolError, OSError when it could not even be tried."""
@@ -71,6 +72,7 @@ class WorkRun:
         criteria = tuple(Criterion(criterion=text) for text in self.task.acceptance_criteria)
         self.tell({"status": ReportStatus.PLANNING, "acceptance_criteria": criteria}, "Preparing the worktree")
         self._prepare_worktree()
+        self.begun = True
         reach("daemon.worktree_made")
         if self._asked_to_stop():
             return self._stopped()
@@ -275,17 +277,34 @@ class WorkRun:
 
     def salvage(self) -> Salvage | None:
         """Bundle everything that the worktree holds; None when it holds nothing of this attempt's."""
-        begun = self.known.status not in (ReportStatus.RECEIVED, ReportStatus.PLANNING)
-        if not self.places.worktree.exists():
-            return None
-        if not ownership.belongs_to(self.places.worktree, owner_of(self.task), begun=begun):
-            return None
-        end_processes(self.places.marker)
-        checkout.remove_stale_locks(self.places.worktree)
-        base = handover.result_base(self.places.worktree, self.task.base_branch, self.task.base_commit)
-        return _as_salvage(
-            handover.make_salvage(self.places.worktree, base, self.places.outbox / "salvage.bundle")
-        )
+        return salvage(self.task, self.places, begun=self.begun or has_begun(self.known))
+
+
+def has_begun(report: TaskReport) -> bool:
+    """Whether the attempt had a worktree, by its report."""
+    return report.status not in (ReportStatus.RECEIVED, ReportStatus.PLANNING)
+
+
+def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage | None:
+    """Bundle everything that an attempt left behind; None when that is nothing.
+
+    `begun`: it had a worktree. Where that is gone, its branch in the clone is bundled; where neither is there,
+    FileNotFoundError says so: a folder that is not mounted must not look like one that holds nothing.
+    """
+    target = places.outbox / "salvage.bundle"
+    worktree = ownership.worktree_of(places.worktree, owner_of(task), begun=begun)
+    if worktree is not None:
+        end_processes(places.marker)
+        checkout.remove_stale_locks(worktree)
+        base = handover.result_base(worktree, task.base_branch, task.base_commit)
+        return _as_salvage(handover.make_salvage(worktree, base, target))
+    if places.worktree.exists():
+        return None  # a later attempt has gone on with it
+    if (places.clone / ".git").exists() and commit_of(places.clone, f"refs/heads/{task.branch}") is not None:
+        return _as_salvage(handover.make_bundle(places.clone, task.base_commit, task.branch, target))
+    if begun:
+        raise FileNotFoundError(f"{places.worktree} is not there, and nothing of its branch in {places.clone}")
+    return None
 
 
 def owner_of(task: TaskingTask) -> ownership.Owner:

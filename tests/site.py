@@ -213,7 +213,7 @@ class Site:
                 environment = (entry / "environ").read_bytes()
             except OSError:
                 continue
-            is_daemon = b"agent_daemon\0--workstation" in command and mark in command
+            is_daemon = b"agent_daemon\0" in command and mark in command
             if is_daemon or b"CLOUD_CODE_ATTEMPT=" + mark in environment:
                 found.append(int(entry.name))
         return found
