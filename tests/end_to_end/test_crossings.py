@@ -181,8 +181,6 @@ def test_a_new_run_begins_anew_and_leaves_unsaved_work_of_the_first_where_it_can
 
 ONCE = "if [ ! -e {0}/once ]; then touch {0}/once; echo precious > precious.txt;"
 UNRELATED = "git checkout -q --orphan fresh; git add precious.txt; git commit -qm odd; git checkout -q --detach"
-    "git checkout -q --orphan fresh; git add precious.txt; git commit -qm unrelated; git checkout -q --detach"
-)
 
 
 def test_a_new_run_does_not_take_up_a_detached_head_that_was_never_saved(site: Site) -> None:
