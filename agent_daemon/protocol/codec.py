@@ -28,6 +28,7 @@ _FRAMES: Final = (["revision"], ["version", "revision"])
 _WHOLE_NUMBER: Final = re.compile("0|[1-9][0-9]{0,17}")
 _LAST_LINE: Final = re.compile(rb"(?:\A|\n)end: *(?:0|[1-9][0-9]{0,17})\r?\n\Z")
 _CUT_SHORT: Final = frozenset({"E_YAML", "E_EMPTY", "E_NOT_MAPPING", "E_ENCODING"})
+_CUT_KEY: Final = frozenset({"E_ANCHOR", "E_DUPLICATE_KEY"})  # `<<:a` and `x:y`, cut behind the colon
 _REFUSALS: Final = {  # the key that a code is about, what is expected, what to do
     "E_UNFINISHED": ("end", "one N in `revision: N` first and `end: N` last", "write it whole, then rename it"),
     "E_VERSION": ("version", "version 1", "write `version: 1`, or bring the older program up to date"),
@@ -61,7 +62,11 @@ def decode_framed(
     try:
         document = read_yaml(data, file=file, limits=limits)
     except ProtocolError as error:
-        if not ended and error.problem.code in _CUT_SHORT:
+        code, cut_line = (
+            error.problem.code,
+            not data.endswith(b"\n") and error.problem.line == len(data.splitlines()),
+        )
+        if not ended and (code in _CUT_SHORT or (cut_line and code in _CUT_KEY)):
             unfinished("it breaks off")
         raise
     value: dict[str, Any] = document.value
