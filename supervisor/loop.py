@@ -141,7 +141,6 @@ class Loop:
         with self.guard("looking for edits"):
             self.people.look_for_edits(self.ledger)
         self.reports.look_after_troubles()
-        self.work.retry_failed(self.ledger)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self.ledger.dirty.update(self.ledger.tasks)

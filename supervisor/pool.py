@@ -9,7 +9,7 @@ from typing import Any
 from loguru import logger
 
 from agent_daemon.protocol.errors import ProtocolError
-from supervisor.core.delivery import Failed
+from supervisor.core.decision import Failed
 from supervisor.errors import CloudCodeError
 
 Message = tuple[Any, ...]

@@ -9,11 +9,11 @@ from agent_daemon.failpoints import reach
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
-from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Prepare, Push, Save
+from supervisor.core.decision import Decision, Event, Failed, Inspect, Job, OpenRequest, Prepare, Push, Save
 from supervisor.core.delivery import (
-    Failed,
     Inspected,
     fail_inspection,
+    fail_saving,
     settle_inspection,
     settle_merge,
     settle_push,
@@ -32,8 +32,6 @@ from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle, Workstations
 
-_RETRY_SECONDS = (1.0, 5.0, 15.0, 60.0)
-
 
 @dataclass
 class Work:
@@ -47,7 +45,6 @@ class Work:
     projects: dict[str, Project]
     _open: dict[str, Job] = field(default_factory=dict, init=False)
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
-    _failures: dict[str, tuple[int, float]] = field(default_factory=dict, init=False)
 
     def reserved(self) -> set[str]:
         """Workstations that a task is being prepared for."""
@@ -74,8 +71,8 @@ class Work:
         self._submit(job, partial(prepare, self.root, self.projects[task.project], task, job, dependency))
 
     def start(self, job: Job, task: TaskRecord, ledger: Ledger) -> None:
-        """Start a job that a decision calls for, unless it is under way or has just failed."""
-        if self.pool.under_way(job.key) or self._failures.get(job.key, (0, 0.0))[1] > self.clock.monotonic():
+        """Start a job that a decision calls for, unless it is under way."""
+        if self.pool.under_way(job.key):
             return
         project = self.projects[task.project]
         match job:
@@ -149,7 +146,6 @@ class Work:
         task = ledger.tasks.get(job.task_id)
         if task is None:
             return
-        self._note_failure(job, outcome, task, ledger)
         now = self.clock.now()
         match job:
             case Prepare():
@@ -166,10 +162,8 @@ class Work:
                 decision = settle_request(task, job.effect, outcome, now)
             case Save() if isinstance(outcome, Saved):
                 decision = Decision(task=task.with_attempt(job.attempt, saved=True, save_error=None))
-            case Save() if isinstance(outcome, Failed) and not outcome.retryable:
-                decision = Decision(
-                    task=task.with_attempt(job.attempt, save_error=f"{outcome.code}: {outcome.message}")
-                )
+            case Save() if isinstance(outcome, Failed):
+                decision = fail_saving(task, job.attempt, outcome, now)
             case _:
                 decision = Decision(task=task)
         ledger.apply(decision)
@@ -188,22 +182,3 @@ class Work:
             return Decision(task=task)
         model = ledger.config.cli(job.cli).model
         return assign(task, outcome, workstation=job.workstation, cli=job.cli, model=model, now=now)
-
-    def _note_failure(self, job: Job, outcome: Any, task: TaskRecord, ledger: Ledger) -> None:
-        """A job that failed for a passing reason is not started again at once; people see why."""
-        if not isinstance(outcome, Failed):
-            self._failures.pop(job.key, None)
-            return
-        count = self._failures.get(job.key, (0, 0.0))[0] + 1
-        wait = _RETRY_SECONDS[min(count, len(_RETRY_SECONDS)) - 1]
-        self._failures[job.key] = (count, self.clock.monotonic() + wait)
-        if isinstance(job, Inspect | Save):
-            details = {"job": type(job).__name__, "code": outcome.code, "message": outcome.message}
-            ledger.log(Event(name="job.failed", details=details), task)
-
-    def retry_failed(self, ledger: Ledger) -> None:
-        """Plan tasks anew whose jobs may be tried again now."""
-        now = self.clock.monotonic()
-        for key, (_, not_before) in self._failures.items():
-            if not_before <= now:
-                ledger.dirty.add(key.partition(":")[2])

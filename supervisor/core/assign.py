@@ -1,16 +1,13 @@
 """The start of an attempt: what a prepared task and a free workstation become."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from agent_daemon.protocol.model import WaitReason
-from supervisor.core.decision import Decision, Event
-from supervisor.core.delivery import Failed
-from supervisor.core.record import Attempt, TaskRecord
-from supervisor.core.retry import block
+from supervisor.core.decision import Decision, Event, Failed
+from supervisor.core.record import Attempt, TaskRecord, Tries
+from supervisor.core.retry import block, needs_person, note_failure, told_of
 from supervisor.core.states import State
-
-_PREPARE_BACKOFF_SECONDS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +55,7 @@ def assign(
         remote_head=prepared.remote_head,
         start_squashed=False,
         not_before=None,
+        preparing=Tries(),
         waits_for=(),
     )
     details = {"cli": cli, "base_commit": prepared.base_commit, "start_commit": prepared.start_commit}
@@ -69,10 +67,9 @@ def fail_preparation(task: TaskRecord, outcome: Failed, now: datetime) -> Decisi
     if task.state is not State.PENDING:
         return Decision(task=task)
     event = Event(name="task.not_prepared", details={"code": outcome.code, "message": outcome.message})
-    if outcome.retryable:
-        return Decision(
-            task=task.evolve(not_before=now + timedelta(seconds=_PREPARE_BACKOFF_SECONDS)), events=(event,)
-        )
+    tried = note_failure(task.preparing, outcome, now)
+    later = Decision(task=task.evolve(preparing=tried), events=(event,))
+    if not needs_person(tried, outcome):
+        return later
     reason = WaitReason.CONFLICT if outcome.code == "E_BRANCH_EXISTS" else WaitReason.HUMAN
-    message = f"{outcome.code}: {outcome.message}"
-    return Decision(task=task, events=(event,)).then(block(task, reason=reason, message=message, now=now))
+    return later.then(block(task, reason=reason, message=told_of(tried, outcome), now=now, preparing=Tries()))

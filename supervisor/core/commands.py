@@ -8,8 +8,9 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 
 from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.decision import Decision, Event
+from supervisor.core.delivery import NOT_INSPECTED
 from supervisor.core.intake import TEXT_FIELDS, cancel, rerun
-from supervisor.core.record import Approval, Stored, TaskRecord
+from supervisor.core.record import Approval, Stored, TaskRecord, Tries
 from supervisor.core.states import ACTIVE, State
 
 TaskCommandKind = Literal["retry", "cancel", "pause", "resume", "approve", "deny", "edit"]
@@ -82,17 +83,14 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         again = rerun(task, reason="asked for by a person", actor=actor, now=now)
         return Decision(task=again.task.evolve(feedback=feedback), events=again.events)
     if task.state is State.PENDING:
-        return Decision(task=task.evolve(not_before=None, feedback=(*task.feedback, *feedback)))
+        at_once = task.evolve(not_before=None, preparing=Tries(), feedback=(*task.feedback, *feedback))
+        return Decision(task=at_once)
     if task.state in ACTIVE or task.state is State.PAUSED:
         raise CommandRefusedError(
             f"{task.id} is {task.state.value}: an attempt is under way; pause, resume or cancel it instead"
         )
-    refused = task.state is State.BLOCKED and task.delivery is not None and not note
-    if refused and all(wait.reason is WaitReason.HUMAN for wait in task.waits_for):
-        effects = tuple(effect.evolve(not_before=None, error=None) for effect in task.effects)
-        why = "to be pushed again"
-        pushing = task.moved(State.IN_PROGRESS, reason=why, actor=actor, at=now, waits_for=(), effects=effects)
-        return Decision(task=pushing, events=(Event(name="task.retried", actor=actor),))
+    if not note and _is_work_done(task):
+        return _go_on(task, actor, now)
     pending = task.moved(
         State.PENDING,
         reason="asked for by a person",
@@ -101,12 +99,29 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         failures=0,
         waits_for=(),
         not_before=None,
+        preparing=Tries(),
         feedback=(*task.feedback, *feedback),
         delivery=None,
         effects=(),
         approvals=tuple(a for a in task.approvals if a.status != "pending"),
     )
     return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
+
+
+def _is_work_done(task: TaskRecord) -> bool:
+    """Blocked although its agent is done: the claim could not be inspected, or the delivery not be made."""
+    newest = task.attempt_number(task.attempt)
+    done = task.delivery is not None or (newest is not None and newest.verdict == NOT_INSPECTED)
+    return task.state is State.BLOCKED and done and all(w.reason is WaitReason.HUMAN for w in task.waits_for)
+
+
+def _go_on(task: TaskRecord, actor: str, now: datetime) -> Decision:
+    """Try again what failed after the agent was done, without another attempt."""
+    why = "to be delivered again" if task.delivery is not None else "to be inspected again"
+    effects = tuple(effect.evolve(tries=0, not_before=None, error=None) for effect in task.effects)
+    going = task.moved(State.IN_PROGRESS, reason=why, actor=actor, at=now, waits_for=(), effects=effects)
+    again = going.with_attempt(task.attempt, inspecting=Tries())
+    return Decision(task=again, events=(Event(name="task.retried", actor=actor),))
 
 
 def _cancel(task: TaskRecord, command: Command, now: datetime) -> Decision:

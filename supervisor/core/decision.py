@@ -66,6 +66,18 @@ class OpenRequest(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failed:
+    """A job that did not come through: `code` and one sentence. `retryable`: it may come through later."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     """The outcome of one pure step over one task."""
 

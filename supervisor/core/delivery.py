@@ -1,19 +1,21 @@
 """From a claim to a request: what the import found, then the push, then the request, each exactly once."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from agent_daemon.protocol.model import Feedback, TaskReport, WaitReason
 from supervisor.core.attempts import end_attempt
-from supervisor.core.decision import Decision, Event
+from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Approval, Attempt, Delivery, Effect, Request, TaskRecord
-from supervisor.core.retry import block, fail_attempt
+from supervisor.core.retry import block, fail_attempt, needs_person, note_failure, told_of
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import State
 
 # What a person is asked for when trying again would meet the same refusal.
 _REASONS = {"E_BRANCH_MOVED": WaitReason.CONFLICT, "E_BRANCH_EXISTS": WaitReason.CONFLICT}
-_PUSH_BACKOFF_SECONDS = (2, 5, 15, 60, 300)
+
+# The verdict on an attempt whose claim could not be looked at: it may be looked at again as it is.
+NOT_INSPECTED = "not inspected"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,15 +31,6 @@ class Inspected:
     held: tuple[str, ...] = ()
     bundle_sha256: str = ""
     document: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failed:
-    """A job that did not come through: `code` and one sentence. `retryable`: it may come through later."""
-
-    code: str
-    message: str
-    retryable: bool = False
 
 
 def push_key(task: TaskRecord) -> str:
@@ -85,12 +78,31 @@ def settle_inspection(
 def fail_inspection(
     task: TaskRecord, number: int, outcome: Failed, report: TaskReport | None, now: datetime
 ) -> Decision:
-    """A claim that cannot be looked at, now or later: its attempt ends, and a person is asked."""
+    """A claim that cannot be looked at: later again, or its attempt ends and a person is asked."""
     attempt = task.attempt_number(number)
-    if outcome.retryable or task.state is not State.IN_PROGRESS or attempt is None or number != task.attempt:
+    if task.state is not State.IN_PROGRESS or attempt is None or number != task.attempt:
         return Decision(task=task)
-    ended = _end(task, attempt, "not inspected", report, now)
-    return block(ended, reason=WaitReason.HUMAN, message=f"{outcome.code}: {outcome.message}", now=now)
+    tried = note_failure(attempt.inspecting, outcome, now)
+    noted = Decision(task=task.with_attempt(number, inspecting=tried), events=(job_failed("Inspect", outcome),))
+    if not needs_person(tried, outcome):
+        return noted
+    ended = _end(noted.task, attempt, NOT_INSPECTED, report, now)
+    return noted.then(block(ended, reason=WaitReason.HUMAN, message=told_of(tried, outcome), now=now))
+
+
+def fail_saving(task: TaskRecord, number: int, outcome: Failed, now: datetime) -> Decision:
+    """Work that cannot be copied to `state/salvage/`: later again, or it is known why it cannot be."""
+    attempt = task.attempt_number(number)
+    if attempt is None or attempt.saved:
+        return Decision(task=task)
+    tried = note_failure(attempt.saving, outcome, now)
+    error = told_of(tried, outcome) if needs_person(tried, outcome) else None
+    failed = task.with_attempt(number, saving=tried, save_error=error)
+    return Decision(task=failed, events=(job_failed("Save", outcome),))
+
+
+def job_failed(name: str, outcome: Failed) -> Event:
+    return Event(name="job.failed", details={"job": name, "code": outcome.code, "message": outcome.message})
 
 
 def _end(task: TaskRecord, attempt: Attempt, verdict: str, report: TaskReport | None, now: datetime) -> TaskRecord:
@@ -181,15 +193,11 @@ def settle_merge(task: TaskRecord, *, merged_into: str, now: datetime) -> Decisi
 
 
 def _effect_failed(task: TaskRecord, effect: Effect, outcome: Failed, now: datetime) -> Decision:
-    tries = effect.tries + 1
     event = Event(name=f"{effect.kind}.failed", details={"code": outcome.code, "message": outcome.message})
-    reason = None if outcome.retryable else _REASONS.get(outcome.code, WaitReason.HUMAN)
-    if reason is not None and task.state is State.IN_PROGRESS:
-        waiting = task.with_effect(effect.evolve(status="pending", tries=tries, error=outcome.message))
-        message = f"{outcome.code}: {outcome.message}"
-        return Decision(task=waiting, events=(event,)).then(
-            block(waiting, reason=reason, message=message, now=now)
-        )
-    seconds = _PUSH_BACKOFF_SECONDS[min(tries, len(_PUSH_BACKOFF_SECONDS)) - 1]
-    later = effect.evolve(tries=tries, error=outcome.message, not_before=now + timedelta(seconds=seconds))
-    return Decision(task=task.with_effect(later), events=(event,))
+    tried = note_failure(effect, outcome, now)
+    later = Decision(task=task.with_effect(tried), events=(event,))
+    if task.state is not State.IN_PROGRESS or not needs_person(tried, outcome):
+        return later
+    reason = _REASONS.get(outcome.code, WaitReason.HUMAN)
+    waiting = task.with_effect(tried.evolve(status="pending", not_before=None))
+    return later.then(block(waiting, reason=reason, message=told_of(tried, outcome), now=now))

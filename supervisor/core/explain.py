@@ -147,7 +147,8 @@ def _pending(task: TaskRecord, around: Surroundings) -> _Told:
         for station in around.stations
         if station.state == "stopped"
     ]
-    if task.not_before is not None and task.not_before > around.now:
+    times = (task.not_before, task.preparing.not_before)
+    if any(time is not None and time > around.now for time in times):
         can.append(Action(text="Try again at once", command=f"cloud-code task retry {task.id}"))
     following = [f"It {wait}." for wait in waits]
     return _last_step(task), following + _feedback(task), can + _stop_actions(task)
@@ -163,6 +164,10 @@ def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
     ]
     if task.not_before is not None and task.not_before > around.now:
         waits.append(f"gets its next attempt {when(task.not_before, around.now)}")
+    again = task.preparing.not_before
+    if again is not None and again > around.now:
+        why = f"; try {task.preparing.tries} failed: {task.preparing.error}"
+        waits.append(f"is made ready again {when(again, around.now)}{why}")
     return waits or [_station_wait(task, around)]
 
 
@@ -215,12 +220,14 @@ def _doing(task: TaskRecord, around: Surroundings) -> str:
     if task.delivery is not None:
         return _delivering(task)
     if task.live is None:
-        return "the approved work is being checked again before it is pushed"
+        return "the work is being checked again before it is pushed"
     report = around.report
     if report is None:
         return "no report yet"
     if report.status is ReportStatus.COMPLETED:
-        return "the agent claims to be done; its work is being checked"
+        inspecting = task.live.inspecting
+        failed = f"; try {inspecting.tries} failed: {inspecting.error}" if inspecting.error else ""
+        return f"the agent claims to be done; its work is being checked{failed}"
     step = " ".join(report.current_step.split())
     percent = f" ({report.percent} %)" if report.percent is not None else ""
     return f"{report.status.value}: {step}{percent}" if step else f"{report.status.value}{percent}"

@@ -8,7 +8,7 @@ from typing import Any
 from agent_daemon.protocol.model import Limits
 from agent_daemon.protocol.paths import branch_name
 from supervisor.core.decision import Decision, Event
-from supervisor.core.record import Dependency, Source, Stored, TaskRecord
+from supervisor.core.record import Dependency, Source, Stored, TaskRecord, Tries
 from supervisor.core.routing import route
 from supervisor.core.settings import Config, ProjectSettings
 from supervisor.core.states import State
@@ -166,6 +166,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         feedback=(),
         failures=0,
         not_before=None,
+        preparing=Tries(),
         waits_for=(),
         workstation=None,
     )

@@ -3,13 +3,13 @@
 Level-triggered: called again with the same input it asks for the same jobs and changes nothing more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Push, Save
-from supervisor.core.delivery import arrive, push_key, request_key
+from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
 from supervisor.core.settings import Config
@@ -87,6 +87,7 @@ def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:
         if attempt.ended_at is not None
         and attempt.bundle
         and not attempt.settled
+        and attempt.saving.due(now)
         and not _will_push(task, attempt.number)
     ]
     if task.state is State.IN_PROGRESS:
@@ -101,34 +102,45 @@ def _will_push(task: TaskRecord, number: int) -> bool:
 
 def _delivery_jobs(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
     if task.delivery is None:
-        live = task.live
-        if live is None:
-            approved = any(a.status == "approved" for a in task.approvals)
-            return [Inspect(task_id=task.id, attempt=task.attempt, approved=True)] if approved else []
-        report = seen.reports.get(live.number)
-        claimed = report is not None and report.status is ReportStatus.COMPLETED
-        if claimed and report is not None and not claim_problems(task, report):
-            return [Inspect(task_id=task.id, attempt=live.number)]
-        return []
+        return _inspections(task, seen, now)
     keys = push_key(task), request_key(task)
     for key, job in zip(
         keys, (Push(task_id=task.id, effect=keys[0]), OpenRequest(task_id=task.id, effect=keys[1])), strict=True
     ):
         effect = task.effect(key)
         if effect is not None and effect.status != "done":
-            due = effect.not_before is None or effect.not_before <= now
-            return [job] if due else []
+            return [job] if effect.due(now) else []
     return []
+
+
+def _inspections(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
+    """What is claimed, what a person has approved since, or what could not be inspected and is to be again."""
+    attempt = task.attempt_number(task.attempt)
+    if attempt is None or not attempt.inspecting.due(now):
+        return []
+    job = Inspect(task_id=task.id, attempt=attempt.number)
+    approved = [a.subject_hash for a in task.approvals if a.status == "approved"]
+    if attempt.verdict == NOT_INSPECTED:
+        return [replace(job, approved=attempt.bundle_sha256 in approved)]
+    if attempt.ended_at is not None:
+        return [replace(job, approved=True)] if approved else []
+    report = seen.reports.get(attempt.number)
+    claimed = report is not None and report.status is ReportStatus.COMPLETED
+    return [job] if claimed and report is not None and not claim_problems(task, report) else []
 
 
 def next_deadline(task: TaskRecord, seen: Seen, config: Config) -> datetime | None:
     """When `plan_task` must look at this task again although nothing has changed."""
     times = []
     if task.state is State.FAILED or task.state is State.PENDING:
-        times.append(task.not_before)
+        times += [task.not_before, task.preparing.not_before]
     live = task.live
     since = seen.unanswered_since(live) if live is not None else None
     if task.state is State.ASSIGNED and since is not None:
         times.append(since + timedelta(seconds=config.timing.assign_timeout_seconds + 0.1))
     times += [effect.not_before for effect in task.effects if effect.status != "done"]
+    times += [attempt.saving.not_before for attempt in task.attempts if not attempt.settled]
+    newest = task.attempt_number(task.attempt)
+    if newest is not None and task.state is State.IN_PROGRESS and task.delivery is None:
+        times.append(newest.inspecting.not_before)
     return min((time for time in times if time is not None), default=None)

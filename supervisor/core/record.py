@@ -83,6 +83,17 @@ class Mail(Stored):
     written_at: AwareDatetime | None = None
 
 
+class Tries(Stored):
+    """Slow work that did not come through yet: how often it was tried, why it failed last, when it goes on."""
+
+    tries: int = 0
+    error: str | None = None
+    not_before: AwareDatetime | None = None
+
+    def due(self, now: datetime) -> bool:
+        return self.not_before is None or self.not_before <= now
+
+
 class Attempt(Stored):
     """One try by one workstation; `verdict` and `ended_at` are set together.
 
@@ -90,6 +101,7 @@ class Attempt(Stored):
     name a remote branch whose commits its work contains: those are never rewritten.
     `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
     elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`.
+    `inspecting` and `saving` count what failed for a passing reason.
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
     """
 
@@ -116,6 +128,8 @@ class Attempt(Stored):
     bundle_base: str | None = None
     saved: bool = False
     save_error: str | None = None
+    inspecting: Tries = Tries()
+    saving: Tries = Tries()
     released: bool = False
     abandoned: bool = False
     mail: Mail = Mail()
@@ -165,15 +179,12 @@ class Request(Stored):
     state: Literal["open", "merged", "closed"] = "open"
 
 
-class Effect(Stored):
+class Effect(Tries):
     """Something that must happen exactly once: pending, being done, done."""
 
     key: str
     kind: Literal["push", "request"]
     status: Literal["pending", "sending", "done"] = "pending"
-    tries: int = 0
-    error: str | None = None
-    not_before: AwareDatetime | None = None
 
 
 class HistoryEntry(Stored):
@@ -221,6 +232,7 @@ class TaskRecord(Stored):
     paused_from: State | None = None
     waits_for: tuple[Wait, ...] = ()
     not_before: AwareDatetime | None = None
+    preparing: Tries = Tries()
     attempt: Annotated[int, Field(ge=0)] = 0
     failures: Annotated[int, Field(ge=0)] = 0
     rerun: Annotated[int, Field(ge=1)] = 1

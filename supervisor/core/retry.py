@@ -1,12 +1,39 @@
 """When a failed task is tried again, and when a person is needed instead."""
 
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from agent_daemon.protocol.model import Feedback, WaitReason
-from supervisor.core.decision import Decision, Event
-from supervisor.core.record import TaskRecord, Wait
+from supervisor.core.decision import Decision, Event, Failed
+from supervisor.core.record import TaskRecord, Tries, Wait
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import State
+
+_Work = TypeVar("_Work", bound=Tries)
+
+_TRY_AGAIN_SECONDS = (2, 5, 15, 60, 300)
+_MAX_TRIES = 5
+# These pass by themselves, though it may take a night: 100 tries are a good eight hours.
+_OUTAGES = frozenset({"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY"})
+_MAX_TRIES_IN_AN_OUTAGE = 100
+
+
+def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
+    """The work with one more try that failed, and the time of the next one."""
+    tries = work.tries + 1
+    seconds = _TRY_AGAIN_SECONDS[min(tries, len(_TRY_AGAIN_SECONDS)) - 1]
+    return work.evolve(tries=tries, error=str(failed), not_before=now + timedelta(seconds=seconds))
+
+
+def needs_person(work: Tries, failed: Failed) -> bool:
+    """Whether trying again by itself is of no use: it was refused for good, or has failed often enough."""
+    most = _MAX_TRIES_IN_AN_OUTAGE if failed.code in _OUTAGES else _MAX_TRIES
+    return not failed.retryable or work.tries >= most
+
+
+def told_of(work: Tries, failed: Failed) -> str:
+    """The failure as the person is told of it who is asked."""
+    return f"{failed} (tried {work.tries} times)" if work.tries > 1 else str(failed)
 
 
 def backoff_seconds(failures: int, retry: RetrySettings) -> float:

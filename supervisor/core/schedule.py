@@ -78,7 +78,8 @@ def dependency_cycle(task_id: str, depends_on: Mapping[str, Sequence[str]]) -> l
 def is_due(task: TaskRecord, now: datetime) -> bool:
     """Pending, not waiting out a backoff, and no earlier attempt is still being stopped or saved."""
     settled = all(attempt.ended_at is not None and attempt.settled for attempt in task.attempts)
-    return task.state is State.PENDING and settled and (task.not_before is None or task.not_before <= now)
+    waited = (task.not_before is None or task.not_before <= now) and task.preparing.due(now)
+    return task.state is State.PENDING and settled and waited
 
 
 def schedule(

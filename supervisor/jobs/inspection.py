@@ -22,8 +22,11 @@ def inspect(
 ) -> Inspected:
     """Take the claim's bundle out safely and import it into a quarantine by the recipe."""
     result = claimed_result(attempt, report)
-    if result is None:
+    if result is None and attempt.ended_at is None:
         return Inspected(attempt=attempt.number)
+    if result is None:
+        gone = Problem(code="E_NO_BUNDLE", message="the report that claimed this work is not there any more")
+        return Inspected(attempt=attempt.number, problems=(feedback(gone),))
     try:
         if result.kind == "document":
             return _take_document(root, task, attempt, result)

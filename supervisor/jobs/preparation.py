@@ -8,8 +8,7 @@ from pathlib import Path
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor.core.assign import Prepared
-from supervisor.core.decision import Prepare
-from supervisor.core.delivery import Failed
+from supervisor.core.decision import Failed, Prepare
 from supervisor.core.record import TaskRecord
 from supervisor.git import mirror as mirrors
 from supervisor.git.errors import GitError

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import copy_file, make_folder
 from agent_daemon.protocol.paths import Root
-from supervisor.core.decision import Save
-from supervisor.core.delivery import Failed
+from supervisor.core.decision import Failed, Save
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import SALVAGE_LIMITS, ImportRequest

@@ -20,10 +20,10 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.assign import Prepared, assign
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.decision import Decision, Inspect, Job, OpenRequest, Push, Save
+from supervisor.core.decision import Decision, Failed, Inspect, Job, OpenRequest, Push, Save
 from supervisor.core.delivery import (
-    Failed,
     Inspected,
+    fail_inspection,
     push_key,
     request_key,
     settle_inspection,
@@ -156,7 +156,7 @@ class LifeOfATask(RuleBasedStateMachine):
         return next((job for job in self.jobs if isinstance(job, kind)), None)
 
     @precondition(lambda self: self.job(Inspect))
-    @rule(found=st.sampled_from(["good", "bad", "held"]), late=st.booleans())
+    @rule(found=st.sampled_from(["good", "bad", "held", "later", "never"]), late=st.booleans())
     def inspection_ends(self, found: str, late: bool) -> None:
         job = self.job(Inspect)
         number = max(1, job.attempt - 1) if late else job.attempt
@@ -164,6 +164,11 @@ class LifeOfATask(RuleBasedStateMachine):
             attempt=number, claimed_head=SHA_B, pushed_head=f"{self.number:040x}", base=SHA_A, bundle_sha256=DIGEST
         )
         self.number += 1
+        if found in ("later", "never"):
+            failed = Failed(code="E_BUG", message="no luck", retryable=found == "later")
+            decision = fail_inspection(self.task, number, failed, self.reports.get(number), self.now)
+            self.apply(decision)
+            return
         outcome = {
             "good": Inspected(attempt=number, delivery=delivery),
             "bad": Inspected(attempt=number, problems=(Feedback(code="E_PATH_GIT", message="no"),)),
@@ -245,6 +250,11 @@ class LifeOfATask(RuleBasedStateMachine):
             assert self.task.delivery is not None and self.task.request is not None
             assert self.task.delivery.pushed_head in self.pushed
             assert request_key(self.task) in self.opened
+
+    @invariant()
+    def what_fails_again_and_again_ends(self) -> None:
+        counts = [attempt.inspecting.tries for attempt in self.task.attempts]
+        assert all(count <= 5 for count in counts)
 
     @invariant()
     def effects_have_one_key_each(self) -> None:

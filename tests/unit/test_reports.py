@@ -19,12 +19,25 @@ from agent_daemon.protocol.model import (
     VerificationResult,
     WaitReason,
 )
+from supervisor.core.answers import answers
+from supervisor.core.assign import fail_preparation
 from supervisor.core.attempts import occupies, take_report
-from supervisor.core.decision import Inspect
-from supervisor.core.delivery import Failed, fail_inspection, push_key, request_key, settle_push, settle_request
-from supervisor.core.plan import Seen, plan_task
-from supervisor.core.record import Delivery, Effect, Request, TaskRecord
+from supervisor.core.commands import Actor, Command, apply_command
+from supervisor.core.decision import Failed, Inspect
+from supervisor.core.delivery import (
+    Inspected,
+    fail_inspection,
+    fail_saving,
+    push_key,
+    request_key,
+    settle_inspection,
+    settle_push,
+    settle_request,
+)
+from supervisor.core.plan import Seen, next_deadline, plan_task
+from supervisor.core.record import Approval, Delivery, Effect, Request, TaskRecord, Tries
 from supervisor.core.render import fence, one_line_code, render_request
+from supervisor.core.schedule import is_due
 from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.states import State
 from supervisor.core.tasking import Places, clip_text, render_tasking, wanted_status
@@ -145,7 +158,7 @@ def test_a_push_is_tried_again_later_and_a_moved_branch_asks_a_person() -> None:
     later = settle_push(task, push_key(task), failed, NOW).task
     effect = later.effect(push_key(task))
     assert later.state is State.IN_PROGRESS and effect is not None
-    assert effect.not_before == NOW + timedelta(seconds=2) and effect.error == "no route"
+    assert effect.not_before == NOW + timedelta(seconds=2) and effect.error == "E_UNREACHABLE: no route"
     moved = settle_push(task, push_key(task), Failed(code="E_BRANCH_MOVED", message="stale info"), NOW).task
     assert (moved.state, moved.waits_for[0].reason) == (State.BLOCKED, WaitReason.CONFLICT)
     done = settle_push(later, push_key(task), None, NOW).task
@@ -224,5 +237,92 @@ def test_a_claim_that_cannot_be_looked_at_asks_a_person() -> None:
     blocked = fail_inspection(working(), 1, gone, claim, NOW).task
     assert (blocked.state, blocked.attempts[0].verdict) == (State.BLOCKED, "not inspected")
     assert "E_NO_REPOSITORY" in blocked.waits_for[0].message and blocked.attempts[0].bundle == "result.bundle"
-    later = Failed(code="E_UNREACHABLE", message="no route", retryable=True)
-    assert fail_inspection(working(), 1, later, claim, NOW).task == working()
+
+
+@pytest.mark.parametrize(("code", "most"), [("E_BUG", 5), ("E_UNREACHABLE", 100)])
+def test_a_claim_whose_inspection_fails_on_and_on_asks_a_person(code: str, most: int, config: Config) -> None:
+    claim, now, task = report("completed", result=RESULT), NOW, working()
+    failed, tries = Failed(code=code, message="no luck", retryable=True), 0
+    while task.state is State.IN_PROGRESS:
+        seen = Seen(reports={1: claim})
+        planned = plan_task(task, seen, config, now)
+        task = TaskRecord.model_validate(planned.task.model_dump())  # as after a restart
+        if not planned.jobs:
+            now = next_deadline(task, seen, config) or pytest.fail("nothing would ever happen again")
+            continue
+        assert planned.jobs == (Inspect(task_id=task.id, attempt=1),)
+        decision = fail_inspection(task, 1, failed, claim, now)
+        task, tries = decision.task, tries + 1
+        assert decision.events[0].details["code"] == code
+    assert tries == most and now - NOW > timedelta(seconds=80)
+    assert (task.state, task.waits_for[0].reason) == (State.BLOCKED, WaitReason.HUMAN)
+    assert f"{code}: no luck (tried {most} times)" in task.waits_for[0].message
+    assert next(action.command for action in answers(task)) == f"cloud-code task retry {task.id}"
+
+
+def test_a_retry_has_the_same_claim_inspected_again(config: Config) -> None:
+    claim = report("completed", result=RESULT)
+    task = fail_inspection(working(), 1, Failed(code="E_GIT", message="no"), claim, NOW).task
+    task = task.with_attempt(1, saved=True)
+    retry = Command(id="c1", at=NOW, actor=Actor(id="ada"), channel="cli", kind="retry", target=task.id, args={})
+    again = apply_command(task, retry, NOW).task
+    assert plan_task(again, Seen(reports={}), config, NOW).jobs == (Inspect(task_id=task.id, attempt=1),)
+    delivery = Delivery(attempt=1, claimed_head=SHA_B, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
+    accepted = settle_inspection(again, Inspected(attempt=1, delivery=delivery), claim, RETRY, NOW).task
+    assert accepted.state is State.IN_PROGRESS and accepted.attempts[0].verdict == "completed"
+    noted = apply_command(task, retry.evolve(args={"note": "do it otherwise"}), NOW).task
+    assert noted.state is State.PENDING
+
+
+def test_only_the_work_that_was_approved_counts_as_approved_when_it_is_inspected_again(config: Config) -> None:
+    approval = Approval(id="a1", gate="protected_paths", subject_hash="e" * 64, status="approved")
+    claim = report("completed", result=RESULT)
+    task = fail_inspection(working(approvals=(approval,)), 1, Failed(code="E_GIT", message="no"), claim, NOW).task
+    again = task.moved(State.IN_PROGRESS, reason="r", actor="a", at=NOW).with_attempt(1, inspecting=Tries())
+    (job,) = [job for job in plan_task(again, Seen(reports={}), config, NOW).jobs if isinstance(job, Inspect)]
+    assert not job.approved
+    same = again.evolve(approvals=(approval.evolve(subject_hash=DIGEST),))
+    (job,) = [job for job in plan_task(same, Seen(reports={}), config, NOW).jobs if isinstance(job, Inspect)]
+    assert job.approved
+
+
+@pytest.mark.parametrize("kind", ["push", "request"])
+def test_a_delivery_that_fails_again_and_again_asks_a_person_and_is_tried_again_then(kind: str) -> None:
+    delivery = Delivery(attempt=1, claimed_head=SHA_B, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
+    task = working(delivery=delivery)
+    key = push_key(task) if kind == "push" else request_key(task)
+    task = task.with_effect(Effect(key=key, kind=kind, status="sending"))
+    failed = Failed(code="E_BUG", message="KeyError", retryable=True)
+    settle = settle_push if kind == "push" else settle_request
+    for _ in range(4):
+        task = settle(task, key, failed, NOW).task
+        assert task.state is State.IN_PROGRESS
+    task = settle(task, key, failed, NOW).task
+    assert task.state is State.BLOCKED and "tried 5 times" in task.waits_for[0].message
+    retry = Command(id="c1", at=NOW, actor=Actor(id="ada"), channel="cli", kind="retry", target=task.id)
+    again = apply_command(task, retry, NOW).task
+    effect = again.effect(key)
+    assert again.state is State.IN_PROGRESS and effect is not None and effect.due(NOW) and effect.tries == 0
+
+
+def test_a_task_that_cannot_be_made_ready_asks_a_person_in_the_end() -> None:
+    task, now = make_task(), NOW
+    for _ in range(4):
+        task = fail_preparation(task, Failed(code="E_BUG", message="KeyError", retryable=True), now).task
+        assert task.state is State.PENDING and not is_due(task, now)
+        now = task.preparing.not_before or now
+        assert is_due(task, now)
+    task = fail_preparation(task, Failed(code="E_BUG", message="KeyError", retryable=True), now).task
+    assert task.state is State.BLOCKED and "tried 5 times" in task.waits_for[0].message
+    assert task.preparing == Tries()
+
+
+def test_work_that_cannot_be_saved_is_given_up_in_the_end(config: Config) -> None:
+    ended = make_attempt(ended_at=NOW, verdict="failed", bundle="salvage.bundle")
+    task = make_task(attempt=1, attempts=(ended,))
+    failed = Failed(code="E_BUG", message="KeyError", retryable=True)
+    for _ in range(5):
+        assert task.attempts[0].save_error is None
+        task = fail_saving(task, 1, failed, NOW).task
+        assert plan_task(task, Seen(reports={}), config, NOW).jobs == ()
+    assert task.attempts[0].save_error == "E_BUG: KeyError (tried 5 times)"
