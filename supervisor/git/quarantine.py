@@ -28,6 +28,7 @@ from supervisor.git.history import (
     check_prerequisites,
     read_history,
 )
+from supervisor.git.lfs import check_lfs
 from supervisor.git.mirror import Mirror, fetch, make_repository, resolve
 from supervisor.git.names import check_branch, check_url
 from supervisor.git.request import SALVAGE_LIMITS, Imported, ImportLimits, ImportRequest
@@ -207,6 +208,7 @@ def _accept(request: ImportRequest, head: str, history: History, known: Known) -
         max_unpacked_bytes=limits.unpacked_bytes,
         limits=limits.process,
     )
+    check_lfs(git_dir, history.base, head, changes.judged, limits.process)
     rewritten = rewrite(git_dir, head, history.commits, request.identity, limits.process)
     if request.scan is not None:
         scan_content(git_dir, changes.judged, rewritten.contents, request.scan, limits.process)
