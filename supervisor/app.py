@@ -39,6 +39,7 @@ from supervisor.ports import Workstations
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.reports import Reports
+from supervisor.running import note_start, running_supervisor
 from supervisor.schemas import write_schemas
 from supervisor.watch import Watcher
 from supervisor.work import Work
@@ -86,9 +87,11 @@ def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        other = running_supervisor(root)
+        who = f" (process {other.pid}, since {other.started_at:%Y-%m-%d %H:%M:%S} UTC)" if other else ""
         raise CloudCodeError(
             "E_LOCKED",
-            f"Another supervisor works on {root.path}.",
+            f"Another supervisor works on {root.path}{who}.",
             "`cloud-code status` shows what it does; stop it first, or use another root.",
         ) from None
     try:
@@ -165,6 +168,7 @@ class Supervisor:
     def run(self, stop: threading.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is set; SIGTERM and SIGINT set it when it is not given."""
         stop = stop or _stop_on_signals(self.inbox)
+        note_start(self.root, self.config, self.clock.now())
         self.ledger.log(Event(name="supervisor.started", details={"version": __version__, "pid": os.getpid()}))
         self.recover()
         watcher, calendar = Watcher(self.inbox), BackgroundScheduler(timezone="UTC")

@@ -19,6 +19,7 @@ from supervisor.core.settings import Config, ProjectSettings, WorkstationSetting
 from supervisor.errors import CloudCodeError
 from supervisor.ports import CodeHost
 from supervisor.reader import is_locked
+from supervisor.running import running_supervisor
 
 TESTED_GIT = (2, 39)
 FREE_ERROR_BYTES = 500 * 1024**2
@@ -295,6 +296,9 @@ def clock_check(now: float, newest_event: float) -> Check:
 
 def _lock(root: Root) -> Check:
     def look() -> str:
-        return "a supervisor runs" if is_locked(root) else "no supervisor runs: `cloud-code run` starts one"
+        if not is_locked(root):
+            return "no supervisor runs: `cloud-code run` starts one"
+        running = running_supervisor(root)
+        return f"a supervisor runs, process {running.pid}" if running else "a supervisor runs"
 
     return _told("supervisor", look)

@@ -9,7 +9,7 @@ from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import WorkstationFile
 from supervisor.core.explain import StationState
 from supervisor.core.record import TaskRecord
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.states import ACTIVE
 from supervisor.fleet import StationFile
 from supervisor.reader import Reader, Report
@@ -34,30 +34,45 @@ class StationRow:
     note: str
 
 
+def known_stations(reader: Reader, config: Config | None) -> list[tuple[StationFile, bool]]:
+    """Every workstation that matters, and whether it is configured: all that are, and others that still live.
+
+    Without a configuration: every one that has a file.
+    """
+    found: dict[str, tuple[StationFile, bool]] = {}
+    for kind, settings in config.workstations.items() if config else ():
+        for number in range(1, settings.count + 1):
+            name = f"{kind}-{number}"
+            file = reader.station(name) or StationFile(name=name, type=kind, driver=settings.driver)
+            found[name] = (file, True)
+    for file in reader.station_files():
+        if file.name not in found and (config is None or _has_process(file)):
+            found[file.name] = (file, False)
+    return list(found.values())
+
+
 def read_stations(
     reader: Reader,
-    config: Config,
+    config: Config | None,
     tasks: Mapping[str, TaskRecord],
     reports: Mapping[str, Report],
     running: bool,
     now: datetime,
 ) -> list[StationRow]:
-    """A row for each configured workstation, from its files and the process table."""
+    """A row for each workstation that matters, from its files and the process table."""
     occupants = {t.live.workstation: t for t in tasks.values() if t.live is not None and t.state in ACTIVE}
+    timing = config.timing if config else TimingSettings()
     rows, events = [], None
-    for kind, settings in config.workstations.items():
-        for number in range(1, settings.count + 1):
-            name = f"{kind}-{number}"
-            file = reader.station(name) or StationFile(name=name, type=kind, driver=settings.driver)
-            sign = reader.sign(name)
-            silent = (now - sign[1]).total_seconds() if sign else None
-            state = station_state(file, silent, config.timing.suspect_after_seconds, running)
-            note = ""
-            if state in ("starting", "down") and file.wanted == "running":
-                events = reader.recent_events() if events is None else events
-                note = last_refusal(events, name)
-            occupant = occupants.get(name)
-            rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))
+    for file, configured in known_stations(reader, config):
+        sign = reader.sign(file.name)
+        silent = (now - sign[1]).total_seconds() if sign else None
+        state = station_state(file, silent, timing.suspect_after_seconds, running)
+        note = "" if configured or config is None else "it is not configured any more"
+        if state in ("starting", "down") and file.wanted == "running":
+            events = reader.recent_events() if events is None else events
+            note = last_refusal(events, file.name)
+        occupant = occupants.get(file.name)
+        rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))
     return rows
 
 

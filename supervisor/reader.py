@@ -11,7 +11,7 @@ from agent_daemon.protocol.codec import decode_framed
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import Signature, read_file, signature
 from agent_daemon.protocol.model import Reporting, TaskReport, WorkstationFile
-from agent_daemon.protocol.paths import REPORTING, WORKSTATION, Root, is_task_id
+from agent_daemon.protocol.paths import NAME, REPORTING, WORKSTATION, Root, is_task_id
 from supervisor.config import load_config
 from supervisor.core.intake import Draft
 from supervisor.core.record import Attempt, TaskRecord
@@ -213,6 +213,11 @@ class Reader:
 
     def station(self, name: str) -> StationFile | None:
         return load_station(self.root, name)
+
+    def station_files(self) -> list[StationFile]:
+        """Every workstation that there ever was, by name; damaged files are passed over."""
+        names = sorted(name.removesuffix(".yaml") for name in _names(self.root.workstations))
+        return [file for name in names if NAME.fullmatch(name) and (file := self.station(name)) is not None]
 
     def recent_events(self) -> list[dict[str, object]]:
         """The newest events, oldest first: as many as the end of the current file holds."""

@@ -15,7 +15,9 @@ from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.states import State
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations
+from supervisor.notices import config_changed, refused_edits
 from supervisor.reader import Reader, Report, is_locked
+from supervisor.running import Running, running_supervisor
 
 # Lists begin with what moves and end with what is over.
 _ORDER = {
@@ -39,7 +41,10 @@ _PRIORITIES = {priority: rank for rank, priority in enumerate(Priority)}
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRow:
-    """A task as a list shows it; `doing` is one line of what is done or waited for."""
+    """A task as a list shows it; `doing` is one line of what is done or waited for.
+
+    `resting`: its project is not configured, and nothing happens to it.
+    """
 
     id: str
     project: str
@@ -54,6 +59,7 @@ class TaskRow:
     workstation: str | None
     branch: str
     request: str | None
+    resting: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +86,11 @@ class Waiting:
 
 @dataclass(frozen=True, kw_only=True)
 class Overview:
-    """Everything that `status` shows."""
+    """Everything that `status` shows; `pid` is that of the supervisor that runs, where it is known."""
 
     root: str
     running: bool
+    pid: int | None
     workstations: tuple[StationRow, ...]
     tasks: tuple[TaskRow, ...]
     files: tuple[FileRow, ...]
@@ -97,6 +104,7 @@ class Picture:
 
     now: datetime
     running: bool
+    supervisor: Running | None
     config: Config | None
     tasks: Mapping[str, TaskRecord]
     reports: Mapping[str, Report]
@@ -121,17 +129,22 @@ def take_picture(reader: Reader) -> Picture:
     reports = {task.id: reader.report(task, attempt) for task in tasks.values() if (attempt := _newest(task))}
     problems += [report for report in reports.values() if isinstance(report, Problem)]
     running = is_locked(reader.root)
+    supervisor = running_supervisor(reader.root) if running else None
+    changed = config_changed(reader.root, config, supervisor)
+    problems += [changed] if changed is not None else []
+    problems += refused_edits(reader.root, tasks)
     dependencies, damaged = reader.dependency_states(tasks)
     problems += damaged.values()
     return Picture(
         now=now,
         running=running,
+        supervisor=supervisor,
         config=config,
         tasks=tasks,
         reports=reports,
         dependencies=dependencies,
         damaged=damaged.keys(),
-        stations=tuple(read_stations(reader, config, tasks, reports, running, now)) if config else (),
+        stations=tuple(read_stations(reader, config, tasks, reports, running, now)),
         drafts=tuple(drafts),
         problems=tuple(dict.fromkeys(problems)),
     )
@@ -144,6 +157,7 @@ def overview(reader: Reader) -> Overview:
     return Overview(
         root=str(reader.root.path),
         running=picture.running,
+        pid=picture.supervisor.pid if picture.supervisor else None,
         workstations=picture.stations,
         tasks=tuple(row for row in rows if row.state not in (State.COMPLETED, State.CANCELLED)),
         files=tuple(file_rows(picture.drafts, picture.tasks, set(reader.archived_ids()))),
@@ -181,6 +195,7 @@ def task_row(task: TaskRecord, around: Surroundings) -> TaskRow:
         workstation=task.workstation if task.live is not None else None,
         branch=task.branch,
         request=task.request.url if task.request else None,
+        resting=around.resting,
     )
 
 
@@ -200,9 +215,17 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
         report_problem=str(report) if isinstance(report, Problem) else "",
         unmet=tuple(unmet(task, picture.dependencies, picture.damaged)),
         cancelled=_cancelled(task, picture),
+        resting=_is_resting(task, picture),
         stations=stations,
         assign_timeout_seconds=timing.assign_timeout_seconds,
     )
+
+
+def _is_resting(task: TaskRecord, picture: Picture) -> bool:
+    """Its project is unknown to the supervisor that runs, or to the next one where none does."""
+    if picture.supervisor is not None:
+        return task.project not in picture.supervisor.projects
+    return picture.config is not None and task.project not in picture.config.projects
 
 
 def waiting_tasks(picture: Picture) -> list[Waiting]:
@@ -217,7 +240,7 @@ def waiting_tasks(picture: Picture) -> list[Waiting]:
             can=can,
         )
         for task in picture.tasks.values()
-        if (can := answers(task, _cancelled(task, picture)))
+        if (can := answers(task, _cancelled(task, picture), resting=_is_resting(task, picture)))
     ]
     return sorted(waiting, key=lambda entry: (_ORDER[entry.state], entry.since))
 

@@ -162,6 +162,11 @@ class Root:
         return self.state / "supervisor.lock"
 
     @property
+    def supervisor(self) -> Path:
+        """Who works on this root: process, start, configuration."""
+        return self.state / "supervisor.yaml"
+
+    @property
     def records(self) -> Path:
         return self.state / "tasks"
 

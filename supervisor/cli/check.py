@@ -7,9 +7,13 @@ import click
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
 from supervisor.checking import check_config, check_file, check_tasks
-from supervisor.cli.output import json_option, print_json, text
+from supervisor.cli.output import json_option, note, print_json, text
 from supervisor.cli.reading import TASK_FILES
+from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
+from supervisor.notices import config_changed, refused_edits
+from supervisor.reader import Reader
+from supervisor.running import running_supervisor
 
 
 @click.command()
@@ -23,9 +27,14 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     """
     root: Root = ctx.obj
     checked, problems = _look(root, what)
+    changed = _changed(root) if what in (None, "config") else None
     if as_json:
-        print_json({"ok": not problems, "checked": checked, "problems": problems})
+        print_json(
+            {"ok": not problems, "checked": checked, "problems": problems, "notes": [changed] if changed else []}
+        )
     else:
+        if changed is not None:
+            note(text(changed).plain)
         for problem in problems:
             click.echo(text(problem).plain)
         files = f"{len(checked)} file{'' if len(checked) == 1 else 's'}"
@@ -34,15 +43,25 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     return 1 if problems else 0
 
 
+def _changed(root: Root) -> Problem | None:
+    """Whether the supervisor that runs was started with another configuration."""
+    running = running_supervisor(root)
+    try:
+        return config_changed(root, load_config(root), running)
+    except CloudCodeError:
+        return config_changed(root, None, running)
+
+
 def _look(root: Root, what: str | None) -> tuple[list[str], list[Problem]]:
     if what is None:
         checked, problems = check_config(root)
-        more, wrong = check_tasks(root, TASK_FILES) if not problems else ([], [])
+        more, wrong = _look(root, "tasks") if not problems else ([], [])
         return checked + more, problems + wrong
     if what == "config":
         return check_config(root)
     if what == "tasks":
-        return check_tasks(root, TASK_FILES)
+        checked, problems = check_tasks(root, TASK_FILES)
+        return checked, problems + list(refused_edits(root, Reader(root, TASK_FILES).live()[0]))
     path = Path(what)
     if not path.exists():
         raise CloudCodeError("E_NO_FILE", f"{what} does not exist.", "Give `config`, `tasks`, or a file.")

@@ -35,6 +35,7 @@ STYLES = {
     "failed": "yellow",
     "paused": "magenta",
     "cancelled": "dim",
+    "resting": "dim",
     "running": "green",
     "silent": "bold yellow",
     "down": "red",

@@ -106,7 +106,8 @@ def render(seen: Overview, ctx: click.Context, max_tasks: int = MAX_TASKS) -> Re
 
 def _headline(seen: Overview) -> RenderableType:
     if seen.running:
-        return text(f"{seen.root}: the supervisor is running", "bold")
+        process = f", process {seen.pid}" if seen.pid is not None else ""
+        return text(f"{seen.root}: the supervisor is running{process}", "bold")
     return text(f"{seen.root}: NO supervisor is running; `cloud-code run` starts one", "bold yellow")
 
 
@@ -134,7 +135,7 @@ def tasks_table(rows: tuple[TaskRow, ...], title: str | None = None) -> Renderab
         [
             (
                 text(row.id, "bold"),
-                state_text(row.state.value),
+                state_text("resting" if row.resting else row.state.value),
                 ago(row.since),
                 row.priority.value,
                 row.attempt or "",

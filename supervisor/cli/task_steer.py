@@ -4,15 +4,34 @@ from typing import Any
 
 import click
 
+from agent_daemon.protocol.paths import Root
 from supervisor.cli.giving import give_and_tell
 from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
+from supervisor.config import load_config
 from supervisor.core.commands import TaskCommandKind
+from supervisor.errors import CloudCodeError
+from supervisor.running import running_supervisor
 
 
 def _give(ctx: click.Context, kind: TaskCommandKind, task_id: str, **args: Any) -> None:
     root = existing_root(ctx)
     given = {name: value for name, value in args.items() if value is not None}
-    give_and_tell(root, kind, resolve_id(task_id, record_ids(root)), given)
+    found = resolve_id(task_id, record_ids(root))
+    _refuse_resting(root, found)
+    give_and_tell(root, kind, found, given)
+
+
+def _refuse_resting(root: Root, task_id: str) -> None:
+    """A task whose project is not configured is known to no supervisor: say so, with the way out."""
+    running = running_supervisor(root)
+    projects = running.projects if running is not None else tuple(load_config(root).projects)
+    project = task_id.partition(".")[0]
+    if project not in projects:
+        raise CloudCodeError(
+            "E_PROJECT_GONE",
+            f"{task_id} rests: its project, {project}, is not configured.",
+            f"Configure it again and restart `cloud-code run`, or move {root.record(task_id)} to another place.",
+        )
 
 
 @click.command()

@@ -5,12 +5,12 @@ import click
 from agent_daemon.protocol.paths import NAME, Root
 from supervisor.cli.following import print_growing
 from supervisor.cli.giving import give_and_tell
-from supervisor.cli.output import json_option, print_json, show
-from supervisor.cli.place import complete_workstation, existing_root
+from supervisor.cli.output import json_option, note, print_json, show, text
+from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import reader_of
 from supervisor.cli.status import stations_table
-from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
+from supervisor.fleet_view import known_stations
 from supervisor.view import take_picture
 
 _name = click.argument("name", metavar="NAME", shell_complete=complete_workstation)
@@ -25,8 +25,11 @@ def list_workstations(ctx: click.Context, as_json: bool) -> None:
     The state `silent` means that it has shown no sign of life for longer than timing.suspect_after_seconds.
     """
     reader = reader_of(ctx)
-    reader.config()  # without one there are no workstations, and the reason is worth an error
-    rows = take_picture(reader).stations
+    picture = take_picture(reader)
+    rows = picture.stations
+    if picture.config is None:
+        for problem in picture.problems:
+            note(text(problem).plain)
     if as_json:
         print_json(rows)
     else:
@@ -70,12 +73,14 @@ def logs(ctx: click.Context, name: str, follow: bool) -> None:
 
 
 def _known(ctx: click.Context, name: str) -> Root:
-    """The root, once its configuration is known to have a workstation of this name."""
-    root = existing_root(ctx)
-    config = load_config(root)
-    names = [f"{kind}-{n}" for kind, settings in config.workstations.items() for n in range(1, settings.count + 1)]
+    """The root, once it is known to have a workstation of this name."""
+    reader = reader_of(ctx)
+    try:
+        config = reader.config()
+    except CloudCodeError:  # what its files say is enough for a supervisor that runs with the former one
+        config = None
+    names = [file.name for file, _ in known_stations(reader, config)]
     if name not in names:
-        raise CloudCodeError(
-            "E_NO_WORKSTATION", f"There is no workstation '{name}'.", f"There are {', '.join(names)}."
-        )
-    return root
+        there = f"There are {', '.join(names)}." if names else "None is configured, and none has ever run."
+        raise CloudCodeError("E_NO_WORKSTATION", f"There is no workstation '{name}'.", there)
+    return reader.root

@@ -30,11 +30,16 @@ WAITED_FOR = {
 }
 
 
-def answers(task: TaskRecord, cancelled: Iterable[str] = ()) -> tuple[Action, ...]:
+def answers(task: TaskRecord, cancelled: Iterable[str] = (), *, resting: bool = False) -> tuple[Action, ...]:
     """What ends a task's waiting for a person, the usual answer first; empty when it waits for nobody.
 
-    `cancelled` are the cancelled tasks that it depends on.
+    `cancelled` are the cancelled tasks that it depends on; `resting` says that its project is not configured.
     """
+    if resting and not task.ended:
+        return (
+            Action(text=f"Configure the project {task.project} again in config.yaml, and restart the supervisor"),
+            Action(text=f"Or give it up: move state/tasks/{task.id}.yaml to another place"),
+        )
     match task.state:
         case State.PENDING:
             again = [

@@ -31,6 +31,7 @@ class Surroundings:
     `cancelled` those that will not come by themselves.
 
     `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
+    `resting`: no supervisor looks at it, for its project is not configured.
     """
 
     now: datetime
@@ -39,6 +40,7 @@ class Surroundings:
     report_problem: str = ""
     unmet: tuple[str, ...] = ()
     cancelled: tuple[str, ...] = ()
+    resting: bool = False
     stations: tuple[StationSeen, ...] = ()
     assign_timeout_seconds: float = 120
 
@@ -61,10 +63,12 @@ _Told = tuple[list[str], list[str], list[Action]]
 
 def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     """Everything there is to say about a task now."""
-    why, following, can = _EXPLAIN[task.state](task, around)
+    tell = _resting if around.resting and not task.ended else _EXPLAIN[task.state]
+    why, following, can = tell(task, around)
     if around.report_problem and task.live is not None:
         why.append(f"Its last report could not be taken, the one before it counts: {around.report_problem}")
-    if not around.running and not task.ended and task.state not in (State.BLOCKED, State.PAUSED):
+    waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
+    if not around.running and not task.ended and not waits:
         following.insert(0, "No supervisor is running: nothing is decided until one is started.")
         can.insert(0, Action(text="Start the supervisor", command="cloud-code run"))
     return Explanation(
@@ -85,6 +89,8 @@ def since(task: TaskRecord) -> datetime:
 
 def headline(task: TaskRecord, around: Surroundings) -> str:
     """One line for lists: what is being done, or what is waited for."""
+    if around.resting and not task.ended:
+        return f"resting: the project {task.project} is not configured"
     match task.state:
         case State.PENDING:
             return _pending_waits(task, around)[0]
@@ -137,6 +143,15 @@ def _stop_actions(task: TaskRecord) -> list[Action]:
 
 
 # --- one function for each state ----------------------------------------------------------------------
+
+
+def _resting(task: TaskRecord, around: Surroundings) -> _Told:
+    why = [f"It rests: its project, {task.project}, is not configured, and no supervisor looks at it."]
+    live = task.live
+    if live is not None:
+        why.append(f"Attempt {live.number} on {live.workstation} was under way; what it does now is not taken in.")
+    following = ["It goes on where it was once its project is configured again and the supervisor was restarted."]
+    return why, following, list(answers(task, resting=True))
 
 
 def _pending(task: TaskRecord, around: Surroundings) -> _Told:

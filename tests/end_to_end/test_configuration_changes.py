@@ -53,6 +53,9 @@ def test_tasks_of_a_project_that_is_gone_rest_and_those_of_a_type_that_is_gone_a
     resting = site.record("other.there")
     assert resting is not None and resting.state == "pending"
     assert site.events("task.resting")[0]["details"]["code"] == "E_PROJECT_GONE"
+    assert "resting: the project other is not configured" in site.cli("status").stdout
+    refused = site.cli("task", "cancel", "other.there", check=False)
+    assert refused.returncode == 1 and "E_PROJECT_GONE: other.there rests" in refused.stderr
 
 
 def test_a_damaged_record_is_put_aside_and_its_task_not_begun_again(site: Site) -> None:

@@ -108,7 +108,16 @@ def test_a_running_supervisor_carries_commands_out_and_shows_what_it_does(site: 
     site.wait_state("demo.slow", "in_progress")
 
     second = site.cli("run", check=False)
-    assert second.returncode == 1 and "E_LOCKED" in second.stderr
+    assert second.returncode == 1 and "E_LOCKED" in second.stderr and f"process {process.pid}" in second.stderr
+    assert f"process {process.pid}" in site.cli("status").stdout
+    doctor = json.loads(site.cli("doctor", "--json", check=False).stdout)
+    assert f"process {process.pid}" in next(c["detail"] for c in doctor if c["name"] == "supervisor")
+    assert json.loads(site.cli("check", "--json").stdout)["notes"] == []
+    site.config["projects"]["demo"]["bot"] = {"name": "Another"}
+    site.write_config()
+    checked = site.cli("check")
+    assert "E_CONFIG_CHANGED" in checked.stderr and "all is well" in checked.stdout
+    assert "E_CONFIG_CHANGED" in site.cli("status").stdout
 
     with following(site, "task", "logs", "slow", "--follow") as logs:
         read_until(logs, "waiting")

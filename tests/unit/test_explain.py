@@ -145,6 +145,14 @@ class TestInProgress:
         assert headline(done, around()) == "opening the request"
 
 
+@pytest.mark.parametrize("state", sorted(set(State) - ENDED))
+def test_a_resting_task_is_not_told_to_be_worked_on(state: State) -> None:
+    task = make_task(state=state, attempt=1, attempts=(make_attempt(),), workstation="backend-1")
+    said = told(task, resting=True, running=False)
+    assert "its project, acme, is not configured" in said and "No supervisor is running" not in said
+    assert headline(task, around(resting=True)) == "resting: the project acme is not configured"
+
+
 class TestBlocked:
     def task(self, reason: WaitReason, message: str = "it is so", ref: str | None = None) -> TaskRecord:
         wait = Wait(reason=reason, message=message, ref=ref)

@@ -199,6 +199,7 @@ def test_places() -> None:
         root.state: "state",
         root.root_id: "state/root-id",
         root.lock: "state/supervisor.lock",
+        root.supervisor: "state/supervisor.yaml",
         root.records: "state/tasks",
         root.record("acme.42"): "state/tasks/acme.42.yaml",
         root.archive: "state/archive",

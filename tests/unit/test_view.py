@@ -12,6 +12,8 @@ from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import ReportStatus, TaskReport, WaitReason
 from agent_daemon.protocol.paths import Root
+from supervisor.app import locked
+from supervisor.config import load_config
 from supervisor.core.intake import Draft
 from supervisor.core.record import Dependency, Source, TaskRecord, Wait
 from supervisor.core.schedule import DependencyState
@@ -20,8 +22,10 @@ from supervisor.core.states import State
 from supervisor.core.task_file import TaskFile
 from supervisor.fleet import StationFile
 from supervisor.fleet_view import StationRow, last_refusal, station_state
+from supervisor.mail import Box, Mail
 from supervisor.reader import Reader, TaskFiles, is_locked
 from supervisor.records import RecordStore
+from supervisor.running import Running, note_start
 from supervisor.view import Picture, file_rows, surroundings, take_picture, task_rows, waiting_tasks
 from tests.unit.conftest import NOW, make_attempt, make_task
 
@@ -30,6 +34,7 @@ def picture(*tasks: TaskRecord, **changes: Any) -> Picture:
     values: dict[str, Any] = {
         "now": NOW,
         "running": True,
+        "supervisor": None,
         "config": None,
         "tasks": {task.id: task for task in tasks},
         "reports": {},
@@ -105,6 +110,27 @@ def test_tasks_that_wait_for_a_person_are_listed_with_the_answer() -> None:
         ("acme.b", "cloud-code task retry acme.b --note '…'"),
         ("acme.s", "cloud-code task retry acme.gone"),
     ]
+
+
+def test_a_task_whose_project_is_not_configured_rests(config: Config) -> None:
+    task = make_task(id="gone.x", project="gone", state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+    seen = picture(task, make_task(), config=config)
+    rows = {row.id: row for row in task_rows(seen)}
+    assert rows["gone.x"].resting and not rows["acme.login"].resting
+    assert rows["gone.x"].doing == "resting: the project gone is not configured"
+    (waiting,) = waiting_tasks(seen)
+    assert waiting.task == "gone.x" and "Configure the project gone again" in waiting.can[0].text
+    # What the supervisor that runs was started with is what counts.
+    running = Running(
+        program_version="1",
+        pid=1,
+        start_ticks=1,
+        boot_id="b",
+        started_at=NOW,
+        config_sha256="",
+        projects=("gone", "acme"),
+    )
+    assert not any(row.resting for row in task_rows(picture(task, config=config, supervisor=running)))
 
 
 def draft(stem: str, text_hash: str, **text: Any) -> Draft:
@@ -216,6 +242,58 @@ class TestReader:
         (row,) = task_rows(seen)
         assert row.doing == "waits for acme.archived, whose record is damaged"
         assert [problem.code for problem in reader.archived()[1]] == ["E_RECORD_DAMAGED"]
+
+    def test_without_a_configuration_the_workstations_are_known_from_their_files(self, root: Root) -> None:
+        file = StationFile(name="backend-1", type="backend", driver="local", wanted="stopped")
+        root.workstation("backend-1").write_bytes(encode(file))
+        root.config.write_text("projects: [")
+        seen = take_picture(self.reader(root))
+        assert [(row.name, row.type, row.state) for row in seen.stations] == [("backend-1", "backend", "stopped")]
+        assert [problem.code for problem in seen.problems] == ["E_YAML"]
+        root.config.write_text("projects: {acme: {repository: /x}}\nworkstations: {web: {clis: [codex]}}\n")
+        assert [row.name for row in take_picture(self.reader(root)).stations] == ["web-1"]
+
+    def test_one_that_lives_and_is_configured_no_longer_is_shown_as_such(self, root: Root) -> None:
+        identity = identify(os.getpid())
+        assert identity is not None
+        file = StationFile(name="old-1", type="old", driver="local", **vars(identity))
+        root.workstation("old-1").write_bytes(encode(file))
+        root.config.write_text("projects: {acme: {repository: /x}}\n")
+        rows = take_picture(self.reader(root)).stations
+        assert [(row.name, row.note) for row in rows] == [
+            ("backend-1", ""),
+            ("old-1", "it is not configured any more"),
+        ]
+
+    def test_a_configuration_other_than_the_one_that_runs_is_told(self, root: Root) -> None:
+        root.config.write_text("projects: {acme: {repository: /x}}\n")
+        note_start(root, load_config(root), NOW)
+        with locked(root):
+            seen = take_picture(self.reader(root))
+            assert seen.supervisor is not None and seen.supervisor.pid == os.getpid()
+            assert seen.problems == ()
+            root.config.write_text("# only a comment\nprojects: {acme: {repository: /x}}\n")
+            assert take_picture(self.reader(root)).problems == ()
+            for text in ("projects: {acme: {repository: /y}}\n", "projects: ["):
+                root.config.write_text(text)
+                assert "E_CONFIG_CHANGED" in [p.code for p in take_picture(self.reader(root)).problems]
+        root.config.write_text("projects: {acme: {repository: /y}}\n")
+        assert take_picture(self.reader(root)).problems == ()
+
+    def test_an_edit_that_was_refused_is_told_until_it_is_removed(self, root: Root) -> None:
+        task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+        RecordStore(root).save(task)
+        root.config.write_text("projects: {acme: {repository: /x}}\n")
+        box = Box("backend-1", task.id, 1)
+        root.attempt_in(*box).mkdir(parents=True)
+        Mail(root).reject_tasking(box, b"version: 1\n", "This edit was not taken: it is odd")
+        (problem,) = take_picture(self.reader(root)).problems
+        assert problem.code == "E_EDIT_REFUSED" and "acme.login: This edit was not taken: it is odd" in str(
+            problem
+        )
+        assert problem.file.endswith("tasking.yaml.rejected")
+        Path(problem.file).unlink()
+        assert take_picture(self.reader(root)).problems == ()
 
     def test_a_record_that_changed_is_read_again(self, root: Root) -> None:
         store, reader = RecordStore(root), self.reader(root)

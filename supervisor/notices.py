@@ -1,0 +1,52 @@
+"""What a person should know beside the tasks: of the configuration, of task files and of refused edits."""
+
+from collections.abc import Iterator, Mapping
+
+from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.files import read_file
+from agent_daemon.protocol.paths import TASKING_REJECTED, Root
+from supervisor.core.record import TaskRecord
+from supervisor.core.settings import Config
+from supervisor.running import Running, digest_of
+
+MAX_EDIT_BYTES = 1024 * 1024
+
+
+def config_changed(root: Root, config: Config | None, supervisor: Running | None) -> Problem | None:
+    """The supervisor that runs was started with another configuration than the file holds now."""
+    if supervisor is None or (config is not None and digest_of(config) == supervisor.config_sha256):
+        return None
+    began = f"{supervisor.started_at:%Y-%m-%d %H:%M:%S} UTC"
+    mend = "restart `cloud-code run` for the change to count; agents go on working meanwhile"
+    if config is None:
+        mend = "mend it before the next start; until then the supervisor goes on with the former one"
+    return Problem(
+        code="E_CONFIG_CHANGED",
+        message=f"the configuration is not the one that the supervisor was started with at {began}",
+        file=str(root.config),
+        mend=mend,
+    )
+
+
+def refused_edits(root: Root, tasks: Mapping[str, TaskRecord]) -> Iterator[Problem]:
+    """Edits of `tasking.yaml` that were not taken, of tasks that are not over; each is kept in a file."""
+    for task in tasks.values():
+        for attempt in () if task.ended else task.attempts:
+            if attempt.released:
+                continue
+            folder = root.attempt_in(attempt.workstation, task.id, attempt.number)
+            try:
+                data = read_file(folder, TASKING_REJECTED, max_bytes=MAX_EDIT_BYTES).data
+            except FileNotFoundError:
+                continue
+            except ProtocolError as error:
+                yield error.problem
+                continue
+            first = data.decode(errors="replace").partition("\n")[0]
+            why = first.removeprefix("#").strip() if first.startswith("#") else "This edit was not taken."
+            yield Problem(
+                code="E_EDIT_REFUSED",
+                message=f"the tasking of {task.id}: {why}",
+                file=str(folder / TASKING_REJECTED),
+                mend="edit tasking.yaml again, then delete this file",
+            )
