@@ -59,9 +59,12 @@ class RootIdentity(Written):
 
 
 def open_root(root: Root) -> None:
-    """Make the folders of a root that are missing."""
+    """Make the folders of a root that are missing.
+
+    Not `tasks/` where there are live tasks: that it is gone must be seen, and an empty one means deleted files.
+    """
     for folder in (
-        root.tasks,
+        *(() if root.records.is_dir() and any(root.records.iterdir()) else (root.tasks,)),
         root.records,
         root.archive,
         root.projects,

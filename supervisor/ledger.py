@@ -11,7 +11,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.decision import Decision, Event
 from supervisor.core.plan import Seen
-from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.record import Attempt, Source, TaskRecord
 from supervisor.core.record import Mail as MailState
 from supervisor.core.schedule import DependencyState
 from supervisor.core.settings import Config
@@ -52,10 +52,10 @@ class Ledger:
             self._index(task)
         self.dirty.update(tasks)
 
-    def sources(self) -> list[str]:
-        """The task files that live tasks came from, as far as they are known to be there."""
+    def sources(self) -> list[Source]:
+        """The task files that live tasks came from, as far as they are not known to be deleted."""
         tasks = self.tasks.values()
-        return [t.source.ref for t in tasks if t.source.tracker == "local" and t.source.present]
+        return [t.source for t in tasks if t.source.tracker == "local" and t.source.present]
 
     def seen(self, task_id: str) -> Seen:
         return Seen(reports=self.reports.get(task_id, {}), watched_since=self._since)

@@ -157,6 +157,9 @@ class Loop:
         for draft in news.drafts:
             with self.guard(f"taking in {draft.id}"):
                 self.people.take_draft(self.ledger, draft)
+        for key in news.held:
+            with self.guard(f"holding {key}"):
+                self.people.take_hold(self.ledger, key)
         for key in news.gone:
             with self.guard(f"taking the deletion of {key}"):
                 self.people.take_absence(self.ledger, key)

@@ -23,7 +23,7 @@ from supervisor.core.commands import (
 )
 from supervisor.core.decision import Event
 from supervisor.core.hand_edit import commands_of_edit
-from supervisor.core.intake import Draft, ingest, source_gone
+from supervisor.core.intake import Draft, ingest, source_gone, source_held
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block
 from supervisor.core.schedule import dependency_cycle
@@ -88,6 +88,14 @@ class People:
         if circle is not None and task.state is State.PENDING:
             message = f"E_DEPENDENCY_CYCLE: the tasks wait for each other: {' → '.join(circle)}"
             ledger.apply(block(task, reason=WaitReason.HUMAN, message=message, now=self.clock.now()))
+
+    def take_hold(self, ledger: Ledger, ref: str) -> None:
+        """A task file vanished with too many others: the record of its live task remembers that it is away."""
+        for project in ledger.config.projects:
+            task = ledger.tasks.get(f"{project}.{ref}")
+            decision = source_held(task) if task is not None and task.source.key == f"file:{ref}" else None
+            if decision is not None:
+                ledger.apply(decision)
 
     def take_absence(self, ledger: Ledger, ref: str) -> None:
         """A task file was deleted: whatever task came from it is cancelled, an ended one remembers it."""

@@ -7,16 +7,20 @@ from typing import Protocol
 
 from agent_daemon.protocol.errors import Problem
 from supervisor.core.intake import Draft
-from supervisor.core.record import Request, TaskRecord
+from supervisor.core.record import Request, Source, TaskRecord
 from supervisor.git.mirror import Mirror
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerNews:
-    """What a tracker saw since it was last asked: drafts, sources that are gone, and what it could not read."""
+    """What a tracker saw since it was last asked: drafts, sources that are gone, and what it could not read.
+
+    `held` are sources that are away in a way that nobody can have meant: their tasks go on, and people are told.
+    """
 
     drafts: tuple[Draft, ...] = ()
     gone: tuple[str, ...] = ()
+    held: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
 
 
@@ -26,10 +30,10 @@ class Tracker(Protocol):
     def poll(self) -> TrackerNews:
         """News since the last call; never raises for what a person wrote."""
 
-    def remember(self, refs: list[str]) -> None:
+    def remember(self, sources: Iterable[Source]) -> None:
         """Sources of tasks known from before this start, so that their absence is noticed."""
 
-    def look_again(self, refs: list[str]) -> None:
+    def look_again(self, sources: Iterable[Source]) -> None:
         """Tell everything once more, and of these sources if they are gone: it could not be kept."""
 
 

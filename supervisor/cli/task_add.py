@@ -70,6 +70,10 @@ def add(ctx: click.Context, /, title: str, name: str | None, description: str | 
             file.write(content)
     except FileExistsError:
         raise _exists(path) from None
+    except FileNotFoundError:
+        raise CloudCodeError(
+            "E_TASKS_VANISHED", f"{root.tasks} is not there.", "Put it back, or make an empty folder of that name."
+        ) from None
     say(f"{path}: written, as task {draft.id}")
     note_when_taken(root)
 

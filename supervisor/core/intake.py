@@ -101,7 +101,7 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
         return None if draft.text.cancel else _create(draft, text, now)
     if known.ended:
         return _revive(draft, known, text, now)
-    if known.source.text_hash == draft.source.text_hash and known.source.present:
+    if known.source.text_hash == draft.source.text_hash and known.source.present and not known.source.held:
         return None
     if not text["base_branch"]:
         text["base_branch"] = known.base_branch  # the remote's own choice, which has been asked for already
@@ -111,8 +111,10 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
     source = draft.source.evolve(fields=fields)
     updated = known.evolve(**{name: text[name] for name in changed}, source=source)
     events: tuple[Event, ...] = ()
+    if known.source.held:
+        events = (Event(name="source.returned", details={"ref": source.ref}, actor=source.requested_by),)
     if changed:
-        events = (Event(name="task.edited", details={"fields": changed}, actor=draft.source.requested_by),)
+        events += (Event(name="task.edited", details={"fields": changed}, actor=source.requested_by),)
     return Decision(task=updated, events=events)
 
 
@@ -173,11 +175,19 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
     return Decision(task=again, events=(Event(name="task.rerun", details={"reason": reason}, actor=actor),))
 
 
+def source_held(task: TaskRecord) -> Decision | None:
+    """The source of a task is away with too many others: the task goes on, and its record says so."""
+    if task.ended or task.source.held or not task.source.present:
+        return None
+    held = task.evolve(source=task.source.evolve(held=True))
+    return Decision(task=held, events=(Event(name="source.held", details={"ref": task.source.ref}),))
+
+
 def source_gone(task: TaskRecord, *, now: datetime, actor: str = "operator") -> Decision | None:
     """The source of a task is no longer there: a live task is cancelled, an ended one remembers it."""
     if not task.source.present:
         return None
-    absent = task.evolve(source=task.source.evolve(present=False))
+    absent = task.evolve(source=task.source.evolve(present=False, held=False))
     if task.ended:
         return Decision(task=absent)
     return cancel(absent, reason="its task file was deleted", actor=actor, now=now)

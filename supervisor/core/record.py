@@ -40,6 +40,8 @@ class Source(Stored):
     """Where a task came from; `key` is unique, `text_hash` is of the text last taken in, `fields` of its parts.
 
     A later text changes only the fields in which it differs: what a person changed elsewhere stays.
+    `present`: not known to be deleted. `held`: away together with too many others to be taken for deleted;
+    the task goes on until the source is there again, or a person cancels it.
     """
 
     tracker: str
@@ -51,6 +53,7 @@ class Source(Stored):
     text_hash: str = ""
     fields: dict[str, str] = Field(default_factory=dict)
     present: bool = True
+    held: bool = False
 
 
 class Dependency(Written):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,21 +28,30 @@ SUFFIX = ".yaml"
 
 @dataclass
 class _File:
-    """What is remembered of one file: its look, since when it has had it, whether that look was read."""
+    """What is remembered of one file: its look, since when it has had it, whether that look was read.
 
-    look: tuple[int, int, int]
-    since: float
+    `key` is None until the file has been taken in once. `held`: it vanished with too many others.
+    """
+
+    look: tuple[int, int, int] = (0, 0, 0)
+    since: float = 0.0
     read: bool = False
     key: str | None = None
     absent_since: float | None = None
     held: bool = False
 
+    @property
+    def counts(self) -> bool:
+        """Whether its absence would be a deletion."""
+        return self.key is not None and not self.held
+
 
 class TaskFolder:
     """Reads a file once it has been unchanged for a second; counts a deletion after a grace period.
 
-    When more than half of the known files vanish together, or the folder itself does, those are not taken
-    for deleted (E_TASKS_VANISHED), however long they stay away.
+    When more than half of the known files vanish together, their tasks are held (E_TASKS_VANISHED): they are
+    not taken for deleted, however long they stay away and however often the supervisor starts, until they
+    have been there again. While the folder itself is gone, nothing counts.
     """
 
     def __init__(
@@ -50,53 +60,53 @@ class TaskFolder:
         self._folder, self._config, self._clock = folder, config, clock
         self._settled_seconds = settled_seconds
         self._files: dict[str, _File] = {}
-        self._vanished_reported = False
+        self._untold: set[str] = set()
+        self._gone = False
 
-    def remember(self, refs: list[str]) -> None:
-        """Names of task files known from before this start: their absence counts as a deletion too."""
+    def remember(self, sources: Iterable[Source]) -> None:
+        """The files of live tasks, known from before: their absence counts, unless they are held."""
         now = self._clock.monotonic()
-        for ref in refs:
-            self._files.setdefault(ref, _File(look=(0, 0, 0), since=now, read=True, key=Path(ref).stem))
+        for source in sources:
+            known = _File(since=now, read=True, key=Path(source.ref).stem, held=source.held)
+            self._files.setdefault(source.ref, known)
 
     @property
     def settled(self) -> bool:
         """Whether every file has been read, and no deletion waits to be counted."""
-        put_off = self._vanished_reported
-        return all(file.read and (file.absent_since is None or put_off) for file in self._files.values())
+        return self._gone or all(f.read and (f.absent_since is None or f.held) for f in self._files.values())
 
-    def look_again(self, refs: list[str]) -> None:
+    def look_again(self, sources: Iterable[Source]) -> None:
         """Offer every file once more, and every absence: what was told could not be kept."""
-        for file in self._files.values():
+        for name, file in self._files.items():
             file.read = False
-        self.remember(refs)
+            if file.held:
+                self._untold.add(name)
+        self.remember(sources)
 
     def poll(self) -> TrackerNews:
         now = self._clock.monotonic()
         listing = self._list()
+        was_gone, self._gone = self._gone, listing is None
         if listing is None:
-            return self._vanished([], "the folder tasks/ is not there")
-        read = 0
+            return TrackerNews(problems=() if was_gone else (self._vanished("the folder tasks/ is not there"),))
         drafts: list[Draft] = []
         problems: list[Problem] = []
-        for name, look in listing.items():
-            known = self._files.get(name)
-            if known is None or known.look != look:
-                self._files[name] = _File(look=look, since=now, key=known.key if known else None)
-                continue
-            known.absent_since, known.held = None, False
-            if known.read or now - known.since < self._settled_seconds or read >= MAX_READ_AT_ONCE:
-                continue
-            read += 1
-            known.read = True
+        for name in self._due(listing, now):
+            file = self._files[name]
+            file.read = True
             try:
-                draft = read_draft(self._folder, name, self._config)
-                known.key = Path(name).stem
-                drafts.append(draft)
+                drafts.append(read_draft(self._folder, name, self._config))
+                file.key = Path(name).stem
             except ProtocolError as error:
                 problems += [dataclasses.replace(problem, file=f"tasks/{name}") for problem in error.problems]
             except FileNotFoundError:
-                known.read = False
-        return self._with_gone(TrackerNews(drafts=tuple(drafts), problems=tuple(problems)), set(listing), now)
+                file.read = False
+        self._note_missing(set(listing), now)
+        problems += self._hold()
+        held = tuple(key for name in self._untold if (key := self._files[name].key) is not None)
+        self._untold.clear()
+        gone = self._take_gone(now)
+        return TrackerNews(drafts=tuple(drafts), gone=gone, held=held, problems=tuple(problems))
 
     def _list(self) -> dict[str, tuple[int, int, int]] | None:
         try:
@@ -109,42 +119,56 @@ class TaskFolder:
         except OSError:
             return None
 
-    def _with_gone(self, news: TrackerNews, present: set[str], now: float) -> TrackerNews:
-        missing = [name for name in self._files if name not in present]
-        for name in missing:
-            file = self._files[name]
-            file.absent_since = file.absent_since or now
-        fresh = [n for n in missing if self._files[n].key is not None and not self._files[n].held]
-        known = sum(not file.held for file in self._files.values())
-        if len(fresh) > 1 and len(fresh) * 2 > known:
-            for name in fresh:
-                self._files[name].held = True
-            vanished = self._vanished(fresh, f"{len(fresh)} of {known} task files vanished together")
-            return TrackerNews(drafts=news.drafts, problems=(*news.problems, *vanished.problems))
-        self._vanished_reported = False
-        gone = []
-        for name in missing:
-            file = self._files[name]
+    def _due(self, listing: dict[str, tuple[int, int, int]], now: float) -> list[str]:
+        """The files to be read now: those that are new, changed or back, and have come to rest."""
+        due = []
+        for name, look in listing.items():
+            file = self._files.get(name)
+            if file is None or file.look != look:
+                self._files[name] = _File(look=look, since=now, key=file.key if file else None)
+                continue
             if file.held:
-                continue
-            if now - (file.absent_since or now) < self._config.timing.deletion_grace_seconds:
-                continue
-            del self._files[name]
-            if file.key is not None:
-                gone.append(file.key)
-        return TrackerNews(drafts=news.drafts, gone=tuple(gone), problems=news.problems)
+                file.held = file.read = False
+            file.absent_since = None
+            if not file.read and now - file.since >= self._settled_seconds:
+                due.append(name)
+        return due[:MAX_READ_AT_ONCE]
 
-    def _vanished(self, missing: list[str], what: str) -> TrackerNews:
-        if self._vanished_reported:
-            return TrackerNews()
-        self._vanished_reported = True
-        problem = Problem(
+    def _note_missing(self, present: set[str], now: float) -> None:
+        """Since when each file has been away. One that was renamed to `.yml` is not deleted, but misnamed."""
+        for name, file in self._files.items():
+            away = name not in present and f"{Path(name).stem}.yml" not in present
+            file.absent_since = (file.absent_since or now) if away else None
+
+    def _hold(self) -> list[Problem]:
+        """Hold the files that vanished together, if they are more than half of those whose absence counts."""
+        known = [name for name, file in self._files.items() if file.counts]
+        missing = [name for name in known if self._files[name].absent_since is not None]
+        if len(missing) < 2 or len(missing) * 2 <= len(known):
+            return []
+        for name in missing:
+            self._files[name].held = True
+        self._untold.update(missing)
+        return [self._vanished(f"{len(missing)} of {len(known)} task files vanished together")]
+
+    def _take_gone(self, now: float) -> tuple[str, ...]:
+        """The files that have been away long enough, which are forgotten."""
+        grace = self._config.timing.deletion_grace_seconds
+        over = [
+            name
+            for name, file in self._files.items()
+            if file.absent_since is not None and not file.held and now - file.absent_since >= grace
+        ]
+        keys = [self._files.pop(name).key for name in over]
+        return tuple(key for key in keys if key is not None)
+
+    def _vanished(self, what: str) -> Problem:
+        return Problem(
             code="E_TASKS_VANISHED",
             message=f"{what}; no task is cancelled for that",
             file=str(self._folder),
-            mend="put the files back, or cancel tasks with `cloud-code task cancel`",
+            mend="put the files back, or cancel their tasks with `cloud-code task cancel`",
         )
-        return TrackerNews(problems=(problem,))
 
 
 def is_task_file(name: str) -> bool:
@@ -157,7 +181,8 @@ def read_draft(folder: Path, name: str, config: Config) -> Draft:
     shown = f"tasks/{name}"
     stem, suffix = Path(name).stem, Path(name).suffix
     if suffix != SUFFIX:
-        raise _refused("E_SUFFIX", f"the file ends in {suffix}", shown, "", f"the name {stem}{SUFFIX}")
+        mend = f"rename it; if {stem}{SUFFIX} is a task already, that keeps its former text until then"
+        raise _refused("E_SUFFIX", f"the file ends in {suffix}", shown, "", f"the name {stem}{SUFFIX}", mend)
     try:
         check_stem(stem)
     except ValueError as error:
@@ -204,5 +229,6 @@ def _check_names(text: TaskFile, project: str, config: Config, shown: str) -> No
     raise _refused("E_UNKNOWN_SPECIALIST", message, shown, "specialist", f"one of {', '.join(types)}")
 
 
-def _refused(code: str, message: str, file: str, place: str, expected: str) -> ProtocolError:
-    return ProtocolError(Problem(code=code, message=message, file=file, place=place, expected=expected))
+def _refused(code: str, message: str, file: str, place: str, expected: str, mend: str = "") -> ProtocolError:
+    problem = Problem(code=code, message=message, file=file, place=place, expected=expected, mend=mend)
+    return ProtocolError(problem)

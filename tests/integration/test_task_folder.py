@@ -1,12 +1,15 @@
 """The folder `tasks/` as people treat it: files deleted, moved, renamed, together and one by one."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from supervisor.core.states import State
+from supervisor.forges.task_folder import TaskFolder
 from tests.desk import Desk
-from tests.site import Site
+from tests.site import Site, wait_for
 
 
 @pytest.fixture
@@ -21,12 +24,126 @@ def test_one_damaged_record_keeps_no_other_deletion_back(desk: Desk) -> None:
     desk.site.write_task("ended")
     desk.keep("ended", archived=True, state=State.COMPLETED)
     desk.start()
-    for stem in "abcdef":
-        desk.site.write_task(stem)
-        desk.see(f"demo.{stem}")
+    take_in(desk, *"abcdef")
     (desk.site.root.archive / "demo.ended.yaml").write_text("{")
     for stem in ("ended", "a"):
         (desk.site.root.tasks / f"{stem}.yaml").unlink()
     desk.see("demo.a", State.CANCELLED)
     assert desk.codes() == ["E_RECORD_DAMAGED"]
     assert not desk.site.events("supervisor.bug")
+
+
+def keep_looking(desk: Desk, seconds: float = 1.0) -> None:
+    """Look for longer than the grace of deletions (0.2 s)."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        desk.look()
+        time.sleep(0.02)
+
+
+def take_in(desk: Desk, *stems: str) -> list[Path]:
+    paths = [desk.site.write_task(stem) for stem in stems]
+    for stem in stems:
+        desk.see(f"demo.{stem}")
+    return paths
+
+
+def held(desk: Desk, stem: str) -> bool:
+    task = desk.site.record(f"demo.{stem}")
+    assert task is not None and task.state is State.PENDING
+    return task.source.held
+
+
+def test_tasks_whose_files_vanished_together_are_held_over_a_restart(desk: Desk) -> None:
+    desk.start()
+    paths = take_in(desk, "a", "b", "c")
+    for path in paths[:2]:
+        path.rename(path.with_name(f".{path.name}"))
+    keep_looking(desk)
+    assert desk.codes() == ["E_TASKS_VANISHED"]
+    take_in(desk, "d", "e", "f")
+    desk.restart()
+    keep_looking(desk)
+    assert [held(desk, stem) for stem in "abcdef"] == [True, True, False, False, False, False]
+
+    paths[0].with_name(".a.yaml").rename(paths[0])
+    wait_for(lambda: desk.look() or not held(desk, "a"), what="a file that is there again is no longer held")
+    assert [event["task"] for event in desk.site.events("source.returned")] == ["demo.a"]
+    paths[0].unlink()
+    desk.see("demo.a", State.CANCELLED)
+    assert held(desk, "b")
+    desk.site.cli("task", "cancel", "b")
+    desk.restart()
+    desk.see("demo.b", State.CANCELLED)
+    paths[1].with_name(".b.yaml").rename(paths[1])
+    keep_looking(desk)
+    desk.see("demo.b", State.CANCELLED)
+
+
+def test_a_hold_that_could_not_be_kept_is_told_again(desk: Desk) -> None:
+    supervisor = desk.start()
+    for path in take_in(desk, "a", "b"):
+        path.unlink()
+    folder = TaskFolder(desk.site.root.tasks, supervisor.config, supervisor.clock)
+    folder.remember(supervisor.ledger.sources())
+    assert sorted(folder.poll().held) == ["a", "b"] and folder.settled
+    assert folder.poll().held == ()
+    folder.look_again(supervisor.ledger.sources())
+    assert sorted(folder.poll().held) == ["a", "b"]
+
+
+def test_files_that_are_away_at_the_start_count_unless_they_are_too_many(desk: Desk) -> None:
+    desk.start()
+    paths = take_in(desk, "a", "b", "c", "d", "e")
+    paths[0].unlink()
+    desk.restart()
+    desk.see("demo.a", State.CANCELLED)
+    for path in paths[1:4]:
+        path.unlink()
+    desk.restart()
+    keep_looking(desk)
+    assert [held(desk, stem) for stem in "bcde"] == [True, True, True, False]
+
+
+def test_a_folder_that_is_gone_is_not_made_anew_and_cancels_nothing(desk: Desk) -> None:
+    desk.start()
+    (path,) = take_in(desk, "only")
+    away = path.parent.rename(path.parent.with_name("elsewhere"))
+    keep_looking(desk)
+    desk.restart()
+    keep_looking(desk)
+    assert not path.parent.exists() and desk.codes() == ["E_TASKS_VANISHED", "E_TASKS_VANISHED"]
+    assert "E_TASKS_VANISHED" in desk.site.cli("task", "add", "Another", check=False).stderr
+    away.rename(path.parent)
+    keep_looking(desk)
+    assert not held(desk, "only")
+    path.unlink()
+    desk.see("demo.only", State.CANCELLED)
+
+
+def test_once_ends_although_files_have_vanished(site: Site) -> None:
+    site.write_config()
+    paths = [site.write_task(stem, depends_on=["never"]) for stem in "abc"]
+    site.cli("run", "--once")
+    for path in paths[:2]:
+        path.unlink()
+    assert "E_TASKS_VANISHED" in site.cli("run", "--once").stderr
+    paths[2].parent.rename(site.folder / "elsewhere")
+    assert "E_TASKS_VANISHED" in site.cli("run", "--once").stderr
+    task = site.record("demo.a")
+    assert task is not None and task.state is State.PENDING and task.source.held
+
+
+def test_a_file_renamed_to_yml_is_misnamed_and_not_deleted(desk: Desk) -> None:
+    desk.start()
+    (path, _other) = take_in(desk, "a", "b")
+    misnamed = path.rename(path.with_suffix(".yml"))
+    keep_looking(desk, 1.5)
+    assert desk.codes() == ["E_SUFFIX"] and not held(desk, "a")
+    (problem,) = desk.site.events("input.refused")
+    assert "a.yaml" in problem["details"]["expected"] and "rename" in problem["details"]["mend"]
+    desk.restart()
+    keep_looking(desk)
+    assert not held(desk, "a")
+    misnamed.unlink()
+    desk.see("demo.a", State.CANCELLED)
