@@ -14,7 +14,7 @@ from loguru import logger
 from agent_daemon.failpoints import reach
 from supervisor.clock import Clock
 from supervisor.core.attempts import occupies
-from supervisor.core.decision import Event
+from supervisor.core.decision import Event, problem_details
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import WorkstationView, schedule
@@ -25,7 +25,7 @@ from supervisor.mail import Mail
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.ports import Tracker
-from supervisor.reports import Reports, problem_details
+from supervisor.reports import Reports
 from supervisor.work import Work
 
 SWEEP_SECONDS = 1.0

@@ -6,7 +6,7 @@ from typing import Any
 
 from loguru import logger
 
-from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import Signature
 from agent_daemon.protocol.model import WaitReason
 from agent_daemon.protocol.paths import Root
@@ -21,9 +21,9 @@ from supervisor.core.commands import (
     TaskCommandKind,
     apply_command,
 )
-from supervisor.core.decision import Event
+from supervisor.core.decision import Event, problem_details
 from supervisor.core.hand_edit import commands_of_edit
-from supervisor.core.intake import Draft, ingest, source_gone, source_held
+from supervisor.core.intake import Draft, ingest, other_project, source_gone, source_held
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block
 from supervisor.core.schedule import dependency_cycle
@@ -45,6 +45,7 @@ class People:
     mail: Mail
     fleet: Fleet
     work: Work
+    _projects: set[str] = field(default_factory=set, init=False)
     _known: dict[Box, Signature | None] = field(default_factory=dict, init=False)
     _changing: dict[Box, Signature | None] = field(default_factory=dict, init=False)
 
@@ -58,8 +59,12 @@ class People:
             return
         try:
             known = ledger.find(draft.id)
+            problem = self._other_project(ledger, draft) if known is None else None
         except ProtocolError as error:
             self._refuse_damaged(ledger, f"{draft.id} is not taken in: {error}", "mend the record, or delete it")
+            return
+        if problem is not None:
+            ledger.log(Event(name="input.refused", details=problem_details(problem)))
             return
         decision = ingest(draft, known, ledger.config, self.clock.now())
         if decision is None:
@@ -70,6 +75,18 @@ class People:
             self._cancel_by_file(ledger, task)
         elif not task.ended:
             self._stop_circle(ledger, task)
+
+    def _other_project(self, ledger: Ledger, draft: Draft) -> Problem | None:
+        """Whether a task of another project, be it ended or configured no longer, has this very source."""
+        if not self._projects:
+            self._projects |= self.store.projects()
+        rest = draft.id.partition(".")[2]
+        for project in sorted(self._projects | set(ledger.config.projects)):
+            task = self.store.find(f"{project}.{rest}")
+            problem = other_project(draft, task) if task is not None else None
+            if problem is not None:
+                return problem
+        return None
 
     def _refuse_damaged(self, ledger: Ledger, message: str, mend: str) -> None:
         details = {"code": "E_RECORD_DAMAGED", "message": message, "mend": mend}

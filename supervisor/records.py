@@ -86,6 +86,17 @@ class RecordStore:
     def read_archived(self, task_id: str) -> TaskRecord:
         return _read(self._root, "state/archive", task_id)
 
+    def find(self, task_id: str) -> TaskRecord | None:
+        """A record, live or archived, as it lies on disk; raises ProtocolError."""
+        if (self._root.records / f"{task_id}.yaml").exists():
+            return self.read(task_id)
+        return self.read_archived(task_id) if self.is_archived(task_id) else None
+
+    def projects(self) -> set[str]:
+        """The projects of all records, ended and live; one look at the names of the files."""
+        names = (*os.listdir(self._root.records), *os.listdir(self._root.archive))
+        return {name.partition(".")[0] for name in names if is_task_id(name.removesuffix(".yaml"))}
+
     def archived_ids(self) -> list[str]:
         """The ids of all archived tasks: the file names are the index."""
         names = (name.removesuffix(".yaml") for name in os.listdir(self._root.archive))

@@ -7,7 +7,7 @@ from typing import Any
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import ReportStatus
 from supervisor.clock import Clock
-from supervisor.core.decision import Event
+from supervisor.core.decision import Event, problem_details
 from supervisor.core.plan import refuse_attempt
 from supervisor.core.states import ACTIVE
 from supervisor.ledger import Ledger
@@ -90,16 +90,3 @@ class Reports:
     def _log(self, box: Box, name: str, details: dict[str, Any]) -> None:
         event = Event(name=name, details=details)
         self.ledger.log(event, self.ledger.tasks.get(box.task_id), box.workstation)
-
-
-def problem_details(problem: Problem) -> dict[str, Any]:
-    """A problem as the details of an event."""
-    return {
-        "code": problem.code,
-        "message": problem.message,
-        "file": problem.file,
-        "line": problem.line,
-        "place": problem.place,
-        "expected": problem.expected,
-        "mend": problem.mend,
-    }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent_daemon.protocol.errors import Problem
 from supervisor.core.record import TaskRecord
 
 
@@ -13,6 +14,19 @@ class Event:
     name: str
     details: dict[str, Any] = field(default_factory=dict)
     actor: str = "supervisor"
+
+
+def problem_details(problem: Problem) -> dict[str, Any]:
+    """A problem as the details of an event."""
+    return {
+        "code": problem.code,
+        "message": problem.message,
+        "file": problem.file,
+        "line": problem.line,
+        "place": problem.place,
+        "expected": problem.expected,
+        "mend": problem.mend,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Limits
 from agent_daemon.protocol.paths import branch_name
 from supervisor.core.decision import Decision, Event
@@ -116,6 +117,24 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
     if changed:
         events += (Event(name="task.edited", details={"fields": changed}, actor=source.requested_by),)
     return Decision(task=updated, events=events)
+
+
+def other_project(draft: Draft, task: TaskRecord) -> Problem | None:
+    """What is wrong when the source of this draft is a task of another project already.
+
+    A source is one task for as long as it is there: with another project it would begin a second one beside the
+    first, and all of them would when a project is only called differently.
+    """
+    if task.project == draft.project or task.source.key != draft.source.key or not task.source.present:
+        return None
+    return Problem(
+        code="E_PROJECT_CHANGED",
+        message=f"the file names the project {draft.project}, and it is the task {task.id}",
+        file=f"tasks/{draft.source.ref}",
+        place="project",
+        expected=f"project: {task.project}",
+        mend="write that again; for another project, write the task into a file of another name",
+    )
 
 
 def digests_of(text: dict[str, Any]) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """The folder `tasks/` as people treat it: files deleted, moved, renamed, together and one by one."""
 
+import copy
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +148,36 @@ def test_a_file_renamed_to_yml_is_misnamed_and_not_deleted(desk: Desk) -> None:
     assert not held(desk, "a")
     misnamed.unlink()
     desk.see("demo.a", State.CANCELLED)
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.COMPLETED])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_file_does_not_become_a_second_task_in_another_project(desk: Desk, state: State, renamed: bool) -> None:
+    projects = desk.site.config["projects"]
+    projects["other"] = copy.deepcopy(projects["demo"])
+    desk.site.write_task("moved", project="other")
+    desk.site.write_task("fresh", project="other")
+    desk.keep("moved", archived=state is State.COMPLETED, state=state)
+    if renamed:
+        del projects["demo"]
+    desk.start()
+    desk.see("other.fresh")
+    assert desk.codes() == ["E_PROJECT_CHANGED"]
+    (refused,) = desk.site.events("input.refused")
+    assert "demo.moved" in refused["details"]["message"]
+    assert desk.site.record("other.moved") is None
+    task = desk.site.record("demo.moved")
+    assert task is not None and task.state is state
+
+
+def test_a_deleted_file_written_again_for_another_project_is_a_new_task(desk: Desk) -> None:
+    projects = desk.site.config["projects"]
+    projects["other"] = copy.deepcopy(projects["demo"])
+    desk.start()
+    path = desk.site.write_task("moved", project="demo")
+    desk.see("demo.moved")
+    path.unlink()
+    desk.see("demo.moved", State.CANCELLED)
+    desk.site.write_task("moved", project="other")
+    desk.see("other.moved")
+    assert desk.codes() == []
