@@ -14,11 +14,13 @@ from supervisor.core.plan import Seen
 from supervisor.core.record import Attempt, Source, TaskRecord
 from supervisor.core.record import Mail as MailState
 from supervisor.core.schedule import DependencyState
+from supervisor.core.sentences import level_of, line
 from supervisor.core.settings import Config
 from supervisor.core.tasking import Places, digest_of_wanted, render_agent_config, render_tasking
 from supervisor.events import EventLog
 from supervisor.mail import Box, Mail, digest, encode_tasking
 from supervisor.records import RecordStore
+from supervisor.terminal import plain_line
 
 
 class Ledger:
@@ -171,9 +173,7 @@ class Ledger:
             workstation=workstation,
             details=event.details,
         )
-        logger.bind(action=event.name, task=entry.get("task"), workstation=workstation).info(
-            "{} {} {}", event.name, entry.get("task") or workstation or "", event.details
-        )
+        logger.bind(event=entry).log(level_of(event.name, event.details), "{}", plain_line(line(entry)))
 
     def _archive(self, task: TaskRecord) -> None:
         self._store.archive(task)

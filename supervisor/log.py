@@ -1,17 +1,20 @@
-"""The log: configured once, to standard error, for a person or (as JSON lines) for a program."""
+"""The log: configured once, to standard error, for a person or (as JSON lines) for a program. Times are UTC."""
 
+import json
 import sys
-from typing import TYPE_CHECKING
+import traceback
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from supervisor.terminal import plain
 
 if TYPE_CHECKING:
-    from loguru import Record
+    from loguru import Message, Record
 
-# What every line may carry besides its message; given with `logger.bind`.
-FIELDS = ("action", "task", "project", "workstation")
+# What a line may carry beside its message; given with `logger.bind`. One that tells of an event carries that.
+FIELDS = ("task", "project", "workstation")
 
 
 def configure(*, json_lines: bool = False, level: str = "INFO") -> None:
@@ -19,7 +22,7 @@ def configure(*, json_lines: bool = False, level: str = "INFO") -> None:
     logger.remove()
     logger.configure(patcher=_clean)
     if json_lines:
-        logger.add(sys.stderr, level=level, serialize=True, backtrace=False, diagnose=False)
+        logger.add(_write_json, level=level, backtrace=False, diagnose=False)
     else:
         logger.add(sys.stderr, level=level, format=_human, backtrace=False, diagnose=False)
 
@@ -39,4 +42,22 @@ def _human(record: "Record") -> str:
         for name in FIELDS
         if (value := record["extra"].get(name)) and str(value) not in record["message"]
     )
-    return "{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}" + fields + "\n{exception}"
+    return "{time:YYYY-MM-DD HH:mm:ss!UTC} {level: <7} {message}" + fields + "\n{exception}"
+
+
+def _write_json(message: "Message") -> None:
+    """One object a line: time, level, message, then what the line carries; the keys of an event as they are."""
+    record = message.record
+    entry: dict[str, Any] = {
+        "ts": record["time"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": record["level"].name,
+        "message": record["message"],
+    }
+    extra = dict(record["extra"])
+    event = extra.pop("event", {})
+    entry |= {key: value for key, value in (event | extra).items() if value is not None and key not in entry}
+    error = record["exception"]
+    if error is not None:
+        entry["exception"] = "".join(traceback.format_exception(*error))
+    sys.stderr.write(json.dumps(entry, default=str) + "\n")
+    sys.stderr.flush()

@@ -8,9 +8,11 @@ from typing import Any, BinaryIO
 
 import click
 
-from supervisor.cli.output import json_line, json_option, text
+from supervisor.cli.output import json_line, json_option
 from supervisor.cli.place import complete_task, existing_root, record_ids, resolve_id
+from supervisor.core.sentences import sentence, subject_of
 from supervisor.events import parse_event, read_events
+from supervisor.terminal import plain, plain_line
 
 LOOK_SECONDS = 0.3
 
@@ -36,18 +38,13 @@ def events(ctx: click.Context, follow: bool, task_id: str | None, since_seq: int
 
 def line_of(event: dict[str, Any]) -> str:
     """One event on one line, plain."""
-    subject = event.get("task") or event.get("workstation") or event.get("project") or ""
     attempt = f"/{event['attempt']}" if event.get("attempt") else ""
-    details = event.get("details")
-    said = ", ".join(f"{k}: {_value(v)}" for k, v in details.items()) if isinstance(details, dict) else ""
     actor = event.get("actor", "")
     by = "" if actor == "supervisor" else f" by {actor}"
     stamp = str(event.get("ts", ""))[:19].replace("T", " ")
-    return text(f"{event['seq']:>6} {stamp} {event.get('event', '')} {subject}{attempt}{by} {said}").plain
-
-
-def _value(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    head = f"{event['seq']:>6} {stamp} {event.get('event', '')} {subject_of(event)}{attempt}{by}".rstrip()
+    said = plain_line(sentence(event))
+    return plain(head) + (f": {said}" if said else "")
 
 
 def follow_events(path: Path, since_seq: int) -> Iterator[dict[str, Any]]:

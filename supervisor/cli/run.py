@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -21,22 +23,32 @@ EXIT_INTERRUPTED = 130
 
 @click.command()
 @click.option("--once", is_flag=True, help="End when no task can make progress; the workstations end too.")
-@click.option("--json-logs", is_flag=True, help="Log JSON lines instead of text.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one object a line, for programs.",
+)
 @click.option("--verbose", is_flag=True, help="Log details too.")
 @click.pass_context
-def run(ctx: click.Context, once: bool, json_logs: bool, verbose: bool) -> int:
+def run(ctx: click.Context, once: bool, log_format: str, verbose: bool) -> int:
     """Run the supervisor of a root until SIGTERM or Ctrl-C.
 
     Its agents go on working when it stops, and it finds them again when it is started. The log goes to standard
     error. With --once it ends by itself as soon as nothing can make progress without a person.
     """
+    from loguru import logger
+
     from supervisor import log
     from supervisor.app import Supervisor, locked
     from supervisor.config import check_installation, load_config
 
     root = existing_root(ctx)
     check_installation()
-    log.configure(json_lines=json_logs, level="DEBUG" if verbose else "INFO")
+    in_json = log_format == "json"
+    log.configure(json_lines=in_json, level="DEBUG" if verbose else "INFO")
+    tell = partial(logger.info, "{}") if in_json else note
     config = load_config(root)
     stop, received = threading.Event(), list[int]()
     with locked(root, timeout_seconds=LOCK_PATIENCE_SECONDS):
@@ -54,11 +66,11 @@ def run(ctx: click.Context, once: bool, json_logs: bool, verbose: bool) -> int:
         signal.signal(signal.SIGTERM, ask)
         signal.signal(signal.SIGINT, ask)
         supervisor.loop.on_beat = stop_when_idle
-        supervisor.run(stop, ready=lambda: _say_ready(supervisor, once))
+        supervisor.run(stop, ready=lambda: _say_ready(supervisor, once, tell))
         if once and not received:
             _end_workstations(supervisor)
     if not once:
-        note("Stopped. The agents go on working; `cloud-code run` finds them again.")
+        tell("Stopped. The agents go on working; `cloud-code run` finds them again.")
     return EXIT_INTERRUPTED if received[:1] == [signal.SIGINT] else 0
 
 
@@ -77,13 +89,13 @@ def is_idle(supervisor: "Supervisor") -> bool:
     )
 
 
-def _say_ready(supervisor: "Supervisor", once: bool) -> None:
+def _say_ready(supervisor: "Supervisor", once: bool, tell: Callable[[str], None]) -> None:
     projects, stations = ", ".join(supervisor.config.projects), ", ".join(supervisor.fleet.stations)
-    note(f"cloud-code {__version__} works on {supervisor.root.path}: projects {projects}; workstations {stations}")
+    tell(f"cloud-code {__version__} works on {supervisor.root.path}: projects {projects}; workstations {stations}")
     if once:
-        note("It ends when no task can make progress.")
+        tell("It ends when no task can make progress.")
     else:
-        note("`cloud-code status --watch` shows what happens. Ctrl-C stops it; agents go on working.")
+        tell("`cloud-code status --watch` shows what happens. Ctrl-C stops it; agents go on working.")
 
 
 def _end_workstations(supervisor: "Supervisor") -> None:

@@ -8,6 +8,7 @@ from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import TaskRecord, Tries, Wait
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import State
+from supervisor.core.words import count
 
 _Work = TypeVar("_Work", bound=Tries)
 
@@ -51,7 +52,7 @@ def fail_attempt(
     failures, why = task.failures + 1, why.split("\n", 1)[0]
     changes = {"failures": failures, "feedback": feedback, "delivery": None}
     if failures >= task.max_failures:
-        wait = Wait(reason=WaitReason.HUMAN, message=f"{failures} attempts failed; the last one: {why}")
+        wait = Wait(reason=WaitReason.HUMAN, message=f"{count(failures, 'attempt')} failed; the last one: {why}")
         blocked = task.moved(
             State.BLOCKED, reason=why, actor="supervisor", at=now, waits_for=(wait,), not_before=None, **changes
         )

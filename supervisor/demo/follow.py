@@ -8,6 +8,7 @@ from typing import Any, Literal
 from agent_daemon.protocol.model import ProgressEntry, TaskReport
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import TaskRecord
+from supervisor.core.sentences import sentence
 from supervisor.events import read_events
 from supervisor.mail import Box, Mail
 from supervisor.records import RecordStore
@@ -59,7 +60,7 @@ class Follower:
         lines = []
         for event in read_events(self.root.events, self._seq) if self.root.events.exists() else ():
             self._seq = event["seq"]
-            lines.append(Line("supervisor", sentence(event)))
+            lines.append(Line("supervisor", told(event)))
             if event["event"] in ("workstation.not_started", "input.refused"):
                 self.refused = str(event["details"].get("message", ""))
         for read in (self._store.read, self._store.read_archived):
@@ -89,18 +90,18 @@ def newer(known: Sequence[ProgressEntry], now: Sequence[ProgressEntry]) -> Seque
     return now
 
 
-def sentence(event: dict[str, Any]) -> str:
-    """An event in plain words; one that has no words of its own by its name and message."""
+def told(event: dict[str, Any]) -> str:
+    """An event in plain words, with the files that it is about where this demo knows them."""
     details = event.get("details", {})
     values = {**details, **{key: value for key, value in event.items() if key != "details"}}
     values["stem"] = str(values.get("task", "")).partition(".")[2]
     form = _SENTENCES.get(event["event"])
     try:
-        return plain_line(form.format_map(values) if form else _unworded(event["event"], details))
+        return plain_line(form.format_map(values) if form else _unworded(event))
     except KeyError:
-        return plain_line(_unworded(event["event"], details))
+        return plain_line(_unworded(event))
 
 
-def _unworded(name: str, details: dict[str, Any]) -> str:
-    said = details.get("message") or ", ".join(f"{key} {value}" for key, value in details.items())
-    return f"{name}: {said}" if said else name
+def _unworded(event: dict[str, Any]) -> str:
+    said = sentence(event)
+    return f"{event['event']}: {said}" if said else str(event["event"])

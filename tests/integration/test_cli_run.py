@@ -69,7 +69,10 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
     site.write_task("later", depends_on=[{"task": "fix-add", "until": "merged"}])
     (site.root.tasks / "bad.yaml").write_text("titel: x\n")
     done = site.cli("run", "--once")
-    assert "works on" in done.stderr and "task.blocked demo.fix-add" in done.stderr
+    assert (
+        "works on" in done.stderr and "WARNING task.blocked demo.fix-add: it waits for an approval" in done.stderr
+    )
+    assert "WARNING input.refused: tasks/bad.yaml:1: E_UNKNOWN_KEY" in done.stderr and "{'" not in done.stderr
     assert not site.daemons()
     held = site.cli("task", "diff", "fix-add")
     assert "+    return a + b" in held.stdout and "held for approval" in held.stderr
@@ -77,7 +80,8 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
     approved = site.cli("task", "approve", "fix-add")
     assert "demo.fix-add is in_progress" in approved.stdout and "No supervisor is running" in approved.stderr
     assert site.cli("task", "approve", "fix-add", check=False).returncode == 1
-    site.cli("run", "--once")
+    lines = site.cli("run", "--once", "--log-format", "json").stderr.splitlines()
+    assert {"branch.pushed", "supervisor.started"} <= {json.loads(line).get("event") for line in lines}
     task = site.wait_state("demo.fix-add", "review", timeout_seconds=1)
     assert task.delivery is not None
     assert git("rev-parse", task.branch, cwd=site.remote) == task.delivery.pushed_head

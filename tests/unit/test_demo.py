@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import MAX_PROGRESS_ENTRIES, ProgressEntry
-from supervisor.demo.follow import newer, sentence
+from supervisor.demo.follow import newer, told
 
 AT = datetime(2026, 1, 7, tzinfo=UTC)
 
@@ -47,9 +47,9 @@ def test_the_same_words_said_twice_are_shown_twice() -> None:
             "wrote mail/backend-1/in/shop.fix/2/tasking.yaml",
         ),
         ({"event": "task.started", "details": {}}, "task.started"),
-        ({"event": "claim.refused", "details": {"codes": ["E_X"]}}, "claim.refused: codes ['E_X']"),
+        ({"event": "claim.refused", "details": {"codes": ["E_X"]}}, "claim.refused: codes E_X"),
         ({"event": "task.failed", "details": {"message": "no\x1b[31m \nway"}}, "task.failed: no way"),
     ],
 )
 def test_an_event_in_words(event: dict[str, object], said: str) -> None:
-    assert sentence(event) == said
+    assert told(event) == said

@@ -10,7 +10,8 @@ CODE = """
 from loguru import logger
 from supervisor import log
 log.configure(json_lines={json_lines})
-logger.bind(action="task.started", task="acme.login").info("said: {{}}", "{{record}} \x1b[31m<red>x</red>")
+event = {{"event": "task.started"}}
+logger.bind(event=event, task="acme.login").info("said: {{}}", "{{record}} \x1b[31m<red>x</red>")
 logger.debug("not shown")
 try:
     raise ValueError("secret-less")
@@ -26,9 +27,10 @@ def test_lines_carry_their_fields_and_obey_nobody(json_lines: bool) -> None:
     assert "\x1b" not in done.stderr and "not shown" not in done.stderr and done.stdout == ""
     first, *rest = done.stderr.splitlines()
     if json_lines:
-        record = json.loads(first)["record"]
-        assert record["message"] == "said: {record} <red>x</red>"
-        assert record["extra"] == {"action": "task.started", "task": "acme.login"}
+        record = json.loads(first)
+        assert record["message"] == "said: {record} <red>x</red>" and record["ts"].endswith("Z")
+        assert (record["level"], record["task"], record["event"]) == ("INFO", "acme.login", "task.started")
+        assert "secret-less" in json.loads(rest[-1])["exception"]
     else:
-        assert first.endswith("INFO    said: {record} <red>x</red> action=task.started task=acme.login")
+        assert first.endswith("INFO    said: {record} <red>x</red> task=acme.login")
         assert "project=acme" in rest[0] and "ValueError: secret-less" in rest[-1]

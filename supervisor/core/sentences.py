@@ -1,0 +1,157 @@
+"""An event in plain words, and how much it matters: for the log and for listings."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from agent_daemon.protocol.model import WaitReason
+from supervisor.core.answers import WAITED_FOR
+from supervisor.core.times import duration
+from supervisor.core.words import count
+
+Level = Literal["INFO", "WARNING", "ERROR"]
+
+_ERRORS = frozenset({"supervisor.bug", "record.damaged", "report.refused", "maintenance.failed"})
+# The last word of an event's name, where it tells of something that should not be.
+_WARNINGS = frozenset(
+    {
+        "blocked",
+        "damaged",
+        "died",
+        "failed",
+        "held",
+        "lost",
+        "not_prepared",
+        "not_started",
+        "refused",
+        "resting",
+        "silent",
+        "suspect",
+    }
+)
+_PLACED = ("line", "place", "expected")
+
+
+def level_of(event: str, details: Mapping[str, Any]) -> Level:
+    """How much an event matters to a person who reads the log."""
+    if event in _ERRORS:
+        return "ERROR"
+    verb = event.rpartition(".")[2]
+    lost = event == "attempt.ended" and details.get("verdict") in ("workstation lost", "claim refused")
+    return "WARNING" if verb in _WARNINGS or lost else "INFO"
+
+
+def subject_of(event: Mapping[str, Any]) -> str:
+    """What an event is about: a task, a workstation or a project; empty for the supervisor itself."""
+    return str(event.get("task") or event.get("workstation") or event.get("project") or "")
+
+
+def line(event: Mapping[str, Any]) -> str:
+    """An event whole: its name, its subject, its sentence."""
+    head = f"{event.get('event', '')} {subject_of(event)}".rstrip()
+    said = sentence(event)
+    return f"{head}: {said}" if said else head
+
+
+def sentence(event: Mapping[str, Any]) -> str:
+    """What happened, in words that go on from its name and its subject; `event` as in `events.jsonl`."""
+    given = event.get("details")
+    details = (
+        {key: value for key, value in given.items() if value is not None} if isinstance(given, Mapping) else {}
+    )
+    tell = _WORDS.get(str(event.get("event")))
+    values = {key: value for key, value in event.items() if key != "details"} | details
+    try:
+        return tell(values) if tell is not None else _told(details)
+    except (KeyError, TypeError, ValueError):  # another version's event of the same name
+        return _told(details)
+
+
+def _told(details: Mapping[str, Any]) -> str:
+    """The details of an event that has no words of its own."""
+    if "message" in details:
+        return _problem(details)
+    return ", ".join(f"{key} {_value(value)}" for key, value in details.items())
+
+
+def _value(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _problem(values: Mapping[str, Any]) -> str:
+    """A problem on one line: file, code, message, what was expected, what to do."""
+    line = f":{values['line']}" if values.get("line") else ""
+    file = f"{values['file']}{line}: " if values.get("file") else ""
+    code = f"{values['code']}: " if values.get("code") else ""
+    more = [f"expected {values['expected']}"] if values.get("expected") else []
+    more += [str(values["mend"])] if values.get("mend") else []
+    place = f" ({values['place']})" if values.get("place") else ""
+    return "; ".join([f"{file}{code}{values['message']}{place}", *more])
+
+
+def _started(v: Mapping[str, Any]) -> str:
+    return f"version {v['version']}, process {v['pid']}"
+
+
+def _assigned(v: Mapping[str, Any]) -> str:
+    start = str(v.get("start_commit") or v["base_commit"])[:12]
+    return f"attempt {v['attempt']} goes to {v['workstation']} with {v['cli']}, from {start}"
+
+
+def _accepted(v: Mapping[str, Any]) -> str:
+    work = f"{count(v['files'], 'file')}, {count(v['commits'], 'commit')}"
+    return f"the work of attempt {v['attempt']} passed the checks: {work}"
+
+
+def _blocked(v: Mapping[str, Any]) -> str:
+    return f"it waits for {WAITED_FOR[WaitReason(v['reason'])]}: {v['message']}"
+
+
+def _failed(v: Mapping[str, Any]) -> str:
+    return f"{v['message']}; another attempt in {duration(v['retry_in_seconds'])}"
+
+
+def _died(v: Mapping[str, Any]) -> str:
+    again = f"in {duration(v['restart_in_seconds'])}" if v["restart_in_seconds"] else "at once"
+    times = f", {count(v['failures'], 'time')} in a row" if v["failures"] > 1 else ""
+    return f"its daemon ended by itself{times}; it is started again {again}"
+
+
+def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
+    return form.format_map
+
+
+_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "supervisor.started": _started,
+    "workstation.started": _form("its daemon was started, process {pid}"),
+    "workstation.adopted": _form("its daemon was found running, process {pid}"),
+    "workstation.not_started": _form("its daemon cannot be started: {message}"),
+    "workstation.stopping": _form("its daemon is being ended"),
+    "workstation.stopped": _form("its daemon has ended"),
+    "workstation.died": _died,
+    "workstation.suspect": _form("no sign of life for {silent_seconds} s"),
+    "workstation.silent": _form("no sign of life for {silent_seconds} s: it is restarted"),
+    "workstation.recovered": _form("it gives signs of life again"),
+    "task.created": _form("'{title}', for the type {specialist}, priority {priority}"),
+    "task.edited": lambda v: f"changed: {_value(v['fields'])}",
+    "task.assigned": _assigned,
+    "task.started": _form("{workstation} works on it"),
+    "task.failed": _failed,
+    "task.blocked": _blocked,
+    "task.review": _form("it waits for a merge"),
+    "task.completed": _form("{reason}"),
+    "task.cancelled": _form("{reason}"),
+    "task.rerun": _form("{reason}"),
+    "task.rerouted": _form("from the type {from} to {to}"),
+    "task.paused": _form("held by {actor}"),
+    "task.resumed": _form("it goes on, says {actor}"),
+    "task.retried": _form("another attempt, says {actor}"),
+    "attempt.ended": _form("attempt {attempt}: {verdict}"),
+    "claim.accepted": _accepted,
+    "claim.refused": lambda v: f"the work of attempt {v['attempt']} is not taken: {_value(v['codes'])}",
+    "branch.pushed": lambda v: f"{v['branch']} is at {v['head'][:12]} on the remote",
+    "request.opened": _form("{url}"),
+    "approval.granted": _form("by {actor}"),
+    "approval.denied": _form("by {actor}"),
+    "edit.refused": _form("{message}; kept as {kept}"),
+    "report.readable": _form("its reports can be read again"),
+}
