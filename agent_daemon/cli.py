@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -61,7 +61,8 @@ def main(ctx: click.Context, workstation: str | None, root: Path | None, agent_t
 @_root
 @click.option("--task", "task_id", required=True, help="The task's whole id.")
 @click.option("--attempt", type=click.IntRange(min=1), required=True, help="The number of the attempt.")
-def salvage_once(workstation: str | None, root: Path | None, task_id: str, attempt: int) -> None:
+@click.option("--tied", is_flag=True, help="End when standard input is closed: whoever started this is gone.")
+def salvage_once(workstation: str | None, root: Path | None, task_id: str, attempt: int, tied: bool) -> None:
     """Bundle and report what an attempt left behind, for a daemon that is dead.
 
     Its commits, and everything uncommitted but ignored files. Nothing is removed.
@@ -69,12 +70,21 @@ def salvage_once(workstation: str | None, root: Path | None, task_id: str, attem
     place, name = _place(workstation, root)
     if not is_task_id(task_id):
         raise click.BadParameter(f"{task_id!r} is no task id", param_hint="--task")
+    if tied:
+        threading.Thread(target=_end_with_input, daemon=True).start()
     with _locked(place, name):
         try:
             click.echo(salvage_attempt(place, name, task_id, attempt))
         except SalvageError as error:
             click.echo(f"agent-daemon: {error}", err=True)
             sys.exit(1)
+
+
+def _end_with_input() -> None:
+    with suppress(OSError):
+        while os.read(0, 1024):
+            pass
+    os._exit(1)
 
 
 def _place(workstation: str | None, root: Path | None) -> tuple[Root, str]:

@@ -47,6 +47,7 @@ class Station:
     not_before: float = 0.0
     started: float = 0.0
     stopping: bool = False
+    salvaging: bool = False
     refused: str | None = None
     current_task: str | None = None
     retired: bool = False
@@ -117,7 +118,7 @@ class Fleet:
         return [news for station in self.stations.values() for news in self._check(station, now, occupied)]
 
     def _check(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
-        if station.stopping:
+        if station.stopping or station.salvaging:
             return []
         name, handle = station.file.name, station.handle
         driver = self._drivers[station.file.driver]
@@ -140,6 +141,8 @@ class Fleet:
         if silent > timing.restart_after_seconds:
             station.stopping = True
             station.failures += 1
+            if station.failures > 1:  # time to bundle what it holds, should it fall silent again
+                station.not_before = now + RESTART_BACKOFF_SECONDS[-1]
             details: dict[str, object] = {"silent_seconds": round(silent), "failures": station.failures}
             lost = station.failures > 1 and name in busy
             return [
@@ -220,6 +223,27 @@ class Fleet:
             station.stopping = True
             return station.handle
         return None
+
+    def lacks_daemon(self, name: str, now: float) -> bool:
+        """Whether no daemon of this workstation lives, and none is started at once: others must act for it."""
+        station = self.stations.get(name)
+        if station is None:
+            return True
+        if station.handle is not None or station.stopping or station.salvaging:
+            return False
+        unwanted = station.retired or station.file.wanted == "stopped"
+        return unwanted or station.refused is not None or now < station.not_before
+
+    def driver_of(self, name: str) -> Workstations:
+        """The driver of a workstation, be it configured or not any more."""
+        station = self.stations.get(name)
+        file = station.file if station is not None else load_station(self._root, name)
+        return self._drivers[file.driver if file is not None else WorkstationSettings(clis=("none",)).driver]
+
+    def salvaging(self, name: str, under_way: bool) -> None:
+        """While what a workstation holds is bundled for it, no daemon of it is started."""
+        if name in self.stations:
+            self.stations[name].salvaging = under_way
 
     def is_configured(self, name: str) -> bool:
         kind, _, number = name.rpartition("-")

@@ -13,6 +13,7 @@ from supervisor.core.decision import Decision, Event
 from supervisor.core.plan import Seen
 from supervisor.core.record import Attempt, Source, TaskRecord
 from supervisor.core.record import Mail as MailState
+from supervisor.core.salvage import must_hand_in
 from supervisor.core.schedule import DependencyState
 from supervisor.core.sentences import level_of, line
 from supervisor.core.settings import Config
@@ -45,6 +46,8 @@ class Ledger:
         # Few of the live tasks have an attempt that has not ended: what is looked at often goes over these.
         self.under_way: dict[str, Box] = {}
         self.dirty: set[str] = set()
+        # Tasks of which something is to be bundled: whether its daemon lives is looked at every second.
+        self.to_be_bundled: set[str] = set()
         self._archived: dict[str, DependencyState] = {}
 
     def load(self, tasks: dict[str, TaskRecord]) -> None:
@@ -91,6 +94,10 @@ class Ledger:
             self.under_way.pop(task.id, None)
         else:
             self.under_way[task.id] = Box(live.workstation, task.id, live.number)
+        if any(must_hand_in(task, a, self.reports.get(task.id, {}).get(a.number)) for a in task.attempts):
+            self.to_be_bundled.add(task.id)
+        else:
+            self.to_be_bundled.discard(task.id)
         for attempt in task.attempts:
             box = Box(attempt.workstation, task.id, attempt.number)
             if attempt.released:
@@ -180,6 +187,7 @@ class Ledger:
         del self.tasks[task.id]
         self.reports.pop(task.id, None)
         self.under_way.pop(task.id, None)
+        self.to_be_bundled.discard(task.id)
         self.dirty.discard(task.id)
         self._archived[task.id] = _dependency_state(task)
 
@@ -226,4 +234,4 @@ def _dependency_state(task: TaskRecord) -> DependencyState:
 
 def _is_over(task: TaskRecord) -> bool:
     """Ended, and nothing of it is left with a workstation."""
-    return task.ended and all(attempt.released or attempt.abandoned for attempt in task.attempts)
+    return task.ended and all(a.released or (a.abandoned and a.settled) for a in task.attempts)

@@ -141,6 +141,7 @@ class Loop:
         with self.guard("looking for edits"):
             self.people.look_for_edits(self.ledger)
         self.reports.look_after_troubles()
+        self.ledger.dirty |= self.ledger.to_be_bundled
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self.ledger.dirty.update(self.ledger.tasks)

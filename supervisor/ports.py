@@ -79,3 +79,9 @@ class Workstations(Protocol):
 
     def stop(self, handle: DaemonHandle) -> None:
         """End the daemon and what it runs; returns when it is gone."""
+
+    def salvage(self, name: str, task_id: str, attempt: int) -> str:
+        """Run `agent-daemon salvage` for a dead daemon, with its mounts, without a network; what it said.
+
+        CloudCodeError: E_DAEMON_RUNS (a daemon lives, which does this itself), E_NOT_BUNDLED.
+        """

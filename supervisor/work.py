@@ -9,7 +9,18 @@ from agent_daemon.failpoints import reach
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
-from supervisor.core.decision import Decision, Event, Failed, Inspect, Job, OpenRequest, Prepare, Push, Save
+from supervisor.core.decision import (
+    Bundle,
+    Decision,
+    Event,
+    Failed,
+    Inspect,
+    Job,
+    OpenRequest,
+    Prepare,
+    Push,
+    Save,
+)
 from supervisor.core.delivery import (
     Inspected,
     fail_inspection,
@@ -20,6 +31,7 @@ from supervisor.core.delivery import (
     settle_request,
 )
 from supervisor.core.record import Request, TaskRecord
+from supervisor.core.salvage import settle_salvage
 from supervisor.core.schedule import Assignment
 from supervisor.core.states import State
 from supervisor.fleet import Fleet
@@ -85,6 +97,12 @@ class Work:
                 attempt = task.attempt_number(number)
                 if attempt is not None:
                     self._submit(job, partial(save, self.root, project, task, attempt, job))
+            case Bundle(attempt=number):
+                attempt = task.attempt_number(number)
+                if attempt is not None and self.fleet.lacks_daemon(attempt.workstation, self.clock.monotonic()):
+                    driver = self.fleet.driver_of(attempt.workstation)
+                    self.fleet.salvaging(attempt.workstation, True)
+                    self._submit(job, partial(driver.salvage, attempt.workstation, task.id, number))
             case Push() | OpenRequest():
                 effect = task.effect(job.effect)
                 if effect is not None and effect.status == "pending":
@@ -144,6 +162,8 @@ class Work:
     def _settle_job(self, job: Job, outcome: Any, ledger: Ledger) -> None:
         workstation = self._reserved.pop(job.task_id, None) if isinstance(job, Prepare) else None
         task = ledger.tasks.get(job.task_id)
+        if isinstance(job, Bundle):
+            self._end_salvage(job, task)
         if task is None:
             return
         now = self.clock.now()
@@ -164,6 +184,8 @@ class Work:
                 decision = Decision(task=task.with_attempt(job.attempt, saved=True, save_error=None))
             case Save() if isinstance(outcome, Failed):
                 decision = fail_saving(task, job.attempt, outcome, now)
+            case Bundle() if isinstance(outcome, str | Failed):
+                decision = settle_salvage(task, job.attempt, outcome, now)
             case _:
                 decision = Decision(task=task)
         ledger.apply(decision)
@@ -182,3 +204,8 @@ class Work:
             return Decision(task=task)
         model = ledger.config.cli(job.cli).model
         return assign(task, outcome, workstation=job.workstation, cli=job.cli, model=model, now=now)
+
+    def _end_salvage(self, job: Bundle, task: TaskRecord | None) -> None:
+        attempt = task.attempt_number(job.attempt) if task is not None else None
+        if attempt is not None:
+            self.fleet.salvaging(attempt.workstation, False)

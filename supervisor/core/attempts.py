@@ -53,14 +53,20 @@ def occupies(task: TaskRecord, attempt: Attempt, report: TaskReport | None) -> b
 def end_attempt(
     task: TaskRecord, attempt: Attempt, *, verdict: str, report: TaskReport | None, now: datetime
 ) -> TaskRecord:
-    """The record with this attempt ended; its work, if it handed any in, waits to be saved."""
+    """The record with this attempt ended; its work, if it handed any in, waits to be saved.
+
+    Without a report, what it left behind is to be bundled by its workstation, or for it; one that never reported
+    cannot have left anything.
+    """
     changes: dict[str, object] = {"verdict": verdict, "ended_at": now}
     if report is not None:
         changes |= _work_of(report) | {"usage": report.usage}
         if report.session is not None:
             changes["session"] = report.session.id
-    else:
+    elif task.state is State.ASSIGNED:
         changes["save_error"] = "the workstation reported nothing"
+    else:
+        changes["salvage_since"] = now
     return task.with_attempt(attempt.number, **changes)
 
 
@@ -113,7 +119,8 @@ def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Deci
         if attempt.released or not attempt.saved:
             return Decision(task=task)
         return Decision(task=task.with_attempt(attempt.number, released=True))
-    if report.status in FINISHED and attempt.save_error is not None and attempt.bundle is None:
+    unknown = attempt.save_error is not None or attempt.salvage_since is not None
+    if report.status in FINISHED and unknown and attempt.bundle is None and not attempt.saved:
         return Decision(task=task.with_attempt(attempt.number, **_work_of(report)))
     return Decision(task=task)
 

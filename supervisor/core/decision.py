@@ -66,6 +66,13 @@ class Save(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bundle(Job):
+    """Have an attempt's work bundled, where no daemon lives that does it."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Push(Job):
     """Push the delivered head to the task's branch; `effect` is the key of what is to happen once."""
 

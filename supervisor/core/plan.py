@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
-from supervisor.core.decision import Decision, Event, Inspect, Job, OpenRequest, Push, Save
+from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, OpenRequest, Push, Save
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
+from supervisor.core.salvage import awaited_since, give_up_salvage, must_hand_in
 from supervisor.core.settings import Config
 from supervisor.core.states import State
 
@@ -45,7 +46,8 @@ def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> De
 
 
 def _time_passed(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> Decision:
-    """Backoffs that have run out, and attempts that nobody took up."""
+    """Backoffs that have run out, attempts that nobody took up, and work that nobody bundled."""
+    task = give_up_salvage(task, seen.watched_since, config.timing.salvage_timeout_seconds, now)
     if task.state is State.FAILED and (task.not_before is None or task.not_before <= now):
         moved = task.moved(State.PENDING, reason="time for another attempt", actor="supervisor", at=now)
         return Decision(task=moved.evolve(not_before=None))
@@ -89,6 +91,11 @@ def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:
         and not attempt.settled
         and attempt.saving.due(now)
         and not _will_push(task, attempt.number)
+    ]
+    jobs += [
+        Bundle(task_id=task.id, attempt=attempt.number)
+        for attempt in task.attempts
+        if must_hand_in(task, attempt, seen.reports.get(attempt.number)) and attempt.saving.due(now)
     ]
     if task.state is State.IN_PROGRESS:
         jobs += _delivery_jobs(task, seen, now)
@@ -138,6 +145,9 @@ def next_deadline(task: TaskRecord, seen: Seen, config: Config) -> datetime | No
     since = seen.unanswered_since(live) if live is not None else None
     if task.state is State.ASSIGNED and since is not None:
         times.append(since + timedelta(seconds=config.timing.assign_timeout_seconds + 0.1))
+    waiting = (awaited_since(attempt, seen.watched_since) for attempt in task.attempts)
+    limit = timedelta(seconds=config.timing.salvage_timeout_seconds + 0.1)
+    times += [since + limit for since in waiting if since is not None]
     times += [effect.not_before for effect in task.effects if effect.status != "done"]
     times += [attempt.saving.not_before for attempt in task.attempts if not attempt.settled]
     newest = task.attempt_number(task.attempt)

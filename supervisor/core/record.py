@@ -105,6 +105,7 @@ class Attempt(Stored):
     `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
     elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`.
     `inspecting` and `saving` count what failed for a passing reason.
+    `salvage_since`: it was given up without a word about its work, which is to be bundled yet.
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
     """
 
@@ -133,6 +134,7 @@ class Attempt(Stored):
     save_error: str | None = None
     inspecting: Tries = Tries()
     saving: Tries = Tries()
+    salvage_since: AwareDatetime | None = None
     released: bool = False
     abandoned: bool = False
     mail: Mail = Mail()
@@ -141,6 +143,11 @@ class Attempt(Stored):
     def settled(self) -> bool:
         """Nothing more is to be copied from its workstation: saved, or known why it cannot be."""
         return self.saved or self.save_error is not None
+
+    @property
+    def to_be_bundled(self) -> bool:
+        """Given up, and what it left behind has not been reported yet."""
+        return self.salvage_since is not None and self.bundle is None and not self.settled
 
 
 class Approval(Stored):

@@ -30,6 +30,13 @@ PASSED_ENVIRONMENT = (
 )
 # The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
 STOP_SECONDS = 12
+SALVAGE_SECONDS = 900
+
+
+class NotDoneError(CloudCodeError):
+    """What a one-shot could not do now; the next one may: a daemon has ended, there is room on the disk again."""
+
+    retryable = True
 
 
 class LocalWorkstations:
@@ -43,15 +50,12 @@ class LocalWorkstations:
         """Start the daemon; raises CloudCodeError under systemd, whose control group would end it."""
         refuse_under_service(os.environ, _own_cgroup())
         argv = daemon_argv(self._root, name, kind)
-        home = self._root.run / name / "home"
-        home.mkdir(parents=True, exist_ok=True)
-        passed = {key: os.environ[key] for key in PASSED_ENVIRONMENT if key in os.environ}
         log = self._root.workstations / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
                 argv,
                 cwd=self._root.path,
-                env=passed | {"HOME": str(home)} | dict(environment),
+                env=self._environment(name) | dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -97,6 +101,38 @@ class LocalWorkstations:
         sweep(lambda: [one.pid for one in (daemon, *family) if is_alive(one)], grace_seconds=0.5)
         self._reap()
 
+    def salvage(self, name: str, task_id: str, attempt: int) -> str:
+        """Bundle and report what an attempt left behind; should this process be killed, that one ends too."""
+        argv = [sys.executable, "-m", "agent_daemon", "salvage", "--tied", "--workstation", name]
+        argv += ["--root", str(self._root.path), "--task", task_id, "--attempt", str(attempt)]
+        read_end, write_end = os.pipe()
+        try:
+            process = subprocess.Popen(
+                argv,
+                cwd=self._root.path,
+                env=self._environment(name),
+                stdin=read_end,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+            return _outcome(process, *process.communicate(timeout=SALVAGE_SECONDS))
+        except subprocess.TimeoutExpired:
+            family = [process.pid, *descendants(process.pid)]
+            known = [identity for pid in family if (identity := identify(pid)) is not None]
+            sweep(lambda: [one.pid for one in known if is_alive(one)], grace_seconds=0.5)
+            process.communicate()
+            message = f"bundling took more than {SALVAGE_SECONDS} s"
+            raise NotDoneError("E_NOT_BUNDLED", message) from None
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+
+    def _environment(self, name: str) -> dict[str, str]:
+        home = self._root.run / name / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        return {key: os.environ[key] for key in PASSED_ENVIRONMENT if key in os.environ} | {"HOME": str(home)}
+
     def _reap(self) -> None:
         """Collect ended children of this supervisor, which would stay zombies otherwise."""
         for pid, child in list(self._children.items()):
@@ -116,6 +152,16 @@ def daemon_argv(root: Root, name: str, kind: str) -> list[str]:
         "--type",
         kind,
     ]
+
+
+def _outcome(process: subprocess.Popen[bytes], output: bytes, errors: bytes) -> str:
+    """The sentence that a one-shot ended with; CloudCodeError where it could not do what was asked."""
+    if process.returncode == 0:
+        return output.decode(errors="replace").strip()[:1000]
+    said = errors.decode(errors="replace").strip().rpartition("\n")[2].removeprefix("agent-daemon: ")
+    if process.returncode == os.EX_TEMPFAIL:
+        raise NotDoneError("E_DAEMON_RUNS", said[:1000])
+    raise NotDoneError("E_NOT_BUNDLED", said.removeprefix("E_NOT_BUNDLED: ")[:1000] or "it ended without a word")
 
 
 def _identity(handle: DaemonHandle) -> ProcessIdentity:

@@ -20,7 +20,7 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.assign import Prepared, assign
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.decision import Decision, Failed, Inspect, Job, OpenRequest, Push, Save
+from supervisor.core.decision import Bundle, Decision, Failed, Inspect, Job, OpenRequest, Push, Save
 from supervisor.core.delivery import (
     Inspected,
     fail_inspection,
@@ -33,6 +33,7 @@ from supervisor.core.delivery import (
 )
 from supervisor.core.plan import Seen, lose_attempt, next_deadline, plan_task
 from supervisor.core.record import Delivery, Request, TaskRecord
+from supervisor.core.salvage import settle_salvage
 from supervisor.core.schedule import is_due
 from supervisor.core.settings import Config
 from supervisor.core.states import ENDED, State
@@ -216,6 +217,12 @@ class LifeOfATask(RuleBasedStateMachine):
         change = {"saved": True, "save_error": None} if saved else {"save_error": "E_NO_BUNDLE: gone"}
         self.apply(Decision(task=self.task.with_attempt(job.attempt, **change)))
 
+    @precondition(lambda self: self.job(Bundle))
+    @rule(bundled=st.booleans())
+    def bundling_for_a_dead_daemon_ends(self, bundled: bool) -> None:
+        outcome = "bundled" if bundled else Failed(code="E_NOT_BUNDLED", message="no", retryable=True)
+        self.apply(settle_salvage(self.task, self.job(Bundle).attempt, outcome, self.now))
+
     @rule()
     def remote_is_merged(self) -> None:
         self.apply(settle_merge(self.task, merged_into="main", now=self.now))
@@ -238,6 +245,14 @@ class LifeOfATask(RuleBasedStateMachine):
         for attempt in self.task.attempts:
             if wanted_status(self.task, attempt) is TaskingStatus.RELEASED or attempt.released:
                 assert attempt.saved
+
+    @invariant()
+    def lost_work_is_not_waited_for_for_ever(self) -> None:
+        if any(attempt.to_be_bundled for attempt in self.task.attempts):
+            later = self.now + timedelta(seconds=CONFIG.timing.salvage_timeout_seconds + 1)
+            after = plan_task(self.task, Seen(reports=self.reports), CONFIG, later).task
+            assert not any(attempt.to_be_bundled for attempt in after.attempts)
+            assert next_deadline(self.task, Seen(reports=self.reports), CONFIG) is not None
 
     @invariant()
     def a_waiting_task_says_what_for(self) -> None:
