@@ -108,3 +108,25 @@ def test_the_bell_wakes_and_the_heartbeat_does_not(root: Root, heard: "queue.Sim
     write_file(root.mail_out(BOX.workstation) / "anything.yaml", b"")
     assert heard.get(timeout=10) == ("bell", BOX.workstation)
     assert heard.empty(), "one message each for the bell and for the file that is no heartbeat"
+
+
+def test_a_storm_in_one_folder_delays_nobody_and_is_few_messages(root: Root) -> None:
+    noisy = root.mail_out("noisy-1")
+    noisy.mkdir(parents=True)
+    names = [noisy / "one", noisy / "two"]  # in turns: the kernel folds equal events into one
+    for name in names:
+        name.touch()
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    watcher = Watcher(inbox)
+    watcher.start()
+    for name in ("noisy-1", BOX.workstation):
+        watcher.watch(root.mail_out(name), ("bell", name))
+    for _ in range(50_000):
+        for name in names:
+            os.utime(name)
+    ring(root.bell_out(BOX.workstation))
+    posted = []
+    while ("bell", BOX.workstation) not in posted:
+        posted.append(inbox.get(timeout=30))
+    watcher.stop()
+    assert len(posted) < 2_000, "the storm is told in a few messages"
