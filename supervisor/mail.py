@@ -43,11 +43,15 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """A report that changed since the last sweep: its content, or why it could not be taken."""
+    """A report that changed since the last sweep: its content, or why it could not be taken.
+
+    `fell_from`: its revision is lower than one that was seen before; said once of an attempt.
+    """
 
     box: Box
     report: TaskReport | None = None
     revision: int = 0
+    fell_from: int | None = None
     problem: Problem | None = None
 
 
@@ -61,6 +65,7 @@ class Mail:
         # What was taken of files that were too fresh for their times to tell one content from the next.
         self._taken_fresh: dict[Box, str] = {}
         self._considered: dict[Box, str] = {}
+        self._revisions: dict[Box, int | None] = {}
         self._stations: dict[str, Signature | None] = {}
         self._station_paths: dict[str, Path] = {}
 
@@ -98,7 +103,9 @@ class Mail:
             if found == known:
                 return None
             reporting = decode_framed(Reporting, content.data, file=shown)
-            return Taken(box=box, report=_own_entry(reporting, box, shown), revision=reporting.revision)
+            report = _own_entry(reporting, box, shown)
+            fell_from = self._note_revision(box, reporting.revision)
+            return Taken(box=box, report=report, revision=reporting.revision, fell_from=fell_from)
         except FileNotFoundError:
             return Taken(box=box)
         except ProtocolError as error:
@@ -108,6 +115,15 @@ class Mail:
         except OSError as error:
             problem = Problem(code="E_UNREADABLE", message=f"it cannot be read: {error.strerror}", file=shown)
             return Taken(box=box, problem=problem)
+
+    def _note_revision(self, box: Box, revision: int) -> int | None:
+        """The revision seen last if this one is lower: told once, or a daemon could fill the log with it."""
+        last = self._revisions.get(box, 0)
+        if last is None or revision >= last:
+            self._revisions[box] = None if last is None else revision
+            return None
+        self._revisions[box] = None
+        return last
 
     def _remember_refused(self, box: Box) -> None:
         """A refused file is looked at again when it changes, not every second."""
@@ -121,6 +137,7 @@ class Mail:
         self._paths.pop(box, None)
         self._taken_fresh.pop(box, None)
         self._considered.pop(box, None)
+        self._revisions.pop(box, None)
 
     def read_workstation(self, name: str) -> WorkstationFile | None:
         """The workstation's sign of life if it has changed since last asked and can be read, else None."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent_daemon.protocol.errors import Problem
-from agent_daemon.protocol.model import ReportStatus
+from agent_daemon.protocol.model import ReportStatus, TaskReport
 from supervisor.clock import Clock
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.plan import refuse_attempt
@@ -16,15 +16,23 @@ from supervisor.people import People
 
 # A file that is being written is given this long before anyone is told of it.
 PASSING_PROBLEM_SECONDS = 3.0
+# After a problem was told, only one that stays is told of the same attempt: what comes and goes fills no log.
+QUIET_SECONDS = 60.0
+# How long the reports of one workstation may hold up a pass; what is left is next in its turn.
+TURN_SECONDS = 0.2
 _PASSING_CODES = frozenset({"E_UNFINISHED", "E_CHANGING", "E_EMPTY"})
 
 
 @dataclass
 class _Trouble:
-    """A report that cannot be taken, since when (monotonic seconds), and whether people were told."""
+    """A report that cannot be taken, and whether people were told of it.
+
+    `since`: no report could be taken from then on; `standing`: for this very reason (monotonic seconds).
+    """
 
     problem: Problem
     since: float
+    standing: float
     told: bool = False
 
 
@@ -37,50 +45,74 @@ class Reports:
     mail: Mail
     people: People
     _troubles: dict[Box, _Trouble] = field(default_factory=dict, init=False)
+    _told_at: dict[Box, float] = field(default_factory=dict, init=False)
+    _next: dict[str, Box] = field(default_factory=dict, init=False)
 
     def take(self, stations: Iterable[str]) -> None:
-        """Take what has changed in the mail of these workstations."""
+        """Take what has changed in the mail of these workstations, each for its turn only."""
         for name in list(stations):
-            for taken in self.mail.sweep(list(self.ledger.boxes.get(name, ()))):
+            until = self.clock.monotonic() + TURN_SECONDS
+            for taken in self.mail.sweep(self._in_turn(name)):
                 self._take(taken)
+                if self.clock.monotonic() > until:
+                    self._next[name] = taken.box
+                    break
+
+    def _in_turn(self, name: str) -> list[Box]:
+        """A workstation's boxes, beginning after the one at which its last turn was over."""
+        boxes, last = list(self.ledger.boxes.get(name, ())), self._next.pop(name, None)
+        start = boxes.index(last) + 1 if last in boxes else 0
+        return boxes[start:] + boxes[:start]
 
     def _take(self, taken: Taken) -> None:
         box = taken.box
         if taken.problem is not None:
-            known = self._troubles.get(box)
-            since = known.since if known else self.clock.monotonic()
-            told = known is not None and known.told and known.problem == taken.problem
-            self._troubles[box] = _Trouble(taken.problem, since, told)
+            known, now = self._troubles.get(box), self.clock.monotonic()
+            if known is None or known.problem != taken.problem:
+                self._troubles[box] = _Trouble(taken.problem, known.since if known else now, now)
             self._tell(box, self._troubles[box])
             return
-        if self._troubles.pop(box, None) is not None:
+        trouble = self._troubles.pop(box, None)
+        if trouble is not None and trouble.told:
             self._log(box, "report.readable", {})
+        if taken.fell_from is not None:
+            self._log(box, "report.revision_fell", {"from": taken.fell_from, "to": taken.revision})
         if taken.report is not None:
             if taken.report.status is ReportStatus.CANCELLED:
                 # Only a tasking makes a daemon cancel: a person may have edited it a moment ago.
                 self.people.look_at_tasking(self.ledger, box)
-            self.ledger.reports.setdefault(box.task_id, {})[box.attempt] = taken.report
+            self.ledger.reports.setdefault(box.task_id, {})[box.attempt] = for_deciding(taken.report)
             self.ledger.dirty.add(box.task_id)
 
     def look_after_troubles(self) -> None:
         """Tell of those that did not pass by themselves; after the grace period block their tasks."""
+        now = self.clock.monotonic()
+        self._told_at = {box: at for box, at in self._told_at.items() if now - at < QUIET_SECONDS}
         for box, trouble in list(self._troubles.items()):
-            self._tell(box, trouble)
-            if self.clock.monotonic() - trouble.since >= self.ledger.config.timing.problem_grace_seconds:
+            over = self.clock.monotonic() - trouble.since >= self.ledger.config.timing.problem_grace_seconds
+            self._tell(box, trouble, at_once=over)
+            if over:
                 del self._troubles[box]
                 self._give_up(box, trouble.problem)
 
-    def _tell(self, box: Box, trouble: _Trouble) -> None:
-        age = self.clock.monotonic() - trouble.since
-        if trouble.told or (trouble.problem.code in _PASSING_CODES and age < PASSING_PROBLEM_SECONDS):
+    def _tell(self, box: Box, trouble: _Trouble, *, at_once: bool = False) -> None:
+        if trouble.told or not (at_once or self._is_due(box, trouble)):
             return
-        trouble.told = True
+        trouble.told, self._told_at[box] = True, self.clock.monotonic()
         self._log(box, "report.refused", problem_details(trouble.problem))
         task = self.ledger.tasks.get(box.task_id)
         attempt = task.attempt_number(box.attempt) if task else None
         if attempt is not None and attempt.ended_at is None:
             items = (feedback_of(trouble.problem, self.clock.now()),)
             self.mail.write_feedback(box, items, revision=int(self.clock.now().timestamp()))
+
+    def _is_due(self, box: Box, trouble: _Trouble) -> bool:
+        """Whether a problem has to be told now; one that may pass by itself is given some seconds."""
+        now = self.clock.monotonic()
+        if now - self._told_at.get(box, -QUIET_SECONDS) < QUIET_SECONDS:
+            return now - trouble.standing >= PASSING_PROBLEM_SECONDS
+        passing = trouble.problem.code in _PASSING_CODES
+        return not passing or now - trouble.since >= PASSING_PROBLEM_SECONDS
 
     def _give_up(self, box: Box, problem: Problem) -> None:
         task = self.ledger.tasks.get(box.task_id)
@@ -90,3 +122,10 @@ class Reports:
     def _log(self, box: Box, name: str, details: dict[str, Any]) -> None:
         event = Event(name=name, details=details)
         self.ledger.log(event, self.ledger.tasks.get(box.task_id), box.workstation)
+
+
+def for_deciding(report: TaskReport) -> TaskReport:
+    """The report without what is only shown, and read from its file for that: one is kept for each attempt."""
+    return report.model_copy(
+        update={"progress": (), "files_modified": (), "commits": (), "acceptance_criteria": ()}
+    )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, FailFast, Field, StringConstraints
 
 PROTOCOL_VERSION: Final = 1
 
@@ -355,25 +355,25 @@ class TaskReport(Wire):
     percent: Annotated[int, Field(ge=0, le=100)] | None = None
     current_step: Line = ""
     summary: Text = ""
-    progress: Annotated[tuple[ProgressEntry, ...], Field(max_length=200)] = ()
-    changes_summary: Annotated[tuple[Text, ...], Field(max_length=MAX_LISTED)] = ()
-    files_modified: Annotated[tuple[FileModified, ...], Field(max_length=MAX_LISTED)] = ()
+    progress: Annotated[tuple[ProgressEntry, ...], FailFast(), Field(max_length=200)] = ()
+    changes_summary: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    files_modified: Annotated[tuple[FileModified, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     files_modified_total: Count = 0
-    commits: Annotated[tuple[CommitMade, ...], Field(max_length=MAX_LISTED)] = ()
+    commits: Annotated[tuple[CommitMade, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     commits_total: Count = 0
-    acceptance_criteria: Annotated[tuple[Criterion, ...], Field(max_length=MAX_LISTED)] = ()
-    verification: Annotated[tuple[VerificationResult, ...], Field(max_length=MAX_LISTED)] = ()
+    acceptance_criteria: Annotated[tuple[Criterion, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    verification: Annotated[tuple[VerificationResult, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     usage: Usage = Usage()
     session: Session | None = None
-    decisions: Annotated[tuple[Text, ...], Field(max_length=MAX_LISTED)] = ()
-    blockers: Annotated[tuple[Text, ...], Field(max_length=MAX_LISTED)] = ()
+    decisions: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    blockers: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     result: Result | None = None
     salvage: Salvage | None = None
-    artifacts: Annotated[tuple[Artifact, ...], Field(max_length=MAX_LISTED)] = ()
+    artifacts: Annotated[tuple[Artifact, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     error: ReportError | None = None
     blocked_reason: BlockedReason | None = None
     question: Text | None = None
-    credential_requests: Annotated[tuple[CredentialRequest, ...], Field(max_length=MAX_LISTED)] = ()
+    credential_requests: Annotated[tuple[CredentialRequest, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
 
 
 class Reporting(Wire):
