@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -130,11 +130,11 @@ class Site:
         home.mkdir(exist_ok=True)
         return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **self.environment}
 
-    def start(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start `cloud-code run`; its output goes to `supervisor.log`."""
+    def start(self, *, through: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+        """Start `cloud-code run`, `through` another program if wanted; its output goes to `supervisor.log`."""
         with (self.folder / "supervisor.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "supervisor", "--root", str(self.root.path), "run"],
+                [*through, sys.executable, "-m", "supervisor", "--root", str(self.root.path), "run"],
                 env=self._environment() | environment,
                 stdout=log,
                 stderr=log,

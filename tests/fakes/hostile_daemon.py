@@ -1,0 +1,516 @@
+"""A workstation's daemon that misbehaves on purpose: the title of the task that it is given says how.
+
+It takes the real daemon's place by configuration alone: with `environment: {PYTHONPATH: tests/fakes/hostile}` for
+a type of workstation, the `python -m agent_daemon --workstation NAME --root ROOT --type TYPE` that the supervisor
+starts (or finds running) is this program. It imports nothing of the product.
+
+`HOSTILE_FOLDER` names a folder of the test: `secret.yaml`-like wares lie there, and figures are left there.
+A title without a scenario of its own is that of a well-behaved task (`behave`).
+"""
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HEARTBEAT_SECONDS = 1.0
+LOOK_SECONDS = 0.05
+RACE_SECONDS = 3.0
+STORM_EVENTS = 1_000_000
+FOLDER = Path(os.environ.get("HOSTILE_FOLDER", "/nonexistent"))
+SECRET = "state/secret"  # a folder of the supervisor's that a test lays ready; what is in it must never be read
+
+
+@dataclass
+class Attempt:
+    """One attempt that was asked of this workstation."""
+
+    root: Path
+    workstation: str
+    tasking: dict[str, Any]
+    revision: int = 0
+
+    @property
+    def task(self) -> dict[str, Any]:
+        task: dict[str, Any] = self.tasking["tasks"][0]
+        return task
+
+    @property
+    def id(self) -> str:
+        return str(self.task["id"])
+
+    @property
+    def title(self) -> str:
+        return str(self.task["title"])
+
+    @property
+    def number(self) -> int:
+        return int(self.task["attempt"])
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "mail" / self.workstation / "out" / self.id / str(self.number)
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / "mail" / self.workstation / "in" / self.id / str(self.number)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "reporting.yaml"
+
+    @property
+    def secret(self) -> Path:
+        """A good report of this very attempt, in a place of the supervisor's."""
+        return self.root / SECRET / self.id / str(self.number) / "reporting.yaml"
+
+    def report(self, status: str = "in_progress", *, task: str | None = None, **fields: Any) -> bytes:
+        """A good report."""
+        self.revision += 1
+        entry = {"attempt": self.number, "status": status, "current_step": "at work"} | fields
+        return framed(self.revision, {task or self.id: entry})
+
+    def put(self, data: bytes) -> None:
+        """As an honest writer does."""
+        replace(self.path, data)
+        self.ring()
+
+    def ring(self) -> None:
+        ring(self.root, self.workstation)
+
+    def wanted(self) -> str:
+        """What is asked of this attempt now."""
+        try:
+            tasking = yaml.load((self.inbox / "tasking.yaml").read_bytes(), Loader=LOADER)  # noqa: S506 (safe, and written in C)
+        except (OSError, yaml.YAMLError):
+            return "gone"
+        return str(tasking["tasks"][0]["status"])
+
+    def end(self, message: str = "the attack is over") -> None:
+        """A good last report: the task waits for a person, and the workstation is free."""
+        self.put(self.report("blocked", question=message))
+
+    def leave(self, **figures: float) -> None:
+        """Figures for the test."""
+        replace(FOLDER / f"{self.id}.json", json.dumps(figures).encode())
+
+
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def framed(revision: int, tasks: dict[str, Any]) -> bytes:
+    body = yaml.safe_dump({"version": 1, "revision": revision, "tasks": tasks}, sort_keys=False)
+    return f"{body}end: {revision}\n".encode()
+
+
+def replace(path: Path, data: bytes) -> None:
+    fresh = path.with_name(f".{path.name}.{threading.get_ident()}")
+    fresh.write_bytes(data)
+    fresh.replace(path)
+
+
+def ring(root: Path, workstation: str) -> None:
+    bell = root / "mail" / workstation / "out" / "bell"
+    bell.touch()
+
+
+SCENARIOS: dict[str, Callable[[Attempt], None]] = {}
+
+
+def scenario(name: str) -> Callable[[Callable[[Attempt], None]], Callable[[Attempt], None]]:
+    """The task with this title is treated so; the folder of the attempt is there, a good report too."""
+
+    def add(attack: Callable[[Attempt], None]) -> Callable[[Attempt], None]:
+        SCENARIOS[name] = attack
+        return attack
+
+    return add
+
+
+def behave(attempt: Attempt) -> None:
+    """The well-behaved one: says that it works, then that it waits; tells the test when each was in place."""
+    marks = FOLDER / "reactions.jsonl"
+    for status in ("in_progress", "blocked"):
+        time.sleep(0.4)
+        replace(attempt.path, attempt.report(status, **({"question": "well?"} if status == "blocked" else {})))
+        at = time.time()
+        attempt.ring()
+        with marks.open("a") as lines:
+            lines.write(json.dumps({"task": attempt.id, "status": status, "at": at}) + "\n")
+
+
+# -- something else in the report's place ------------------------------------------------------------------
+
+
+@scenario("link to a file of the supervisor")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    attempt.path.symlink_to(attempt.secret)
+    attempt.ring()
+
+
+@scenario("attempt's folder is a link")
+def _(attempt: Attempt) -> None:
+    attempt.folder.rename(attempt.folder.with_name("away"))
+    attempt.folder.symlink_to(attempt.secret.parent)
+    attempt.ring()
+
+
+@scenario("task's folder is a link")
+def _(attempt: Attempt) -> None:
+    attempt.folder.parent.rename(attempt.folder.parent.with_name(".away." + attempt.id))
+    attempt.folder.parent.symlink_to(attempt.secret.parents[1])
+    attempt.ring()
+
+
+@scenario("link that leads nowhere")
+def _(attempt: Attempt) -> None:
+    attempt.folder.rename(attempt.folder.with_name("away"))
+    attempt.folder.symlink_to("/nonexistent")
+    attempt.ring()
+
+
+@scenario("FIFO")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    os.mkfifo(attempt.path)
+    attempt.ring()
+
+
+@scenario("device")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    os.mknod(attempt.path, stat.S_IFCHR | 0o666, os.makedev(1, 5))  # /dev/zero
+    attempt.ring()
+
+
+@scenario("socket")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    os.chdir(attempt.folder)  # a socket's address is short
+    socket.socket(socket.AF_UNIX).bind("reporting.yaml")
+    attempt.ring()
+
+
+@scenario("folder")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    attempt.path.mkdir()
+    (attempt.path / "reporting.yaml").write_bytes(attempt.report())
+    attempt.ring()
+
+
+@scenario("file in a folder's place")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    attempt.folder.rmdir()
+    attempt.folder.write_bytes(attempt.report())
+    attempt.ring()
+
+
+@scenario("hard link to a file of the supervisor")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    attempt.path.hardlink_to(attempt.secret)
+    attempt.ring()
+
+
+@scenario("sparse file of 10 GB")
+def _(attempt: Attempt) -> None:
+    with attempt.path.open("r+b") as file:
+        file.truncate(10 * 1024**3)
+    attempt.ring()
+
+
+# -- races -------------------------------------------------------------------------------------------------
+
+
+def race(attempt: Attempt, flip: Callable[[], None]) -> None:
+    """Flip for some seconds as fast as it goes, ringing all the time; then end honestly."""
+    flips, until = 0, time.monotonic() + RACE_SECONDS
+    while time.monotonic() < until:
+        flip()
+        flips += 1
+        if flips % 20 == 0:
+            attempt.ring()
+    attempt.leave(flips=flips)
+    attempt.end()
+
+
+@scenario("link and file in turns")
+def _(attempt: Attempt) -> None:
+    good, fresh = attempt.report(), attempt.folder / ".fresh"
+
+    def flip() -> None:
+        fresh.symlink_to(attempt.secret)
+        fresh.rename(attempt.path)
+        fresh.write_bytes(good)
+        fresh.rename(attempt.path)
+
+    race(attempt, flip)
+
+
+@scenario("folder and link in turns")
+def _(attempt: Attempt) -> None:
+    link, away = attempt.folder.with_name(".link"), attempt.folder.with_name(".away")
+    link.symlink_to(attempt.secret.parent)
+
+    def flip() -> None:
+        attempt.folder.rename(away)
+        link.rename(attempt.folder)
+        attempt.folder.rename(link)
+        away.rename(attempt.folder)
+
+    race(attempt, flip)
+
+
+@scenario("hard link and file in turns")
+def _(attempt: Attempt) -> None:
+    good, fresh = attempt.report(), attempt.folder / ".fresh"
+
+    def flip() -> None:
+        fresh.hardlink_to(attempt.secret)
+        fresh.rename(attempt.path)
+        fresh.write_bytes(good)
+        fresh.rename(attempt.path)
+
+    race(attempt, flip)
+
+
+@scenario("written in place, cut short each time")
+def _(attempt: Attempt) -> None:
+    good = attempt.report(summary="x" * 8000)
+
+    def flip() -> None:
+        with attempt.path.open("wb", buffering=0) as file:
+            for start in range(0, len(good), 1000):
+                file.write(good[start : start + 1000])
+
+    race(attempt, flip)
+
+
+@scenario("a million events")
+def _(attempt: Attempt) -> None:
+    """Two files in turns, so that the kernel cannot fold the events into one."""
+    out = attempt.root / "mail" / attempt.workstation / "out"
+    names = [os.fsencode(out / name) for name in ("bell", "noise")]
+    for name in names:
+        Path(os.fsdecode(name)).touch()
+    started, utimes = time.monotonic(), ctypes.CDLL(None).utimes
+    for _ in range(STORM_EVENTS // 2):
+        for name in names:
+            utimes(name, None)
+    attempt.leave(events=STORM_EVENTS, storm_seconds=time.monotonic() - started)
+    attempt.end()
+
+
+@scenario("a report without end, again and again")
+def _(attempt: Attempt) -> None:
+    """The dearest report that is taken, in another version each time."""
+    until, count = time.monotonic() + RACE_SECONDS, 0
+    while time.monotonic() < until:
+        details = {f"k{number}": count for number in range(9_000)}
+        progress = [{"timestamp": "2026-01-07T10:30:00Z", "status": "x", "message": "y", "details": details}]
+        attempt.put(attempt.report(progress=progress))
+        count += 1
+    attempt.leave(reports=count)
+    attempt.end()
+
+
+# -- what stands in the report -----------------------------------------------------------------------------
+
+
+def _text(body: str) -> Callable[[Attempt], bytes]:
+    """A whole report whose entry has these lines."""
+
+    def make(attempt: Attempt) -> bytes:
+        attempt.revision += 1
+        entry = f"  {attempt.id}:\n    attempt: {attempt.number}\n    status: in_progress\n"
+        lines = "".join(f"    {line}\n" for line in body.splitlines())
+        return (
+            f"version: 1\nrevision: {attempt.revision}\ntasks:\n{entry}{lines}end: {attempt.revision}\n".encode()
+        )
+
+    return make
+
+
+def _bytes(extra: bytes) -> Callable[[Attempt], bytes]:
+    return lambda attempt: _text("summary: MARK")(attempt).replace(b"MARK", extra)
+
+
+ALIASES = "\n".join(
+    ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+)
+MERGES = "\n".join(
+    ["m0: &m0 {k: v}"] + [f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, 9)]
+)
+
+CONTENTS: dict[str, Callable[[Attempt], bytes]] = {
+    "scalar of 10 MB": lambda attempt: _text("summary: " + "x" * 10_000_000)(attempt),
+    "scalar of 20 KB": _text("summary: " + "x" * 20_000),
+    "a million keys": lambda attempt: _text("\n".join(f"k{n}: {n}" for n in range(1_000_000)))(attempt),
+    "20,000 keys": _text("\n".join(f"k{n}: v" for n in range(20_000))),
+    "alias bomb": _text(ALIASES),
+    "merge bomb": _text(MERGES),
+    "25,000 lists in each other": _text("summary: " + "[" * 25_000 + "]" * 25_000),
+    "10,000 mappings in each other": _text("summary: " + "{a: " * 10_000 + "}" * 10_000),
+    "25,000 lists that are never closed": _text("summary: " + "[" * 25_000),
+    "key twice": _text("percent: 1\npercent: 2"),
+    "tag": _text("summary: !!python/object/apply:os.system [id]"),
+    "two documents": lambda attempt: attempt.report() + b"---\n" + attempt.report(),
+    "bad UTF-8": _bytes(b"caf\xe9"),
+    "NUL": _bytes(b"a\0b"),
+    "escape sequence": _bytes(b"\x1b[2J"),
+    "`no` for a number": _text("percent: no"),
+    "`1:30` for a number": _text("percent: 1:30"),
+    "`.nan` for an amount": _text("usage: {cost_usd: .nan}"),
+    "`017` for an attempt": lambda attempt: attempt.report().replace(b"attempt: 1\n", b"attempt: 017\n"),
+    "impossible date": _text("started_at: 2026-02-31T25:61:00Z"),
+    "empty file": lambda attempt: b"",
+    "cut short": lambda attempt: attempt.report(summary="y" * 300)[:-40],
+    "a list": lambda attempt: b"revision: 1\n- a\nend: 1\n",
+    "another task's id": lambda attempt: attempt.report(task="demo.somebody-else"),
+    "two tasks": lambda attempt: framed(
+        9,
+        {attempt.id: {"attempt": 1, "status": "in_progress"}, "demo.other": {"attempt": 1, "status": "completed"}},
+    ),
+    "attempt of the future": lambda attempt: attempt.report(attempt=99, status="completed"),
+    "newer version": lambda attempt: attempt.report().replace(b"version: 1", b"version: 2", 1),
+}
+
+
+def _contents(name: str) -> Callable[[Attempt], None]:
+    return lambda attempt: attempt.put(CONTENTS[name](attempt))
+
+
+SCENARIOS |= {name: _contents(name) for name in CONTENTS}
+
+
+@scenario("revision that goes back")
+def _(attempt: Attempt) -> None:
+    attempt.revision = 1_000
+    attempt.put(attempt.report(summary="the newer one"))
+    time.sleep(0.5)
+    attempt.revision = 3
+    attempt.put(attempt.report(summary="the older one"))
+    time.sleep(0.5)
+    attempt.end()
+
+
+@scenario("report in the folder of a future attempt")
+def _(attempt: Attempt) -> None:
+    future = attempt.folder.with_name("99")
+    future.mkdir()
+    (future / "reporting.yaml").write_bytes(attempt.report("completed", attempt=99))
+    elsewhere = attempt.folder.parent.with_name("demo.somebody-else") / "1"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "reporting.yaml").write_bytes(attempt.report("completed", task="demo.somebody-else"))
+    attempt.ring()
+    time.sleep(0.5)
+    attempt.end()
+
+
+@scenario("planted links beside what is written")
+def _(attempt: Attempt) -> None:
+    """Names that a careless writer would use. (With an isolating driver `in/` cannot even be written.)"""
+    victim = attempt.root / SECRET / "victim"
+    for folder, names in (
+        (attempt.inbox, ("tasking.yaml", "feedback.yaml", "config.yaml")),
+        (attempt.folder, ("reporting.yaml", "result.bundle")),
+    ):
+        for name in names:
+            for planted in (f"{name}.tmp", f".{name}.tmp", f".{name}.new", f"{name}.new", f"{name}~"):
+                with contextlib.suppress(FileExistsError):
+                    (folder / planted).symlink_to(victim)
+    os.mkfifo(attempt.inbox / "feedback.yaml.tmp2")
+    bell = attempt.root / "mail" / attempt.workstation / "in" / "bell"
+    bell.unlink()
+    bell.symlink_to(victim)
+    attempt.put(CONTENTS["tag"](attempt))  # makes the supervisor write feedback.yaml, and ring
+    until = time.monotonic() + 20
+    while not (attempt.inbox / "feedback.yaml").exists() and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+    bell.unlink()
+    bell.touch()
+    attempt.end()
+
+
+# -- the daemon --------------------------------------------------------------------------------------------
+
+
+class Daemon:
+    """Looks at `in/` and treats each new attempt in a thread of its own, as its title says."""
+
+    def __init__(self, root: Path, workstation: str, kind: str) -> None:
+        self.root, self.workstation, self.kind = root, workstation, kind
+        self.known: set[tuple[str, int]] = set()
+        self.sign: Callable[[int], bytes] = self.good_sign
+
+    def good_sign(self, beat: int) -> bytes:
+        return (
+            f"version: 1\nrevision: {beat}\nagent_id: {self.workstation}\nagent_type: {self.kind}\n"
+            f"heartbeat: {beat}\nend: {beat}\n"
+        ).encode()
+
+    def run(self) -> None:
+        out = self.root / "mail" / self.workstation / "out"
+        out.mkdir(parents=True, exist_ok=True)
+        beat, beat_at = 0, 0.0
+        while True:
+            if time.monotonic() - beat_at >= HEARTBEAT_SECONDS:
+                beat, beat_at = beat + 1, time.monotonic()
+                with contextlib.suppress(OSError):
+                    replace(out / "workstation.yaml", self.sign(beat))
+            for attempt in self.asked():
+                self.known.add((attempt.id, attempt.number))
+                threading.Thread(target=self.treat, args=(attempt,), daemon=True).start()
+            time.sleep(LOOK_SECONDS)
+
+    def asked(self) -> Iterator[Attempt]:
+        """Attempts that are assigned and not known yet."""
+        for path in sorted((self.root / "mail" / self.workstation / "in").glob("*/*/tasking.yaml")):
+            if (path.parents[1].name, int(path.parent.name)) in self.known:
+                continue
+            try:
+                tasking = yaml.load(path.read_bytes(), Loader=LOADER)  # noqa: S506 (safe, and written in C)
+            except (OSError, yaml.YAMLError):
+                continue
+            if tasking["tasks"][0]["status"] == "assigned":
+                yield Attempt(self.root, self.workstation, tasking)
+
+    def treat(self, attempt: Attempt) -> None:
+        try:
+            attempt.folder.mkdir(parents=True, exist_ok=True)
+            name = attempt.title.partition(" #")[0]
+            if name in SCENARIOS:
+                attempt.put(attempt.report(summary="the last good report"))
+                time.sleep(0.3)
+            SCENARIOS.get(name, behave)(attempt)
+        except Exception as error:
+            print(f"{attempt.id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            raise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for option in ("--workstation", "--root", "--type"):
+        parser.add_argument(option, required=True)
+    options = parser.parse_args()
+    Daemon(Path(options.root), options.workstation, options.type).run()
+
+
+if __name__ == "__main__":
+    main()
