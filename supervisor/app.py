@@ -8,18 +8,21 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from filelock import FileLock, Timeout
 from loguru import logger
 
 from agent_daemon.protocol.codec import decode
+from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import SupervisorIdentity, Written
 from agent_daemon.protocol.paths import Root
-from supervisor import __version__
+from supervisor import __version__, spool
 from supervisor.clock import Clock
 from supervisor.config import load_config
+from supervisor.config_watch import ConfigWatch
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
@@ -104,11 +107,21 @@ def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
 
 
 def next_epoch(root: Root, name: str | None = None) -> SupervisorIdentity:
-    """The identity of this start of the supervisor; the epoch grows with each. `name` is the configured id."""
+    """The identity of this start of the supervisor; the epoch grows with each. `name` is the configured id.
+
+    CloudCodeError E_ROOT_ID when the file is damaged: another id would make this another root.
+    """
     try:
         known = decode(RootIdentity, root.root_id.read_bytes(), file="state/root-id")
     except FileNotFoundError:
         known = RootIdentity(id=uuid.uuid4().hex[:12])
+    except (OSError, ProtocolError) as error:
+        raise CloudCodeError(
+            "E_ROOT_ID",
+            f"{root.root_id} cannot be read: {error}.",
+            "Write the lines `id: …` and `epoch: …` into it: they stand under `supervisor` in each tasking.yaml "
+            "below mail/. Where there is none, delete the file, and a new id is made.",
+        ) from None
     epoch = known.epoch + 1
     write_file(root.root_id, f"id: {known.id}\nepoch: {epoch}\n".encode())
     return SupervisorIdentity(id=name or known.id, epoch=epoch)
@@ -147,6 +160,7 @@ class Supervisor:
             self.work,
             self.pool,
             trackers=(self.tasks,),
+            looks=(ConfigWatch(root).look, partial(spool.remove_forgotten, root.commands)),
         )
 
     def _project(self, name: str) -> Project:

@@ -33,7 +33,10 @@ SWEEP_SECONDS = 1.0
 
 @dataclass
 class Loop:
-    """Everything the loop works with, wired by `app`; `run` returns when asked to stop."""
+    """Everything the loop works with, wired by `app`; `run` returns when asked to stop.
+
+    `looks` are taken once a sweep, each by itself; what one returns is told.
+    """
 
     inbox: "queue.SimpleQueue[Message]"
     clock: Clock
@@ -45,6 +48,7 @@ class Loop:
     work: Work
     pool: JobPool
     trackers: tuple[Tracker, ...]
+    looks: tuple[Callable[[], Event | None], ...] = ()
     on_beat: Callable[[], None] = lambda: None
 
     _last_sweep: float = field(default=-1e9, init=False)
@@ -142,6 +146,11 @@ class Loop:
             self.people.look_for_edits(self.ledger)
         self.reports.look_after_troubles()
         self.ledger.dirty |= self.ledger.to_be_bundled
+        for look in self.looks:
+            with self.guard("looking after the rest"):
+                event = look()
+                if event is not None:
+                    self.ledger.log(event)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self.ledger.dirty.update(self.ledger.tasks)

@@ -1,5 +1,6 @@
 """The command spool: how a person's command reaches a running supervisor, and its answer comes back."""
 
+import contextlib
 import os
 import time
 import uuid
@@ -13,6 +14,8 @@ from agent_daemon.protocol.files import read_file, write_file
 from supervisor.core.commands import Command, CommandAnswer
 
 EXPIRES = timedelta(seconds=60)
+# Whoever gave a command waits for its answer for seconds.
+FORGOTTEN = timedelta(minutes=10)
 ANSWER_SUFFIX = ".answer.yaml"
 
 
@@ -65,6 +68,17 @@ def _modified(path: Path) -> float:
         return path.lstat().st_mtime
     except FileNotFoundError:
         return 0.0
+
+
+def remove_forgotten(folder: Path) -> None:
+    """Remove answers that nobody has fetched, and what a writer left unfinished; all of it minutes old."""
+    oldest = time.time() - FORGOTTEN.total_seconds()
+    for name in os.listdir(folder):
+        if not name.endswith(ANSWER_SUFFIX) and not (name.startswith(".") and name.endswith(".new")):
+            continue
+        with contextlib.suppress(OSError):  # fetched meanwhile, or no file
+            if (folder / name).lstat().st_mtime < oldest:
+                (folder / name).unlink()
 
 
 def expired(command: Command) -> bool:

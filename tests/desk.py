@@ -6,6 +6,7 @@ from typing import Any
 from supervisor.app import Supervisor
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
+from supervisor.running import note_start
 from tests.site import Site, wait_for
 from tests.unit.conftest import make_task
 
@@ -20,6 +21,7 @@ class Desk:
     def start(self) -> Supervisor:
         self.site.write_config()
         self.supervisor = Supervisor(self.site.root)
+        note_start(self.site.root, self.supervisor.config, self.supervisor.clock.now())
         self.supervisor.recover()
         for name in self.supervisor.fleet.stations:
             self.supervisor.fleet.want(name, "stopped")
