@@ -9,6 +9,7 @@ from agent_daemon.protocol.errors import Problem
 from supervisor.core.intake import Draft
 from supervisor.core.record import Request, Source, TaskRecord
 from supervisor.git.mirror import Mirror
+from supervisor.git.mirror_repair import Renewed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,9 @@ class CodeHost(Protocol):
     def remote_tip(self, branch: str) -> str | None: ...
 
     def fetch_mirror(self, mirror: Mirror) -> None: ...
+
+    def renew_mirror(self, mirror: Mirror) -> Renewed | None:
+        """Put a sound mirror in the place of a damaged one; None when nothing is wrong with it."""
 
     def default_branch(self) -> str: ...
 

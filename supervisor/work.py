@@ -35,6 +35,7 @@ from supervisor.core.salvage import settle_salvage
 from supervisor.core.schedule import Assignment
 from supervisor.core.states import State
 from supervisor.fleet import Fleet
+from supervisor.git.mirror_repair import Renewed
 from supervisor.jobs.inspection import inspect
 from supervisor.jobs.preparation import prepare
 from supervisor.jobs.project import Project
@@ -43,6 +44,9 @@ from supervisor.jobs.salvage import Saved, save
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle, Workstations
+
+# A mirror that was looked at as a whole is not looked at again for this long: that takes time for a large one.
+_MIRROR_REST_SECONDS = 300
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Work:
     projects: dict[str, Project]
     _open: dict[str, Job] = field(default_factory=dict, init=False)
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
+    _mirror_seen_at: dict[str, float] = field(default_factory=dict, init=False)
 
     def reserved(self) -> set[str]:
         """Workstations that a task is being prepared for."""
@@ -140,20 +145,34 @@ class Work:
         kind, _, subject = key.partition(":")
         if kind == "Stop":
             self.fleet.stopped(subject)
-        elif kind == "Poll":
-            self._settle_poll(outcome, ledger)
-        elif kind == "Maintain":
-            if isinstance(outcome, Failed):
-                ledger.log(
-                    Event(name="maintenance.failed", details={"code": outcome.code, "message": outcome.message})
-                )
+        elif kind in ("Poll", "Maintain", "Renew"):
+            self._settle_for_project(kind, subject, outcome, ledger)
         else:
             self._settle_job(self._open.pop(key), outcome, ledger)
 
-    def _settle_poll(self, outcome: Any, ledger: Ledger) -> None:
+    def _settle_for_project(self, kind: str, project_name: str, outcome: Any, ledger: Ledger) -> None:
         if isinstance(outcome, Failed):
-            ledger.log(Event(name="poll.failed", details={"code": outcome.code, "message": outcome.message}))
+            name = {"Poll": "poll.failed", "Maintain": "maintenance.failed", "Renew": "mirror.not_renewed"}[kind]
+            details = {"project": project_name, "code": outcome.code, "message": outcome.message}
+            ledger.log(Event(name=name, details=details))
+            self._look_at_mirror(project_name, outcome)
+        elif kind == "Poll":
+            self._settle_poll(outcome, ledger)
+        elif isinstance(outcome, Renewed):
+            details = {"project": project_name, "reason": outcome.reason, "aside": str(outcome.aside)}
+            ledger.log(Event(name="mirror.renewed", details=details))
+
+    def _look_at_mirror(self, project_name: str, failed: Failed) -> None:
+        """Where git found damaged objects, have the mirror looked at as a whole, and renewed if it is that."""
+        now = self.clock.monotonic()
+        last = self._mirror_seen_at.get(project_name)
+        if failed.code != "E_OBJECTS_DAMAGED" or (last is not None and now < last + _MIRROR_REST_SECONDS):
             return
+        self._mirror_seen_at[project_name] = now
+        project = self.projects[project_name]
+        self.pool.submit(f"Renew:{project_name}", partial(project.host.renew_mirror, project.mirror))
+
+    def _settle_poll(self, outcome: Any, ledger: Ledger) -> None:
         for task_id, branch in outcome.items():
             task = ledger.tasks.get(task_id)
             if task is not None:
@@ -166,6 +185,8 @@ class Work:
             self._end_salvage(job, task)
         if task is None:
             return
+        if isinstance(outcome, Failed):
+            self._look_at_mirror(task.project, outcome)
         now = self.clock.now()
         match job:
             case Prepare():

@@ -11,6 +11,7 @@ from supervisor.core.settings import ProjectSettings
 from supervisor.git import mirror as mirrors
 from supervisor.git import remote
 from supervisor.git.mirror import Mirror
+from supervisor.git.mirror_repair import Renewed, renew_mirror
 from supervisor.git.names import is_address
 
 # A remote that hangs must not fill the pool with jobs that wait for its mirror.
@@ -37,6 +38,9 @@ class LocalHost:
 
     def fetch_mirror(self, mirror: Mirror) -> None:
         mirrors.fetch_mirror(mirror, self.url(), lock_seconds=MIRROR_LOCK_SECONDS)
+
+    def renew_mirror(self, mirror: Mirror) -> Renewed | None:
+        return renew_mirror(mirror, self.url())
 
     def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None:
         remote.push(quarantine, self.url(), sha, branch, expected)

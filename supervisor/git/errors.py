@@ -9,6 +9,16 @@ _TAIL_BYTES = 4_096
 _USER_INFORMATION = re.compile(r"(?<=://)[^/@\s]+@")
 _NOT_PRINTABLE = re.compile(r"[^\x20-\x7e\u00a1-\u1fff\u3000-\ufffd]+")
 
+# What git says of a repository whose files are not what they were when it wrote them.
+_DAMAGE = (
+    r"(?:loose )?object \S+ \(stored in \S+\) is corrupt|object file \S+ is empty|unable to unpack \S+ header"
+    r"|inflate: data stream error|packfile \S+ (?:does not match|cannot be|index|is)|pack checksum mismatch"
+    r"|pack has bad object|non-monotonic index|index file \S+ is|bad object (?:refs/|HEAD)"
+    r"|missing object \S+ for refs/|invalid sha1 pointer|unexpected line in \S+packed-refs"
+    r"|bad config line|did not send all necessary objects|unable to read (?:sha1 file|tree|[0-9a-f]{40})"
+    r"|missing (?:blob|tree|commit)|not a git repository: '"
+)
+
 # Read from top to bottom, the first that is found decides. Git runs with LC_ALL=C, so the words are stable.
 _CAUSES: tuple[tuple[str, str, bool, str], ...] = (
     ("E_STATE_DISK", "The disk is full.", True, r"No space left on device|Disk quota exceeded"),
@@ -25,6 +35,7 @@ _CAUSES: tuple[tuple[str, str, bool, str], ...] = (
         False,
         r"unable to update url base from redirection|returned error: 30[1278]",
     ),
+    ("E_OBJECTS_DAMAGED", "Objects of a repository are damaged or missing.", True, _DAMAGE),
     ("E_NO_BRANCH", "The remote has no such branch.", False, r"couldn't find remote ref"),
     (
         "E_NO_REPOSITORY",
@@ -81,6 +92,11 @@ def from_stderr(verb: str, stderr: bytes, exit_code: int, secrets: Iterable[str]
             return GitError(code, message, text, exit_code=exit_code, retryable=retryable)
     said = first_line(text) or f"it ended with {exit_code}"
     return GitError("E_GIT", f"git {verb} failed: {said}", text, exit_code=exit_code)
+
+
+def looks_damaged(said: str) -> bool:
+    """Whether these words of git's are about damaged or missing objects."""
+    return re.search(_DAMAGE, said) is not None
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:

@@ -50,18 +50,22 @@ def fetch_mirror(
 ) -> None:
     """Bring the mirror up to date with the remote's branches, making it when it is missing.
 
-    GitError: E_EMPTY_REPOSITORY, E_NO_REPOSITORY, E_AUTHENTICATION, E_UNREACHABLE, E_MIRROR_BUSY, E_URL.
+    GitError: E_EMPTY_REPOSITORY, E_NO_REPOSITORY, E_AUTHENTICATION, E_UNREACHABLE, E_MIRROR_BUSY, E_URL,
+    E_OBJECTS_DAMAGED (see `mirror_repair`).
     """
     check_url(url)
-    with _locked(mirror, lock_seconds):
-        if (mirror.path / "HEAD").exists():
+    with locked(mirror, lock_seconds):
+        if mirror.path.exists():
             _fetch(mirror.path, url, credential, timeout_seconds)
         else:
-            _clone(mirror.path, url, credential, timeout_seconds)
+            clone_beside(mirror, url, credential, timeout_seconds).rename(mirror.path)
 
 
-def _clone(path: Path, url: str, credential: Credential | None, timeout_seconds: float) -> None:
-    fresh = path.with_name(path.name + ".new")
+def clone_beside(
+    mirror: Mirror, url: str, credential: Credential | None, timeout_seconds: float = _FETCH_SECONDS
+) -> Path:
+    """A fresh mirror of the remote beside the place of this one, whose lock is held. GitError: nothing is left."""
+    fresh = mirror.path.with_name(mirror.path.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     make_repository(fresh)
     for name, value in (("gc.auto", "0"), ("gc.pruneExpire", "never"), ("maintenance.auto", "false")):
@@ -73,7 +77,7 @@ def _clone(path: Path, url: str, credential: Credential | None, timeout_seconds:
     except GitError:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
-    fresh.rename(path)
+    return fresh
 
 
 def _fetch(git_dir: Path, url: str, credential: Credential | None, timeout_seconds: float) -> None:
@@ -119,7 +123,8 @@ def make_repository(path: Path, borrow_from: Mirror | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _locked(mirror: Mirror, timeout_seconds: float) -> Iterator[None]:
+def locked(mirror: Mirror, timeout_seconds: float) -> Iterator[None]:
+    """Hold the mirror for oneself. GitError E_MIRROR_BUSY when it cannot be had in time."""
     mirror.path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(f"{mirror.path}.lock", timeout=timeout_seconds):
@@ -270,7 +275,7 @@ def make_start_bundle(
 
 def maintain(mirror: Mirror, *, timeout_seconds: float = _FETCH_SECONDS) -> None:
     """Pack what has accumulated, for speed; keeps every object, reachable or not. E_MIRROR_BUSY."""
-    with _locked(mirror, 0):
+    with locked(mirror, 0):
         arguments = ["repack", "-a", "-d", "--keep-unreachable", "--no-write-bitmap-index", "--quiet"]
         run_git(arguments, git_dir=mirror.path, timeout_seconds=timeout_seconds)
         run_git(["pack-refs", "--all"], git_dir=mirror.path)
@@ -279,7 +284,7 @@ def maintain(mirror: Mirror, *, timeout_seconds: float = _FETCH_SECONDS) -> None
 def remove_stale_locks(mirror: Mirror) -> tuple[Path, ...]:
     """Remove what a killed git left: locks, and halves of packs. Call it when no git runs there. E_MIRROR_BUSY."""
     removed = []
-    with _locked(mirror, 0):
+    with locked(mirror, 0):
         for folder, _, names in os.walk(mirror.path):
             for name in names:
                 # A branch's name cannot end in ".lock", and objects are never called "tmp_…".

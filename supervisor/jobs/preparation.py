@@ -11,8 +11,11 @@ from supervisor.core.assign import Prepared
 from supervisor.core.decision import Failed, Prepare
 from supervisor.core.record import TaskRecord
 from supervisor.git import mirror as mirrors
-from supervisor.git.errors import GitError
+from supervisor.git.errors import GitError, looks_damaged
+from supervisor.git.mirror_repair import find_damage
 from supervisor.jobs.project import Project, shared_path
+
+_MISSING_OBJECTS = frozenset({"E_START_COMMIT", "E_NOT_CLOSED"})
 
 
 def prepare(
@@ -20,6 +23,9 @@ def prepare(
 ) -> Prepared | Failed:
     """Fetch the mirror, choose the commits, and lay `start.bundle` ready in the attempt's mail."""
     host, mirror = project.host, project.mirror
+    damage = find_damage(mirror) if mirror.path.exists() and _hints_at_damage(task) else None
+    if damage is not None:
+        return Failed(code="E_OBJECTS_DAMAGED", message=f"the mirror is damaged: {damage}", retryable=True)
     try:
         host.fetch_mirror(mirror)
     except GitError as error:
@@ -64,6 +70,11 @@ def prepare(
         shared_branch=start.branch if start else None,
         shared_tip=(commit if from_branch else _shared(task)[1]) if start and start.branch else None,
     )
+
+
+def _hints_at_damage(task: TaskRecord) -> bool:
+    """Whether the attempt before failed as it would if objects that it borrowed from the mirror were not whole."""
+    return any(item.code in _MISSING_OBJECTS or looks_damaged(item.message) for item in task.feedback)
 
 
 @dataclass(frozen=True, kw_only=True)

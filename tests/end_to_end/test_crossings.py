@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 from tests.site import Site, git, wait_for
 
@@ -223,3 +224,48 @@ def test_a_head_that_an_honest_agent_left_detached_is_what_is_handed_in(site: Si
     assert task.state == "review" and task.attempt == 1
     assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
     assert git("ls-tree", "--name-only", task.branch, cwd=site.remote).split() == ["calc.py", "left.txt"]
+
+
+def test_a_mirror_that_the_disk_damaged_is_replaced_while_work_goes_on(site: Site) -> None:
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 3}
+    site.use_script("cat > /dev/null", FIX, "echo more >> more.txt; git add more.txt; git commit -qm More")
+    site.write_config()
+    site.start()
+    site.write_task("before")
+    site.wait_state("demo.before", "review")
+    mirror = site.root.mirror("default", "demo")
+    for path in [*mirror.glob("objects/??/*"), *mirror.glob("objects/pack/*.pack")]:
+        path.chmod(0o644)
+        path.write_bytes(b"rubbish")
+    site.write_task("after")
+    after = site.wait_state("demo.after", "review", "blocked", timeout_seconds=90)
+    assert after.state == "review", site.story("demo.after")
+    (renewed,) = site.events("mirror.renewed")
+    assert renewed["details"]["project"] == "demo" and Path(renewed["details"]["aside"]).is_dir()
+
+
+def test_a_blob_of_the_mirror_that_only_the_workstation_reads_is_noticed(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 3}
+    site.write_config()
+    site.start()
+    site.cli("workstation", "stop", "backend-1")
+    wait_for(lambda: not site.daemons(), 30)
+    site.write_task("fix-add")
+    mirror = site.root.mirror("default", "demo")
+    blob = git("rev-parse", "main:calc.py", cwd=site.remote)
+    site.write_task("other")
+    wait_for(lambda: site.record("demo.other"))
+    git(
+        "clone", "-q", "--bare", "--no-hardlinks", str(site.remote), str(site.folder / "seed.git"), cwd=site.folder
+    )
+    assert not mirror.exists()
+    mirror.parent.mkdir(parents=True, exist_ok=True)
+    (site.folder / "seed.git").rename(mirror)
+    (mirror / "objects/pack").mkdir(exist_ok=True)
+    loose = mirror / "objects" / blob[:2] / blob[2:]
+    loose.chmod(0o644)
+    loose.write_bytes(b"")
+    site.cli("workstation", "start", "backend-1")
+    site.wait_state("demo.fix-add", "review", timeout_seconds=90)
+    assert site.events("mirror.renewed")
