@@ -12,6 +12,7 @@ from typing import Any
 from loguru import logger
 
 from agent_daemon import __version__
+from agent_daemon.activity import ActivityMeter, own_control_group
 from agent_daemon.assignments import Assignment, Inbox
 from agent_daemon.coding import AttemptPlaces
 from agent_daemon.execution import StopRequest
@@ -20,6 +21,7 @@ from agent_daemon.processes import become_subreaper
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import make_folder, ring, write_file
 from agent_daemon.protocol.model import (
+    Activity,
     ReportError,
     ReportStatus,
     TaskingStatus,
@@ -37,7 +39,9 @@ from agent_daemon.run import (
     release,
 )
 
+# How often a sign of life is written, unless the one who starts the daemon wants it sooner.
 HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_VARIABLE = "CLOUD_CODE_HEARTBEAT_SECONDS"
 SWEEP_SECONDS = 1.0
 MESSAGES_AT_ONCE = 2000
 RETRY_SECONDS = 60.0
@@ -80,6 +84,15 @@ class Daemon:
     _refused_releases: dict[Key, str | None] = field(default_factory=dict, init=False)
     _heartbeat: int = field(default=0, init=False)
     _beat_at: float = field(default=-1e9, init=False)
+    _meter: ActivityMeter = field(default_factory=ActivityMeter, init=False)
+
+    @property
+    def _beat_seconds(self) -> float:
+        wanted = os.environ.get(HEARTBEAT_VARIABLE, "")
+        try:
+            return min(HEARTBEAT_SECONDS, max(0.1, float(wanted)))
+        except ValueError:
+            return HEARTBEAT_SECONDS
 
     def wake(self) -> None:
         """Called by watchers: look at `in/` now."""
@@ -89,13 +102,14 @@ class Daemon:
         """Work until `stop` is set; then end the coding CLI and leave its worktree to the next daemon."""
         make_folder(self.root.mail_out(self.workstation))
         become_subreaper()
+        self._meter.control_group = own_control_group()
         inbox = Inbox(self.root.mail_in(self.workstation))
         while not stop.is_set():
             self._read(inbox)
             self._decide()
             self._write_reports()
             self._beat()
-            self._receive(SWEEP_SECONDS)
+            self._receive(min(SWEEP_SECONDS, self._beat_seconds))
         self._shut_down()
 
     # --- observe --------------------------------------------------------------------------------------
@@ -264,6 +278,7 @@ class Daemon:
             latest=lambda: self._assignments.get(key, assignment).task,
             tell=tell,
             stop=stop,
+            meter=self._meter,
         )
 
     def _cancel(self, assignment: Assignment, stop: StopRequest) -> dict[str, Any]:
@@ -317,7 +332,7 @@ class Daemon:
 
     def _beat(self) -> None:
         """The sign of life: grows from this loop only, so that a loop that hangs falls silent."""
-        if time.monotonic() - self._beat_at < HEARTBEAT_SECONDS:
+        if time.monotonic() - self._beat_at < self._beat_seconds:
             return
         self._heartbeat, self._beat_at = self._heartbeat + 1, time.monotonic()
         sign = WorkstationFile(
@@ -327,12 +342,30 @@ class Daemon:
             daemon_version=__version__,
             heartbeat=self._heartbeat,
             current_task=self._worker.key[0] if self._worker else None,
+            activity=self._activity(),
         )
         folder = self.root.mail_out(self.workstation)
         try:
             write_file(folder / "workstation.yaml", encode(sign, end=True))
         except OSError as error:
             logger.error("no sign of life is written: {}", error)
+
+    def _activity(self) -> Activity | None:
+        """What the coding CLI is seen to do now; None while none runs."""
+        look, worker = self._meter.look(), self._worker
+        if look is None or worker is None:
+            return None
+        return Activity(
+            task=worker.key[0],
+            attempt=worker.key[1],
+            run=look.run,
+            output_bytes=look.output_bytes,
+            steps=look.steps,
+            cpu_seconds=look.cpu_seconds,
+            running=look.running,
+            waits_for_input=look.waits_for_input,
+            quiet_seconds=look.quiet_seconds,
+        )
 
     def _shut_down(self) -> None:
         """End the CLI; the attempt stays as it is reported, and is carried on by the next daemon."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agent_daemon import checkout, handover, ownership
+from agent_daemon.activity import ActivityMeter
 from agent_daemon.clis.base import Verdict, bare_environment
 from agent_daemon.clone import ensure_clone
 from agent_daemon.coding import AttemptPlaces, CodingRun, Tell
@@ -64,6 +65,7 @@ class WorkRun:
     resumed: bool = False
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
+    meter: ActivityMeter = field(default_factory=ActivityMeter)
     begun: bool = field(default=False, init=False)
 
     def run(self) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class WorkRun:
             resumed=self.resumed,
             changed=self.changed,
             stop=self.stop,
+            meter=self.meter,
         )
 
     def _asked_to_stop(self) -> bool:

@@ -1,4 +1,4 @@
-"""The workstations: started, found again, watched, restarted. Liveness is what is seen to change, here."""
+"""The workstations: started, found again, watched, restarted. Times are seconds of watching (`core.liveness`)."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -9,7 +9,9 @@ from typing import Literal
 from agent_daemon.protocol.codec import decode, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import read_file, write_file
+from agent_daemon.protocol.model import WorkstationFile
 from agent_daemon.protocol.paths import Root
+from supervisor.core.liveness import Vitals, observe, pulse
 from supervisor.core.record import Stored
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.errors import CloudCodeError
@@ -18,6 +20,7 @@ from supervisor.ports import DaemonHandle, Workstations
 # Waiting times before a daemon that keeps dying is started again; after the last its attempt is given up.
 RESTART_BACKOFF_SECONDS = (0.0, 1.0, 5.0, 30.0)
 CALM_SECONDS = 300.0
+LONGEST_BEAT_SECONDS = 5.0
 
 
 class StationFile(Stored):
@@ -36,13 +39,16 @@ class StationFile(Stored):
 
 @dataclass
 class Station:
-    """One workstation as the running supervisor sees it; times are monotonic seconds."""
+    """One workstation as the running supervisor sees it.
+
+    `lost_with` is the daemon that fell silent once too often: when it is dead for sure, its attempt is given up.
+    """
 
     file: StationFile
     settings: WorkstationSettings
-    last_sign: float
-    heartbeat: int | None = None
+    vitals: Vitals
     suspect: bool = False
+    lost_with: DaemonHandle | None = None
     failures: int = 0
     not_before: float = 0.0
     started: float = 0.0
@@ -77,6 +83,7 @@ class Fleet:
     def __init__(self, root: Root, config: Config, drivers: dict[str, Workstations]) -> None:
         self._root, self._config, self._drivers = root, config, drivers
         self.stations: dict[str, Station] = {}
+        self._now = 0.0
 
     def adopt(self, now: float) -> list[FleetNews]:
         """Take up every configured workstation: a daemon that still runs is left undisturbed.
@@ -85,7 +92,7 @@ class Fleet:
         """
         news = []
         for file, settings in self._files():
-            station = Station(file=file, settings=settings, last_sign=now, started=now)
+            station = Station(file=file, settings=settings, vitals=Vitals(beat_at=now), started=now)
             station.retired = not self.is_configured(file.name)
             self.stations[file.name] = station
             driver = self._drivers[file.driver]
@@ -114,7 +121,7 @@ class Fleet:
 
     def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
         """One look at every workstation: start what should run, notice what died or fell silent."""
-        occupied = set(busy)
+        self._now, occupied = now, set(busy)
         return [news for station in self.stations.values() for news in self._check(station, now, occupied)]
 
     def _check(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
@@ -127,6 +134,11 @@ class Fleet:
                 station.stopping = True
                 return [FleetNews(workstation=name, event="workstation.stopping", stop=handle)]
             return self._check_signs(station, handle, now, busy)
+        if station.lost_with is not None:
+            station.lost_with = None
+            self._note(station, None)
+            station.not_before = now + RESTART_BACKOFF_SECONDS[-1]  # time to bundle what it holds
+            return [FleetNews(workstation=name, event="workstation.lost", lost=name in busy)]
         if handle is not None:
             return self._died(station, now, busy)
         if station.file.wanted == "running" and not station.retired and now >= station.not_before:
@@ -134,24 +146,22 @@ class Fleet:
         return []
 
     def _check_signs(self, station: Station, handle: DaemonHandle, now: float, busy: set[str]) -> list[FleetNews]:
-        """Silent daemons: shown, then restarted; one that falls silent again loses its attempt."""
-        timing, silent, name = self._config.timing, now - station.last_sign, station.file.name
+        """Silent daemons: shown, then restarted; one that falls silent again loses its attempt once it is dead."""
+        timing, name = self._config.timing, station.file.name
         if station.failures and now - station.started > max(CALM_SECONDS, 2 * timing.restart_after_seconds):
             station.failures = 0
-        if silent > timing.restart_after_seconds:
+        state = pulse(station.vitals, timing, now)
+        details: dict[str, object] = {"rule": "silent", "silent_seconds": round(now - station.vitals.beat_at)}
+        if state == "silent":
             station.stopping = True
             station.failures += 1
-            if station.failures > 1:  # time to bundle what it holds, should it fall silent again
-                station.not_before = now + RESTART_BACKOFF_SECONDS[-1]
-            details: dict[str, object] = {"silent_seconds": round(silent), "failures": station.failures}
-            lost = station.failures > 1 and name in busy
-            return [
-                FleetNews(workstation=name, event="workstation.silent", details=details, stop=handle, lost=lost)
-            ]
-        if silent > timing.suspect_after_seconds and not station.suspect:
+            details["failures"] = station.failures
+            station.lost_with = handle if station.failures > 1 and name in busy else None
+            return [FleetNews(workstation=name, event="workstation.silent", details=details, stop=handle)]
+        if state == "suspect" and not station.suspect:
             station.suspect = True
-            details = {"silent_seconds": round(silent)}
-            return [FleetNews(workstation=station.file.name, event="workstation.suspect", details=details)]
+            details["restart_in_seconds"] = round(timing.restart_after_seconds - (now - station.vitals.beat_at))
+            return [FleetNews(workstation=name, event="workstation.suspect", details=details)]
         return []
 
     def _died(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
@@ -180,33 +190,36 @@ class Fleet:
                 if repeated
                 else [FleetNews(workstation=file.name, event="workstation.not_started", details=details)]
             )
-        station.last_sign = station.started = now
-        station.suspect, station.heartbeat, station.refused = False, None, None
+        station.vitals, station.started = Vitals(beat_at=now), now
+        station.suspect, station.refused = False, None
         self._note(station, handle)
         return [FleetNews(workstation=file.name, event="workstation.started", details={"pid": handle.pid})]
 
     def _environment(self, settings: WorkstationSettings) -> dict[str, str]:
         """The variables that its CLIs name, from our own environment, and over them the configured ones."""
         names = {name for cli in settings.clis for name in self._config.cli(cli).pass_environment}
-        return {name: os.environ[name] for name in sorted(names) if name in os.environ} | settings.environment
+        passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
+        # Three beats at least before anyone is suspected.
+        beat = min(LONGEST_BEAT_SECONDS, self._config.timing.suspect_after_seconds / 3)
+        return passed | settings.environment | {"CLOUD_CODE_HEARTBEAT_SECONDS": f"{beat:g}"}
 
-    def heard(self, name: str, heartbeat: int, current_task: str | None, now: float) -> bool:
+    def heard(self, name: str, sign: WorkstationFile, now: float) -> bool:
         """A workstation's file was read; returns whether it had been suspect and no longer is."""
         station = self.stations.get(name)
         if station is None:
             return False
-        station.current_task = current_task
-        if heartbeat == station.heartbeat:
+        station.current_task = sign.current_task
+        before, station.vitals = station.vitals, observe(station.vitals, sign, now)
+        if station.vitals is before:
             return False
-        station.heartbeat, station.last_sign = heartbeat, now
         recovered, station.suspect = station.suspect, False
         return recovered
 
     def stopped(self, name: str) -> None:
-        """The job that stops this workstation's daemon has come back."""
+        """The job that stops this workstation's daemon has come back; one that still lives is stopped again."""
         station = self.stations[name]
         station.stopping = False
-        if station.handle is not None:
+        if station.handle is not None and not self._drivers[station.file.driver].alive(station.handle):
             self._note(station, None)
 
     def want(self, name: str, wanted: Literal["running", "stopped"]) -> None:
@@ -224,7 +237,7 @@ class Fleet:
             return station.handle
         return None
 
-    def lacks_daemon(self, name: str, now: float) -> bool:
+    def lacks_daemon(self, name: str) -> bool:
         """Whether no daemon of this workstation lives, and none is started at once: others must act for it."""
         station = self.stations.get(name)
         if station is None:
@@ -232,7 +245,7 @@ class Fleet:
         if station.handle is not None or station.stopping or station.salvaging:
             return False
         unwanted = station.retired or station.file.wanted == "stopped"
-        return unwanted or station.refused is not None or now < station.not_before
+        return unwanted or station.refused is not None or self._now < station.not_before
 
     def driver_of(self, name: str) -> Workstations:
         """The driver of a workstation, be it configured or not any more."""

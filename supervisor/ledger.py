@@ -65,6 +65,10 @@ class Ledger:
     def seen(self, task_id: str) -> Seen:
         return Seen(reports=self.reports.get(task_id, {}), watched_since=self._since)
 
+    def look_anew(self) -> None:
+        """Nobody looked for a while: what was not seen meanwhile is held against nobody."""
+        self._since = self._clock.now()
+
     def apply(self, decision: Decision) -> TaskRecord:
         """Make the decision true: record, then mail, then events. Raises OSError when the disk refuses."""
         task, before = decision.task, self.tasks.get(decision.task.id)

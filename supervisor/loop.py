@@ -15,6 +15,7 @@ from agent_daemon.failpoints import reach
 from supervisor.clock import Clock
 from supervisor.core.attempts import occupies
 from supervisor.core.decision import Event, problem_details
+from supervisor.core.liveness import Watching
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import WorkstationView, schedule
@@ -51,6 +52,7 @@ class Loop:
     looks: tuple[Callable[[], Event | None], ...] = ()
     on_beat: Callable[[], None] = lambda: None
 
+    _watching: Watching = field(default_factory=Watching, init=False)
     _last_sweep: float = field(default=-1e9, init=False)
     _deadlines: list[tuple[datetime, str]] = field(default_factory=list, init=False)
     _scheduling_due: bool = field(default=True, init=False)
@@ -132,11 +134,15 @@ class Loop:
     # --- observe ------------------------------------------------------------------------------------
 
     def _look_around(self, now: float) -> None:
+        self._watching = self._watching.look(now)
+        if self._watching.missed:
+            self.ledger.look_anew()
+        watched = self._watching.seconds
         for name in self.fleet.stations:
             sign = self.mail.read_workstation(name)
-            if sign is not None and self.fleet.heard(name, sign.heartbeat, sign.current_task, now):
+            if sign is not None and self.fleet.heard(name, sign, watched):
                 self._log(None, "workstation.recovered", workstation=name)
-        for news in self.fleet.check(now, self._busy()):
+        for news in self.fleet.check(watched, self._busy()):
             self._take_fleet_news(news)
         if not self._stopping:
             for tracker in self.trackers:

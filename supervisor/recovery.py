@@ -12,6 +12,7 @@ from supervisor.core.attempts import end_attempt
 from supervisor.core.decision import Decision, Event
 from supervisor.core.plan import lose_attempt
 from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.retry import bounded
 from supervisor.core.routing import route
 from supervisor.core.settings import Config
 from supervisor.core.states import ACTIVE
@@ -46,8 +47,9 @@ def recover(
         ledger.log(Event(name="record.damaged", details=details))
     for task_id in store.damaged_ids() - set(loaded.tasks):
         mail.hold(task_id)
-    ledger.load(_of_known_projects(loaded.tasks, config, ledger))
-    for news in fleet.adopt(clock.monotonic()):
+    known = _of_known_projects(loaded.tasks, config, ledger)
+    ledger.load({task_id: bounded(task, config.retry, clock.now()) for task_id, task in known.items()})
+    for news in fleet.adopt(0.0):
         ledger.log(Event(name=news.event, details=dict(news.details)), workstation=news.workstation)
     for name in fleet.stations:
         mail.prepare_folders(name)

@@ -104,7 +104,7 @@ class Work:
                     self._submit(job, partial(save, self.root, project, task, attempt, job))
             case Bundle(attempt=number):
                 attempt = task.attempt_number(number)
-                if attempt is not None and self.fleet.lacks_daemon(attempt.workstation, self.clock.monotonic()):
+                if attempt is not None and self.fleet.lacks_daemon(attempt.workstation):
                     driver = self.fleet.driver_of(attempt.workstation)
                     self.fleet.salvaging(attempt.workstation, True)
                     self._submit(job, partial(driver.salvage, attempt.workstation, task.id, number))

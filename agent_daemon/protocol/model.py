@@ -394,6 +394,23 @@ class ProtocolRange(Wire):
     max: Count = 1
 
 
+class Activity(Wire):
+    """What the coding CLI under way is seen to do. The counters are those of run `run` and only grow.
+
+    `running`: at this moment a process of it has, wants, or waits for a disk to have, a processor.
+    """
+
+    task: Line
+    attempt: Annotated[int, Field(ge=1)]
+    run: Count
+    output_bytes: Count = 0
+    steps: Count = 0
+    cpu_seconds: Amount = 0.0
+    running: bool = False
+    waits_for_input: bool = False
+    quiet_seconds: Amount = 0.0
+
+
 class WorkstationFile(Wire):
     """`workstation.yaml`: the daemon's sign of life; `heartbeat` grows every 5 s from its main loop."""
 
@@ -407,6 +424,7 @@ class WorkstationFile(Wire):
     recipient: Line | None = None
     heartbeat: Count = 0
     current_task: Line | None = None
+    activity: Activity | None = None
 
 
 def utc(value: datetime) -> datetime:

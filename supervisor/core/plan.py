@@ -21,7 +21,8 @@ from supervisor.core.states import State
 class Seen:
     """What was observed of a task's attempts: their last good reports, by attempt number.
 
-    `watched_since` is when this supervisor began to look: its own absence counts against nobody.
+    `watched_since` is since when this supervisor has looked without a break: its own absence counts against
+    nobody.
     """
 
     reports: dict[int, TaskReport]

@@ -45,6 +45,18 @@ def backoff_seconds(failures: int, retry: RetrySettings) -> float:
         return retry.cap_seconds
 
 
+def bounded(task: TaskRecord, retry: RetrySettings, now: datetime) -> TaskRecord:
+    """The record without times that lie too far ahead: the machine's clock was set back while nobody looked.
+
+    Nothing is held up by that for longer than the longest pause, and nothing is done sooner.
+    """
+    latest = now + timedelta(seconds=retry.cap_seconds)
+    begun = tuple(a.evolve(started_at=min(a.started_at, now)) if a.ended_at is None else a for a in task.attempts)
+    effects = tuple(e.evolve(not_before=min(e.not_before, latest)) if e.not_before else e for e in task.effects)
+    waits = None if task.not_before is None else min(task.not_before, latest)
+    return task.evolve(attempts=begun, effects=effects, not_before=waits)
+
+
 def fail_attempt(
     task: TaskRecord, *, why: str, feedback: tuple[Feedback, ...], retry: RetrySettings, now: datetime
 ) -> Decision:

@@ -8,6 +8,8 @@ from agent_daemon.protocol.model import Priority
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
 
+# Verdicts on attempts whose workstation could not be relied on.
+LOST = frozenset({"no report", "workstation lost"})
 _RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 
@@ -82,6 +84,12 @@ def is_due(task: TaskRecord, now: datetime) -> bool:
     return task.state is State.PENDING and settled and waited
 
 
+def lost_on(task: TaskRecord) -> str | None:
+    """The workstation on which the newest attempt was lost, if it was."""
+    newest = task.attempts[-1] if task.attempts else None
+    return newest.workstation if newest is not None and newest.verdict in LOST else None
+
+
 def schedule(
     tasks: Iterable[TaskRecord],
     workstations: Iterable[WorkstationView],
@@ -92,7 +100,8 @@ def schedule(
     """Pair pending tasks with free workstations: highest priority first, then oldest, then by id.
 
     `trust_domains` is the domain of each project; a workstation serves one domain only. A task goes
-    to the workstation that has its worktree when that one is free, else to any of its type.
+    to the workstation that has its worktree when that one is free, else to any of its type; one that has just
+    lost its attempt comes last.
     """
     free = list(workstations)
     ready = [task for task in tasks if is_due(task, now) and not unmet(task, known)]
@@ -108,7 +117,8 @@ def schedule(
         ]
         if not fitting:
             continue
-        chosen = next((s for s in fitting if s.name == task.workstation), fitting[0])
+        elsewhere = next((s for s in fitting if s.name != lost_on(task)), fitting[0])
+        chosen = next((s for s in fitting if s.name == task.workstation), elsewhere)
         free.remove(chosen)
         assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=chosen.clis[0]))
     return assignments

@@ -130,6 +130,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.died": _died,
     "workstation.suspect": _form("no sign of life for {silent_seconds} s"),
     "workstation.silent": _form("no sign of life for {silent_seconds} s: it is restarted"),
+    "workstation.lost": _form("it fell silent again and is dead now: its attempt is given up"),
     "workstation.recovered": _form("it gives signs of life again"),
     "task.created": _form("'{title}', for the type {specialist}, priority {priority}"),
     "task.edited": lambda v: f"changed: {_value(v['fields'])}",

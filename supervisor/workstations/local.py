@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, sweep
+from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle
@@ -92,13 +92,14 @@ class LocalWorkstations:
         if not is_alive(daemon):
             self._reap()
             return
-        family = [identity for pid in descendants(daemon.pid) if (identity := identify(pid)) is not None]
+        family = _Family(daemon)
+        family.look()
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
         while self.alive(handle) and time.monotonic() < deadline:
             time.sleep(0.05)
-        sweep(lambda: [one.pid for one in (daemon, *family) if is_alive(one)], grace_seconds=0.5)
+        sweep(family.look, grace_seconds=0.5)
         self._reap()
 
     def salvage(self, name: str, task_id: str, attempt: int) -> str:
@@ -138,6 +139,23 @@ class LocalWorkstations:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 self._children.pop(pid, None)
+
+
+class _Family:
+    """A daemon and everything that it or its programs start, also while they are being ended.
+
+    Noted at each look, because what is orphaned can no longer be traced to its parent.
+    """
+
+    def __init__(self, daemon: ProcessIdentity) -> None:
+        self._known = {daemon}
+
+    def look(self) -> list[int]:
+        table = process_table()
+        for one in [one for one in self._known if is_alive(one)]:
+            found = (identify(pid) for pid in descendants(one.pid, table))
+            self._known.update(identity for identity in found if identity is not None)
+        return [one.pid for one in self._known if is_alive(one)]
 
 
 def daemon_argv(root: Root, name: str, kind: str) -> list[str]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Priority
 from supervisor.core.record import Dependency
-from supervisor.core.retry import backoff_seconds
+from supervisor.core.retry import backoff_seconds, bounded
 from supervisor.core.routing import route
 from supervisor.core.schedule import DependencyState, WorkstationView, dependency_cycle, schedule, unmet
 from supervisor.core.settings import RetrySettings
@@ -38,6 +38,25 @@ def test_a_task_goes_back_to_the_workstation_that_has_its_worktree() -> None:
     task = make_task(workstation="backend-2")
     (only,) = schedule([task], [station("backend-1"), station("backend-2")], {}, DOMAINS, NOW)
     assert only.workstation == "backend-2"
+
+
+def test_an_attempt_that_was_lost_is_followed_by_one_elsewhere_if_there_is_an_elsewhere() -> None:
+    lost = make_attempt(ended_at=NOW, verdict="workstation lost", save_error="nothing was heard")
+    task = make_task(attempts=(lost,), attempt=1)
+    (given,) = schedule([task], [station("backend-1"), station("backend-2")], {}, DOMAINS, NOW)
+    assert given.workstation == "backend-2"
+    (given,) = schedule([task], [station("backend-1")], {}, DOMAINS, NOW)
+    assert given.workstation == "backend-1"
+
+
+def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
+    ahead = NOW + timedelta(days=365)
+    task = make_task(attempts=(make_attempt(started_at=ahead),), not_before=ahead)
+    mended = bounded(task, RetrySettings(cap_seconds=60), NOW)
+    assert mended.attempts[0].started_at == NOW
+    assert mended.not_before == NOW + timedelta(seconds=60)
+    soon = task.evolve(attempts=(make_attempt(),), not_before=NOW + timedelta(seconds=5))
+    assert bounded(soon, RetrySettings(cap_seconds=60), NOW) == soon
 
 
 @pytest.mark.parametrize("other", [station("frontend-1", "frontend"), station("backend-1", domain="secret")])

@@ -1,0 +1,132 @@
+"""The fleet's decisions over daemons that live, fall silent, die and do not die; told as histories."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.model import WorkstationFile
+from agent_daemon.protocol.paths import Root
+from supervisor.core.settings import Config
+from supervisor.fleet import Fleet, FleetNews
+from supervisor.ports import DaemonHandle
+
+NAME = "backend-1"
+
+
+class Daemons:
+    """A driver whose daemons are numbers: they live until the test says otherwise."""
+
+    def __init__(self) -> None:
+        self.living: list[int] = []
+        self.environments: list[Mapping[str, str]] = []
+
+    def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
+        self.environments.append(environment)
+        self.living.append(len(self.environments))
+        return DaemonHandle(pid=self.living[-1], start_ticks=1, boot_id="boot")
+
+    def find(self, name: str) -> DaemonHandle | None:
+        return DaemonHandle(pid=self.living[0], start_ticks=1, boot_id="boot") if self.living else None
+
+    def alive(self, handle: DaemonHandle) -> bool:
+        return handle.pid in self.living
+
+    def stop(self, handle: DaemonHandle) -> None:
+        self.living.remove(handle.pid)
+
+
+class History:
+    """A fleet of one workstation, looked at once a second."""
+
+    def __init__(self, root: Root, config: Config) -> None:
+        self.daemons, self.now, self.beats = Daemons(), 0.0, 0
+        self.fleet = Fleet(root, config, {"local": self.daemons})
+        self.fleet.adopt(0.0)
+        self.news: list[FleetNews] = []
+
+    def pass_by(self, seconds: int, *, beating: bool, busy: bool = True) -> list[str]:
+        """So many seconds; returns what happened meanwhile."""
+        heard = []
+        for _ in range(seconds):
+            self.now += 1
+            if beating:
+                self.beats += 1
+                sign = WorkstationFile(revision=1, agent_id=NAME, agent_type="backend", heartbeat=self.beats)
+                if self.fleet.heard(NAME, sign, self.now):
+                    heard.append("recovered")
+            self.news = self.fleet.check(self.now, [NAME] if busy else [])
+            heard += [news.event.removeprefix("workstation.") for news in self.news]
+        return heard
+
+    @property
+    def lost(self) -> bool:
+        return any(news.lost for news in self.news)
+
+
+@pytest.fixture
+def history(tmp_path: Path, config: Config) -> History:
+    root = Root(tmp_path)
+    make_folder(root.workstations)
+    only = config.model_copy(update={"workstations": {"backend": config.workstations["backend"]}})
+    return History(root, only)
+
+
+def test_suspect_at_30_seconds_restarted_at_120_and_recovered_between(history: History) -> None:
+    assert history.pass_by(100, beating=True) == ["started"]
+    assert history.pass_by(29, beating=False) == []
+    assert history.pass_by(1, beating=False) == ["suspect"]
+    assert not history.fleet.usable(NAME)
+    assert history.pass_by(80, beating=False) == []
+    assert history.pass_by(1, beating=True) == ["recovered"]
+    assert history.pass_by(119, beating=False) == ["suspect"]
+    assert history.pass_by(1, beating=False) == ["silent"]
+    assert history.news[0].stop is not None and not history.lost
+
+
+def test_a_daemon_that_falls_silent_again_loses_its_attempt_only_when_it_is_dead(history: History) -> None:
+    history.pass_by(10, beating=True)
+    assert history.pass_by(120, beating=False) == ["suspect", "silent"]
+    history.daemons.living.clear()
+    history.fleet.stopped(NAME)
+    assert history.pass_by(1, beating=False) == ["started"]
+    assert history.pass_by(120, beating=False) == ["suspect", "silent"]
+    assert not history.lost
+    history.fleet.stopped(NAME)  # the kernel does not let it go
+    assert history.pass_by(1, beating=False) == ["silent"]
+    assert not history.lost, "another workstation must not get the work while this one may still do it"
+    assert history.daemons.living, "nor is a second daemon started beside it"
+    history.daemons.living.clear()
+    history.fleet.stopped(NAME)
+    assert history.pass_by(1, beating=False) == ["lost"]
+    assert history.lost
+    assert history.fleet.lacks_daemon(NAME), "others may bundle what it holds"
+    assert history.pass_by(30, beating=False, busy=False) == ["started"]
+
+
+def test_one_that_was_idle_has_no_attempt_to_lose(history: History) -> None:
+    for _ in range(3):
+        history.pass_by(121, beating=False, busy=False)
+        history.daemons.living.clear()
+        history.fleet.stopped(NAME)
+        assert "lost" not in history.pass_by(1, beating=False, busy=False)
+
+
+def test_a_dead_daemon_is_noticed_at_the_next_look_and_started_again(history: History) -> None:
+    history.pass_by(10, beating=True)
+    history.daemons.living.clear()
+    assert history.pass_by(1, beating=False) == ["died"]
+    assert history.pass_by(1, beating=False) == ["started"]
+
+
+def test_a_daemon_beats_at_least_three_times_before_it_is_suspect(tmp_path: Path, config: Config) -> None:
+    beats = []
+    for number, suspect in enumerate((30, 6)):
+        timing = config.timing.model_copy(update={"suspect_after_seconds": suspect})
+        root = Root(tmp_path / str(number))
+        make_folder(root.workstations)
+        history = History(root, config.model_copy(update={"timing": timing}))
+        history.pass_by(1, beating=False)
+        beats.append(history.daemons.environments[0]["CLOUD_CODE_HEARTBEAT_SECONDS"])
+    assert beats == ["5", "2"]
