@@ -92,6 +92,29 @@ def remove_worktree(clone: Path, worktree: Path, branch: str) -> None:
         _finish_removals(worktree)
 
 
+def remove_own_folder(own: Path) -> None:
+    """Remove the folder that a task had for itself, with its clone, unless anything but that is left in it.
+
+    A worktree that a later attempt works in, or one that holds unsaved work, keeps all of it.
+    """
+    _finish_removals(own)
+    if not own.is_dir() or own.is_symlink():
+        return
+    left = [entry.name for entry in own.iterdir() if not _is_of_no_worth(entry.name)]
+    if left:
+        logger.info("{} stays, for there is {}", own, ", ".join(sorted(left)[:5]))
+        return
+    own.rename(_removal_name(own))
+    _finish_removals(own)
+
+
+def _is_of_no_worth(name: str) -> bool:
+    """Whether an entry of a task's own folder may go with it: what the clone and our own notes are made of."""
+    return name in ("repository", "home", ".repository.lock", ".worktree.owner") or name.startswith(
+        (".repository.new-", ".worktree.removed-")
+    )
+
+
 def link_protocol_files(worktree: Path, targets: Mapping[str, Path]) -> None:
     """Make or restore ``.cloud-code/NAME`` as links to the attempt's files, and keep them out of commits."""
     folder = worktree / PROTOCOL_FOLDER

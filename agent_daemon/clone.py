@@ -1,7 +1,8 @@
-"""The workstation's hot clone of a project: its objects are borrowed from the mirror, its refs copied.
+"""A clone of a project: the workstation's hot one, or one task's own. Its refs are copied from the mirror.
 
-Nothing is fetched: a branch of the mirror is there as soon as its name is. The clone knows no token and no
-remote but the mirror. The mirror must never lose objects while clones borrow them.
+Its objects are borrowed from the mirror, so that a branch is there as soon as its name is, and the mirror must
+never lose one; or they are copied, for a task that is to be isolated. It knows no token and no remote but the
+mirror, and fetches from none.
 """
 
 import fcntl
@@ -9,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +23,7 @@ PROTOCOL_FOLDER = ".cloud-code"
 _REMOTE_REFS = "refs/remotes/origin/"
 _LOCK_TIMEOUT_SECONDS = 900
 _LOCK_RETRY_SECONDS = 0.02
+_COPY_TIMEOUT_SECONDS = 3600
 _CONFIGURATION = (
     ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
     ("remote.origin.tagOpt", "--no-tags"),
@@ -61,8 +63,11 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def ensure_clone(clone: Path, mirror: Path) -> None:
+def ensure_clone(clone: Path, mirror: Path, *, borrow: bool = True, commits: Iterable[str] = ()) -> None:
     """Make the clone if there is none, and bring its remote branches to the mirror's state.
+
+    Without `borrow` it gets objects of its own: those of the branches, and of these `commits` where the mirror
+    has them.
 
     A clone is made under another name and renamed, so that one cut short by a crash is never taken for
     whole. One that git does not recognise any more is put aside as ``.<name>.broken-…`` and made anew.
@@ -78,8 +83,13 @@ def ensure_clone(clone: Path, mirror: Path) -> None:
         if not clone.exists():
             _make(clone, mirror)
         _remove_stale_locks(clone)
-        _borrow_and_exclude(clone, mirror)
-        _copy_branches(clone, mirror)
+        branches = _refs(mirror, "refs/heads/", _REMOTE_REFS)
+        if borrow:
+            _borrow(clone, mirror)
+        else:
+            _copy_objects(clone, mirror, {*branches.values(), *commits})
+        exclude_protocol_folder(clone)
+        _set_branches(clone, branches)
 
 
 def _is_sound(clone: Path) -> bool:
@@ -110,13 +120,41 @@ def _make(clone: Path, mirror: Path) -> None:
     new.rename(clone)
 
 
-def _borrow_and_exclude(clone: Path, mirror: Path) -> None:
+def _borrow(clone: Path, mirror: Path) -> None:
     alternates = clone / ".git/objects/info/alternates"
     borrowed = f"{(mirror / 'objects').absolute()}\n"
     if not alternates.is_file() or alternates.read_text(errors="replace") != borrowed:
         alternates.parent.mkdir(parents=True, exist_ok=True)
         alternates.write_text(borrowed)
-    exclude_protocol_folder(clone)
+
+
+def _copy_objects(clone: Path, mirror: Path, commits: set[str]) -> None:
+    """Put everything that these commits reach, and the clone lacks, into a pack of the clone's own."""
+    quoted = str((mirror / "objects").absolute()).replace("\\", "\\\\").replace('"', '\\"')
+    seeing_both = {"GIT_ALTERNATE_OBJECT_DIRECTORIES": f'"{quoted}"'}
+    missing = commits - _present(clone, commits)
+    wanted = _present(clone, missing, seeing_both)
+    if wanted:
+        known = _present(clone, set(_refs(clone, _REMOTE_REFS, _REMOTE_REFS).values()))
+        revisions = [*sorted(wanted), *(f"^{sha}" for sha in sorted(known))]
+        git(
+            "pack-objects",
+            "--quiet",
+            "--revs",
+            "--delta-base-offset",
+            str((clone / ".git/objects/pack/pack").absolute()),
+            folder=clone,
+            environment=seeing_both,
+            stdin="".join(f"{revision}\n" for revision in revisions).encode(),
+            timeout_seconds=_COPY_TIMEOUT_SECONDS,
+        )
+
+
+def _present(clone: Path, commits: set[str], environment: Mapping[str, str] | None = None) -> set[str]:
+    """Those of the commits that can be read here."""
+    asked = "".join(f"{sha}\n" for sha in sorted(commits)).encode()
+    listing = git("cat-file", "--batch-check=%(objectname)", folder=clone, stdin=asked, environment=environment)
+    return commits.intersection(listing.decode().splitlines())
 
 
 def exclude_protocol_folder(clone: Path) -> None:
@@ -136,8 +174,7 @@ def _remove_stale_locks(clone: Path) -> None:
         lock.unlink(missing_ok=True)
 
 
-def _copy_branches(clone: Path, mirror: Path) -> None:
-    wanted = _refs(mirror, "refs/heads/", _REMOTE_REFS)
+def _set_branches(clone: Path, wanted: Mapping[str, str]) -> None:
     present = _refs(clone, _REMOTE_REFS, _REMOTE_REFS)
     gone = [f"delete {name}\0\0".encode() for name in present if name not in wanted]
     new = [f"update {name}\0{sha}\0\0".encode() for name, sha in wanted.items() if present.get(name) != sha]

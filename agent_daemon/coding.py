@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from agent_daemon.activity import ActivityMeter
@@ -13,6 +12,7 @@ from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.execution import Finished, ProcessLimits, StopRequest, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.git import Identity
+from agent_daemon.places import AttemptPlaces
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import AgentConfig, Session, TaskingTask, TaskReport, Usage
@@ -22,25 +22,6 @@ MAX_EVENTS = 20_000
 TELL_SECONDS = 0.05
 
 Tell = Callable[[dict[str, Any], str | None], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttemptPlaces:
-    """Absolute paths of one attempt, and the mark that its processes carry."""
-
-    inbox: Path
-    outbox: Path
-    clone: Path
-    worktree: Path
-    homes: Path
-
-    @property
-    def logs(self) -> Path:
-        return self.outbox / "logs"
-
-    @property
-    def marker(self) -> str:
-        return str(self.outbox)
 
 
 @dataclass

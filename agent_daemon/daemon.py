@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from loguru import logger
@@ -14,9 +13,9 @@ from loguru import logger
 from agent_daemon import __version__
 from agent_daemon.activity import ActivityMeter, own_control_group
 from agent_daemon.assignments import Assignment, Inbox
-from agent_daemon.coding import AttemptPlaces
 from agent_daemon.execution import StopRequest
 from agent_daemon.failpoints import reach
+from agent_daemon.places import AttemptPlaces, attempt_places
 from agent_daemon.processes import become_subreaper
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import make_folder, ring, write_file
@@ -27,7 +26,7 @@ from agent_daemon.protocol.model import (
     TaskingStatus,
     WorkstationFile,
 )
-from agent_daemon.protocol.paths import Root, parse_task_id
+from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
 from agent_daemon.run import (
     STOP_CANCELLED,
@@ -311,15 +310,7 @@ class Daemon:
         return {"status": ReportStatus.RELEASED, "current_step": "Released"}
 
     def _places(self, assignment: Assignment) -> AttemptPlaces:
-        task = assignment.task
-        project = parse_task_id(task.id).project
-        return AttemptPlaces(
-            inbox=self.root.attempt_in(self.workstation, task.id, task.attempt),
-            outbox=self.root.attempt_out(self.workstation, task.id, task.attempt),
-            clone=self.root.clone(self.workstation, project),
-            worktree=Path(assignment.tasking.workspace),
-            homes=self.root.workspace(self.workstation) / ".homes",
-        )
+        return attempt_places(self.root, self.workstation, assignment.tasking)
 
     # --- report ---------------------------------------------------------------------------------------
 

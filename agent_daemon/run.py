@@ -11,10 +11,11 @@ from agent_daemon import checkout, handover, ownership
 from agent_daemon.activity import ActivityMeter
 from agent_daemon.clis.base import Verdict, bare_environment
 from agent_daemon.clone import ensure_clone
-from agent_daemon.coding import AttemptPlaces, CodingRun, Tell
+from agent_daemon.coding import CodingRun, Tell
 from agent_daemon.execution import ATTEMPT_MARKER, StopRequest
 from agent_daemon.failpoints import reach
 from agent_daemon.git import Identity, commit_of, git, merge_base
+from agent_daemon.places import AttemptPlaces
 from agent_daemon.processes import find_marked, sweep
 from agent_daemon.prompt import DOCUMENT_PATH
 from agent_daemon.protocol.files import make_folder, write_file
@@ -32,6 +33,7 @@ from agent_daemon.protocol.model import (
     TaskReport,
     VerificationResult,
     WaitReason,
+    WorkspaceMode,
 )
 from agent_daemon.verification import VerificationCommand, VerificationPlace, run_verification
 
@@ -44,6 +46,12 @@ _BLOCKING = {
     "authentication": WaitReason.CREDENTIAL,
     "quota": WaitReason.QUOTA,
     "budget": WaitReason.BUDGET,
+}
+
+_PREPARING = {
+    WorkspaceMode.SHARED: "Preparing the worktree",
+    WorkspaceMode.COPY_ON_WRITE: "Preparing a clone of its own, which borrows the mirror's objects",
+    WorkspaceMode.ISOLATED: "Preparing a full clone of its own",
 }
 
 
@@ -72,7 +80,10 @@ class WorkRun:
         """The report's closing fields; raises GitError, ProtocolError, OSError when it could not even be tried."""
         make_folder(self.places.logs)
         criteria = tuple(Criterion(criterion=text) for text in self.task.acceptance_criteria)
-        self.tell({"status": ReportStatus.PLANNING, "acceptance_criteria": criteria}, "Preparing the worktree")
+        self.tell(
+            {"status": ReportStatus.PLANNING, "acceptance_criteria": criteria},
+            _PREPARING[self.task.workspace_mode],
+        )
         self._prepare_worktree()
         self.begun = True
         reach("daemon.worktree_made")
@@ -111,7 +122,8 @@ class WorkRun:
     def _prepare_worktree(self) -> None:
         end_processes(self.places.marker)
         task, places = self.task, self.places
-        ensure_clone(places.clone, Path(task.workspace_source))
+        commits = tuple(commit for commit in (task.base_commit, task.start_commit) if commit)
+        ensure_clone(places.clone, Path(task.workspace_source), borrow=places.borrows, commits=commits)
         bundle = places.inbox / "start.bundle"
         request = checkout.WorktreeRequest(
             clone=places.clone,
@@ -322,6 +334,8 @@ def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
     end_processes(places.marker)
     if places.clone.exists():
         ownership.remove_owned(places.clone, places.worktree, owner_of(task), in_use=in_use)
+    if places.own is not None:
+        checkout.remove_own_folder(places.own)
     for name in ("result.bundle", "salvage.bundle", "document.md"):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             (places.outbox / name).unlink()

@@ -7,17 +7,16 @@ held all the while, for the report has one writer.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from agent_daemon.coding import AttemptPlaces
 from agent_daemon.git import GitError, git_paths
+from agent_daemon.places import AttemptPlaces, attempt_places
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file
 from agent_daemon.protocol.model import ReportStatus, Salvage, Tasking, TaskingStatus, TaskReport
-from agent_daemon.protocol.paths import Root, parse_task_id
+from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
 from agent_daemon.run import has_begun, salvage
 
@@ -46,18 +45,6 @@ def daemon_lock(root: Root, workstation: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def attempt_places(root: Root, workstation: str, tasking: Tasking) -> AttemptPlaces:
-    """Where the files of a tasking's attempt are."""
-    task = tasking.task
-    return AttemptPlaces(
-        inbox=root.attempt_in(workstation, task.id, task.attempt),
-        outbox=root.attempt_out(workstation, task.id, task.attempt),
-        clone=root.clone(workstation, parse_task_id(task.id).project),
-        worktree=Path(tasking.workspace),
-        homes=root.workspace(workstation) / ".homes",
-    )
 
 
 def salvage_attempt(root: Root, workstation: str, task_id: str, attempt: int) -> str:

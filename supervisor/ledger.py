@@ -162,7 +162,9 @@ class Ledger:
     def tasking_of(self, task: TaskRecord, attempt: Attempt, revision: int) -> Tasking:
         mirror = self._root.mirror(self.config.projects[task.project].trust_domain, task.project)
         places = Places(
-            workspace=str(self._root.worktree(attempt.workstation, task.project, task.id)),
+            workspace=str(
+                self._root.task_workspace(attempt.workstation, task.id, attempt.workspace_mode).worktree
+            ),
             workspace_source=str(mirror),
         )
         now = utc(self._clock.now())

@@ -11,7 +11,7 @@ from supervisor.core.explain import StationSeen, Surroundings, headline, since
 from supervisor.core.intake import Draft
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.schedule import DependencyState, unmet
-from supervisor.core.settings import Config, TimingSettings
+from supervisor.core.settings import ISOLATING_DRIVERS, Config, TimingSettings
 from supervisor.core.states import State
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations
@@ -218,6 +218,9 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
         resting=_is_resting(task, picture),
         stations=stations,
         assign_timeout_seconds=timing.assign_timeout_seconds,
+        own_workstation=any(
+            row.driver in ISOLATING_DRIVERS for row in picture.stations if row.type == task.specialist
+        ),
     )
 
 

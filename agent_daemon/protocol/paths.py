@@ -126,6 +126,18 @@ def _shown(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class Workspace:
+    """Where a task is worked on: its git worktree, and the clone that this belongs to.
+
+    `own` is the folder that the task has for itself, clone and worktree in it; None where it shares the clone.
+    """
+
+    worktree: Path
+    clone: Path
+    own: Path | None = None
+
+
+@dataclass(frozen=True)
 class Root:
     """The root folder of one supervisor, and the path of everything below it.
 
@@ -288,8 +300,22 @@ class Root:
     def worktree(self, workstation: str, project: str, task: str) -> Path:
         return self.workspace(workstation) / f"{check_project(project)}.worktrees" / _task(task)
 
+    def cloned(self, workstation: str, task: str) -> Path:
+        parsed = parse_task_id(task)
+        return self.workspace(workstation) / f"{parsed.project}.clones" / str(parsed)
+
     def isolated(self, workstation: str, task: str) -> Path:
         return self.workspace(workstation) / "isolated" / _task(task)
+
+    def task_workspace(self, workstation: str, task: str, mode: str) -> Workspace:
+        """Where a task is worked on in a workspace mode: ``shared``, ``copy_on_write`` or ``isolated``."""
+        project = parse_task_id(task).project
+        if mode == "shared":
+            return Workspace(self.worktree(workstation, project, task), self.clone(workstation, project))
+        if mode not in ("copy_on_write", "isolated"):
+            raise ValueError(f"{_shown(mode)} is not a workspace mode")
+        own = self.isolated(workstation, task) if mode == "isolated" else self.cloned(workstation, task)
+        return Workspace(own / "worktree", own / "repository", own)
 
 
 def _task(text: str) -> str:

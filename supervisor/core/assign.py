@@ -36,6 +36,7 @@ def assign(
         base_commit=prepared.base_commit,
         start_commit=prepared.start_commit,
         start_squashed=task.start_squashed and prepared.start_commit is not None,
+        workspace_mode=task.workspace_mode,
         shared_branch=prepared.shared_branch,
         shared_tip=prepared.shared_tip,
         cli=cli,
@@ -58,7 +59,12 @@ def assign(
         preparing=Tries(),
         waits_for=(),
     )
-    details = {"cli": cli, "base_commit": prepared.base_commit, "start_commit": prepared.start_commit}
+    details = {
+        "cli": cli,
+        "base_commit": prepared.base_commit,
+        "start_commit": prepared.start_commit,
+        "workspace_mode": attempt.workspace_mode.value,
+    }
     return Decision(task=assigned, events=(Event(name="task.assigned", details=details),))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from agent_daemon.protocol.model import ReportStatus, TaskReport
+from agent_daemon.protocol.model import ReportStatus, TaskReport, WorkspaceMode
 from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.record import TaskRecord
@@ -32,6 +32,7 @@ class Surroundings:
 
     `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
     `resting`: no supervisor looks at it, for its project is not configured.
+    `own_workstation`: the driver gives an isolated task a workstation of its own.
     """
 
     now: datetime
@@ -43,6 +44,7 @@ class Surroundings:
     resting: bool = False
     stations: tuple[StationSeen, ...] = ()
     assign_timeout_seconds: float = 120
+    own_workstation: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +222,7 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
         f"{live.workstation} works on it with {live.cli}, attempt {live.number}, "
         f"for {duration((around.now - live.started_at).total_seconds())}."
     )
+    why += _workspace(live.workspace_mode, around)
     report = around.report
     if report is not None and report.summary:
         why.append(f"The agent says: {' '.join(report.summary.split())[:500]}")
@@ -229,6 +232,20 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
         f"An attempt may take {task.limits.timeout_minutes:g} minutes.",
     ]
     return why, following, [Action(text="Watch it", command=f"cloud-code task logs {task.id} --follow"), *can]
+
+
+def _workspace(mode: WorkspaceMode, around: Surroundings) -> list[str]:
+    """What the workspace mode of an attempt means, where it is not the usual one."""
+    if mode is WorkspaceMode.COPY_ON_WRITE:
+        return ["It has a clone of its own, which borrows the mirror's objects (copy_on_write)."]
+    if mode is not WorkspaceMode.ISOLATED:
+        return []
+    if around.own_workstation:
+        return ["It is isolated: a full clone, in a workstation of its own."]
+    return [
+        "It has a full clone of its own (isolated), but shares user, processes and network with its workstation: "
+        "the driver cannot give it one of its own."
+    ]
 
 
 def _doing(task: TaskRecord, around: Surroundings) -> str:

@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any
 
 from agent_daemon.protocol.errors import Problem
-from agent_daemon.protocol.model import Limits
+from agent_daemon.protocol.model import Limits, WorkspaceMode
 from agent_daemon.protocol.paths import branch_name
 from supervisor.core.decision import Decision, Event
 from supervisor.core.record import Dependency, Source, Stored, TaskRecord, Tries
 from supervisor.core.routing import route
-from supervisor.core.settings import Config, ProjectSettings
+from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings
 from supervisor.core.states import State
 from supervisor.core.task_file import TaskFile
 
@@ -35,6 +35,7 @@ TEXT_FIELDS = (
     "limits",
     "max_failures",
     "base_branch",
+    "workspace_mode",
     "expects",
     "allow_empty",
 )
@@ -64,13 +65,14 @@ def clean_text(text: str) -> str:
 def text_of(draft: Draft, config: Config) -> dict[str, Any]:
     """The record's text fields as this draft and the project's settings give them."""
     written, project = draft.text, config.projects[draft.project]
+    specialist = written.specialist or route(written.labels, config.routing, config.types_for(draft.project))
     return {
         "title": clean_line(written.title),
         "description": clean_text(written.description),
         "type": written.type,
         "priority": written.priority,
         "labels": tuple(clean_line(label) for label in written.labels),
-        "specialist": written.specialist or route(written.labels, config.routing, config.types_for(draft.project)),
+        "specialist": specialist,
         "acceptance_criteria": tuple(clean_text(entry) for entry in written.acceptance_criteria),
         "verification": project.verification if written.verification is None else written.verification,
         "related_files": tuple(clean_line(path) for path in written.related_files),
@@ -78,6 +80,7 @@ def text_of(draft: Draft, config: Config) -> dict[str, Any]:
         "limits": _limits(written, project),
         "max_failures": written.max_failures or project.limits.max_failures,
         "base_branch": written.base_branch or project.base_branch or "",
+        "workspace_mode": _workspace_mode(written, project, config.workstations.get(specialist)),
         "expects": written.expects,
         "allow_empty": written.allow_empty,
     }
@@ -87,6 +90,14 @@ def _full_id(dependency: Dependency, project: str) -> Dependency:
     if "." in dependency.task:
         return dependency
     return dependency.model_copy(update={"task": f"{project}.{dependency.task}"})
+
+
+def _workspace_mode(
+    written: TaskFile, project: ProjectSettings, station: WorkstationSettings | None
+) -> WorkspaceMode:
+    """The task's own wish over the project's, and this over that of the workstation type."""
+    default = station.workspace_mode if station is not None else None
+    return written.workspace_mode or project.workspace_mode or default or WorkspaceMode.SHARED
 
 
 def _limits(written: TaskFile, project: ProjectSettings) -> Limits:

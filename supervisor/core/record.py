@@ -117,6 +117,7 @@ class Attempt(Stored):
     base_commit: str
     start_commit: str | None = None
     start_squashed: bool = False
+    workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
     shared_branch: str | None = None
     shared_tip: str | None = None
     cli: str

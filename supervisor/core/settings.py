@@ -8,12 +8,17 @@ from agent_daemon.protocol.model import (
     Amount,
     Limits,
     VerificationCommand,
+    WorkspaceMode,
     Written,
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 SHORT = StringConstraints(min_length=1, max_length=1000)
+
+# Drivers that can give an isolated task a workstation of its own. `local` cannot: its workstations are processes
+# of one user, and a clone of its own is all that such a task gets.
+ISOLATING_DRIVERS: frozenset[str] = frozenset()
 
 
 class ProjectLimits(Written):
@@ -46,6 +51,7 @@ class ProjectSettings(Written):
     protected_paths: tuple[Annotated[str, SHORT], ...] = ()
     verification: tuple[VerificationCommand, ...] = ()
     limits: ProjectLimits = ProjectLimits()
+    workspace_mode: WorkspaceMode | None = None
     bot: Bot = Bot()
     prompt_folder: str | None = None
     poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] = 5.0
@@ -66,6 +72,7 @@ class WorkstationSettings(Written):
     count: Annotated[int, Field(ge=1, le=200)] = 1
     clis: Annotated[tuple[Name, ...], Field(min_length=1)]
     trust_domain: Name = "default"
+    workspace_mode: WorkspaceMode | None = None
     environment: dict[str, str] = Field(default_factory=dict)
 
 

@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import (
     Priority,
     TaskType,
     VerificationCommand,
+    WorkspaceMode,
     Written,
 )
 from supervisor.core.record import Dependency
@@ -37,6 +38,7 @@ class TaskFile(Written):
     limits: Limits | None = None
     max_failures: Annotated[int, Field(ge=1, le=100)] | None = None
     base_branch: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = None
+    workspace_mode: WorkspaceMode | None = None
     expects: Expects = "commits"
     allow_empty: bool = False
     cancel: bool = False

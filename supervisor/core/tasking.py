@@ -14,6 +14,7 @@ from agent_daemon.protocol.model import (
     Tasking,
     TaskingStatus,
     TaskingTask,
+    WorkspaceMode,
     utc,
 )
 from supervisor.core.record import Attempt, TaskRecord
@@ -68,7 +69,7 @@ def render_tasking(
         expects=task.expects,
         priority=task.priority,
         type=task.type,
-        workspace_mode=task.workspace_mode,
+        workspace_mode=attempt.workspace_mode,
         workspace_source=places.workspace_source,
         branch=attempt.branch,
         base_branch=attempt.base_branch,
@@ -128,7 +129,8 @@ def render_agent_config(task: TaskRecord, attempt: Attempt, config: Config, *, r
         identity=Identity(name=project.bot.name, email=project.bot.email),
         prompt_folder=project.prompt_folder,
         report_interval_seconds=config.timing.report_interval_seconds,
-        resume_session=session if same_place else None,
+        # An isolated attempt has a home of its own, in which no earlier session can be found.
+        resume_session=session if same_place and attempt.workspace_mode is not WorkspaceMode.ISOLATED else None,
     )
 
 

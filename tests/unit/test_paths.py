@@ -233,6 +233,7 @@ def test_places() -> None:
         root.workspace("backend-1"): "workspaces/backend-1",
         root.clone("backend-1", "acme"): "workspaces/backend-1/acme",
         root.worktree("backend-1", "acme", "acme.42"): "workspaces/backend-1/acme.worktrees/acme.42",
+        root.cloned("backend-1", "acme.42"): "workspaces/backend-1/acme.clones/acme.42",
         root.isolated("backend-1", "acme.42"): "workspaces/backend-1/isolated/acme.42",
     }
     assert {str(place): relative for place, relative in places.items()} == {
@@ -243,7 +244,7 @@ def test_places() -> None:
 @pytest.mark.parametrize("bad", ["..", "a/b", "", "../../etc", "acme.42/..", "a\0"])
 def test_nothing_that_is_no_name_becomes_part_of_a_path(bad: str) -> None:
     root = Root(Path("/srv/cc"))
-    good = {"task": "acme.42", "attempt": 1, "command_id": COMMAND}
+    good = {"task": "acme.42", "attempt": 1, "command_id": COMMAND, "mode": "isolated"}
     methods = [pair for pair in inspect.getmembers(root, inspect.ismethod) if not pair[0].startswith("_")]
     assert len(methods) > 15
     for name, method in methods:
