@@ -25,7 +25,7 @@ from supervisor.config import load_config
 from supervisor.config_watch import ConfigWatch
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config
-from supervisor.errors import CloudCodeError
+from supervisor.errors import CloudCodeError, writing
 from supervisor.events import EventLog
 from supervisor.fleet import Fleet
 from supervisor.forges.local import LocalHost
@@ -88,10 +88,12 @@ def open_root(root: Root) -> None:
 @contextlib.contextmanager
 def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
     """Hold the supervisor's lock; raises CloudCodeError E_LOCKED when another one has it."""
-    make_folder(root.state)
+    with writing(root.state):
+        make_folder(root.state)
     lock = FileLock(root.lock, timeout=timeout_seconds)
     try:
-        lock.acquire()
+        with writing(root.lock):
+            lock.acquire()
     except Timeout:
         other = running_supervisor(root)
         who = f" (process {other.pid}, since {other.started_at:%Y-%m-%d %H:%M:%S} UTC)" if other else ""

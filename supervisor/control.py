@@ -9,7 +9,8 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
 from supervisor.core.commands import Actor, Command, CommandAnswer, TaskCommandKind, WorkstationCommandKind
-from supervisor.errors import CloudCodeError
+from supervisor.errors import CloudCodeError, writing
+from supervisor.reader import is_locked
 
 WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
@@ -35,8 +36,9 @@ def give(root: Root, command: Command, wait_seconds: float = WAIT_SECONDS) -> Co
 
     CloudCodeError: E_NO_ANSWER (the command is withdrawn), or why no supervisor could be built here.
     """
-    make_folder(root.commands)
-    spool.post(root.commands, command)
+    with writing(root.commands):
+        make_folder(root.commands)
+        spool.post(root.commands, command)
     try:
         deadline = time.monotonic() + wait_seconds
         while time.monotonic() < deadline:
@@ -63,10 +65,9 @@ def _stand_in(root: Root) -> None:
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(locked(root))
-        except PermissionError:  # a member of the group may give commands, and hold no lock
-            return
         except CloudCodeError as error:
-            if error.code == "E_LOCKED":
+            # A member of the group may give commands, and hold no lock.
+            if error.code == "E_LOCKED" or (error.code == "E_NOT_WRITABLE" and is_locked(root)):
                 return
             raise
         _carry_out_spooled(root)

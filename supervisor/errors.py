@@ -1,5 +1,12 @@
 """Errors that reach a person: one sentence, and what to do next."""
 
+import contextlib
+import errno
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+
 from agent_daemon.protocol.errors import Problem
 
 
@@ -9,3 +16,45 @@ class CloudCodeError(Exception):
     def __init__(self, code: str, message: str, mend: str = "", problems: tuple[Problem, ...] = ()) -> None:
         self.code, self.message, self.mend, self.problems = code, message, mend, problems
         super().__init__(f"{code}: {message}" + (f" {mend}" if mend else ""))
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """For what is written at or below `path`: CloudCodeError E_NOT_WRITABLE when that cannot be done."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOT_ALLOWED:
+            raise
+        error.filename = str(path)
+        message = f"{path} cannot be written: {error.strerror}."
+        raise CloudCodeError("E_NOT_WRITABLE", message, mend_of(error)) from None
+
+
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def mend_of(error: OSError) -> str:
+    """What to do about a file that cannot be used; empty where nothing is known."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"You are {_user(os.geteuid())}. {_owner(Path(os.fsdecode(error.filename)))}"
+    if error.errno == errno.EROFS:
+        return "Its file system is mounted read-only."
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Make room on its disk."
+    return ""
+
+
+def _owner(path: Path) -> str:
+    for place in (path, *path.absolute().parents):
+        with contextlib.suppress(OSError):
+            owner = place.stat().st_uid
+            return f"{place} belongs to {_user(owner)}: run this as that user, or give yours the right to."
+    return "Give this user the right to."
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)

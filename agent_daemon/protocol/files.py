@@ -263,9 +263,11 @@ def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
                 _write(descriptor, data)
                 os.fsync(descriptor)
             os.rename(name, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 os.unlink(name, dir_fd=folder)
+            if isinstance(error, OSError):
+                error.filename, error.filename2 = str(path), None  # the temporary name tells nobody anything
             raise
         os.fsync(folder)
 

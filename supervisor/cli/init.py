@@ -11,7 +11,7 @@ from agent_daemon.protocol.paths import Root, check_project
 from supervisor.cli.output import say
 from supervisor.cli.place import find_root
 from supervisor.config import parse_config
-from supervisor.errors import CloudCodeError
+from supervisor.errors import CloudCodeError, writing
 from supervisor.git.names import is_address
 from supervisor.packaged import packaged_file
 
@@ -84,20 +84,14 @@ def scalar(text: str) -> str:
 def _make_folders(root: Root) -> None:
     from supervisor.app import open_root
 
-    try:
+    with writing(root.path):
         open_root(root)
-    except PermissionError as error:
-        raise CloudCodeError(
-            "E_NOT_WRITABLE",
-            f"{error.filename or root.path}: {error.strerror}.",
-            "Choose a root that you may write: `cloud-code init ~/cloud-code`.",
-        ) from None
 
 
 def _write_new(path: Path, text: str, mode: int) -> bool:
     """Write a file that is not there yet; returns whether it was written."""
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with writing(path.parent), path.open("x", encoding="utf-8") as file:
             path.chmod(mode)
             file.write(text)
     except FileExistsError:

@@ -1,5 +1,6 @@
 """The command `cloud-code`: its commands by name, and what becomes of errors."""
 
+import errno
 import os
 import sys
 from typing import Any
@@ -8,6 +9,7 @@ import click
 
 from supervisor import __version__
 from supervisor.cli.lazy import Entry, LazyGroup
+from supervisor.cli.streams import OutputError, abandon_output, prepare
 from supervisor.errors import CloudCodeError
 
 # Every command is registered here, in the order of the listing; `cloud-code COMMAND --help` is its docstring.
@@ -64,6 +66,8 @@ def run(arguments: list[str]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
+    except OutputError as error:
+        return _output_failed(error)
     except SystemExit:
         if sys.stdout is not output:  # click has put another in its place: whoever read it had enough
             return _reader_left()
@@ -79,8 +83,15 @@ def run(arguments: list[str]) -> int:
 
 
 def _reader_left() -> int:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    abandon_output()
     return 0
+
+
+def _output_failed(error: OutputError) -> int:
+    abandon_output()
+    why = "it is closed" if error.errno == errno.EBADF else error.strerror
+    click.echo(f"cloud-code: standard output cannot be written: {why}.", err=True)
+    return EXIT_MISTAKE
 
 
 def _tell(error: Exception, arguments: list[str]) -> int:
@@ -94,7 +105,7 @@ def _tell(error: Exception, arguments: list[str]) -> int:
     elif isinstance(error, ProtocolError):
         lines = [str(problem) for problem in error.problems]
     elif isinstance(error, OSError) and error.filename is not None:
-        lines = [f"{os.fsdecode(error.filename)}: {error.strerror}"]
+        lines = _lines_of(error)
     else:
         path = write_bug_log(error, arguments)
         click.echo(
@@ -107,9 +118,16 @@ def _tell(error: Exception, arguments: list[str]) -> int:
     return EXIT_MISTAKE
 
 
+def _lines_of(error: OSError) -> list[str]:
+    """A file that cannot be used: which, why, and what to do about it."""
+    from supervisor.errors import mend_of
+
+    return [f"{os.fsdecode(error.filename)}: {error.strerror}.", *filter(None, [mend_of(error)])]
+
+
 def main() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    """The program `cloud-code`."""
+    prepare()
     sys.exit(run(sys.argv[1:]))
 
 

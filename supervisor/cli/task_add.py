@@ -18,7 +18,7 @@ from supervisor.cli.place import existing_root, record_ids
 from supervisor.config import load_config
 from supervisor.core.intake import Draft
 from supervisor.core.settings import Config
-from supervisor.errors import CloudCodeError
+from supervisor.errors import CloudCodeError, writing
 from supervisor.forges.task_folder import read_draft
 from supervisor.reader import is_locked
 
@@ -66,7 +66,7 @@ def add(ctx: click.Context, /, title: str, name: str | None, description: str | 
     _refuse_existing(root, path, stem)
     draft = _checked(path.name, content, config)
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with writing(root.tasks), path.open("x", encoding="utf-8") as file:
             file.write(content)
     except FileExistsError:
         raise _exists(path) from None

@@ -1,9 +1,11 @@
 """`cloud-code` as a program: help, the root, exit codes, errors, completion."""
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,74 @@ def test_a_reader_that_has_had_enough_is_no_error(site: Site) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "words", ["status --json", "status", "task list", "events", "check", "--help", "schema task"]
+)
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&- 2>&-", "<&- >/dev/full"])
+def test_output_that_cannot_be_written_is_one_sentence(site: Site, words: str, redirection: str) -> None:
+    site.write_config()
+    site.root.state.mkdir()
+    site.root.events.write_text('{"seq": 1, "event": "x.y"}\n')
+    line = f"{sys.executable} -m supervisor --root {site.root.path} {words} {redirection}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == "" and not list(site.root.state.glob("*bug*"))
+    if "2>&-" not in redirection:
+        (sentence,) = done.stderr.splitlines()
+        assert sentence.startswith("cloud-code: standard output cannot be written: ")
+
+
+def test_errors_that_nobody_can_read_change_nothing(site: Site) -> None:
+    site.write_config()
+    for redirection in ("2>&-", "2>/dev/full"):
+        line = f"{sys.executable} -m supervisor --root {site.root.path} status --json {redirection}"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.returncode == 0 and done.stdout.startswith("{")
+
+
+def as_a_stranger(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it as somebody who may write only what its permissions let its owner write; root may otherwise all."""
+    rights = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--"] if os.getuid() == 0 else []
+    return subprocess.run(
+        [*rights, sys.executable, "-m", "supervisor", "--root", str(site.root.path), *arguments],
+        env={"PATH": os.environ["PATH"], "HOME": str(site.folder), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_may_not_be_written_is_named_with_its_owner(site: Site) -> None:
+    site.write_config()
+    site.write_task("a")
+    site.cli("run", "--once")
+    folders = (site.root.path, site.root.tasks, site.root.state, site.root.commands, site.root.records)
+    for path in folders:
+        path.chmod(0o555)
+    site.root.lock.chmod(0o444)
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+        for words, place in (
+            (["task", "add", "More"], site.root.tasks),
+            (["task", "cancel", "a"], site.root.commands),
+            (["run", "--once"], site.root.lock),
+            (["init"], site.root.path),
+        ):
+            done = as_a_stranger(site, *words)
+            assert done.returncode == 1, words
+            assert f"E_NOT_WRITABLE: {place} cannot be written: Permission denied." in done.stderr, words
+            assert f"You are {user}." in done.stderr and f"belongs to {user}" in done.stderr
+        site.root.commands.chmod(0o777)
+        began = time.monotonic()
+        done = as_a_stranger(site, "task", "cancel", "a")
+        assert done.returncode == 1 and f"E_NOT_WRITABLE: {site.root.lock}" in done.stderr
+        assert time.monotonic() - began < 8, "nobody is waited for who does not run"
+        assert as_a_stranger(site, "status").returncode == 0
+    finally:
+        for path in folders:
+            path.chmod(0o755)
 
 
 def test_ctrl_c_ends_what_follows_with_130(site: Site) -> None:
