@@ -196,7 +196,7 @@ def test_what_may_not_be_written_is_named_with_its_owner(site: Site) -> None:
             (["task", "add", "More"], site.root.tasks),
             (["task", "cancel", "a"], site.root.commands),
             (["run", "--once"], site.root.lock),
-            (["init"], site.root.path),
+            (["init"], site.root.tasks),
         ):
             done = as_a_stranger(site, *words)
             assert done.returncode == 1, words
