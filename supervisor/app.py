@@ -25,6 +25,7 @@ from supervisor.config import load_config
 from supervisor.config_watch import ConfigWatch
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config
+from supervisor.edits import Edits
 from supervisor.errors import CloudCodeError, writing
 from supervisor.events import EventLog
 from supervisor.fleet import Fleet
@@ -149,16 +150,18 @@ class Supervisor:
         self.pool = JobPool(self.inbox)
         self.projects = {name: self._project(name) for name in self.config.projects}
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
-        self.people = People(root, self.clock, self.store, self.mail, self.fleet, self.work)
+        self.people = People(root, self.clock, self.store, self.fleet, self.work)
+        edits = Edits(self.clock, self.mail)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
         self.loop = Loop(
             self.inbox,
             self.clock,
             self.ledger,
             self.mail,
-            Reports(self.clock, self.ledger, self.mail, self.people),
+            Reports(self.clock, self.ledger, self.mail, edits),
             self.fleet,
             self.people,
+            edits,
             self.work,
             self.pool,
             trackers=(self.tasks,),

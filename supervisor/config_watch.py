@@ -18,8 +18,8 @@ class ConfigWatch:
     """Compares the file with what this supervisor was started with; unchanged, it costs one `lstat`."""
 
     root: Root
-    _read: Signature | None | Literal["never"] = field(default="never", init=False)
-    _changing: Signature | None | Literal["never"] = field(default="never", init=False)
+    _read: Signature | Literal["never"] | None = field(default="never", init=False)
+    _changing: Signature | Literal["never"] | None = field(default="never", init=False)
     _told: bool = field(default=False, init=False)
 
     def look(self) -> Event | None:

@@ -142,14 +142,17 @@ class Ledger:
         return task
 
     def retell(self) -> None:
-        """Write every tasking again that is not on disk as it was last meant: the disk had refused it."""
+        """Write every tasking again that is not on disk as it was last meant: the disk had refused it.
+
+        What a person has written there is left to `Edits`.
+        """
         for task in list(self.tasks.values()):
             for attempt in task.attempts:
                 if attempt.released or attempt.ended_at is None or not attempt.mail.digest:
-                    continue  # those of live attempts are looked at all the time (`People.look_for_edits`)
+                    continue  # those of live attempts are looked at all the time
                 box = Box(attempt.workstation, task.id, attempt.number)
                 found = self._mail.read_tasking(box)
-                if found is None or digest(found) != attempt.mail.digest:
+                if found is None or digest(found) == attempt.mail.previous_digest:
                     task = self.rewrite(task, attempt)
 
     def rewrite(self, task: TaskRecord, attempt: Attempt) -> TaskRecord:

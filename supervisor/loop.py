@@ -20,6 +20,7 @@ from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import WorkstationView, schedule
 from supervisor.core.states import ACTIVE, State
+from supervisor.edits import Edits
 from supervisor.fleet import Fleet, FleetNews
 from supervisor.ledger import Ledger
 from supervisor.mail import Mail
@@ -46,6 +47,7 @@ class Loop:
     reports: Reports
     fleet: Fleet
     people: People
+    edits: Edits
     work: Work
     pool: JobPool
     trackers: tuple[Tracker, ...]
@@ -149,7 +151,7 @@ class Loop:
                 with self.guard("taking tasks in"):
                     self._take_in(tracker)
         with self.guard("looking for edits"):
-            self.people.look_for_edits(self.ledger)
+            self.edits.look(self.ledger)
         self.reports.look_after_troubles()
         self.ledger.dirty |= self.ledger.to_be_bundled
         for look in self.looks:

@@ -1,16 +1,12 @@
-"""What people ask for: task files, commands from the spool, edits of `tasking.yaml`."""
+"""What people ask for: task files, and commands from the spool."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from loguru import logger
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
-from agent_daemon.protocol.files import Signature
 from agent_daemon.protocol.model import WaitReason
 from agent_daemon.protocol.paths import Root
-from agent_daemon.protocol.yaml_reader import read_yaml
 from supervisor import spool
 from supervisor.clock import Clock
 from supervisor.core.commands import (
@@ -18,19 +14,16 @@ from supervisor.core.commands import (
     Command,
     CommandAnswer,
     CommandRefusedError,
-    TaskCommandKind,
     apply_command,
 )
 from supervisor.core.decision import Event, problem_details
-from supervisor.core.hand_edit import commands_of_edit
-from supervisor.core.intake import Draft, ingest, other_project, source_gone, source_held
-from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.intake import Draft, ingest, other_project, source_gone, source_held, when_told
+from supervisor.core.record import TaskRecord
 from supervisor.core.retry import block
 from supervisor.core.schedule import dependency_cycle
 from supervisor.core.states import State
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
-from supervisor.mail import Box, Mail, decode_tasking, digest
 from supervisor.records import RecordStore
 from supervisor.work import Work
 
@@ -42,12 +35,9 @@ class People:
     root: Root
     clock: Clock
     store: RecordStore
-    mail: Mail
     fleet: Fleet
     work: Work
     _projects: set[str] = field(default_factory=set, init=False)
-    _known: dict[Box, Signature | None] = field(default_factory=dict, init=False)
-    _changing: dict[Box, Signature | None] = field(default_factory=dict, init=False)
 
     # --- task files -----------------------------------------------------------------------------------
 
@@ -93,8 +83,14 @@ class People:
         ledger.log(Event(name="input.refused", details=details))
 
     def _cancel_by_file(self, ledger: Ledger, task: TaskRecord) -> None:
-        command = self._command(
-            "cancel", task.id, {"reason": "the task file says `cancel: true`"}, task.source.text_hash
+        command = Command(
+            id=f"cancel-{task.source.text_hash[:40]}",  # of the file's content, so that it counts once
+            at=self.clock.now(),
+            actor=Actor(id="operator"),
+            channel="tasking",
+            kind="cancel",
+            target=task.id,
+            args={"reason": "the task file says `cancel: true`"},
         )
         ledger.apply(apply_command(task, command, self.clock.now()))
 
@@ -168,7 +164,8 @@ class People:
         decision = apply_command(task, command, self.clock.now())
         ledger.revive(task.id)
         after = ledger.apply(decision)
-        return f"{after.id} is {after.state.value}"
+        told = when_told(after) if command.kind == "edit" else ""
+        return f"{after.id} is {after.state.value}" + (f": {told}" if told else "")
 
     def _command_workstation(self, command: Command) -> str:
         name = command.target
@@ -185,72 +182,3 @@ class People:
         if handle is not None:
             self.work.stop_daemon(name, handle)
         return f"{name} is being restarted"
-
-    # --- edits of tasking.yaml --------------------------------------------------------------------------
-
-    def look_for_edits(self, ledger: Ledger) -> None:
-        """Find taskings that are not as they were written, once they have stayed the same for a sweep."""
-        for box in list(ledger.under_way.values()):
-            task = ledger.tasks[box.task_id]
-            live = task.live
-            if live is None or not live.mail.digest:
-                continue
-            found = self.mail.tasking_signature(box)
-            if found is not None and found == self._known.get(box):
-                continue
-            if found != self._changing.get(box):
-                self._changing[box] = found
-                continue
-            self._changing.pop(box, None)
-            self._take_edit(ledger, task, live, box)
-            self._known[box] = self.mail.tasking_signature(box)
-
-    def look_at_tasking(self, ledger: Ledger, box: Box) -> None:
-        """Take a person's edit of this tasking now, if there is one and its attempt lives."""
-        task = ledger.tasks.get(box.task_id)
-        live = task.live if task else None
-        if task is not None and live is not None and live.number == box.attempt and not task.ended:
-            self._take_edit(ledger, task, live, box)
-
-    def _take_edit(self, ledger: Ledger, task: TaskRecord, live: Attempt, box: Box) -> None:
-        data = self.mail.read_tasking(box)
-        if data is not None and digest(data) == live.mail.digest:
-            return
-        if data is None or digest(data) == live.mail.previous_digest:
-            ledger.rewrite(task, live)
-            return
-        self.mail.consider(box, data)
-        try:
-            self._carry_out_edit(ledger, task, live, box, data)
-        except (ProtocolError, CommandRefusedError) as error:
-            self.mail.reject_tasking(box, data, f"This edit was not taken: {error}")
-            details = {"message": str(error), "kept": self.mail.tasking_path(box) + ".rejected"}
-            ledger.log(Event(name="edit.refused", details=details, actor="operator"), task)
-        current = ledger.tasks.get(task.id)
-        attempt = current.attempt_number(live.number) if current else None
-        if current is not None and attempt is not None and attempt.mail.digest == live.mail.digest:
-            ledger.rewrite(current, attempt)  # nothing was wanted differently: put our own text back
-
-    def _carry_out_edit(self, ledger: Ledger, task: TaskRecord, live: Attempt, box: Box, data: bytes) -> None:
-        shown = self.mail.tasking_path(box)
-        edited = decode_tasking(data, shown)
-        entries = read_yaml(data, file=shown).value["tasks"]
-        if len(edited.tasks) != 1:
-            raise CommandRefusedError("E_MANY_TASKS: a tasking holds exactly one task")
-        wanted = ledger.tasking_of(task, live, revision=live.mail.revision).task
-        for number, (kind, args) in enumerate(commands_of_edit(edited.task, wanted, set(entries[0]))):
-            current = ledger.tasks[task.id]
-            command = self._command(kind, task.id, args, f"{digest(data)}-{number}")
-            ledger.apply(apply_command(current, command, self.clock.now()))
-
-    def _command(self, kind: TaskCommandKind, target: str, args: Mapping[str, Any], subject: str) -> Command:
-        """A command that a file stands for; its id comes from the file's content, so that it counts once."""
-        return Command(
-            id=f"{kind}-{subject[:40]}",
-            at=self.clock.now(),
-            actor=Actor(id="operator"),
-            channel="tasking",
-            kind=kind,
-            target=target,
-            args=dict(args),
-        )

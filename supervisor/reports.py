@@ -10,9 +10,9 @@ from supervisor.clock import Clock
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.plan import refuse_attempt
 from supervisor.core.states import ACTIVE
+from supervisor.edits import Edits
 from supervisor.ledger import Ledger
 from supervisor.mail import Box, Mail, Taken, feedback_of
-from supervisor.people import People
 
 # A file that is being written is given this long before anyone is told of it.
 PASSING_PROBLEM_SECONDS = 3.0
@@ -43,7 +43,7 @@ class Reports:
     clock: Clock
     ledger: Ledger
     mail: Mail
-    people: People
+    edits: Edits
     _troubles: dict[Box, _Trouble] = field(default_factory=dict, init=False)
     _told_at: dict[Box, float] = field(default_factory=dict, init=False)
     _next: dict[str, Box] = field(default_factory=dict, init=False)
@@ -80,7 +80,7 @@ class Reports:
         if taken.report is not None:
             if taken.report.status is ReportStatus.CANCELLED:
                 # Only a tasking makes a daemon cancel: a person may have edited it a moment ago.
-                self.people.look_at_tasking(self.ledger, box)
+                self.edits.look_at(self.ledger, box)
             self.ledger.reports.setdefault(box.task_id, {})[box.attempt] = for_deciding(taken.report)
             self.ledger.dirty.add(box.task_id)
 

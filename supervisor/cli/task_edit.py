@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -15,9 +16,11 @@ from supervisor.cli.output import note, say, text
 from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
 from supervisor.cli.task_add import note_when_taken
 from supervisor.config import load_config
+from supervisor.core.intake import when_told
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.forges.task_folder import is_task_file, read_draft
+from supervisor.records import RecordStore
 
 _EDITORS = ("sensible-editor", "nano", "vim", "vi")
 
@@ -46,7 +49,19 @@ def edit(ctx: click.Context, task_id: str) -> int:
     else:
         say(f"{path}: changed")
         note_when_taken(root)
+        _note_when_told(root, path, config)
     return 0
+
+
+def _note_when_told(root: Root, path: Path, config: Config) -> None:
+    """Say when an agent gets the changed text, where that is not at once."""
+    try:
+        task = RecordStore(root).find(read_draft(root.tasks, path.name, config).id)
+    except ProtocolError:  # the supervisor says what is wrong
+        return
+    told = when_told(task.evolve(edited_at=datetime.now(UTC))) if task is not None else ""
+    if task is not None and told:
+        note(f"{task.id} is {task.state.value}: the change is {told}.")
 
 
 def _problems(root: Root, path: Path, config: Config) -> tuple[Problem, ...]:

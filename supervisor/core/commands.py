@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.delivery import NOT_INSPECTED
-from supervisor.core.intake import TEXT_FIELDS, cancel, rerun
+from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
 from supervisor.core.states import ACTIVE, State
 
@@ -203,8 +203,8 @@ def _edit(task: TaskRecord, command: Command, now: datetime) -> Decision:
         )
     changes = checked_fields(command.args)
     changed = sorted(name for name, value in changes.items() if getattr(task, name) != value)
-    event = Event(name="task.edited", details={"fields": changed}, actor=command.actor.id)
-    return Decision(task=task.evolve(**changes), events=(event,) if changed else ())
+    edited = task.evolve(**changes)
+    return edit(edited, changed, actor=command.actor.id, now=now) if changed else Decision(task=edited)
 
 
 def checked_fields(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Literal
 from agent_daemon.protocol.model import ReportStatus, TaskReport, WorkspaceMode
 from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action
 from supervisor.core.delivery import push_key, request_key
+from supervisor.core.intake import when_told
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
 from supervisor.core.times import duration, when
@@ -69,6 +70,9 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     why, following, can = tell(task, around)
     if around.report_problem and task.live is not None:
         why.append(f"Its last report could not be taken, the one before it counts: {around.report_problem}")
+    if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
+        why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
+        can.append(retry_action(task, "Make another attempt with the changed text"))
     waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
     if not around.running and not task.ended and not waits:
         following.insert(0, "No supervisor is running: nothing is decided until one is started.")

@@ -1,6 +1,7 @@
 """A person's edit of `tasking.yaml`, read as a command."""
 
 import difflib
+from dataclasses import dataclass
 from typing import Any
 
 from agent_daemon.protocol.model import TaskingStatus, TaskingTask
@@ -18,6 +19,9 @@ EDITABLE = (
     "allow_empty",
 )
 
+# A description that is cut in the tasking: what is written there is not the whole of it.
+_CLIPPED = frozenset({"description", "description_sha256"})
+
 _STATUS_COMMANDS: dict[tuple[TaskingStatus, TaskingStatus], TaskCommandKind] = {
     (TaskingStatus.ASSIGNED, TaskingStatus.PAUSED): "pause",
     (TaskingStatus.PAUSED, TaskingStatus.ASSIGNED): "resume",
@@ -26,10 +30,16 @@ _STATUS_COMMANDS: dict[tuple[TaskingStatus, TaskingStatus], TaskCommandKind] = {
 }
 
 
-def commands_of_edit(
-    edited: TaskingTask, wanted: TaskingTask, keys: set[str]
-) -> list[tuple[TaskCommandKind, dict[str, Any]]]:
-    """The commands that a person's edit stands for, text first; raises CommandRefusedError.
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """What an edit stands for: commands, text first, and sentences on the part that cannot be taken here."""
+
+    commands: tuple[tuple[TaskCommandKind, dict[str, Any]], ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+def read_edit(edited: TaskingTask, wanted: TaskingTask, keys: set[str]) -> Edit:
+    """What a person asks for with an edit of the tasking that was `wanted`; raises CommandRefusedError.
 
     `keys` are the keys that the person's entry has, to tell a mistyped one.
     """
@@ -39,6 +49,13 @@ def commands_of_edit(
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise CommandRefusedError(f"'{unknown[0]}' is not a key of a task{hint}")
     changed = [name for name in TaskingTask.model_fields if getattr(edited, name) != getattr(wanted, name)]
+    refused: tuple[str, ...] = ()
+    if wanted.description_sha256 is not None and not _CLIPPED.isdisjoint(changed):
+        changed = [name for name in changed if name not in _CLIPPED]
+        refused = (
+            "the description is longer than what stands here of it, and the rest would be lost; "
+            f"`cloud-code task edit {wanted.id}` changes the whole",
+        )
     fixed = [name for name in changed if name not in EDITABLE and name != "status"]
     if fixed:
         raise CommandRefusedError(
@@ -53,4 +70,4 @@ def commands_of_edit(
         if kind is None:
             raise CommandRefusedError(f"status cannot be changed from {wanted.status} to {edited.status}")
         commands.append((kind, {}))
-    return commands
+    return Edit(commands=tuple(commands), refused=refused)

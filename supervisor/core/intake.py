@@ -125,9 +125,28 @@ def ingest(draft: Draft, known: TaskRecord | None, config: Config, now: datetime
     events: tuple[Event, ...] = ()
     if known.source.held:
         events = (Event(name="source.returned", details={"ref": source.ref}, actor=source.requested_by),)
-    if changed:
-        events += (Event(name="task.edited", details={"fields": changed}, actor=source.requested_by),)
-    return Decision(task=updated, events=events)
+    if not changed:
+        return Decision(task=updated, events=events)
+    edited = edit(updated, changed, actor=source.requested_by, now=now)
+    return Decision(task=edited.task, events=events + edited.events)
+
+
+def edit(task: TaskRecord, changed: list[str], *, actor: str, now: datetime) -> Decision:
+    """A task whose text has been changed in these fields."""
+    edited = task.evolve(edited_at=now)
+    details: dict[str, Any] = {"fields": changed}
+    if when := when_told(edited):
+        details["note"] = when
+    return Decision(task=edited, events=(Event(name="task.edited", details=details, actor=actor),))
+
+
+def when_told(task: TaskRecord) -> str:
+    """When an agent gets a text that was changed, where that is not at once: half a sentence, or nothing."""
+    if not task.is_text_newer or task.ended:
+        return ""
+    if State.PENDING in (task.state, task.paused_from) or State.FAILED in (task.state, task.paused_from):
+        return "taken for the next attempt"
+    return f"taken for the next attempt; `cloud-code task retry {task.id}` starts one"
 
 
 def other_project(draft: Draft, task: TaskRecord) -> Problem | None:

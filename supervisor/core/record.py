@@ -240,6 +240,7 @@ class TaskRecord(Stored):
     base_branch: str
 
     state: State = State.PENDING
+    edited_at: AwareDatetime | None = None
     paused_from: State | None = None
     waits_for: tuple[Wait, ...] = ()
     not_before: AwareDatetime | None = None
@@ -267,6 +268,13 @@ class TaskRecord(Stored):
         """The attempt that counts: the newest, while it has not ended."""
         newest = self.attempts[-1] if self.attempts else None
         return newest if newest is not None and newest.ended_at is None else None
+
+    @property
+    def is_text_newer(self) -> bool:
+        """Whether its text was changed after its last attempt had ended: no agent has been told yet."""
+        newest = self.attempts[-1] if self.attempts else None
+        ended = newest.ended_at if newest is not None else None
+        return ended is not None and self.edited_at is not None and self.edited_at > ended
 
     @property
     def ended(self) -> bool:

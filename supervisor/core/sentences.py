@@ -133,7 +133,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.lost": _form("it fell silent again and is dead now: its attempt is given up"),
     "workstation.recovered": _form("it gives signs of life again"),
     "task.created": _form("'{title}', for the type {specialist}, priority {priority}"),
-    "task.edited": lambda v: f"changed: {_value(v['fields'])}",
+    "task.edited": lambda v: f"changed: {_value(v['fields'])}" + (f"; {v['note']}" if v.get("note") else ""),
     "task.assigned": _assigned,
     "task.started": _form("{workstation} works on it"),
     "task.failed": _failed,
@@ -154,5 +154,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "approval.granted": _form("by {actor}"),
     "approval.denied": _form("by {actor}"),
     "edit.refused": _form("{message}; kept as {kept}"),
+    "source.held": _form("{ref} vanished with too many others to be taken for deleted; the task goes on"),
+    "source.returned": _form("{ref} is there again"),
+    "config.restored": _form("config.yaml is again what the supervisor was started with"),
     "report.readable": _form("its reports can be read again"),
 }

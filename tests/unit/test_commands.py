@@ -1,15 +1,17 @@
 """What a person's command does, and the sentence when it cannot be done."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from agent_daemon.protocol.model import Limits, Priority, TaskingStatus, TaskingTask
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.hand_edit import commands_of_edit
+from supervisor.core.hand_edit import Edit, read_edit
+from supervisor.core.intake import when_told
 from supervisor.core.record import Approval, TaskRecord
 from supervisor.core.states import State
-from tests.unit.conftest import NOW, SHA_A, make_attempt, make_task
+from tests.unit.conftest import DIGEST, NOW, SHA_A, make_attempt, make_task
 
 
 def command(kind: str, number: int = 1, if_revision: int | None = None, **args: Any) -> Command:
@@ -123,7 +125,11 @@ def tasking(**changes: Any) -> TaskingTask:
 
 
 def edit(changes: dict[str, Any], keys: set[str] | None = None, **wanted: Any) -> Any:
-    return commands_of_edit(tasking(**(wanted | changes)), tasking(**wanted), keys or set(changes))
+    return list(whole_edit(changes, keys, **wanted).commands)
+
+
+def whole_edit(changes: dict[str, Any], keys: set[str] | None = None, **wanted: Any) -> Edit:
+    return read_edit(tasking(**(wanted | changes)), tasking(**wanted), keys or set(changes))
 
 
 def test_an_edited_tasking_is_commands_text_first() -> None:
@@ -149,3 +155,35 @@ def test_a_mistyped_key_names_the_right_one() -> None:
 def test_released_cannot_be_asked_for_by_hand() -> None:
     with pytest.raises(CommandRefusedError, match="status"):
         edit({"status": TaskingStatus.RELEASED.value})
+
+
+@pytest.mark.parametrize("changed", [{"description": "short"}, {"description_sha256": None}])
+def test_a_description_that_is_cut_is_not_edited_and_the_rest_is(changed: dict[str, Any]) -> None:
+    cut = {"description": "the beginning …", "description_sha256": DIGEST}
+    found = whole_edit({"title": "Other", "status": "paused", **changed}, **cut)
+    assert found.commands == (("edit", {"title": "Other"}), ("pause", {}))
+    assert "cloud-code task edit acme.login" in found.refused[0]
+    assert whole_edit({"title": "Other"}, **cut).refused == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (State.REVIEW, "taken for the next attempt; `cloud-code task retry acme.login` starts one"),
+        (State.BLOCKED, "taken for the next attempt; `cloud-code task retry acme.login` starts one"),
+        (State.FAILED, "taken for the next attempt"),
+        (State.PENDING, "taken for the next attempt"),
+    ],
+)
+def test_an_edit_says_when_an_agent_is_told(state: State, told: str) -> None:
+    ended = make_attempt(ended_at=NOW, verdict="completed", saved=True)
+    task = make_task(state=state, attempt=1, attempts=(ended,))
+    later = apply_command(task, command("edit", title="Other"), NOW + timedelta(seconds=1))
+    assert later.events[0].details == {"fields": ["title"], "note": told}
+    assert when_told(later.task) == told and when_told(task) == ""
+
+
+def test_an_edit_that_an_agent_is_told_at_once_says_nothing() -> None:
+    working = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+    for task in (working, make_task()):
+        assert apply_command(task, command("edit", title="Other"), NOW).events[0].details == {"fields": ["title"]}

@@ -33,6 +33,14 @@ def told(task: TaskRecord, **changes: object) -> str:
     return " ".join([*found.why, *found.next, *(f"{a.text}: {a.command}" for a in found.can)])
 
 
+def test_a_text_that_no_agent_has_been_told_is_explained() -> None:
+    ended = make_attempt(ended_at=NOW, verdict="completed", saved=True)
+    task = make_task(state=State.REVIEW, attempt=1, attempts=(ended,), delivery=DELIVERY)
+    assert "text was changed" not in told(task.evolve(edited_at=NOW - timedelta(minutes=1)))
+    said = told(task.evolve(edited_at=NOW + timedelta(minutes=1)))
+    assert "changed after attempt 1" in said and "cloud-code task retry acme.login" in said
+
+
 def moved(task: TaskRecord, *states: State, reason: str = "so it is") -> TaskRecord:
     for state in states:
         task = task.moved(state, reason=reason, actor="supervisor", at=NOW)
