@@ -7,6 +7,7 @@ import click
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.giving import give_and_tell
 from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
+from supervisor.cli.reading import read_task
 from supervisor.config import load_config
 from supervisor.core.commands import TaskCommandKind
 from supervisor.errors import CloudCodeError
@@ -37,10 +38,22 @@ def _refuse_resting(root: Root, task_id: str) -> None:
 @click.command()
 @task_argument
 @click.option("--note", metavar="TEXT", help="What the agent is told: an answer, a hint, what should change.")
+@click.option(
+    "--from-salvage",
+    "from_salvage",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Start from the saved work of attempt N (`cloud-code task salvage list ID`).",
+)
 @click.pass_context
-def retry(ctx: click.Context, task_id: str, note: str | None) -> None:
+def retry(ctx: click.Context, task_id: str, note: str | None, from_salvage: int | None) -> None:
     """Make another attempt: of a blocked, failed or reviewed task at once, of an ended one from today's base."""
-    _give(ctx, "retry", task_id, note=note)
+    if from_salvage is not None:
+        from supervisor.saved_work import choose
+
+        reader, task = read_task(ctx, task_id)
+        choose(reader.root, task, from_salvage)  # says what there is, where that is not
+    _give(ctx, "retry", task_id, note=note, from_salvage=from_salvage)
 
 
 @click.command()

@@ -55,6 +55,7 @@ def assign(
         base_commit=prepared.base_commit,
         remote_head=prepared.remote_head,
         start_squashed=False,
+        start_from=None,
         not_before=None,
         preparing=Tries(),
         waits_for=(),

@@ -79,17 +79,19 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
     asked = tuple(Feedback(code="QUESTION", message=message) for message in questions)
     feedback = (*asked, Feedback(code="NOTE", message=note)) if note else ()
     actor = command.actor.id
+    start = _start(task, command.args.get("from_salvage"))
     if task.ended:
         again = rerun(task, reason="asked for by a person", actor=actor, now=now)
-        return Decision(task=again.task.evolve(feedback=feedback), events=again.events)
+        return Decision(task=again.task.evolve(feedback=feedback, **start), events=again.events)
     if task.state is State.PENDING:
-        at_once = task.evolve(not_before=None, preparing=Tries(), feedback=(*task.feedback, *feedback))
+        told = (*task.feedback, *feedback)
+        at_once = task.evolve(not_before=None, preparing=Tries(), feedback=told, **start)
         return Decision(task=at_once)
     if task.state in ACTIVE or task.state is State.PAUSED:
         raise CommandRefusedError(
             f"{task.id} is {task.state.value}: an attempt is under way; pause, resume or cancel it instead"
         )
-    if not note and _is_work_done(task):
+    if not note and not start["start_from"] and _is_work_done(task):
         return _go_on(task, actor, now)
     pending = task.moved(
         State.PENDING,
@@ -104,8 +106,22 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         delivery=None,
         effects=(),
         approvals=tuple(a for a in task.approvals if a.status != "pending"),
+        **start,
     )
     return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
+
+
+def _start(task: TaskRecord, wanted: object) -> dict[str, Any]:
+    """What the next attempt starts from when a person names an attempt whose saved work that is to be."""
+    if wanted is None:
+        return {"start_from": None}
+    attempt = task.attempt_number(int(wanted)) if str(wanted).isdecimal() else None  # type: ignore[call-overload]
+    if attempt is None:
+        raise CommandRefusedError(f"{task.id} has no attempt {wanted}: it has had {task.attempt}")
+    if not attempt.saved or attempt.bundle_head is None:
+        why = attempt.save_error or ("it left nothing behind" if attempt.saved else "its work is not saved yet")
+        raise CommandRefusedError(f"attempt {attempt.number} of {task.id} has no saved work: {why}")
+    return {"start_from": attempt.number, "start_squashed": attempt.verdict == "claim refused"}
 
 
 def _is_work_done(task: TaskRecord) -> bool:

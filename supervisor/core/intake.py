@@ -209,6 +209,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         branch=branch_name(task.id, task.title, number),
         base_commit=None,
         start_squashed=False,
+        start_from=None,
         remote_head=None,
         delivery=None,
         request=None,

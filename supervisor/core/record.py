@@ -210,7 +210,8 @@ class TaskRecord(Stored):
     """One task. Fields up to `base_branch` are its text; the rest is its life.
 
     `remote_head` is the tip last seen of the task's own branch on the remote. `start_squashed` asks for the
-    next attempt to begin with the saved work as uncommitted changes: its commits were refused.
+    next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
+    is the attempt whose saved work a person wants the next one to start from.
     """
 
     version: Literal[1] = 1
@@ -255,6 +256,7 @@ class TaskRecord(Stored):
     branch: str
     base_commit: str | None = None
     start_squashed: bool = False
+    start_from: int | None = None
     remote_head: str | None = None
     delivery: Delivery | None = None
     request: Request | None = None

@@ -10,6 +10,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.assign import Prepared
 from supervisor.core.decision import Failed, Prepare
 from supervisor.core.record import TaskRecord
+from supervisor.errors import CloudCodeError
 from supervisor.git import mirror as mirrors
 from supervisor.git.errors import GitError, looks_damaged
 from supervisor.git.mirror_repair import find_damage
@@ -68,7 +69,7 @@ def prepare(
         start_commit=commit,
         remote_head=tip,
         shared_branch=start.branch if start else None,
-        shared_tip=(commit if from_branch else _shared(task)[1]) if start and start.branch else None,
+        shared_tip=(commit if from_branch else start.shared_tip) if start and start.branch else None,
     )
 
 
@@ -81,13 +82,15 @@ def _hints_at_damage(task: TaskRecord) -> bool:
 class _Start:
     """Where an attempt starts when not at the base: saved work in `file`, or the tip of a remote branch.
 
-    `base` is the upstream commit below it where that is not the task's own.
+    `base` is the upstream commit below it where that is not the task's own; `shared_tip` where `branch` was
+    when the saved work began.
     """
 
     branch: str | None
     file: Path | None = None
     commit: str | None = None
     base: str | None = None
+    shared_tip: str | None = None
 
 
 def _choose_start(
@@ -98,18 +101,45 @@ def _choose_start(
     project: Project,
     base_branch: str,
 ) -> _Start | None:
-    """The task's own branch if it has moved or nothing newer is saved; saved work; the dependency's branch."""
+    """The task's own branch if it has moved or nothing newer is saved; saved work; the dependency's branch.
+
+    What a person has asked for comes before all of these.
+    """
+    if task.start_from is not None:
+        return _asked_for(root, task, task.start_from, tip)
     saved = _saved_work(root, task)
     delivered = task.delivery.attempt if task.delivery else 0
     if tip is not None and (tip != task.remote_head or saved is None or saved[0] <= delivered):
         return _Start(branch=task.branch)
     if saved is not None:
-        return _Start(branch=_shared(task)[0], commit=saved[1], file=saved[2])
+        branch, shared_tip = _shared(task)
+        return _Start(branch=branch, commit=saved[1], file=saved[2], shared_tip=shared_tip)
     if dependency is not None and dependency.delivery is not None:
         merged = mirrors.is_ancestor(project.mirror, dependency.delivery.pushed_head, base_branch)
         # Its work stands on the base of its time: what came to the base branch since is not under it.
         return None if merged else _Start(branch=dependency.branch, base=dependency.delivery.base)
     return None
+
+
+def _asked_for(root: Root, task: TaskRecord, number: int, tip: str | None) -> _Start:
+    """The saved work of one attempt, be it of an earlier run. CloudCodeError E_NO_SALVAGE, E_BRANCH_MOVED."""
+    attempt, path = task.attempt_number(number), root.salvaged(task.id, number)
+    if attempt is None or attempt.bundle_head is None or not path.is_file():
+        raise CloudCodeError("E_NO_SALVAGE", f"the saved work of attempt {number} is not in {path}")
+    if tip is not None and tip != attempt.shared_tip:
+        raise CloudCodeError(
+            "E_BRANCH_MOVED",
+            f"the branch {task.branch} has commits that the work of attempt {number} does not contain; "
+            f"bring the two together by hand (`cloud-code task salvage restore {task.id} --attempt {number}`), "
+            "or retry without --from-salvage",
+        )
+    return _Start(
+        branch=attempt.shared_branch,
+        commit=attempt.bundle_head,
+        file=path,
+        base=attempt.base_commit,
+        shared_tip=attempt.shared_tip,
+    )
 
 
 def _is_own_push(task: TaskRecord, tip: str) -> bool:

@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import Feedback
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import ProjectSettings
+from supervisor.git.bundle import Rejected, parse_header
 from supervisor.git.mirror import Mirror
 from supervisor.git.rewrite import Identity
 from supervisor.ports import CodeHost
@@ -35,8 +36,7 @@ def shared_path(root: Root, task_id: str, attempt: int) -> Path:
 
 def import_grounds(root: Root, project: Project, task: TaskRecord, attempt: Attempt) -> dict[str, Any]:
     """What any bundle of this attempt is held against."""
-    kept = [shared_path(root, task.id, number) for number in range(attempt.number, 0, -1)]
-    shared = next((path for path in kept if path.exists()), None) if attempt.shared_tip else None
+    shared = _shared_bundle(root, task.id, attempt) if attempt.shared_tip else None
     bot, requester = project.settings.bot, task.source.requested_by
     return {
         "mirror": project.mirror.path,
@@ -49,6 +49,19 @@ def import_grounds(root: Root, project: Project, task: TaskRecord, attempt: Atte
             bot_name=bot.name, bot_email=bot.email, coauthors=(requester,) if "<" in requester else ()
         ),
     }
+
+
+def _shared_bundle(root: Root, task_id: str, attempt: Attempt) -> Path | None:
+    """Our copy of the branch that this attempt or the one whose work it goes on with began from."""
+    for number in range(attempt.number, 0, -1):
+        path = shared_path(root, task_id, number)
+        try:
+            with path.open("rb") as file:
+                if parse_header(file).tip == attempt.shared_tip:
+                    return path
+        except (FileNotFoundError, Rejected):
+            continue
+    return None
 
 
 def replace_durably(source: Path, target: Path) -> None:
