@@ -242,5 +242,6 @@ def _dependency_state(task: TaskRecord) -> DependencyState:
 
 
 def _is_over(task: TaskRecord) -> bool:
-    """Ended, and nothing of it is left with a workstation."""
-    return task.ended and all(a.released or (a.abandoned and a.settled) for a in task.attempts)
+    """Ended, nothing of it is left with a workstation, and nothing is on its way to the remote."""
+    sending = any(effect.status == "sending" for effect in task.effects)
+    return task.ended and not sending and all(a.released or (a.abandoned and a.settled) for a in task.attempts)

@@ -58,6 +58,9 @@ class CodeHost(Protocol):
     def open_request(self, task: TaskRecord) -> Request:
         """Open the request of a delivered task, or bring it up to date; the same call twice makes one request."""
 
+    def find_request(self, task: TaskRecord) -> Request | None:
+        """The open request of the task's pushed head, if there is one."""
+
     def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
         """Of these tasks, those whose pushed head is in their base branch now, with that branch's name."""
 

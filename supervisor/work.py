@@ -16,22 +16,15 @@ from supervisor.core.decision import (
     Failed,
     Inspect,
     Job,
+    Look,
     OpenRequest,
     Prepare,
     Push,
     Save,
 )
-from supervisor.core.delivery import (
-    Inspected,
-    fail_inspection,
-    fail_saving,
-    settle_inspection,
-    settle_merge,
-    settle_push,
-    settle_request,
-)
-from supervisor.core.record import Request, TaskRecord
-from supervisor.core.salvage import settle_salvage
+from supervisor.core.delivery import settle_merge
+from supervisor.core.outcomes import settle
+from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import Assignment
 from supervisor.core.states import State
 from supervisor.fleet import Fleet
@@ -40,7 +33,7 @@ from supervisor.jobs.inspection import inspect
 from supervisor.jobs.preparation import prepare
 from supervisor.jobs.project import Project
 from supervisor.jobs.push import push
-from supervisor.jobs.salvage import Saved, save
+from supervisor.jobs.salvage import save
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle, Workstations
@@ -108,6 +101,8 @@ class Work:
                     driver = self.fleet.driver_of(attempt.workstation)
                     self.fleet.salvaging(attempt.workstation, True)
                     self._submit(job, partial(driver.salvage, attempt.workstation, task.id, number))
+            case Look():
+                self._look(job, task, project)
             case Push() | OpenRequest():
                 effect = task.effect(job.effect)
                 if effect is not None and effect.status == "pending":
@@ -117,6 +112,15 @@ class Work:
                     self._submit(job, partial(push, self.root, project, task))
                 else:
                     self._submit(job, partial(project.host.open_request, task))
+
+    def _look(self, job: Look, task: TaskRecord, project: Project) -> None:
+        """What is being sent at this moment tells its outcome itself."""
+        if self.pool.under_way(f"Push:{task.id}") or self.pool.under_way(f"OpenRequest:{task.id}"):
+            return
+        if job.effect.startswith("push:"):
+            self._submit(job, partial(project.host.remote_tip, job.branch))
+        else:
+            self._submit(job, partial(project.host.find_request, task))
 
     def _submit(self, job: Job, work: Callable[[], Any]) -> None:
         if self.pool.submit(job.key, work):
@@ -187,28 +191,11 @@ class Work:
             return
         if isinstance(outcome, Failed):
             self._look_at_mirror(task.project, outcome)
-        now = self.clock.now()
-        match job:
-            case Prepare():
-                decision = self._settle_prepare(job, outcome, task, workstation, ledger)
-            case Inspect() if isinstance(outcome, Inspected):
-                report = ledger.seen(task.id).reports.get(job.attempt)
-                decision = settle_inspection(task, outcome, report, ledger.config.retry, now)
-            case Inspect() if isinstance(outcome, Failed):
-                report = ledger.seen(task.id).reports.get(job.attempt)
-                decision = fail_inspection(task, job.attempt, outcome, report, now)
-            case Push():
-                decision = settle_push(task, job.effect, outcome if isinstance(outcome, Failed) else None, now)
-            case OpenRequest() if isinstance(outcome, Request | Failed):
-                decision = settle_request(task, job.effect, outcome, now)
-            case Save() if isinstance(outcome, Saved):
-                decision = Decision(task=task.with_attempt(job.attempt, saved=True, save_error=None))
-            case Save() if isinstance(outcome, Failed):
-                decision = fail_saving(task, job.attempt, outcome, now)
-            case Bundle() if isinstance(outcome, str | Failed):
-                decision = settle_salvage(task, job.attempt, outcome, now)
-            case _:
-                decision = Decision(task=task)
+        if isinstance(job, Prepare):
+            decision = self._settle_prepare(job, outcome, task, workstation, ledger)
+        else:
+            report = ledger.seen(task.id).reports.get(job.attempt) if isinstance(job, Inspect) else None
+            decision = settle(job, outcome, task, report, ledger.config.retry, self.clock.now())
         ledger.apply(decision)
         ledger.dirty.add(task.id)
 

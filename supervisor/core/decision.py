@@ -87,6 +87,14 @@ class OpenRequest(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Look(Job):
+    """See whether a push or a request happened whose outcome was not heard, and which is not wanted any more."""
+
+    effect: str
+    branch: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed:
     """A job that did not come through: `code` and one sentence. `retryable`: it may come through later."""
 

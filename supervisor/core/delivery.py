@@ -140,31 +140,72 @@ def _complete_without_push(task: TaskRecord, outcome: Inspected, now: datetime) 
 def settle_push(task: TaskRecord, key: str, outcome: Failed | None, now: datetime) -> Decision:
     """The push of this key succeeded (None), will be tried again, or needs a person.
 
-    One that belongs to an earlier delivery of the task changes nothing.
+    That of a cancelled task, or of an earlier run, is only noted.
     """
     effect, delivery = task.effect(key), task.delivery
-    if effect is None or effect.status == "done" or delivery is None or key != push_key(task):
+    if effect is None or effect.status == "done":
         return Decision(task=task)
     if outcome is not None:
         return _effect_failed(task, effect, outcome, now)
-    pushed = task.with_effect(effect.evolve(status="done", error=None, not_before=None))
-    pushed = pushed.evolve(remote_head=delivery.pushed_head).with_attempt(delivery.attempt, saved=True)
-    if pushed.effect(request_key(pushed)) is None:
+    done = task.with_effect(effect.evolve(status="done", error=None, not_before=None))
+    if delivery is None or key != push_key(task):
+        return _of_an_earlier_run(task, effect, "branch.pushed", {"head": key.partition(":")[2]})
+    pushed = done.evolve(remote_head=delivery.pushed_head).with_attempt(delivery.attempt, saved=True)
+    if pushed.effect(request_key(pushed)) is None and not task.ended:
         pushed = pushed.with_effect(Effect(key=request_key(pushed), kind="request"))
-    details = {"branch": task.branch, "head": delivery.pushed_head}
+    details = {"branch": task.branch, "head": delivery.pushed_head} | _state_if_over(task)
     return Decision(task=pushed, events=(Event(name="branch.pushed", details=details),))
 
 
 def settle_request(task: TaskRecord, key: str, outcome: Request | Failed, now: datetime) -> Decision:
     """The request of this key is open: the task is in review. Or it will be tried again, or needs a person."""
     effect = task.effect(key)
-    if effect is None or effect.status == "done" or key != request_key(task):
+    if effect is None or effect.status == "done":
         return Decision(task=task)
     if isinstance(outcome, Failed):
         return _effect_failed(task, effect, outcome, now)
+    details = {"url": outcome.url, "head": outcome.head} | _state_if_over(task)
+    if key != request_key(task):
+        return _of_an_earlier_run(task, effect, "request.opened", details)
     opened = task.with_effect(effect.evolve(status="done", error=None, not_before=None)).evolve(request=outcome)
-    event = Event(name="request.opened", details={"url": outcome.url, "head": outcome.head})
-    return Decision(task=opened, events=(event,)).then(arrive(opened, now))
+    return Decision(task=opened, events=(Event(name="request.opened", details=details),)).then(arrive(opened, now))
+
+
+def settle_look(task: TaskRecord, key: str, found: Request | str | Failed | None, now: datetime) -> Decision:
+    """What a look at the remote says of something that was being sent when the task was cancelled.
+
+    `found` is the tip of the branch, or the request; None when there is none.
+    """
+    effect = task.effect(key)
+    if effect is None or effect.status != "sending":
+        return Decision(task=task)
+    if isinstance(found, Failed):
+        return _effect_failed(task, effect, found, now)
+    if effect.kind == "request" and isinstance(found, Request):
+        return settle_request(task, key, found, now)
+    if effect.kind == "push" and found == key.partition(":")[2]:
+        return settle_push(task, key, None, now)
+    return _never_sent(task, effect, "it had not arrived when the task was cancelled")
+
+
+def _state_if_over(task: TaskRecord) -> dict[str, str]:
+    return {"state": task.state.value} if task.ended else {}
+
+
+def _of_an_earlier_run(task: TaskRecord, effect: Effect, name: str, details: dict[str, str]) -> Decision:
+    event = Event(name=name, details=details | {"run": "an earlier one, which was cancelled"})
+    return Decision(task=_without(task, effect), events=(event,))
+
+
+def _never_sent(task: TaskRecord, effect: Effect, why: str) -> Decision:
+    event = Event(name=f"{effect.kind}.given_up", details={"message": why})
+    if effect.key in (push_key(task), request_key(task)):
+        return Decision(task=task.with_effect(effect.evolve(status="pending", error=why)), events=(event,))
+    return Decision(task=_without(task, effect), events=(event,))
+
+
+def _without(task: TaskRecord, effect: Effect) -> TaskRecord:
+    return task.evolve(effects=tuple(e for e in task.effects if e.key != effect.key))
 
 
 def arrive(task: TaskRecord, now: datetime) -> Decision:
@@ -196,6 +237,8 @@ def _effect_failed(task: TaskRecord, effect: Effect, outcome: Failed, now: datet
     event = Event(name=f"{effect.kind}.failed", details={"code": outcome.code, "message": outcome.message})
     tried = note_failure(effect, outcome, now)
     later = Decision(task=task.with_effect(tried), events=(event,))
+    if task.ended or effect.key not in (push_key(task), request_key(task)):
+        return later.then(_never_sent(task, tried, str(outcome))) if needs_person(tried, outcome) else later
     if task.state is not State.IN_PROGRESS or not needs_person(tried, outcome):
         return later
     reason = _REASONS.get(outcome.code, WaitReason.HUMAN)

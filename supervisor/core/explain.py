@@ -324,7 +324,18 @@ def _ended(task: TaskRecord, around: Surroundings) -> _Told:
     if left:
         names = ", ".join(f"attempt {a.number} on {a.workstation}" for a in left)
         following.append(f"What is left of it is being cleaned up: {names}.")
+    following += _left_on_the_remote(task)
     return _last_step(task), following, [retry_action(task, "Run it again from today's base, on a new branch")]
+
+
+def _left_on_the_remote(task: TaskRecord) -> list[str]:
+    """Of a cancelled task: what had left the house by then."""
+    push = task.effect(push_key(task)) if task.state is State.CANCELLED and task.delivery else None
+    if push is None or push.status == "pending":
+        return []
+    if push.status == "sending":
+        return [f"Whether its push of {task.branch} arrived is being looked up."]
+    return [f"{task.branch} had been pushed and stays on the remote."]
 
 
 _EXPLAIN: dict[State, Callable[[TaskRecord, Surroundings], _Told]] = {

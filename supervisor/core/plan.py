@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
-from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, OpenRequest, Push, Save
+from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
@@ -100,7 +100,7 @@ def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:
     ]
     if task.state is State.IN_PROGRESS:
         jobs += _delivery_jobs(task, seen, now)
-    return tuple(jobs)
+    return (*jobs, *_looks(task, now))
 
 
 def _will_push(task: TaskRecord, number: int) -> bool:
@@ -119,6 +119,18 @@ def _delivery_jobs(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
         if effect is not None and effect.status != "done":
             return [job] if effect.due(now) else []
     return []
+
+
+def _looks(task: TaskRecord, now: datetime) -> list[Job]:
+    """The task was cancelled, and perhaps begun anew, while something was being sent: did it arrive?"""
+    wanted = () if task.ended else (push_key(task), request_key(task))
+    earlier = (a.branch for a in reversed(task.attempts) if a.rerun < task.rerun)
+    branch = task.branch if task.ended else next(earlier, task.branch)
+    return [
+        Look(task_id=task.id, effect=effect.key, branch=branch)
+        for effect in task.effects
+        if effect.status == "sending" and effect.key not in wanted and effect.due(now)
+    ]
 
 
 def _inspections(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:

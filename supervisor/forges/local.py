@@ -48,6 +48,17 @@ class LocalHost:
     def open_request(self, task: TaskRecord) -> Request:
         path = self._root.requests / f"{task.id}.md"
         write_file(path, render_request(task).encode(errors="replace"), mode=0o640)
+        return self._request(task, path)
+
+    def find_request(self, task: TaskRecord) -> Request | None:
+        path = self._root.requests / f"{task.id}.md"
+        head = task.delivery.pushed_head if task.delivery else ""
+        try:
+            return self._request(task, path) if head and head in path.read_text(errors="replace") else None
+        except FileNotFoundError:
+            return None
+
+    def _request(self, task: TaskRecord, path: Path) -> Request:
         head = task.delivery.pushed_head if task.delivery else ""
         return Request(number=None, url=str(path), head=head, draft=False)
 

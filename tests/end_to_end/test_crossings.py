@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.site import Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -269,3 +271,85 @@ def test_a_blob_of_the_mirror_that_only_the_workstation_reads_is_noticed(site: S
     site.cli("workstation", "start", "backend-1")
     site.wait_state("demo.fix-add", "review", timeout_seconds=90)
     assert site.events("mirror.renewed")
+
+
+def hold_pushes(site: Site) -> None:
+    """The remote takes a push only once `go` exists, and says by `asked` that one waits."""
+    hook = site.remote / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    waiting = f"for i in $(seq 1200); do [ -e {site.folder}/go ] || sleep 0.05; done"
+    hook.write_text(f"#!/bin/sh\ntouch {site.folder}/asked\n{waiting}\n")
+    hook.chmod(0o755)
+
+
+def archived(site: Site, task_id: str) -> bool:
+    return site.store.is_archived(task_id)
+
+
+def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    hold_pushes(site)
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    wait_for((site.folder / "asked").exists)
+    site.cli("task", "cancel", "fix-add")
+    task = site.wait_state("demo.fix-add", "cancelled")
+    assert [effect.status for effect in task.effects] == ["sending"] and not archived(site, "demo.fix-add")
+    (site.folder / "go").touch()
+    wait_for(lambda: archived(site, "demo.fix-add"), 60)
+    task = site.record("demo.fix-add")
+    assert task is not None and [(e.kind, e.status) for e in task.effects] == [("push", "done")]
+    (pushed,) = site.events("branch.pushed")
+    assert pushed["details"]["state"] == "cancelled"
+    assert git("rev-parse", task.branch, cwd=site.remote) == pushed["details"]["head"]
+    assert "stays on the remote" in site.cli("task", "explain", "fix-add").stdout
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(site: Site, arrived: bool) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    hold_pushes(site)
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    wait_for((site.folder / "asked").exists)
+    site.cli("task", "cancel", "fix-add")
+    task = site.wait_state("demo.fix-add", "cancelled")
+    site.stop_supervisors(signal.SIGKILL)
+    assert task.delivery is not None
+    if arrived:  # the answer to the push was lost
+        quarantine = site.root.quarantine / "demo.fix-add.1.git"
+        (site.remote / "hooks" / "pre-receive").unlink()
+        head = task.delivery.pushed_head
+        git(
+            "--git-dir",
+            str(quarantine),
+            "push",
+            "-q",
+            str(site.remote),
+            f"{head}:refs/heads/{task.branch}",
+            cwd=site.folder,
+        )
+    site.start()
+    wait_for(lambda: archived(site, "demo.fix-add"), 60)
+    task = site.record("demo.fix-add")
+    (effect,) = task.effects if task is not None else ()
+    assert effect.status == ("done" if arrived else "pending")
+    assert bool(site.events("branch.pushed")) is arrived and bool(site.events("push.given_up")) is not arrived
+
+
+def test_a_push_of_a_run_that_was_cancelled_is_told_though_the_next_run_has_begun(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    hold_pushes(site)
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    wait_for((site.folder / "asked").exists)
+    site.cli("task", "cancel", "fix-add")
+    site.cli("task", "retry", "fix-add")
+    (site.folder / "go").touch()
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    assert task.rerun == 2 and all(effect.status == "done" for effect in task.effects)
+    first, second = site.events("branch.pushed")
+    assert "earlier" in first["details"]["run"] and second["details"]["branch"] == task.branch

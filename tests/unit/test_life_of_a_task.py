@@ -20,13 +20,14 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.assign import Prepared, assign
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.decision import Bundle, Decision, Failed, Inspect, Job, OpenRequest, Push, Save
+from supervisor.core.decision import Bundle, Decision, Failed, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import (
     Inspected,
     fail_inspection,
     push_key,
     request_key,
     settle_inspection,
+    settle_look,
     settle_merge,
     settle_push,
     settle_request,
@@ -177,6 +178,29 @@ class LifeOfATask(RuleBasedStateMachine):
         }[found]
         self.apply(settle_inspection(self.task, outcome, self.reports.get(number), CONFIG.retry, self.now))
 
+    @precondition(lambda self: self.job(Push) or self.job(OpenRequest))
+    @rule()
+    def delivery_begins(self) -> None:
+        """As `work` does it: what is about to be sent is noted first."""
+        effect = self.task.effect((self.job(Push) or self.job(OpenRequest)).effect)
+        if effect is not None and effect.status == "pending":
+            self.apply(Decision(task=self.task.with_effect(effect.evolve(status="sending"))))
+
+    @precondition(lambda self: self.job(Look))
+    @rule(answer=st.sampled_from(["there", "absent", "later"]))
+    def look_ends(self, answer: str) -> None:
+        job = self.job(Look)
+        effect = self.task.effect(job.effect)
+        there = Request(url="x", head=SHA_B) if job.effect.startswith("request:") else job.effect.partition(":")[2]
+        later = Failed(code="E_UNREACHABLE", message="no route", retryable=True)
+        before = self.task
+        found = {"there": there, "absent": None, "later": later}[answer]
+        self.apply(settle_look(self.task, job.effect, found, self.now))
+        assert self.task.state is before.state or before.state is State.IN_PROGRESS
+        if effect is not None and effect.status == "sending" and answer != "later":
+            now = self.task.effect(job.effect)
+            assert now is None or now.status != "sending", "what was looked up is known"
+
     @precondition(lambda self: self.job(Push))
     @rule(answer=st.sampled_from(["ok", "lost", "refused", "later"]))
     def push_ends(self, answer: str) -> None:
@@ -270,6 +294,14 @@ class LifeOfATask(RuleBasedStateMachine):
     def what_fails_again_and_again_ends(self) -> None:
         counts = [attempt.inspecting.tries for attempt in self.task.attempts]
         assert all(count <= 5 for count in counts)
+
+    @invariant()
+    def nothing_that_was_being_sent_is_forgotten(self) -> None:
+        """Once the task is over, every outcome that is not known is looked up, now or at a time that is known."""
+        if any(effect.status == "sending" for effect in self.task.effects) and self.task.ended:
+            seen = Seen(reports=self.reports)
+            looks = [job for job in plan_task(self.task, seen, CONFIG, self.now).jobs if isinstance(job, Look)]
+            assert looks or next_deadline(self.task, seen, CONFIG) is not None
 
     @invariant()
     def effects_have_one_key_each(self) -> None:
