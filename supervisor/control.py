@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from supervisor import spool
 from supervisor.core.commands import Actor, Command, CommandAnswer, TaskCommandKind, WorkstationCommandKind
 from supervisor.errors import CloudCodeError, writing
 from supervisor.reader import is_locked
+from supervisor.running import running_supervisor
 
 WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.5
@@ -36,26 +38,46 @@ def give(root: Root, command: Command, wait_seconds: float = WAIT_SECONDS) -> Co
 
     CloudCodeError: E_NO_ANSWER (the command is withdrawn), or why no supervisor could be built here.
     """
-    with writing(root.commands):
-        make_folder(root.commands)
-        spool.post(root.commands, command)
-    try:
-        deadline = time.monotonic() + wait_seconds
-        while time.monotonic() < deadline:
-            _stand_in(root)
-            answer = spool.wait_for_answer(root.commands, command.id, _LOOK_SECONDS)
-            if answer is not None:
-                return answer
-    finally:
-        spool.withdraw(root.commands, command.id)
-    answer = spool.wait_for_answer(root.commands, command.id, _LOOK_SECONDS)  # it may just have been carried out
+    (answer,) = give_all(root, [command], wait_seconds)
     if answer is not None:
         return answer
+    running = running_supervisor(root)
+    who = f" (process {running.pid})" if running else ""
     raise CloudCodeError(
         "E_NO_ANSWER",
-        f"The supervisor of {root.path} did not answer within {wait_seconds:g} s; the command was withdrawn.",
+        f"The supervisor of {root.path}{who} did not answer within {wait_seconds:g} s; the command was withdrawn.",
         "Look at `cloud-code status` and at its log, then give the command again.",
     )
+
+
+def give_all(
+    root: Root, commands: Sequence[Command], wait_seconds: float = WAIT_SECONDS
+) -> list[CommandAnswer | None]:
+    """The same for several at once; None for each that nobody answered in time and that was withdrawn."""
+    answers: dict[str, CommandAnswer] = {}
+
+    def take(patience_seconds: float) -> None:
+        deadline = time.monotonic() + patience_seconds
+        for command in commands:
+            if command.id not in answers:
+                left = max(0.01, deadline - time.monotonic())
+                answer = spool.wait_for_answer(root.commands, command.id, left)
+                answers.update({command.id: answer} if answer is not None else {})
+
+    try:
+        with writing(root.commands):
+            make_folder(root.commands)
+            for command in commands:
+                spool.post(root.commands, command)
+        deadline = time.monotonic() + wait_seconds
+        while len(answers) < len(commands) and time.monotonic() < deadline:
+            _stand_in(root)
+            take(_LOOK_SECONDS)
+    finally:
+        for command in commands:
+            spool.withdraw(root.commands, command.id)
+    take(_LOOK_SECONDS)  # one may just have been carried out
+    return [answers.get(command.id) for command in commands]
 
 
 def _stand_in(root: Root) -> None:

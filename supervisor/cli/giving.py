@@ -1,11 +1,12 @@
 """Giving a command and telling what became of it: what every writing verb has in common."""
 
 import getpass
+from collections.abc import Iterable
 from typing import Any
 
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.output import note, progress, say
-from supervisor.control import give, new_command
+from supervisor.control import give, give_all, new_command
 from supervisor.core.commands import TaskCommandKind, WorkstationCommandKind
 from supervisor.errors import CloudCodeError
 from supervisor.reader import is_locked
@@ -26,6 +27,22 @@ def give_and_tell(
     say(answer.message)
     if kind != "workstation-stop" and not is_locked(root):
         note("No supervisor is running: what follows from this happens when one does (`cloud-code run`).")
+
+
+def give_to_all(root: Root, kind: WorkstationCommandKind, targets: Iterable[str]) -> int:
+    """One command to each of these workstations; returns the exit code: 1 when one of them was refused."""
+    from supervisor import log
+
+    log.configure(level="WARNING")
+    commands = [new_command(kind, target, _person(), {}) for target in targets]
+    with progress("waiting for the supervisor"):
+        answers = give_all(root, commands)
+    for command, answer in zip(commands, answers, strict=True):
+        if answer is None:
+            note(f"E_NO_ANSWER: the supervisor did not answer for {command.target}; the command was withdrawn.")
+        else:
+            (say if answer.done else note)(answer.message)
+    return 0 if all(answer is not None and answer.done for answer in answers) else 1
 
 
 def _person() -> str:

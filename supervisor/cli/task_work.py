@@ -14,11 +14,13 @@ from supervisor.cli.reading import read_task
 from supervisor.core.record import TaskRecord
 from supervisor.errors import CloudCodeError
 from supervisor.reader import Reader
+from supervisor.tail import file_names
 
 if TYPE_CHECKING:
     from supervisor.git.mirror import Mirror
     from supervisor.ports import CodeHost
 
+MAX_LISTED = 40
 LOGS = ("transcript.log", "cli.log")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 
@@ -56,10 +58,12 @@ def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, nam
         if not follow or not goes_on():
             break
         time.sleep(LOOK_SECONDS)
+    stems = [re.sub(r"\.(log|md)$", "", entry) for entry in file_names(folder, below)]
+    there = ", ".join(list(dict.fromkeys(stem for stem in stems if _LOG_NAME.fullmatch(stem)))[:MAX_LISTED])
     raise CloudCodeError(
         "E_NO_LOG",
         f"Attempt {attempt.number} of {task.id} has no {name or 'log'} in {folder / below}.",
-        "It may not have been started yet, or its workstation has tidied up.",
+        f"There are {there}." if there else "It has not been started yet, or its workstation has tidied up.",
     )
 
 

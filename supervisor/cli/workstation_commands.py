@@ -1,19 +1,32 @@
 """The verbs of `cloud-code workstation`."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import click
 
 from agent_daemon.protocol.paths import NAME, Root
 from supervisor.cli.following import print_growing
-from supervisor.cli.giving import give_and_tell
+from supervisor.cli.giving import give_and_tell, give_to_all
 from supervisor.cli.output import json_option, note, print_json, show, text
 from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import reader_of
 from supervisor.cli.status import stations_table
+from supervisor.core.commands import WorkstationCommandKind
 from supervisor.errors import CloudCodeError
+from supervisor.fleet import StationFile
 from supervisor.fleet_view import known_stations
+from supervisor.reader import Reader
 from supervisor.view import take_picture
 
 _name = click.argument("name", metavar="NAME", shell_complete=complete_workstation)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _name_or_all(command: _Command) -> _Command:
+    """The argument and the option of a verb that is for one workstation or for every one."""
+    command = click.option("--all", "every", is_flag=True, help="Every workstation.")(command)
+    return click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_workstation)(command)
 
 
 @click.command()
@@ -37,27 +50,43 @@ def list_workstations(ctx: click.Context, as_json: bool) -> None:
 
 
 @click.command()
-@_name
+@_name_or_all
 @click.pass_context
-def stop(ctx: click.Context, name: str) -> None:
-    """Stop a workstation until `workstation start`; its attempt goes on then."""
-    give_and_tell(_known(ctx, name), "workstation-stop", name)
+def stop(ctx: click.Context, name: str | None, every: bool) -> int:
+    """Stop a workstation until `workstation start`; its attempt goes on then.
+
+    --all stops every one, also those that are configured no longer.
+    """
+    return _give(ctx, "workstation-stop", name, every)
 
 
 @click.command()
-@_name
+@_name_or_all
 @click.pass_context
-def start(ctx: click.Context, name: str) -> None:
+def start(ctx: click.Context, name: str | None, every: bool) -> int:
     """Start a workstation that was stopped."""
-    give_and_tell(_known(ctx, name), "workstation-start", name)
+    return _give(ctx, "workstation-start", name, every)
 
 
 @click.command()
-@_name
+@_name_or_all
 @click.pass_context
-def restart(ctx: click.Context, name: str) -> None:
+def restart(ctx: click.Context, name: str | None, every: bool) -> int:
     """Stop a workstation's daemon and start it again; its attempt goes on where it was."""
-    give_and_tell(_known(ctx, name), "workstation-restart", name)
+    return _give(ctx, "workstation-restart", name, every)
+
+
+def _give(ctx: click.Context, kind: WorkstationCommandKind, name: str | None, every: bool) -> int:
+    if (name is None) != every:
+        raise click.UsageError("Give the NAME of a workstation, or --all.")
+    if name is not None:
+        give_and_tell(_known(ctx, name), kind, name)
+        return 0
+    reader = reader_of(ctx)
+    stations = [file for file, configured in _stations(reader) if configured or kind == "workstation-stop"]
+    if not stations:
+        raise CloudCodeError("E_NO_WORKSTATION", "There is no workstation.", "Configure one in config.yaml.")
+    return give_to_all(reader.root, kind, [file.name for file in stations])
 
 
 @click.command()
@@ -72,14 +101,18 @@ def logs(ctx: click.Context, name: str, follow: bool) -> None:
     print_growing(root.workstations, f"{name}.log", follow=follow)
 
 
+def _stations(reader: Reader) -> list[tuple[StationFile, bool]]:
+    """Every workstation that is known, and whether it is configured."""
+    try:
+        return known_stations(reader, reader.config())
+    except CloudCodeError:  # what the files say is enough for a supervisor that runs with the former configuration
+        return [(file, True) for file, _ in known_stations(reader, None)]
+
+
 def _known(ctx: click.Context, name: str) -> Root:
     """The root, once it is known to have a workstation of this name."""
     reader = reader_of(ctx)
-    try:
-        config = reader.config()
-    except CloudCodeError:  # what its files say is enough for a supervisor that runs with the former one
-        config = None
-    names = [file.name for file, _ in known_stations(reader, config)]
+    names = [file.name for file, _ in _stations(reader)]
     if name not in names:
         there = f"There are {', '.join(names)}." if names else "None is configured, and none has ever run."
         raise CloudCodeError("E_NO_WORKSTATION", f"There is no workstation '{name}'.", there)

@@ -98,7 +98,20 @@ def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     if newest is not None and newest.verdict == NOT_INSPECTED:
         return [retry_action(task, "Have it inspected again"), retry_action(task, "Or make another attempt", True)]
     logs = [Action(text="Read what the agent did", command=f"cloud-code task logs {task.id}")]
-    return [*(logs if task.attempts else []), retry_action(task, "Make another attempt, with a hint", note=True)]
+    logs = [*verification_logs(task), *logs] if task.attempts else []
+    return [*logs, retry_action(task, "Make another attempt, with a hint", note=True)]
+
+
+def verification_logs(task: TaskRecord) -> list[Action]:
+    """Where to read what each verification command printed that failed in the newest attempt."""
+    told = [item.message for item in task.feedback if item.code == "E_VERIFICATION_FAILED"]
+    return [
+        Action(
+            text=f"Read what '{command.name}' printed", command=f"cloud-code task logs {task.id} --log verify-{n}"
+        )
+        for n, command in enumerate(task.verification, start=1)
+        if any(message.startswith(f"verification '{command.name}' failed") for message in told)
+    ]
 
 
 _ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {

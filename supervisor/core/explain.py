@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from agent_daemon.protocol.model import ReportStatus, TaskReport, WorkspaceMode
-from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action
+from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action, verification_logs
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.intake import when_told
 from supervisor.core.record import TaskRecord
@@ -308,7 +308,7 @@ def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
 def _failed(task: TaskRecord, around: Surroundings) -> _Told:
     why = [*_last_step(task), f"{task.failures} of at most {task.max_failures} attempts have failed."]
     following = [f"The next attempt starts {when(task.not_before, around.now)}."]
-    can = [retry_action(task, "Try again at once"), *_stop_actions(task)]
+    can = [*verification_logs(task), retry_action(task, "Try again at once"), *_stop_actions(task)]
     return why, following + _feedback(task), can
 
 

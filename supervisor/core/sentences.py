@@ -15,6 +15,7 @@ _ERRORS = frozenset({"supervisor.bug", "record.damaged", "report.refused", "main
 _WARNINGS = frozenset(
     {
         "blocked",
+        "changed",
         "damaged",
         "died",
         "failed",

@@ -222,8 +222,28 @@ def test_a_workstation_that_still_runs_is_stopped_without_a_supervisor_too(site:
     assert not site.daemons()
     (row,) = json.loads(site.cli("workstation", "list", "--json").stdout)
     assert row["state"] == "stopped"
+    assert site.cli("workstation", "stop", check=False).returncode == 2
+    assert site.cli("workstation", "stop", "backend-1", "--all", check=False).returncode == 2
     unknown = site.cli("workstation", "stop", "backend-9", check=False)
     assert unknown.returncode == 1 and "There are backend-1." in unknown.stderr
+
+
+def test_every_workstation_is_stopped_and_started_at_once(site: Site) -> None:
+    site.config["workstations"]["backend"]["count"] = 3
+    site.write_config()
+    site.start()
+    wait_for(lambda: len(site.daemons()) == 3)
+    stopped = site.cli("workstation", "stop", "--all")
+    assert len(stopped.stdout.splitlines()) == 3 and stopped.stderr == ""
+    wait_for(lambda: not site.daemons())
+    assert "backend-3 is being started" in site.cli("workstation", "start", "--all").stdout
+    wait_for(lambda: len(site.daemons()) == 3)
+    site.stop_supervisors()
+    site.config["workstations"]["backend"]["count"] = 1  # the other two go on until somebody stops them
+    site.write_config()
+    assert len(json.loads(site.cli("workstation", "list", "--json").stdout)) == 3
+    site.cli("workstation", "stop", "--all")
+    assert not site.daemons()
 
 
 def test_a_supervisor_that_does_not_answer_is_told_and_the_command_withdrawn(site: Site) -> None:

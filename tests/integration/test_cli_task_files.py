@@ -217,7 +217,7 @@ class TestReading:
         keep(ready, "bad")
         (ready.root.records / "demo.bad.yaml").write_text("state: [")
         done = ready.cli("task", "show", "bad", check=False)
-        assert done.returncode == 1 and "E_YAML" in done.stderr and "Traceback" not in done.stderr
+        assert done.returncode == 1 and "E_RECORD_DAMAGED" in done.stderr and "Traceback" not in done.stderr
 
 
 class TestHostileLogs:
@@ -233,7 +233,10 @@ class TestHostileLogs:
         done = ready.cli("task", "logs", "works")
         assert done.stdout.splitlines()[:2] == ["one", "two\ufffd\ufffd31m"]
         assert "\x1b" not in done.stdout and "owned" not in done.stdout
-        assert ready.cli("task", "logs", "works", "--log", "verify-1", check=False).returncode == 1
+        (logs / "odd name.log").touch()
+        (logs / "prompt.md").touch()
+        missing = ready.cli("task", "logs", "works", "--log", "verify-1", check=False)
+        assert missing.returncode == 1 and "There are cli, prompt." in missing.stderr
         (logs / "verify-1.log").write_text("1 failed\n")
         assert ready.cli("task", "logs", "works", "--log", "verify-1").stdout == "1 failed\n"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
+from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, VerificationCommand, WaitReason
 from supervisor.core.answers import answers
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.explain import StationSeen, Surroundings, explain, headline
@@ -184,6 +184,19 @@ class TestBlocked:
         task = self.task(WaitReason.QUESTION, "Which one?\nThe left one")
         assert "It waits for an answer: Which one? The left one." in explain(task, around()).why
         assert [a.command for a in answers(task)] == ["cloud-code task retry acme.login --note '…'"]
+
+    def test_a_verification_that_failed_leads_to_what_it_printed(self) -> None:
+        checks = tuple(VerificationCommand(name=name, command=name) for name in ("lint", "tests"))
+        failed = Feedback(
+            code="E_VERIFICATION_FAILED", message="verification 'tests' failed with exit code 1\nboom"
+        )
+        not_run = Feedback(code="E_VERIFICATION_FAILED", message="verification 'lint' was not run")
+        task = self.task(WaitReason.HUMAN).evolve(verification=checks, feedback=(not_run, failed))
+        assert [action.command for action in answers(task)][:2] == [
+            "cloud-code task logs acme.login --log verify-2",
+            "cloud-code task logs acme.login",
+        ]
+        assert "--log verify-2" in told(task.evolve(state=State.FAILED, waits_for=()))
 
     def test_a_branch_that_exists_is_renamed_first(self) -> None:
         task = self.task(WaitReason.CONFLICT, "E_BRANCH_EXISTS: it is there")
