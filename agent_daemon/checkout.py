@@ -1,6 +1,6 @@
 """The task's git worktree: made, looked at, put in order, and removed.
 
-Submodules are not initialised, and files of git-lfs stay pointers (see `agent_daemon.git`).
+Submodules are not initialised, and files of git-lfs stay pointers (see `agent_daemon.external`).
 """
 
 import contextlib

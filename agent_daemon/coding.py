@@ -15,11 +15,14 @@ from agent_daemon.git import Identity
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import AgentConfig, Session, TaskingTask, TaskReport, Usage
+from agent_daemon.protocol.model import AgentConfig, External, Session, TaskingTask, TaskReport, Usage
 
 MAX_EVENTS = 20_000
 # Messages that follow each other faster are not told one by one; the log has them all.
 TELL_SECONDS = 0.05
+
+# An agent's own git must not ask a server for the content of git-lfs files when it checks something out.
+_NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
 
 Tell = Callable[[dict[str, Any], str | None], None]
 
@@ -38,6 +41,7 @@ class CodingRun:
     agent_type: str
     known: TaskReport
     tell: Tell
+    external: External | None = None
     resumed: bool = False
     changed: bool = False
     stop: StopRequest = field(default_factory=StopRequest)
@@ -58,6 +62,7 @@ class CodingRun:
             resumed=self.resumed and not self.changed,
             changed=self.changed,
             prompt_folder=self.config.prompt_folder,
+            external=self.external,
         )
         prompt_file = self.places.logs / "prompt.md"
         write_file(prompt_file, prompt.encode(errors="replace"))
@@ -137,7 +142,7 @@ class CodingRun:
             argv=cli.argv,
             model=cli.model or "",
             arguments=cli.arguments,
-            environment=identity.environment() | cli.environment,
+            environment=identity.environment() | _NO_FETCH | cli.environment,
             pass_environment=cli.pass_environment,
             prompt=cli.prompt,
             success_exit_codes=cli.success_exit_codes,

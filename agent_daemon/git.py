@@ -21,6 +21,10 @@ _SETTINGS = (
     "maintenance.auto=false",
     "commit.gpgsign=false",
     "submodule.recurse=false",
+    "filter.lfs.process=",  # where git-lfs is installed it would fetch, and keep content that nobody hands in
+    "filter.lfs.smudge=",
+    "filter.lfs.clean=",
+    "filter.lfs.required=false",
     "worktree.useRelativePaths=false",
 )
 _ENVIRONMENT = {

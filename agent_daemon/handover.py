@@ -19,6 +19,7 @@ from loguru import logger
 
 from agent_daemon.checkout import SALVAGE_TRAILER, SALVAGE_VALUE, head, remove_stale_locks
 from agent_daemon.clone import PROTOCOL_FOLDER
+from agent_daemon.external import changed_files, gitlinks
 from agent_daemon.git import Identity, commit_of, git, git_paths, git_text, is_ancestor, merge_base
 
 _LISTED = 200
@@ -170,7 +171,8 @@ def _commit_tree(worktree: Path, tree: str, parents: list[str], message: str, id
 def _tree_of_everything(worktree: Path, commit: str, *, nested: bool = False) -> str:
     """The tree that a commit of all that lies in the worktree would have; nothing there is changed.
 
-    With `nested`, the files of repositories that were made inside the worktree are taken along.
+    With `nested`, the files of repositories that were made inside the worktree are taken along, and what was
+    changed inside of submodules.
     """
     with _own_index() as environment:
         git("read-tree", commit, folder=worktree, environment=environment)
@@ -187,8 +189,11 @@ def _tree_of_everything(worktree: Path, commit: str, *, nested: bool = False) ->
         tagged = git_paths("ls-files", "-z", "-t", "--cached", folder=worktree, check=False)
         left_out = {entry[2:] for entry in tagged if entry[:1] == b"S"}
         listed += [entry[2:] for entry in tagged if entry[:1] != b"S"]
+        # The empty folder of a submodule is easily lost; the submodule is removed when the agent's index lacks it.
+        left_out |= gitlinks(worktree, commit).keys() & {entry[2:] for entry in tagged}
         if nested:
             listed += [path for entry in listed if entry.endswith(b"/") for path in _inside(worktree, entry)]
+            listed += changed_files(worktree, commit)
         paths = [path for path in dict.fromkeys(listed) if _can_be_taken(worktree, path, path in left_out)]
         git(
             "update-index",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, Undefined
 
-from agent_daemon.protocol.model import Feedback, TaskingTask
+from agent_daemon.protocol.model import External, Feedback, TaskingTask
 
 DOCUMENT_PATH = ".cloud-code/document.md"
 # What a person says, and what it answers; everything else was found wanting.
@@ -20,6 +20,7 @@ def render_prompt(
     changed: bool = False,
     feedback: tuple[Feedback, ...] = (),
     prompt_folder: str | None = None,
+    external: External | None = None,
 ) -> str:
     """The text that the CLI gets on its standard input.
 
@@ -47,6 +48,7 @@ def render_prompt(
         notes=[item for item in told if item.code in NOTES],
         feedback=[item for item in told if item.code not in NOTES],
         document_path=DOCUMENT_PATH,
+        external=external or External(),
     )
 
 

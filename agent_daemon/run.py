@@ -13,6 +13,7 @@ from agent_daemon.clis.base import Verdict, bare_environment
 from agent_daemon.clone import ensure_clone
 from agent_daemon.coding import CodingRun, Tell
 from agent_daemon.execution import ATTEMPT_MARKER, StopRequest
+from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
 from agent_daemon.git import Identity, commit_of, git, merge_base
 from agent_daemon.places import AttemptPlaces
@@ -24,6 +25,7 @@ from agent_daemon.protocol.model import (
     BlockedReason,
     CommitMade,
     Criterion,
+    External,
     FileModified,
     ReportError,
     ReportStatus,
@@ -75,6 +77,7 @@ class WorkRun:
     stop: StopRequest = field(default_factory=StopRequest)
     meter: ActivityMeter = field(default_factory=ActivityMeter)
     begun: bool = field(default=False, init=False)
+    external: External | None = field(default=None, init=False)
 
     def run(self) -> dict[str, Any]:
         """The report's closing fields; raises GitError, ProtocolError, OSError when it could not even be tried."""
@@ -86,6 +89,7 @@ class WorkRun:
         )
         self._prepare_worktree()
         self.begun = True
+        self._tell_external()
         reach("daemon.worktree_made")
         if self._asked_to_stop():
             return self._stopped()
@@ -114,7 +118,16 @@ class WorkRun:
             changed=self.changed,
             stop=self.stop,
             meter=self.meter,
+            external=self.external,
         )
+
+    def _tell_external(self) -> None:
+        """Report what belongs to the project and is not in the worktree."""
+        self.external = look_for_external(self.places.worktree)
+        if self.external is not None:
+            submodules, lfs = self.external.submodules_total, self.external.lfs_files_total
+            message = f"Not in the worktree: {submodules} submodule(s), the content of {lfs} file(s) of git-lfs"
+            self.tell({"external": self.external}, message)
 
     def _asked_to_stop(self) -> bool:
         return self.stop.reason in STOPS_FROM_OUTSIDE
@@ -194,6 +207,7 @@ class WorkRun:
         identity = Identity(name=self.config.identity.name, email=self.config.identity.email)
         handover.commit_leftovers(worktree, task.title, identity)
         checkout.put_on_branch(worktree, task.branch)
+        self._tell_left_out()
         closing: dict[str, Any] = {"summary": verdict.message[:8000], **self._changes()}
         if task.expects == "document":
             salvage = _as_salvage(self._bundle("salvage.bundle"))
@@ -219,6 +233,12 @@ class WorkRun:
             kind="commits", bundle="result.bundle", sha256=bundle.sha256, head=bundle.head, base=bundle.base
         )
         return closing | {"status": ReportStatus.COMPLETED, "result": result, "percent": 100}
+
+    def _tell_left_out(self) -> None:
+        external = look_for_external(self.places.worktree)
+        if external is not None and external.submodules_changed:
+            inside = ", ".join(external.submodules_changed)
+            self.tell({"external": external}, f"Changes inside of submodules are not handed in: {inside}")
 
     def _bundle(self, name: str) -> handover.BundleMade | None:
         base = handover.result_base(self.places.worktree, self.task.base_branch, self.task.base_commit)

@@ -16,6 +16,7 @@ PROTOCOL_VERSION: Final = 1
 MAX_DESCRIPTION_BYTES = 12 * 1024
 MAX_PROGRESS_ENTRIES = 50
 MAX_LISTED = 200
+MAX_EXTERNAL = 20
 
 Time = AwareDatetime
 Count = Annotated[int, Field(ge=0)]
@@ -326,6 +327,19 @@ class Artifact(Wire):
     sha256: Digest
 
 
+class External(Wire):
+    """What belongs to the project and is not in the worktree: submodules, and the content of git-lfs.
+
+    Paths are a few of many, with their totals; `submodules_changed` are those that were filled and worked in.
+    """
+
+    submodules: Annotated[tuple[Line, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    submodules_total: Count = 0
+    submodules_changed: Annotated[tuple[Line, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    lfs_files: Annotated[tuple[Line, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    lfs_files_total: Count = 0
+
+
 class ReportError(Wire):
     code: Line
     message: Text = ""
@@ -363,6 +377,7 @@ class TaskReport(Wire):
     commits_total: Count = 0
     acceptance_criteria: Annotated[tuple[Criterion, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     verification: Annotated[tuple[VerificationResult, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    external: External | None = None
     usage: Usage = Usage()
     session: Session | None = None
     decisions: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()

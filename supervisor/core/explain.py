@@ -230,6 +230,7 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
     report = around.report
     if report is not None and report.summary:
         why.append(f"The agent says: {' '.join(report.summary.split())[:500]}")
+    why += _external(report)
     checked = f"{len(task.verification)} verification command(s) are run, " if task.verification else ""
     following = [
         f"When the agent is done, {checked}the work is checked and pushed to {task.branch}.",
@@ -250,6 +251,28 @@ def _workspace(mode: WorkspaceMode, around: Surroundings) -> list[str]:
         "It has a full clone of its own (isolated), but shares user, processes and network with its workstation: "
         "the driver cannot give it one of its own."
     ]
+
+
+def _external(report: TaskReport | None) -> list[str]:
+    """What the agent did not have of the project, and what it did there all the same; by the report."""
+    external = report.external if report is not None else None
+    if external is None:
+        return []
+    said = []
+    if external.submodules_total:
+        said.append(f"Submodules are not checked out: {_some(external.submodules, external.submodules_total)}.")
+    if external.submodules_changed:
+        inside = ", ".join(external.submodules_changed)
+        said.append(f"What was changed inside of submodules is not handed in: {inside}.")
+    if external.lfs_files_total:
+        files = _some(external.lfs_files, external.lfs_files_total)
+        said.append(f"Files kept by git-lfs are pointers, and new content of theirs is refused: {files}.")
+    return said
+
+
+def _some(names: tuple[str, ...], total: int) -> str:
+    shown = ", ".join(" ".join(name.split()) for name in names[:3])
+    return f"{shown} and {total - min(total, 3)} more" if total > 3 else shown
 
 
 def _doing(task: TaskRecord, around: Surroundings) -> str:
@@ -289,6 +312,7 @@ def _review(task: TaskRecord, around: Surroundings) -> _Told:
     why = [f"Its work was checked and pushed to {task.branch}{stat}."]
     if task.request is not None and task.request.url:
         why.append(f"What a pull request would say stands in {task.request.url}.")
+    why += _external(around.report)
     following = [f"It is completed as soon as {task.branch} is merged into {task.base_branch} on the remote."]
     can = [
         *answers(task),
@@ -300,9 +324,10 @@ def _review(task: TaskRecord, around: Surroundings) -> _Told:
 
 def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
     why = [f"It waits for {WAITED_FOR[wait.reason]}{_after_colon(wait.message)}" for wait in task.waits_for]
+    why = [*(why or _last_step(task)), *_external(around.report)]
     following = ["Nothing happens until a person answers."]
     can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
-    return why or _last_step(task), following + _feedback(task), can
+    return why, following + _feedback(task), can
 
 
 def _failed(task: TaskRecord, around: Surroundings) -> _Told:
