@@ -16,6 +16,7 @@ from typing import Literal
 from agent_daemon.protocol.paths import Root
 from supervisor.config import check_installation, load_config
 from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings
+from supervisor.core.words import count
 from supervisor.errors import CloudCodeError
 from supervisor.ports import CodeHost
 from supervisor.reader import is_locked
@@ -184,7 +185,7 @@ def _configuration(root: Root) -> tuple[Config | None, Check]:
         config = load_config(root)
     except CloudCodeError as error:
         return None, Check(name="config", status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
-    detail = f"{len(config.projects)} project(s), {len(config.workstations)} type(s) of workstation"
+    detail = f"{count(len(config.projects), 'project')}, {count(len(config.workstations), 'type')} of workstation"
     return config, Check(name="config", status="ok", detail=detail)
 
 
@@ -211,7 +212,7 @@ def inotify_check(instances: int, watches: int, workstations: int) -> Check:
     ]
     if not short:
         return Check(name="inotify", status="ok", detail=detail)
-    detail += f"; {workstations} workstations want about {wanted} of each"
+    detail += f"; {count(workstations, 'workstation')} may need about {wanted} of each"
     return Check(name="inotify", status="warning", detail=detail, mend=f"sudo sysctl -w {' '.join(short)}")
 
 

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -19,7 +19,29 @@ class Entry:
         module, _, name = self.place.partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         command.short_help = self.help
+        if not any(parameter.name == "root" for parameter in command.params):
+            command.params.append(click.Option(["--root"], expose_value=False, callback=_take_root, **ROOT_OPTION))
         return command
+
+
+ROOT_OPTION: Final[dict[str, Any]] = {
+    "metavar": "FOLDER",
+    "help": "The root to work on. Without it: $CLOUD_CODE_ROOT, else the current folder if it holds a "
+    "config.yaml, else /srv/cloud-code.",
+}
+
+
+def _take_root(ctx: click.Context, _parameter: click.Parameter, given: str | None) -> None:
+    """`--root` after a command is what it is before it; the one that is given last counts."""
+    if given is None:
+        return
+    from supervisor.cli.place import find_root
+
+    above: click.Context | None = ctx
+    while above is not None:
+        above.obj = find_root(given)
+        above = above.parent
+    ctx.find_root().params["root"] = given
 
 
 class LazyGroup(click.Group):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from supervisor import __version__
-from supervisor.cli.lazy import Entry, LazyGroup
+from supervisor.cli.lazy import ROOT_OPTION, Entry, LazyGroup
 from supervisor.cli.streams import OutputError, abandon_output, prepare
 from supervisor.errors import CloudCodeError
 
@@ -34,12 +34,7 @@ EXIT_MISTAKE, EXIT_USAGE, EXIT_BUG, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 @click.group(cls=LazyGroup, entries=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--root",
-    metavar="FOLDER",
-    help="The root to work on. Without it: $CLOUD_CODE_ROOT, else the current folder if it holds a "
-    "config.yaml, else /srv/cloud-code.",
-)
+@click.option("--root", **ROOT_OPTION)
 @click.version_option(__version__, prog_name="cloud-code")
 @click.pass_context
 def cli(ctx: click.Context, root: str | None) -> None:

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from agent_daemon.protocol.errors import ProtocolError
-from agent_daemon.protocol.model import Priority
 from agent_daemon.protocol.paths import NAME, Root, check_stem
 from supervisor.cli.output import note, say
 from supervisor.cli.place import existing_root, record_ids
+from supervisor.cli.task_text import task_options, task_text
 from supervisor.config import load_config
 from supervisor.core.intake import Draft
 from supervisor.core.settings import Config
@@ -23,33 +22,16 @@ from supervisor.forges.task_folder import read_draft
 from supervisor.reader import is_locked
 
 
-class _Dumper(yaml.SafeDumper):
-    """Block style, texts of several lines as such, lists indented."""
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, False)
-
-
-def _text_node(dumper: _Dumper, value: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
-
-
-_Dumper.add_representer(str, _text_node)
-
-
 @click.command()
 @click.argument("title")
 @click.option("--name", metavar="STEM", help="The file's name without .yaml  [default: from the title].")
-@click.option("--project", metavar="NAME", help="Needed where more than one is configured.")
-@click.option("--description", metavar="TEXT", help="What is wanted; - reads it from standard input.")
-@click.option("--label", "labels", multiple=True, help="May be repeated; decides who does it.")
-@click.option("--priority", type=click.Choice([p.value for p in Priority]), help="[default: medium]")
-@click.option("--criterion", "criteria", multiple=True, help="What must be true at the end; may be repeated.")
-@click.option("--verify", "checks", multiple=True, metavar="NAME=COMMAND", help="Must pass; may be repeated.")
-@click.option("--depends-on", "depends_on", multiple=True, metavar="ID", help="Comes first; may be repeated.")
+@task_options
 @click.pass_context
 def add(ctx: click.Context, /, title: str, name: str | None, description: str | None, **options: Any) -> None:
-    """Write a task file into tasks/; the supervisor takes it in within seconds."""
+    """Write a task file into tasks/; the supervisor takes it in within seconds.
+
+    Options with a (*) may be repeated. Each is a key of the file, which `cloud-code task edit` changes later.
+    """
     if not title.strip():
         raise CloudCodeError("E_TASK", "The title is empty.", "Say in one line what is to be done.")
     root = existing_root(ctx)
@@ -61,7 +43,7 @@ def add(ctx: click.Context, /, title: str, name: str | None, description: str | 
         raise CloudCodeError("E_NAME", f"{error}.", "Choose another with --name.") from None
     if description == "-":
         description = sys.stdin.read()
-    content = task_text(title, description or "", options)
+    content = task_text(title, {"description": description, **options})
     path = root.tasks / f"{stem}.yaml"
     _refuse_existing(root, path, stem)
     draft = _checked(path.name, content, config)
@@ -78,19 +60,6 @@ def add(ctx: click.Context, /, title: str, name: str | None, description: str | 
     note_when_taken(root)
 
 
-def task_text(title: str, description: str, options: dict[str, Any]) -> str:
-    """The YAML of a new task file: only what was given."""
-    value: dict[str, Any] = {"title": title, "project": options.get("project")}
-    value |= {"description": description, "priority": options.get("priority")}
-    value["labels"] = list(options.get("labels") or ())
-    value["acceptance_criteria"] = list(options.get("criteria") or ())
-    value["verification"] = [_check_of(given) for given in options.get("checks") or ()]
-    value["depends_on"] = list(options.get("depends_on") or ())
-    given = {key: entry for key, entry in value.items() if entry}
-    body = yaml.dump(given, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
-    return f"# yaml-language-server: $schema=../state/schemas/task.schema.json\n{body}"
-
-
 def _checked(name: str, content: str, config: Config) -> Draft:
     """What the supervisor will make of the file; CloudCodeError when it would refuse it."""
     with tempfile.TemporaryDirectory(prefix="cloud-code-task-") as folder:
@@ -99,17 +68,14 @@ def _checked(name: str, content: str, config: Config) -> Draft:
             return read_draft(Path(folder), name, config)
         except ProtocolError as error:
             reasons = "; ".join(
-                f"{p.message} ({p.place})" + (f", expected {p.expected}" if p.expected else "")
+                f"{p.message} ({p.place})" + (f", expected {p.expected}" if p.expected else "") + _hint(p.mend)
                 for p in error.problems
             )
             raise CloudCodeError("E_TASK", f"This cannot be a task: {reasons}.", "Nothing was written.") from None
 
 
-def _check_of(given: str) -> dict[str, str]:
-    name, equals, command = given.partition("=")
-    if not equals or not name.strip() or not command.strip():
-        raise click.UsageError(f"--verify takes NAME=COMMAND, such as 'tests=pytest -q', and not '{given}'.")
-    return {"name": name.strip(), "command": command.strip()}
+def _hint(mend: str) -> str:
+    return f", {mend}" if mend.startswith("did you mean") else ""
 
 
 def stem_of(title: str) -> str:

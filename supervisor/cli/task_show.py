@@ -24,6 +24,7 @@ from supervisor.cli.reading import read_task
 from supervisor.core.explain import explain, headline
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.states import State
+from supervisor.core.words import count
 from supervisor.view import Picture, surroundings, take_picture
 
 _IN_WORDS = {State.IN_PROGRESS: "in progress", State.REVIEW: "in review"}
@@ -103,7 +104,7 @@ def _attempt_line(attempt: Attempt) -> str:
         took = f", {ago(attempt.started_at, attempt.ended_at)}"
     cost = f", {attempt.usage.cost_usd:.2f} USD" if attempt.usage.cost_usd else ""
     tokens = attempt.usage.input_tokens + attempt.usage.output_tokens
-    used = f", {tokens} tokens" if tokens else ""
+    used = f", {count(tokens, 'token')}" if tokens else ""
     lost = f"; its work could not be saved: {attempt.save_error}" if attempt.save_error else ""
     verdict = attempt.verdict or "under way"
     return f"{attempt.number} on {attempt.workstation} with {attempt.cli}: {verdict}{took}{used}{cost}{lost}"
@@ -132,7 +133,7 @@ def _delivery_lines(task: TaskRecord) -> list[RenderableType]:
     if delivery is None:
         return []
     rows = [(f"+{f.lines_added}", f"-{f.lines_removed}", f.change_type, f.path) for f in delivery.files[:50]]
-    title = f"Seen by the supervisor: {delivery.diff_stat or f'{delivery.files_total} files'}"
+    title = f"Seen by the supervisor: {delivery.diff_stat or count(delivery.files_total, 'file')}"
     parts: list[RenderableType] = [text(""), text(title, "bold")]
     parts.append(table(("ADDED", "REMOVED", "CHANGE", "FILE"), rows))
     parts += [

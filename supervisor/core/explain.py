@@ -12,6 +12,7 @@ from supervisor.core.intake import when_told
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
 from supervisor.core.times import duration, when
+from supervisor.core.words import count
 
 StationState = Literal["running", "silent", "starting", "stopping", "stopped", "down"]
 
@@ -231,10 +232,11 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
     if report is not None and report.summary:
         why.append(f"The agent says: {' '.join(report.summary.split())[:500]}")
     why += _external(report)
-    checked = f"{len(task.verification)} verification command(s) are run, " if task.verification else ""
+    commands = count(len(task.verification), "verification command is", "verification commands are")
+    checked = f"{commands} run, " if task.verification else ""
     following = [
         f"When the agent is done, {checked}the work is checked and pushed to {task.branch}.",
-        f"An attempt may take {task.limits.timeout_minutes:g} minutes.",
+        f"An attempt may take {duration(task.limits.timeout_minutes * 60)}.",
     ]
     return why, following, [Action(text="Watch it", command=f"cloud-code task logs {task.id} --follow"), *can]
 
@@ -331,7 +333,8 @@ def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
 
 
 def _failed(task: TaskRecord, around: Surroundings) -> _Told:
-    why = [*_last_step(task), f"{task.failures} of at most {task.max_failures} attempts have failed."]
+    failed = count(task.failures, "attempt has", "attempts have")
+    why = [*_last_step(task), f"{failed} failed; after {task.max_failures} a person is asked."]
     following = [f"The next attempt starts {when(task.not_before, around.now)}."]
     can = [*verification_logs(task), retry_action(task, "Try again at once"), *_stop_actions(task)]
     return why, following + _feedback(task), can

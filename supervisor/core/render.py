@@ -1,11 +1,14 @@
 """Texts for people: what a request says. The agent's words stand in fences only."""
 
 import re
+from datetime import UTC
 
 from supervisor.core.record import Delivery, TaskRecord
+from supervisor.core.words import count
 
 _BACKTICKS = re.compile(r"`+")
 MAX_SHOWN = 50
+MAX_DESCRIPTION_CHARACTERS = 10_000
 
 
 def fence(text: str) -> str:
@@ -35,11 +38,18 @@ def render_request(task: TaskRecord) -> str:
         f"# {task.title}",
         f"Task `{task.id}` on branch `{task.branch}` for `{task.base_branch}`, done by {by}.",
     ]
+    if task.description or task.acceptance_criteria:
+        parts.append("## Asked for")
+    if task.description.strip():
+        parts.append(fence(_clipped(task.description)))
     if task.acceptance_criteria:
-        parts += ["## Asked for", "\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria)]
+        parts.append("\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria))
     if delivery.summary:
         parts += ["## What the agent says", fence(delivery.summary)]
     parts += ["## Evidence", _evidence(task, delivery)]
+    approved = _approvals(task, delivery)
+    if approved:
+        parts += ["## Approved by a person", "\n".join(approved)]
     parts += ["## Files", _files(delivery), "## Commits", _commits(delivery)]
     return "\n\n".join(parts) + "\n"
 
@@ -47,14 +57,28 @@ def render_request(task: TaskRecord) -> str:
 def _evidence(task: TaskRecord, delivery: Delivery) -> str:
     rows = ["| what | claimed | verified |", "|---|---|---|"]
     rows.append(f"| head | `{delivery.claimed_head}` | seen in the bundle; pushed as `{delivery.pushed_head}` |")
-    rows.append(
-        f"| changes | | {delivery.files_total} files, {delivery.commits_total} commits, seen in the bundle |"
-    )
+    changes = f"{count(delivery.files_total, 'file')}, {count(delivery.commits_total, 'commit')}"
+    rows.append(f"| changes | | {changes}, seen in the bundle |")
     for command in task.verification:
         found = next((entry for entry in delivery.verification if entry.name == command.name), None)
         said = f"exit code {found.exit_code} in {found.duration_seconds:.1f} s" if found else "not run"
         rows.append(f"| {one_line_code(command.name)}: {one_line_code(command.command)} | {said} | not re-run |")
     return "\n".join(rows)
+
+
+def _approvals(task: TaskRecord, delivery: Delivery) -> list[str]:
+    """Who let exactly this work be pushed although it was held, and when."""
+    return [
+        f"- {one_line_code(approval.message)}: approved by {one_line_code(approval.by or 'a person')}"
+        + (f" at {approval.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if approval.at else "")
+        for approval in task.approvals
+        if approval.status == "approved" and approval.subject_hash == delivery.bundle_sha256
+    ]
+
+
+def _clipped(text: str) -> str:
+    """A description as far as a request repeats it."""
+    return text if len(text) <= MAX_DESCRIPTION_CHARACTERS else f"{text[:MAX_DESCRIPTION_CHARACTERS]}\n[…]"
 
 
 def _files(delivery: Delivery) -> str:

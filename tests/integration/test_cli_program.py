@@ -92,6 +92,19 @@ def test_the_root_is_the_option_then_the_variable_then_the_current_folder(
     assert find_root(None).path == Path("/srv/cloud-code")
 
 
+def test_the_root_may_be_named_after_the_command_too(site: Site, tmp_path: Path) -> None:
+    site.write_config()
+    root = str(site.root.path)
+    for words in (["task", "list", "--root", root], ["task", "--root", root, "list"], ["check", f"--root={root}"]):
+        done = program(*words, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    done = program("--root", "/nowhere", "task", "add", "More", "--root", root, cwd=tmp_path)
+    assert done.returncode == 0 and (site.root.tasks / "more.yaml").exists()
+    shown = program("status", "--root", root, cwd=tmp_path).stdout
+    assert shown.startswith(f"{root}: NO supervisor is running")
+    assert program("task", "list", "--root", cwd=tmp_path).returncode == 2
+
+
 def test_a_task_is_found_by_a_unique_end_of_its_id() -> None:
     ids = ["acme.login", "acme.logout", "shop.login", "shop.cart"]
     assert resolve_id("shop.login", ids) == "shop.login"

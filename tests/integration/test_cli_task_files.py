@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from agent_daemon.protocol.model import WaitReason
-from supervisor.cli.task_add import stem_of, task_text
+from supervisor.cli.task_add import add, stem_of
+from supervisor.cli.task_text import task_text
 from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.states import State
+from supervisor.core.task_file import TaskFile
 from tests.site import Site
 from tests.unit.conftest import make_attempt, make_task
 
@@ -37,7 +39,11 @@ def keep(site: Site, stem: str, *, archived: bool = False, **fields: Any) -> Tas
 class TestAdd:
     def test_everything_that_is_given_stands_in_the_file(self, ready: Site) -> None:
         options = ["--description", "-", "--label", "api", "--label", "db", "--priority", "high"]
-        options += ["--criterion", "it works", "--depends-on", "other"]
+        options += ["--criterion", "it works", "--depends-on", "other", "--depends-on", "demo.more:merged"]
+        options += ["--type", "bugfix", "--specialist", "backend", "--file", "a.py", "--file", "b.py"]
+        options += ["--limit", "timeout_minutes=60", "--limit", "cost_usd=1.50", "--max-failures", "2"]
+        options += ["--base-branch", "next", "--expects", "document", "--allow-empty"]
+        options += ["--workspace-mode", "isolated"]
         options += ["--verify", "unit tests=pytest -q -k 'a=b'"]
         title = "Fix the Login: now!"
         done = subprocess.run(
@@ -59,10 +65,22 @@ class TestAdd:
             "labels": ["api", "db"],
             "acceptance_criteria": ["it works"],
             "verification": [{"name": "unit tests", "command": "pytest -q -k 'a=b'"}],
-            "depends_on": ["other"],
+            "depends_on": ["other", {"task": "demo.more", "until": "merged"}],
+            "type": "bugfix",
+            "specialist": "backend",
+            "related_files": ["a.py", "b.py"],
+            "limits": {"timeout_minutes": 60, "cost_usd": 1.5},
+            "max_failures": 2,
+            "base_branch": "next",
+            "expects": "document",
+            "allow_empty": True,
+            "workspace_mode": "isolated",
         }
         assert "description: |" in path.read_text() and "$schema" in path.read_text()
         assert ready.cli("check", "tasks").returncode == 0
+
+    def test_there_is_an_option_for_each_key_of_a_task_file(self) -> None:
+        assert set(TaskFile.model_fields) - {"cancel"} <= {parameter.name for parameter in add.params}
 
     def test_an_existing_name_is_refused_whether_file_or_ended_task(self, ready: Site) -> None:
         ready.cli("task", "add", "Same")
@@ -88,6 +106,9 @@ class TestAdd:
             done = ready.cli("task", "add", *arguments, check=False)
             assert done.returncode == 1 and code in done.stderr, arguments
         assert ready.cli("task", "add", "A", "--verify", "no command", check=False).returncode == 2
+        assert ready.cli("task", "add", "A", "--limit", "cost_usd", check=False).returncode == 2
+        wrong = ready.cli("task", "add", "A", "--project", "second", "--limit", "cost=1", check=False)
+        assert wrong.returncode == 1 and "did you mean `cost_usd`?" in wrong.stderr
         assert ready.cli("task", "add", "A", "--priority", "urgent", check=False).returncode == 2
         assert list(ready.root.tasks.iterdir()) == []
         ready.cli("task", "add", "A", "--project", "second")
@@ -110,7 +131,7 @@ class TestAdd:
 
     @pytest.mark.parametrize("text", ["no", "1:30", "- x", "a: b", "tab\there", "x\n  y\n", "*a", "'", "# c", ""])
     def test_any_text_survives_the_file(self, text: str) -> None:
-        written = yaml.safe_load(task_text("T", text, {"criteria": [text or "x"]}))
+        written = yaml.safe_load(task_text("T", {"description": text, "acceptance_criteria": [text or "x"]}))
         assert written.get("description", "") == text and written["acceptance_criteria"] == [text or "x"]
 
 

@@ -209,7 +209,7 @@ def test_what_the_next_attempt_is_told_is_told_to_people_too() -> None:
         state=State.FAILED, failures=1, not_before=NOW, feedback=(Feedback(message="tests failed\n1 of 3"),)
     )
     assert "The next attempt is told: tests failed" in told(failed)
-    assert "1 of at most 3 attempts have failed." in told(failed)
+    assert "1 attempt has failed; after 3 a person is asked." in told(failed)
 
 
 def test_a_review_leads_to_the_request_and_to_the_merge() -> None:

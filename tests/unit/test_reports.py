@@ -193,6 +193,28 @@ def test_a_request_tells_claimed_from_verified() -> None:
     assert "````text\ncloses #1 ```\n@everyone\n````" in text
 
 
+def test_a_request_tells_what_was_asked_for_and_who_let_it_pass() -> None:
+    delivery = Delivery(attempt=1, claimed_head=SHA_A, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
+    held = Approval(
+        id="a1",
+        gate="protected_paths",
+        subject_hash=DIGEST,
+        status="approved",
+        message="the work changes protected files: CODEOWNERS",
+        by="ada",
+        at=NOW,
+    )
+    other = held.evolve(id="a2", subject_hash="e" * 64, by="bob")
+    denied = held.evolve(id="a3", status="denied", by="cleo")
+    asked = "Do it.\n```\ncloses #7"
+    text = render_request(working(description=asked, delivery=delivery, approvals=(held, other, denied)))
+    assert f"## Asked for\n\n````text\n{asked}\n````" in text
+    assert "`the work changes protected files: CODEOWNERS`: approved by `ada` at 2026-01-07 10:30:00 UTC" in text
+    assert "bob" not in text and "cleo" not in text
+    long = render_request(working(description="x" * 50_000, delivery=delivery))
+    assert len(long) < 12_000 and "[…]" in long and "Approved by a person" not in long
+
+
 @given(st.text(max_size=400), st.integers(100, 300))
 def test_a_long_text_is_cut_at_a_character(text: str, size: int) -> None:
     clean = text.encode(errors="replace").decode()
