@@ -1,21 +1,19 @@
 """One run of the coding CLI on a prepared worktree: prompt in, progress and a verdict out."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from agent_daemon.activity import ActivityMeter
+from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome
 from agent_daemon.clis.base import Usage as CliUsage
-from agent_daemon.execution import Finished, ProcessLimits, StopRequest, run_process
+from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
-from agent_daemon.git import Identity
-from agent_daemon.places import AttemptPlaces
+from agent_daemon.git import identity_environment
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import AgentConfig, External, Session, TaskingTask, TaskReport, Usage
+from agent_daemon.protocol.model import Session, TaskReport, Usage
 
 MAX_EVENTS = 20_000
 # Messages that follow each other faster are not told one by one; the log has them all.
@@ -24,131 +22,59 @@ TELL_SECONDS = 0.05
 # An agent's own git must not ask a server for the content of git-lfs files when it checks something out.
 _NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
 
-Tell = Callable[[dict[str, Any], str | None], None]
-
 
 @dataclass
 class CodingRun:
-    """What one run of the CLI needs; `tell(fields, message)` passes report fields and a progress message on.
+    """One run of an attempt's CLI; `started` tells afterwards whether there was a program to run."""
 
-    `resumed` says that an earlier run of this attempt was interrupted; `changed` that the task's text was
-    edited meanwhile; `known` is what the report says so far.
-    """
-
-    task: TaskingTask
-    config: AgentConfig
-    places: AttemptPlaces
-    agent_type: str
-    known: TaskReport
-    tell: Tell
-    external: External | None = None
-    resumed: bool = False
-    changed: bool = False
-    stop: StopRequest = field(default_factory=StopRequest)
-    meter: ActivityMeter = field(default_factory=ActivityMeter)
+    attempt: Attempt
     used: CliUsage = field(default_factory=CliUsage, init=False)
     told_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
 
     def run(self) -> Verdict:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
-        cli = self.config.cli
-        adapter = ADAPTERS[cli.adapter]
-        session = self._session_to_resume() if adapter.can_resume else None
-        prompt = render_prompt(
-            self.task,
-            agent_type=self.agent_type,
-            description=self._whole_description(),
-            resumed=self.resumed and not self.changed,
-            changed=self.changed,
-            prompt_folder=self.config.prompt_folder,
-            external=self.external,
-        )
-        prompt_file = self.places.logs / "prompt.md"
-        write_file(prompt_file, prompt.encode(errors="replace"))
-        invocation = adapter.invocation(
-            RunRequest(
-                prompt=prompt,
-                prompt_file=prompt_file,
-                worktree=self.places.worktree,
-                settings=self.settings(),
-                session_id=session,
-                max_turns=self.task.limits.max_turns,
-                marker=self.places.marker,
-            )
-        )
-        events: list[Progress] = []
+        attempt, events = self.attempt, list[Progress]()
+        adapter = ADAPTERS[attempt.config.cli.adapter]
+        session = _session_to_resume(attempt) if adapter.can_resume else None
+        invocation = adapter.invocation(_request(attempt, session))
 
         def on_line(stream: str, line: str) -> None:
             told = adapter.parse(stream, line)
             # A line that means nothing shows life, one that only speaks of another try does not.
-            self.meter.heard(line, progress=not told or any(event.kind != "retry" for event in told))
+            attempt.meter.heard(line, progress=not told or any(event.kind != "retry" for event in told))
             for event in told:
                 self._take_event(event, events)
 
         reach_once = [lambda: reach("daemon.cli_running")]
 
         def on_tick(pid: int, output_bytes: int) -> None:
-            self.meter.tick(pid, output_bytes)
+            attempt.meter.tick(pid, output_bytes)
             if reach_once and events:
                 reach_once.pop()()
 
-        self.meter.begin()
+        attempt.meter.begin()
         try:
             finished = run_process(
                 invocation,
                 limits=ProcessLimits(
-                    wall_seconds=self.task.limits.timeout_minutes * 60, output_bytes=self.config.output_limit_bytes
+                    wall_seconds=attempt.task.limits.timeout_minutes * 60,
+                    output_bytes=attempt.config.output_limit_bytes,
                 ),
                 on_line=on_line,
-                stop=self.stop,
-                log=self.places.logs / "cli.log",
+                stop=attempt.stop,
+                log=attempt.places.logs / "cli.log",
                 on_tick=on_tick,
             )
         finally:
-            self.meter.end()
+            attempt.meter.end()
         self.started = finished.reason != "not_started"
-        verdict = adapter.verdict(finished, events, previous=_previous(self.known) if session else None)
-        limit = as_outcome(self.stop.reason)
+        verdict = adapter.verdict(finished, events, previous=_previous(attempt.known) if session else None)
+        limit = as_outcome(attempt.stop.reason)
         if limit is not None and verdict.outcome == "completed":
             verdict = replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
         self._tell_verdict(verdict, finished)
         return verdict
-
-    def _session_to_resume(self) -> str | None:
-        if self.known.session is not None and self.known.session.cli == self.config.cli.name:
-            return self.known.session.id
-        return self.config.resume_session
-
-    def _whole_description(self) -> str:
-        """The text of `description.md` where the tasking holds only its beginning."""
-        if self.task.description_sha256 is None:
-            return self.task.description
-        try:
-            return (self.places.inbox / "description.md").read_text(errors="replace")
-        except FileNotFoundError:
-            return self.task.description
-
-    def settings(self) -> CliSettings:
-        """The adapter's form of the configured CLI, with the home that this workstation keeps for it.
-
-        The identity lets an agent commit its own steps; the home has no configuration of git.
-        """
-        cli = self.config.cli
-        identity = Identity(name=self.config.identity.name, email=self.config.identity.email)
-        return CliSettings(
-            name=cli.name,
-            adapter=cli.adapter,
-            argv=cli.argv,
-            model=cli.model or "",
-            arguments=cli.arguments,
-            environment=identity.environment() | _NO_FETCH | cli.environment,
-            pass_environment=cli.pass_environment,
-            prompt=cli.prompt,
-            success_exit_codes=cli.success_exit_codes,
-            home=self.places.homes / cli.name,
-            options=cli.options,
-        )
 
     def _take_event(self, event: Progress, events: list[Progress]) -> None:
         events.append(event)
@@ -156,7 +82,7 @@ class CodingRun:
             events[:] = [e for e in events[:-1000] if e.kind != "message"] + events[-1000:]
         fields: dict[str, Any] = {}
         if event.session_id:
-            fields["session"] = Session(cli=self.config.cli.name, id=event.session_id[:500])
+            fields["session"] = Session(cli=self.attempt.config.cli.name, id=event.session_id[:500])
         if event.usage is not None and event.kind != "result":  # a result's is a sum, told with the verdict
             self.used = _plus(self.used, event.usage)
             fields["usage"] = _usage(self.used)
@@ -165,25 +91,86 @@ class CodingRun:
         if not fields and now - self.told_at < TELL_SECONDS:
             return  # the report is written once a second: the next thing that is said will be newer
         self.told_at = now
-        self.tell(fields, describe(event))
+        self.attempt.tell(fields, describe(event))
 
     def _hold_limits(self) -> None:
         """End the run when what its CLI has told of turns, tokens and cost passes the task's limits."""
-        limits, used = self.task.limits, self.used
+        limits, used = self.attempt.task.limits, self.used
         if limits.max_turns is not None and used.turns > limits.max_turns:
-            self.stop.set("turn_limit")
+            self.attempt.stop.set("turn_limit")
         if limits.max_tokens is not None and used.input_tokens + used.output_tokens > limits.max_tokens:
-            self.stop.set("budget")
+            self.attempt.stop.set("budget")
         if limits.cost_usd is not None and (used.cost_usd or 0) > limits.cost_usd:
-            self.stop.set("budget")
+            self.attempt.stop.set("budget")
 
     def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
         # A run that was ended has no closing sum of its own: what its steps told is what is known.
         fields: dict[str, Any] = {"usage": _usage(verdict.usage if finished.reason == "exited" else self.used)}
         if verdict.session_id:
-            fields["session"] = Session(cli=self.config.cli.name, id=verdict.session_id[:500])
-        name = self.config.cli.name
-        self.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}")
+            fields["session"] = Session(cli=self.attempt.config.cli.name, id=verdict.session_id[:500])
+        name = self.attempt.config.cli.name
+        self.attempt.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}")
+
+
+def _request(attempt: Attempt, session: str | None) -> RunRequest:
+    prompt = render_prompt(
+        attempt.task,
+        agent_type=attempt.agent_type,
+        description=_whole_description(attempt),
+        resumed=attempt.resumed and not attempt.changed,
+        changed=attempt.changed,
+        prompt_folder=attempt.config.prompt_folder,
+        external=attempt.external,
+    )
+    prompt_file = attempt.places.logs / "prompt.md"
+    write_file(prompt_file, prompt.encode(errors="replace"))
+    return RunRequest(
+        prompt=prompt,
+        prompt_file=prompt_file,
+        worktree=attempt.places.worktree,
+        settings=cli_settings(attempt),
+        session_id=session,
+        max_turns=attempt.task.limits.max_turns,
+        marker=attempt.places.marker,
+    )
+
+
+def _session_to_resume(attempt: Attempt) -> str | None:
+    known = attempt.known.session
+    return (
+        known.id if known is not None and known.cli == attempt.config.cli.name else attempt.config.resume_session
+    )
+
+
+def _whole_description(attempt: Attempt) -> str:
+    """The text of `description.md` where the tasking holds only its beginning."""
+    if attempt.task.description_sha256 is None:
+        return attempt.task.description
+    try:
+        return (attempt.places.inbox / "description.md").read_text(errors="replace")
+    except FileNotFoundError:
+        return attempt.task.description
+
+
+def cli_settings(attempt: Attempt) -> CliSettings:
+    """The adapter's form of the configured CLI, with the home that this workstation keeps for it.
+
+    The identity lets an agent commit its own steps; the home has no configuration of git.
+    """
+    cli = attempt.config.cli
+    return CliSettings(
+        name=cli.name,
+        adapter=cli.adapter,
+        argv=cli.argv,
+        model=cli.model or "",
+        arguments=cli.arguments,
+        environment=identity_environment(attempt.config.identity) | _NO_FETCH | cli.environment,
+        pass_environment=cli.pass_environment,
+        prompt=cli.prompt,
+        success_exit_codes=cli.success_exit_codes,
+        home=attempt.places.homes / cli.name,
+        options=cli.options,
+    )
 
 
 def describe(event: Progress) -> str | None:

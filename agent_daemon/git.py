@@ -10,8 +10,9 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from agent_daemon.protocol.model import Identity
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -48,20 +49,14 @@ class GitError(Exception):
         super().__init__(f"git {' '.join(arguments)} in {folder}: {reason}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identity:
-    """The name that commits are made under."""
-
-    name: str
-    email: str
-
-    def environment(self) -> dict[str, str]:
-        return {
-            "GIT_AUTHOR_NAME": self.name,
-            "GIT_AUTHOR_EMAIL": self.email,
-            "GIT_COMMITTER_NAME": self.name,
-            "GIT_COMMITTER_EMAIL": self.email,
-        }
+def identity_environment(identity: Identity) -> dict[str, str]:
+    """What makes git commit under this name."""
+    return {
+        "GIT_AUTHOR_NAME": identity.name,
+        "GIT_AUTHOR_EMAIL": identity.email,
+        "GIT_COMMITTER_NAME": identity.name,
+        "GIT_COMMITTER_EMAIL": identity.email,
+    }
 
 
 def git(

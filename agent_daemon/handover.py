@@ -13,47 +13,26 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from loguru import logger
 
 from agent_daemon.checkout import SALVAGE_TRAILER, SALVAGE_VALUE, head, remove_stale_locks
 from agent_daemon.clone import PROTOCOL_FOLDER
 from agent_daemon.external import changed_files, gitlinks
-from agent_daemon.git import Identity, commit_of, git, git_paths, git_text, is_ancestor, merge_base
+from agent_daemon.git import commit_of, git, git_paths, git_text, identity_environment, is_ancestor, merge_base
+from agent_daemon.protocol.model import MAX_LISTED, ChangeType, CommitMade, FileModified, Identity
 
-_LISTED = 200
 _CHUNK_BYTES = 1024 * 1024
-_CHANGE_TYPES: dict[bytes, "ChangeType"] = {b"A": "created", b"D": "deleted", b"T": "type_changed"}
-
-ChangeType = Literal["created", "modified", "deleted", "type_changed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileChange:
-    """One changed file; lines are 0 for binary files."""
-
-    path: str
-    change_type: ChangeType
-    lines_added: int
-    lines_removed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Commit:
-    """One commit; `message` is its subject line."""
-
-    sha: str
-    message: str
+_CHANGE_TYPES: dict[bytes, ChangeType] = {b"A": "created", b"D": "deleted", b"T": "type_changed"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What differs from a base: at most 200 files and the newest 200 commits, with the totals."""
+    """What differs from a base, in the report's words: at most 200 files and the newest 200 commits."""
 
-    files: tuple[FileChange, ...]
-    files_total: int
-    commits: tuple[Commit, ...]
+    files_modified: tuple[FileModified, ...]
+    files_modified_total: int
+    commits: tuple[CommitMade, ...]
     commits_total: int
 
 
@@ -100,13 +79,15 @@ def changes(worktree: Path, base: str) -> Changes:
     ]
     untracked = git_paths("ls-files", "-z", "--others", "--exclude-standard", folder=worktree)
     new = [path for path in untracked if not _is_ours(path)]
-    files += [_file_change(path, "created", b"%d" % _line_count(worktree, path), b"0") for path in new[:_LISTED]]
-    log = git_paths("log", "-z", "--format=%H %s", f"--max-count={_LISTED}", f"{base}..HEAD", folder=worktree)
+    files += [
+        _file_change(path, "created", b"%d" % _line_count(worktree, path), b"0") for path in new[:MAX_LISTED]
+    ]
+    log = git_paths("log", "-z", "--format=%H %s", f"--max-count={MAX_LISTED}", f"{base}..HEAD", folder=worktree)
     commits = [entry.decode("utf-8", "replace").partition(" ") for entry in log]
     return Changes(
-        files=tuple(files[:_LISTED]),
-        files_total=len(files) + max(0, len(new) - _LISTED),
-        commits=tuple(Commit(sha=sha, message=message) for sha, _, message in commits),
+        files_modified=tuple(files[:MAX_LISTED]),
+        files_modified_total=len(files) + max(0, len(new) - MAX_LISTED),
+        commits=tuple(CommitMade(sha=sha, message=message[:500]) for sha, _, message in commits),
         commits_total=int(git_text("rev-list", "--count", f"{base}..HEAD", folder=worktree)),
     )
 
@@ -140,7 +121,7 @@ def make_salvage(worktree: Path, base: str, target: Path) -> BundleMade | None:
     tree = _tree_of_everything(worktree, tip, nested=True)
     if tree != git_text("rev-parse", f"{tip}^{{tree}}", folder=worktree):
         message = f"Uncommitted work\n\n{SALVAGE_TRAILER}: {SALVAGE_VALUE}\n"
-        identity = Identity(name="Cloud Code", email="cloud-code@localhost")
+        identity = Identity()
         tip = _commit_tree(worktree, tree, [tip], message, identity)
     if not git_text("rev-list", "--max-count=1", tip, f"^{base}", folder=worktree):
         return None
@@ -161,7 +142,7 @@ def _commit_tree(worktree: Path, tree: str, parents: list[str], message: str, id
             tree,
             folder=worktree,
             stdin=message.encode("utf-8", "replace"),
-            environment=identity.environment(),
+            environment=identity_environment(identity),
         )
         .decode()
         .strip()
@@ -245,9 +226,9 @@ def _can_be_taken(worktree: Path, path: bytes, left_out: bool) -> bool:
     return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
 
 
-def _file_change(path: bytes, change_type: ChangeType, added: bytes, removed: bytes) -> FileChange:
-    return FileChange(
-        path=path.decode("utf-8", "replace"),
+def _file_change(path: bytes, change_type: ChangeType, added: bytes, removed: bytes) -> FileModified:
+    return FileModified(
+        path=path.decode("utf-8", "replace")[:1000],
         change_type=change_type,
         lines_added=int(added) if added.isdigit() else 0,
         lines_removed=int(removed) if removed.isdigit() else 0,

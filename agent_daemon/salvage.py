@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
+from agent_daemon.attempt import has_begun
 from agent_daemon.git import GitError, git_paths
 from agent_daemon.places import AttemptPlaces, attempt_places
 from agent_daemon.protocol.codec import decode
@@ -18,7 +19,7 @@ from agent_daemon.protocol.files import make_folder, read_file
 from agent_daemon.protocol.model import ReportStatus, Salvage, Tasking, TaskingStatus, TaskReport
 from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
-from agent_daemon.run import has_begun, salvage
+from agent_daemon.workplace import salvage
 
 NOT_BUNDLED = "E_NOT_BUNDLED"
 _ENDED = frozenset({ReportStatus.BLOCKED, ReportStatus.COMPLETED, ReportStatus.FAILED, ReportStatus.CANCELLED})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_daemon.execution import Finished, Invocation, OnTick, ProcessLimits, Stop, run_process
+from agent_daemon.protocol.model import VerificationCommand, VerificationResult
 
 # What shells and `timeout` use for the same events. A command that we end may still exit with 0: never trust it.
 _NOT_STARTED_CODE = 127
@@ -14,35 +15,6 @@ _STOPPED_CODE = 130
 _OUTPUT_CODE = 125
 
 _TAIL_CHARACTERS = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerificationCommand:
-    """One command as the project's operator wrote it: a line for a shell."""
-
-    name: str
-    command: str
-    timeout_seconds: float = 600
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerificationResult:
-    """How one command ended: it passed with exit code 0 and in no other way.
-
-    124 stands for the time limit, 125 for too much output, 127 for a shell that could not be started, 130
-    for a stop from outside. `log` is relative to the folder above `logs`; `commit` is the HEAD it ran on.
-    """
-
-    name: str
-    exit_code: int
-    duration_seconds: float
-    log: str
-    commit: str
-    output_tail: str = ""
-
-    @property
-    def passed(self) -> bool:
-        return self.exit_code == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +34,19 @@ def run_verification(
     *,
     stop: Stop,
     on_tick: OnTick | None = None,
-) -> list[VerificationResult]:
+) -> tuple[VerificationResult, ...]:
     """Run every command, also after one that failed; a stop ends the running one and leaves out the rest.
 
-    Each runs in a process group of its own, of which nothing is left afterwards.
+    A command passed with exit code 0 and in no other way: 124 stands for the time limit, 125 for too much
+    output, 127 for a shell that could not be started, 130 for a stop from outside. Each runs in a process group
+    of its own, of which nothing is left afterwards.
     """
     results: list[VerificationResult] = []
     for number, command in enumerate(commands, start=1):
         if stop.is_set():
             break
         results.append(_run(command, place, f"verify-{number}.log", stop, on_tick))
-    return results
+    return tuple(results)
 
 
 def _run(
@@ -101,6 +75,7 @@ def _run(
     )
     return VerificationResult(
         name=command.name,
+        command=command.command,
         exit_code=_exit_code(finished),
         duration_seconds=round(finished.duration_seconds, 3),
         log=f"{place.logs.name}/{log_name}",

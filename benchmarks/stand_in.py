@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
-from agent_daemon.daemon import HEARTBEAT_SECONDS
+from agent_daemon.heartbeat import HEARTBEAT_SECONDS
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import WorkstationFile

@@ -9,12 +9,8 @@ from pathlib import Path
 import pytest
 
 from agent_daemon.processes import identify
-from agent_daemon.verification import (
-    VerificationCommand,
-    VerificationPlace,
-    VerificationResult,
-    run_verification,
-)
+from agent_daemon.protocol.model import VerificationCommand, VerificationResult
+from agent_daemon.verification import VerificationPlace, run_verification
 
 
 @pytest.fixture
@@ -30,8 +26,8 @@ def place(tmp_path: Path) -> VerificationPlace:
 
 
 def verified(
-    place: VerificationPlace, *commands: str, stop: threading.Event | None = None, seconds: float = 60
-) -> list[VerificationResult]:
+    place: VerificationPlace, *commands: str, stop: threading.Event | None = None, seconds: int = 60
+) -> tuple[VerificationResult, ...]:
     named = [
         VerificationCommand(name=f"check {number}", command=command, timeout_seconds=seconds)
         for number, command in enumerate(commands)
@@ -42,10 +38,14 @@ def verified(
 def test_each_command_is_run_and_told(place: VerificationPlace) -> None:
     results = verified(place, "echo one; pwd", "echo two >&2; exit 3", "test $GIVEN = yes && set -o pipefail")
 
-    assert [(result.name, result.exit_code, result.passed) for result in results] == [
-        ("check 0", 0, True),
-        ("check 1", 3, False),
-        ("check 2", 0, True),  # a failure does not keep the next from being run; and it is bash
+    assert [(result.name, result.exit_code, result.command) for result in results] == [
+        ("check 0", 0, "echo one; pwd"),
+        ("check 1", 3, "echo two >&2; exit 3"),
+        (
+            "check 2",
+            0,
+            "test $GIVEN = yes && set -o pipefail",
+        ),  # a failure does not keep the next from being run; and it is bash
     ]
     assert [result.log for result in results] == ["logs/verify-1.log", "logs/verify-2.log", "logs/verify-3.log"]
     assert (place.logs / "verify-1.log").read_text() == f"one\n{place.worktree}\n"
@@ -68,7 +68,7 @@ def test_the_tail_is_short(place: VerificationPlace) -> None:
 
 def test_one_that_takes_too_long_has_not_passed(place: VerificationPlace) -> None:
     """Not even if it says so when it is told to end."""
-    (result,) = verified(place, "trap 'exit 0' TERM; sleep 60 & wait", seconds=0.5)
+    (result,) = verified(place, "trap 'exit 0' TERM; sleep 60 & wait", seconds=1)
     assert result.exit_code == 124
 
 
@@ -93,7 +93,7 @@ def test_a_stop_ends_the_running_one_and_leaves_out_the_rest(place: Verification
 
 def test_nothing_is_left_running(place: VerificationPlace) -> None:
     (result,) = verified(place, "setsid sleep 300 & echo $! > pid; exit 0")
-    assert result.passed
+    assert result.exit_code == 0
     assert identify(int((place.worktree / "pid").read_text())) is None
 
 

@@ -12,26 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from agent_daemon.processes import identify
-from agent_daemon.protocol.errors import ProtocolError
-from agent_daemon.worktree import (
-    BundleMade,
-    GitError,
-    Identity,
+from agent_daemon.checkout import (
     WorktreeRequest,
-    changes,
-    commit_leftovers,
     dirt,
-    ensure_clone,
     ensure_worktree,
     head,
     link_protocol_files,
-    make_bundle,
-    make_salvage,
     put_on_branch,
     remove_worktree,
-    result_base,
 )
+from agent_daemon.clone import ensure_clone
+from agent_daemon.git import GitError
+from agent_daemon.handover import BundleMade, changes, commit_leftovers, make_bundle, make_salvage, result_base
+from agent_daemon.processes import identify
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.model import Identity
 
 BRANCH = "cloud-code/1-fix"
 BOT = Identity(name="The Bot", email="bot@example.org")
@@ -353,7 +348,8 @@ def test_killed_at_any_moment_a_second_try_gives_a_whole_worktree(place: Place) 
     place.fetch_mirror()
     base = git(place.mirror, "rev-parse", "main")
     program = (
-        "import sys\nfrom pathlib import Path\nfrom agent_daemon.worktree import *\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from agent_daemon.checkout import *\nfrom agent_daemon.clone import *\n"
         "clone, mirror, tree, base = sys.argv[1:]\n"
         "ensure_clone(Path(clone), Path(mirror))\n"
         "ensure_worktree(WorktreeRequest(clone=Path(clone), worktree=Path(tree), branch='cloud-code/k',"
@@ -532,14 +528,14 @@ def test_what_changed_is_listed_with_lines(place: Place) -> None:
     (place.worktree / "binary").write_bytes(b"\0\n\n")
 
     listed = changes(place.worktree, place.base)
-    assert {(c.path, c.change_type, c.lines_added, c.lines_removed) for c in listed.files} == {
+    assert {(c.path, c.change_type, c.lines_added, c.lines_removed) for c in listed.files_modified} == {
         ("calc.py", "modified", 1, 1),
         ("new.py", "created", 3, 0),
         ("notes/läse mich.md", "deleted", 0, 1),
         ("untracked ü.py", "created", 2, 0),
         ("binary", "created", 0, 0),
     }
-    assert listed.files_total == 5
+    assert listed.files_modified_total == 5
     assert [(c.sha, c.message) for c in listed.commits] == [(sha, "agent: new.py")]
     assert listed.commits_total == 1
 
@@ -549,10 +545,10 @@ def test_long_lists_are_cut_and_counted(place: Place) -> None:
     for number in range(250):
         place.write(f"many/{number}", "1\n")
     listed = changes(place.worktree, place.base)
-    assert (len(listed.files), listed.files_total) == (200, 250)
+    assert (len(listed.files_modified), listed.files_modified_total) == (200, 250)
     git(place.worktree, "add", "-A")
     listed = changes(place.worktree, place.base)
-    assert (len(listed.files), listed.files_total) == (200, 250)
+    assert (len(listed.files_modified), listed.files_modified_total) == (200, 250)
 
 
 # --- bundles -----------------------------------------------------------------------------------------

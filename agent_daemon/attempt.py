@@ -1,0 +1,49 @@
+"""One attempt under work, as everything that works on it sees it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from agent_daemon.activity import ActivityMeter
+from agent_daemon.execution import StopRequest
+from agent_daemon.places import AttemptPlaces
+from agent_daemon.protocol.model import AgentConfig, External, ReportStatus, TaskingTask, TaskReport
+
+STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN = "paused", "cancelled", "edited", "shutdown"
+_STOPS_FROM_OUTSIDE = frozenset({STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN})
+
+Tell = Callable[[dict[str, Any], str | None], None]
+
+
+@dataclass(kw_only=True)
+class Attempt:
+    """What one run of work on an attempt needs; `tell(fields, message)` passes report fields and progress on.
+
+    `known` is what the report says so far, `latest()` the task as it reads now. `resumed`: an earlier run was
+    interrupted; `changed`: the task's text was edited meanwhile; `begun`: there has been a worktree.
+    `external`: what belongs to the project and is not in that.
+    """
+
+    task: TaskingTask
+    config: AgentConfig
+    places: AttemptPlaces
+    agent_type: str
+    known: TaskReport
+    tell: Tell
+    latest: Callable[[], TaskingTask]
+    resumed: bool = False
+    changed: bool = False
+    begun: bool = False
+    external: External | None = None
+    stop: StopRequest = field(default_factory=StopRequest)
+    meter: ActivityMeter = field(default_factory=ActivityMeter)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Someone outside wants it stopped; a limit of the CLI's run is something else."""
+        return self.stop.reason in _STOPS_FROM_OUTSIDE
+
+
+def has_begun(report: TaskReport) -> bool:
+    """Whether the attempt had a worktree, by its report."""
+    return report.status not in (ReportStatus.RECEIVED, ReportStatus.PLANNING)

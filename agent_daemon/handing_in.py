@@ -1,0 +1,158 @@
+"""From the end of the coding CLI to the report's closing fields: commit, verify that very commit, bundle it."""
+
+import contextlib
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from agent_daemon import checkout, handover, workplace
+from agent_daemon.attempt import Attempt
+from agent_daemon.clis.base import Verdict, bare_environment
+from agent_daemon.coding import cli_settings
+from agent_daemon.external import look_for_external
+from agent_daemon.failpoints import reach
+from agent_daemon.prompt import DOCUMENT_PATH
+from agent_daemon.protocol.files import write_file
+from agent_daemon.protocol.model import (
+    BlockedReason,
+    ReportError,
+    ReportStatus,
+    Result,
+    Salvage,
+    VerificationResult,
+    WaitReason,
+)
+from agent_daemon.verification import VerificationPlace, run_verification
+
+# What a CLI's end means where it is not "completed": blocked for a reason, or failed.
+BLOCKING = {
+    "needs_input": WaitReason.QUESTION,
+    "authentication": WaitReason.CREDENTIAL,
+    "quota": WaitReason.QUOTA,
+    "budget": WaitReason.BUDGET,
+}
+
+
+def not_started(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
+    """The program is not there: another attempt would meet the same, a person is needed."""
+    message = f"{verdict.message[:1500]}; install it where the workstation finds it, or correct its argv"
+    return {
+        "status": ReportStatus.BLOCKED,
+        "blocked_reason": BlockedReason(reason=WaitReason.HUMAN),
+        "blockers": (message,),
+        "salvage": salvage(attempt),
+    }
+
+
+def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
+    """The CLI ended without saying that it is done: blocked or failed, its work salvaged."""
+    fields: dict[str, Any] = {"salvage": salvage(attempt), **_changes(attempt)}
+    blocking = BLOCKING.get(verdict.outcome)
+    message = verdict.message or verdict.outcome
+    if blocking is not None:
+        return fields | {
+            "status": ReportStatus.BLOCKED,
+            "blocked_reason": BlockedReason(reason=blocking),
+            "blockers": (message[:2000],),
+            "question": message[:2000] if blocking is WaitReason.QUESTION else None,
+        }
+    code = f"E_CLI_{verdict.outcome.upper()}"
+    error = ReportError(code=code, message=f"{attempt.config.cli.name}: {message[:2000]}")
+    return fields | {"status": ReportStatus.FAILED, "error": error}
+
+
+def salvage(attempt: Attempt) -> Salvage | None:
+    """Everything that the worktree holds, bundled; None when it holds nothing of this attempt's."""
+    return workplace.salvage(attempt.task, attempt.places, begun=attempt.begun)
+
+
+def hand_in(attempt: Attempt, verdict: Verdict) -> dict[str, Any] | None:
+    """Commit what is left, verify that very commit, bundle it; None when asked to stop meanwhile."""
+    task, worktree = attempt.task, attempt.places.worktree
+    workplace.link_files(attempt.places)
+    checkout.remove_stale_locks(worktree)
+    handover.commit_leftovers(worktree, task.title, attempt.config.identity)
+    checkout.put_on_branch(worktree, task.branch)
+    _tell_left_out(attempt)
+    closing: dict[str, Any] = {"summary": verdict.message[:8000], **_changes(attempt)}
+    if task.expects == "document":
+        saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
+        return closing | {"salvage": saved} | _hand_in_document(attempt, verdict)
+    results = _verify(attempt, checkout.head(worktree))
+    if attempt.asked_to_stop:
+        return None
+    reach("daemon.verified")
+    return closing | {"verification": results} | _verified(attempt, results)
+
+
+def _tell_left_out(attempt: Attempt) -> None:
+    external = look_for_external(attempt.places.worktree)
+    if external is not None and external.submodules_changed:
+        inside = ", ".join(external.submodules_changed)
+        attempt.tell({"external": external}, f"Changes inside of submodules are not handed in: {inside}")
+
+
+def _verified(attempt: Attempt, results: tuple[VerificationResult, ...]) -> dict[str, Any]:
+    """The commits as a result, or as salvage where a command did not pass."""
+    failed = [result for result in results if result.exit_code != 0]
+    if failed:
+        names = ", ".join(f"'{result.name}'" for result in failed)
+        error = ReportError(code="E_VERIFICATION_FAILED", message=f"verification failed: {names}")
+        # The commits alone: what is uncommitted now is the verification's dirt, not the agent's work.
+        saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
+        return {"status": ReportStatus.FAILED, "error": error, "salvage": saved}
+    bundle = _bundle(attempt, "result.bundle")
+    reach("daemon.bundled_before_report")
+    if bundle is None:
+        return {"status": ReportStatus.COMPLETED, "result": None}
+    result = Result(
+        kind="commits", bundle="result.bundle", sha256=bundle.sha256, head=bundle.head, base=bundle.base
+    )
+    return {"status": ReportStatus.COMPLETED, "result": result, "percent": 100}
+
+
+def _bundle(attempt: Attempt, name: str) -> handover.BundleMade | None:
+    task, places = attempt.task, attempt.places
+    base = handover.result_base(places.worktree, task.base_branch, task.base_commit)
+    return handover.make_bundle(places.worktree, base, task.branch, places.outbox / name)
+
+
+def _hand_in_document(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
+    written = attempt.places.worktree / DOCUMENT_PATH
+    text = verdict.message
+    with contextlib.suppress(OSError):
+        if not written.is_symlink():
+            text = written.read_text(errors="replace")[: 1024 * 1024]
+    data = text.encode(errors="replace")
+    write_file(attempt.places.outbox / "document.md", data)
+    result = Result(kind="document", document="document.md", sha256=hashlib.sha256(data).hexdigest())
+    return {"status": ReportStatus.COMPLETED, "result": result}
+
+
+def _verify(attempt: Attempt, head: str) -> tuple[VerificationResult, ...]:
+    """Run the commands as they read now, on the commit that is to be handed in."""
+    commands = attempt.latest().verification
+    if not commands:
+        return ()
+    tell, places = attempt.tell, attempt.places
+    tell({"status": ReportStatus.VERIFYING}, f"Running {len(commands)} verification command(s)")
+    # The CLI's keys are not for the project's code.
+    settings = replace(cli_settings(attempt), pass_environment=())
+    place = VerificationPlace(
+        worktree=places.worktree,
+        commit=head,
+        logs=places.logs,
+        environment=bare_environment(settings),
+        marker=places.marker,
+    )
+    results = run_verification(commands, place, stop=attempt.stop)
+    for result in results:
+        tell({}, f"Verification '{result.name}': exit code {result.exit_code}")
+    dirt = checkout.dirt(places.worktree)
+    if dirt:
+        tell({}, f"Verification left {len(dirt)} uncommitted path(s): {', '.join(dirt[:5])}")
+    return results
+
+
+def _changes(attempt: Attempt) -> dict[str, Any]:
+    return vars(handover.changes(attempt.places.worktree, attempt.task.base_commit))

@@ -1,0 +1,37 @@
+"""A thread that works on one attempt while the daemon's loop goes on."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from loguru import logger
+
+from agent_daemon.attempt import Attempt
+from agent_daemon.run import give_up
+
+Key = tuple[str, int]
+Job = Callable[[Attempt], dict[str, Any]]
+
+
+@dataclass
+class Worker:
+    """The one thing being done now: what is known of its attempt, and how to stop it."""
+
+    key: Key
+    attempt: Attempt
+
+
+def start_worker(key: Key, attempt: Attempt, job: Job, done: Callable[[dict[str, Any]], None]) -> Worker:
+    """Run `job(attempt)` in a thread; the closing fields are passed to `done`, whatever happens."""
+
+    def body() -> None:
+        try:
+            fields = job(attempt)
+        except Exception as error:  # whatever went wrong is this attempt's end, told with its reason
+            logger.exception("attempt {} {}", *key)
+            fields = give_up(attempt, error)
+        done(fields)
+
+    threading.Thread(target=body, name=f"attempt {key[0]} {key[1]}", daemon=True).start()
+    return Worker(key, attempt)

@@ -1,0 +1,101 @@
+"""The place of an attempt's work: made ready, salvaged, released."""
+
+import contextlib
+from pathlib import Path
+
+from agent_daemon import checkout, handover, ownership
+from agent_daemon.attempt import Attempt
+from agent_daemon.clone import ensure_clone
+from agent_daemon.execution import ATTEMPT_MARKER
+from agent_daemon.failpoints import reach
+from agent_daemon.git import commit_of, git, merge_base
+from agent_daemon.places import AttemptPlaces
+from agent_daemon.processes import find_marked, sweep
+from agent_daemon.protocol.model import Salvage, TaskingTask
+
+
+def prepare(attempt: Attempt) -> None:
+    """Make the attempt's worktree, or find it as it was left; nothing of an earlier run lives on beside it."""
+    task, places = attempt.task, attempt.places
+    end_processes(places.marker)
+    commits = tuple(commit for commit in (task.base_commit, task.start_commit) if commit)
+    ensure_clone(places.clone, Path(task.workspace_source), borrow=places.borrows, commits=commits)
+    bundle = places.inbox / "start.bundle"
+    request = checkout.WorktreeRequest(
+        clone=places.clone,
+        worktree=places.worktree,
+        branch=task.branch,
+        base_commit=task.base_commit,
+        start_commit=task.start_commit,
+        start_bundle=bundle if task.start_commit and bundle.exists() else None,
+    )
+    aside = ownership.take_possession(request, _owner(task), begun=attempt.resumed)
+    if aside is not None:
+        attempt.tell({}, f"Work of an earlier attempt that is not saved lies in {aside} now")
+    if checkout.ensure_worktree(request) == "existing":
+        checkout.remove_stale_locks(places.worktree)
+    if task.start_squashed and not attempt.resumed:
+        # Never onto a commit that the work does not stand on: that would undo what others did meanwhile.
+        below = merge_base(places.worktree, "HEAD", task.base_commit) or task.base_commit
+        git("reset", "--quiet", "--mixed", below, folder=places.worktree)
+    link_files(places)
+    attempt.begun = True
+
+
+def link_files(places: AttemptPlaces) -> None:
+    """Make or restore the links in the worktree to what is told and reported."""
+    targets = {name: places.inbox / name for name in ("tasking.yaml", "config.yaml")}
+    targets |= {"reporting.yaml": places.outbox / "reporting.yaml", "logs": places.logs}
+    checkout.link_protocol_files(places.worktree, targets)
+
+
+def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage | None:
+    """Bundle everything that an attempt left behind; None when that is nothing.
+
+    `begun`: it had a worktree. Where that is gone, its branch in the clone is bundled; where neither is there,
+    FileNotFoundError says so: a folder that is not mounted must not look like one that holds nothing.
+    """
+    target = places.outbox / "salvage.bundle"
+    worktree = ownership.worktree_of(places.worktree, _owner(task), begun=begun)
+    if worktree is not None:
+        end_processes(places.marker)
+        checkout.remove_stale_locks(worktree)
+        base = handover.result_base(worktree, task.base_branch, task.base_commit)
+        return as_salvage(handover.make_salvage(worktree, base, target))
+    if places.worktree.exists():
+        return None  # a later attempt has gone on with it
+    if (places.clone / ".git").exists() and commit_of(places.clone, f"refs/heads/{task.branch}") is not None:
+        return as_salvage(handover.make_bundle(places.clone, task.base_commit, task.branch, target))
+    if begun:
+        raise FileNotFoundError(f"{places.worktree} is not there, and nothing of its branch in {places.clone}")
+    return None
+
+
+def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
+    """Remove the worktree and the bundles of an attempt whose work the supervisor has saved.
+
+    `in_use`: a newer attempt of the task has begun.
+    """
+    end_processes(places.marker)
+    if places.clone.exists():
+        ownership.remove_owned(places.clone, places.worktree, _owner(task), in_use=in_use)
+    if places.own is not None:
+        checkout.remove_own_folder(places.own)
+    for name in ("result.bundle", "salvage.bundle", "document.md"):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            (places.outbox / name).unlink()
+    reach("daemon.released_before_report")
+
+
+def end_processes(marker: str) -> None:
+    """End whatever of this attempt an earlier run or a crashed daemon left running."""
+    sweep(lambda: find_marked(ATTEMPT_MARKER, marker), grace_seconds=1.0)
+
+
+def as_salvage(made: handover.BundleMade | None) -> Salvage | None:
+    """A bundle as the report names it."""
+    return Salvage(bundle=made.path.name, sha256=made.sha256, head=made.head, base=made.base) if made else None
+
+
+def _owner(task: TaskingTask) -> ownership.Owner:
+    return ownership.Owner(task=task.id, attempt=task.attempt, branch=task.branch)
