@@ -1,7 +1,5 @@
 """People's edits of `tasking.yaml`: found, taken as that person's commands, or kept beside it with the reason."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from agent_daemon.protocol.errors import ProtocolError
@@ -14,9 +12,7 @@ from supervisor.core.hand_edit import read_edit
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.ledger import Ledger
 from supervisor.mail import Box, Mail, decode_tasking, digest
-
-# Taskings of attempts that have ended are many and are seldom touched: each is looked at once in so many sweeps.
-ENDED_SWEEPS = 8
+from supervisor.turns import Turns
 
 
 @dataclass
@@ -27,12 +23,11 @@ class Edits:
     mail: Mail
     _known: dict[Box, Signature | None] = field(default_factory=dict, init=False)
     _changing: dict[Box, Signature | None] = field(default_factory=dict, init=False)
-    _turns: list[Box] = field(default_factory=list, init=False)
-    _at_once: int = field(default=0, init=False)
+    _turns: Turns = field(default_factory=Turns, init=False)
 
     def look(self, ledger: Ledger) -> None:
         """Find taskings that are not as they were written, and take or answer what people wrote there."""
-        ended = self._ended_in_turn(ledger)
+        ended = self._turns.next(lambda: self._ended(ledger))
         for box in dict.fromkeys((*ledger.under_way.values(), *ended, *self._changing)):
             task = ledger.tasks.get(box.task_id)
             attempt = task.attempt_number(box.attempt) if task is not None else None
@@ -50,17 +45,12 @@ class Edits:
             self._take(ledger, task, attempt, box)
             self._known[box] = self.mail.tasking_signature(box)
 
-    def _ended_in_turn(self, ledger: Ledger) -> Iterator[Box]:
-        """Some of the attempts that have ended and are not released, all of them within `ENDED_SWEEPS`."""
-        if not self._turns:
-            live = set(ledger.under_way.values())
-            open_boxes = {box for boxes in ledger.boxes.values() for box in boxes}
-            for box in set(self._known) - open_boxes:
-                self._forget(box)
-            self._turns = sorted(open_boxes - live)
-            self._at_once = math.ceil(len(self._turns) / ENDED_SWEEPS)
-        for _ in range(min(self._at_once, len(self._turns))):
-            yield self._turns.pop()
+    def _ended(self, ledger: Ledger) -> set[Box]:
+        """The attempts that have ended and are not released; what is known of all others is forgotten."""
+        live, ended = set(ledger.under_way.values()), ledger.ended_boxes()
+        for box in set(self._known) - live - ended:
+            self._forget(box)
+        return ended
 
     def _forget(self, box: Box) -> None:
         self._known.pop(box, None)

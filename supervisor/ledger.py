@@ -62,6 +62,10 @@ class Ledger:
         tasks = self.tasks.values()
         return [t.source for t in tasks if t.source.tracker == "local" and t.source.present]
 
+    def ended_boxes(self) -> set[Box]:
+        """The attempts that have ended and are not released."""
+        return {box for boxes in self.boxes.values() for box in boxes} - set(self.under_way.values())
+
     def seen(self, task_id: str) -> Seen:
         return Seen(reports=self.reports.get(task_id, {}), watched_since=self._since)
 

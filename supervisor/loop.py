@@ -31,6 +31,7 @@ from supervisor.reports import Reports
 from supervisor.work import Work
 
 SWEEP_SECONDS = 1.0
+NEVER = -1e9
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Loop:
     on_beat: Callable[[], None] = lambda: None
 
     _watching: Watching = field(default_factory=Watching, init=False)
-    _last_sweep: float = field(default=-1e9, init=False)
+    _last_sweep: float = field(default=NEVER, init=False)
     _deadlines: list[tuple[datetime, str]] = field(default_factory=list, init=False)
     _scheduling_due: bool = field(default=True, init=False)
     _stopping: bool = field(default=False, init=False)
@@ -123,7 +124,9 @@ class Loop:
                 self.work.poll(message[1], self.ledger)
         now = self.clock.monotonic()
         full = now - self._last_sweep >= SWEEP_SECONDS
-        self.reports.take(self.ledger.boxes if full else rung & set(self.ledger.boxes))
+        if self._last_sweep == NEVER:
+            rung.update(self.ledger.boxes)  # the first look is at everything
+        self.reports.take(rung, full=full)
         if full:
             self._last_sweep = now
             self._look_around(now)

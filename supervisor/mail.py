@@ -1,5 +1,6 @@
 """The host's side of `mail/`: writes what the workstations are told, takes in what they report."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -12,7 +13,16 @@ from typing import NamedTuple
 
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import Problem, ProtocolError
-from agent_daemon.protocol.files import Signature, make_folder, read_file, ring, signature, write_file
+from agent_daemon.protocol.files import (
+    Signature,
+    look_beneath,
+    make_folder,
+    read_file,
+    ring,
+    signature,
+    signature_of,
+    write_file,
+)
 from agent_daemon.protocol.model import (
     AgentConfig,
     Feedback,
@@ -60,8 +70,8 @@ class Mail:
 
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._seen: dict[Box, Signature | None] = {}
-        self._paths: dict[Box, str] = {}
+        # How each report looked when it was read last; or which error (errno) kept it from being looked at.
+        self._seen: dict[Box, Signature | int | None] = {}
         # What was taken of files that were too fresh for their times to tell one content from the next.
         self._taken_fresh: dict[Box, str] = {}
         self._considered: dict[Box, str] = {}
@@ -72,24 +82,39 @@ class Mail:
     # --- from the workstations ---------------------------------------------------------------------
 
     def sweep(self, boxes: Iterable[Box]) -> Iterator[Taken]:
-        """The reports among these boxes that are not as they were when last read."""
-        for box in boxes:
-            path = self._paths.get(box)
-            if path is None:
-                path = str(self._root.attempt_out(box.workstation, box.task_id, box.attempt) / "reporting.yaml")
-                self._paths[box] = path
-            try:
-                found = os.lstat(path)
-            except OSError:
-                continue
-            last = self._seen.get(box)
-            if last is not None and _same(last, found):
-                continue
-            taken = self._take(box)
-            if taken is not None:
-                yield taken
+        """The reports among these boxes that are not as they were when last read.
 
-    def _take(self, box: Box) -> Taken | None:
+        An agent can bend every path in `out/`: even a look at one never leaves that folder.
+        """
+        with contextlib.ExitStack() as closing:
+            folders: dict[str, int | None] = {}
+            for box in boxes:
+                if box.workstation not in folders:
+                    folders[box.workstation] = self._open_out(box.workstation, closing)
+                folder = folders[box.workstation]
+                if folder is None or not self._has_changed(box, folder):
+                    continue
+                taken = self._take(box, folder)
+                if taken is not None:
+                    yield taken
+
+    def _open_out(self, workstation: str, closing: contextlib.ExitStack) -> int | None:
+        try:
+            folder = os.open(self._root.mail_out(workstation), os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            return None
+        closing.callback(os.close, folder)
+        return folder
+
+    def _has_changed(self, box: Box, folder: int) -> bool:
+        last = self._seen.get(box)
+        try:
+            found = look_beneath(folder, f"{box.task_id}/{box.attempt}/reporting.yaml")
+        except OSError as error:
+            return last != error.errno
+        return found is not None and not (isinstance(last, Signature) and _same(last, found))
+
+    def _take(self, box: Box, folder: int) -> Taken | None:
         """What lies there now; None when it is, to the byte, what was taken already."""
         name = f"{box.relative}/reporting.yaml"
         shown = f"mail/{box.workstation}/out/{name}"
@@ -110,7 +135,7 @@ class Mail:
             return Taken(box=box)
         except ProtocolError as error:
             self._taken_fresh.pop(box, None)
-            self._remember_refused(box)
+            self._remember_refused(box, folder)
             return Taken(box=box, problem=dataclasses.replace(error.problem, file=shown))
         except OSError as error:
             problem = Problem(code="E_UNREADABLE", message=f"it cannot be read: {error.strerror}", file=shown)
@@ -125,16 +150,18 @@ class Mail:
         self._revisions[box] = None
         return last
 
-    def _remember_refused(self, box: Box) -> None:
+    def _remember_refused(self, box: Box, folder: int) -> None:
         """A refused file is looked at again when it changes, not every second."""
-        path = self._root.attempt_out(box.workstation, box.task_id, box.attempt) / "reporting.yaml"
-        found = signature(path)
-        settled = found is not None and time.time_ns() - found.modified_ns > FRESH_SECONDS * 1e9
-        self._seen[box] = found if settled else None
+        try:
+            found = look_beneath(folder, f"{box.relative}/reporting.yaml")
+        except OSError as error:
+            self._seen[box] = error.errno
+            return
+        settled = found is not None and time.time_ns() - found.st_mtime_ns > FRESH_SECONDS * 1e9
+        self._seen[box] = signature_of(found) if found is not None and settled else None
 
     def forget(self, box: Box) -> None:
         self._seen.pop(box, None)
-        self._paths.pop(box, None)
         self._taken_fresh.pop(box, None)
         self._considered.pop(box, None)
         self._revisions.pop(box, None)

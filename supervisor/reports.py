@@ -13,6 +13,7 @@ from supervisor.core.states import ACTIVE
 from supervisor.edits import Edits
 from supervisor.ledger import Ledger
 from supervisor.mail import Box, Mail, Taken, feedback_of
+from supervisor.turns import Turns
 
 # A file that is being written is given this long before anyone is told of it.
 PASSING_PROBLEM_SECONDS = 3.0
@@ -47,22 +48,33 @@ class Reports:
     _troubles: dict[Box, _Trouble] = field(default_factory=dict, init=False)
     _told_at: dict[Box, float] = field(default_factory=dict, init=False)
     _next: dict[str, Box] = field(default_factory=dict, init=False)
+    _turns: Turns = field(default_factory=Turns, init=False)
 
-    def take(self, stations: Iterable[str]) -> None:
-        """Take what has changed in the mail of these workstations, each for its turn only."""
-        for name in list(stations):
-            until = self.clock.monotonic() + TURN_SECONDS
-            for taken in self.mail.sweep(self._in_turn(name)):
-                self._take(taken)
-                if self.clock.monotonic() > until:
-                    self._next[name] = taken.box
-                    break
+    def take(self, rung: Iterable[str], *, full: bool) -> None:
+        """Take what has changed in the mail of the workstations that rang, each for its turn only.
 
-    def _in_turn(self, name: str) -> list[Box]:
-        """A workstation's boxes, beginning after the one at which its last turn was over."""
-        boxes, last = list(self.ledger.boxes.get(name, ())), self._next.pop(name, None)
+        `full`: of the others too, the attempts under way and some of the ended ones.
+        """
+        chosen = {name: list(self.ledger.boxes.get(name, ())) for name in rung}
+        if full:
+            quiet = (*self.ledger.under_way.values(), *self._turns.next(self.ledger.ended_boxes))
+            rang = set(chosen)
+            for box in dict.fromkeys(quiet):
+                if box.workstation not in rang:
+                    chosen.setdefault(box.workstation, []).append(box)
+        for name, boxes in chosen.items():
+            self._take_turn(name, boxes)
+
+    def _take_turn(self, name: str, boxes: list[Box]) -> None:
+        """Begin after the box at which this workstation's last turn was over."""
+        last = self._next.pop(name, None)
         start = boxes.index(last) + 1 if last in boxes else 0
-        return boxes[start:] + boxes[:start]
+        until = self.clock.monotonic() + TURN_SECONDS
+        for taken in self.mail.sweep(boxes[start:] + boxes[:start]):
+            self._take(taken)
+            if self.clock.monotonic() > until:
+                self._next[name] = taken.box
+                break
 
     def _take(self, taken: Taken) -> None:
         box = taken.box

@@ -36,7 +36,7 @@ class Desk:
         """One pass of the loop that looks at everything."""
         assert self.supervisor is not None
         loop = self.supervisor.loop
-        loop._last_sweep = -1e9
+        loop._last_sweep = -1e8
         loop.step(loop.receive(0))
 
     def see(self, task_id: str, state: State = State.PENDING) -> TaskRecord:

@@ -56,12 +56,13 @@ class Copied:
 def signature(path: Path) -> Signature | None:
     """The signature of a path, of a link its own; None when there is nothing."""
     try:
-        return _signature(os.lstat(path))
+        return signature_of(os.lstat(path))
     except FileNotFoundError:
         return None
 
 
-def _signature(status: os.stat_result) -> Signature:
+def signature_of(status: os.stat_result) -> Signature:
+    """What a look at a path tells of its content."""
     return Signature(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
@@ -79,15 +80,13 @@ class _OpenHow(ctypes.Structure):
 
 _OPENAT2: Final = 437  # on every architecture but Alpha
 _RESOLVE: Final = 0x08 | 0x04 | 0x02 | 0x01  # BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV
+_LOOK: Final = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE)
 Opener = Callable[[int, str], int]
 
 
 def open_at_once(folder: int, relative: str) -> int:
     """Look (O_PATH) at `relative` below the descriptor `folder` with openat2; links are OSError ELOOP."""
-    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE)
-    size = ctypes.c_size_t(ctypes.sizeof(how))
-    path = ctypes.c_char_p(os.fsencode(relative))
-    result = _libc().syscall(ctypes.c_long(_OPENAT2), ctypes.c_int(folder), path, ctypes.byref(how), size)
+    result = _syscall()(_OPENAT2, folder, os.fsencode(relative), ctypes.byref(_LOOK), ctypes.sizeof(_LOOK))
     if result < 0:
         raise OSError(number := ctypes.get_errno(), os.strerror(number), relative)
     return int(result)
@@ -113,8 +112,11 @@ def open_by_parts(folder: int, relative: str) -> int:
 
 
 @cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def _syscall() -> Callable[..., int]:
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
+    call.restype = ctypes.c_long
+    return call
 
 
 @cache
@@ -126,6 +128,18 @@ def usual_opener() -> Opener:
         except OSError:
             return open_by_parts
     return open_at_once
+
+
+def look_beneath(folder: int, relative: str, opener: Opener | None = None) -> os.stat_result | None:
+    """What `relative` below the descriptor of a trusted folder is, no link in it followed; None for nothing.
+
+    OSError when something stands in the way, such as a link (ELOOP) or a file in a folder's place (ENOTDIR).
+    """
+    try:
+        with _closing((opener or usual_opener())(folder, relative)) as found:
+            return os.fstat(found)
+    except FileNotFoundError:
+        return None
 
 
 def read_file(root: Path, relative: str, *, max_bytes: int = _USUAL, opener: Opener | None = None) -> FileContent:
@@ -221,8 +235,8 @@ class _Source:
         with self.told(), os.scandir(f"/proc/self/fd/{folder}") as entries:
             next(entries, None)
             after = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        same = _signature(after) == _signature(before) and size == before.st_size
-        return _signature(before) if same and before.st_nlink == after.st_nlink == 1 else None
+        same = signature_of(after) == signature_of(before) and size == before.st_size
+        return signature_of(before) if same and before.st_nlink == after.st_nlink == 1 else None
 
     def check(self, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):

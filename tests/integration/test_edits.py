@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
-from supervisor.edits import ENDED_SWEEPS
+from supervisor.turns import ROUND_SWEEPS
 from tests.desk import Desk
 from tests.site import Site, wait_for
 from tests.unit.conftest import NOW, make_attempt
@@ -44,7 +44,7 @@ def change(tasking: Path, *changes: tuple[str, str]) -> None:
 
 def look_until(desk: Desk, condition: Callable[[TaskRecord], object]) -> TaskRecord:
     """Look, as often as it takes for every tasking to have its turn twice, until the record is so."""
-    for _ in range(3 * ENDED_SWEEPS):
+    for _ in range(3 * ROUND_SWEEPS):
         desk.look()
         task = desk.site.record("demo.login")
         assert task is not None
@@ -69,7 +69,7 @@ def test_a_description_that_is_cut_survives_an_edit_and_the_rest_is_taken(
     assert "Fix the logout" in tasking.read_text() and "A word of" not in tasking.read_text()
     (refused,) = desk.site.events("edit.refused")
     assert refused["details"]["kept"].endswith("tasking.yaml.rejected")
-    for _ in range(3 * ENDED_SWEEPS):
+    for _ in range(3 * ROUND_SWEEPS):
         desk.look()
     assert len(desk.site.events("edit.refused")) == 1
 

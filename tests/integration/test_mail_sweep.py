@@ -2,6 +2,7 @@
 
 import os
 import queue
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,68 @@ def test_a_storm_in_one_folder_delays_nobody_and_is_few_messages(root: Root) -> 
         posted.append(inbox.get(timeout=30))
     watcher.stop()
     assert len(posted) < 2_000, "the storm is told in a few messages"
+
+
+@pytest.fixture
+def outside(root: Root, tmp_path: Path) -> Path:
+    """A folder of the host with a report in it that would be taken if it lay where it should."""
+    write_report(root, "outside")
+    return (root.mail_out(BOX.workstation) / BOX.task_id).rename(tmp_path / "outside")
+
+
+@pytest.mark.parametrize("place", ["task", "attempt", "report", "dangling"])
+def test_not_even_a_look_follows_a_link(root: Root, outside: Path, place: str) -> None:
+    folder = root.mail_out(BOX.workstation) / BOX.task_id
+    link, target = {
+        "task": (folder, outside),
+        "attempt": (folder / "1", outside / "1"),
+        "report": (folder / "1/reporting.yaml", outside / "1/reporting.yaml"),
+        "dangling": (folder, root.path / "nowhere"),
+    }[place]
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target)
+    os.utime(link, (0, 0), follow_symlinks=False)
+    mail = Mail(root)
+    assert swept(mail) == ["E_SYMLINK"]
+    assert swept(mail) == [], "what is refused is not read again every second"
+    assert link.lstat().st_atime == 0, "following a link would have set its time of access"
+    link.unlink()
+    assert swept(mail) == []
+    root.attempt_out(*BOX).mkdir(parents=True, exist_ok=True)
+    write_report(root, "mended")
+    assert swept(mail) == ["mended"]
+
+
+def test_a_file_in_place_of_a_folder_is_told_and_harms_no_other_report(root: Root) -> None:
+    other = Box(BOX.workstation, "demo.two", 1)
+    (root.mail_out(BOX.workstation) / other.task_id).write_text("")
+    write_report(root, "first")
+    taken = list(Mail(root).sweep([other, BOX, Box("nowhere", "demo.three", 1)]))
+    assert [(t.box, t.problem.code if t.problem else "") for t in taken] == [(other, "E_NOT_REGULAR"), (BOX, "")]
+
+
+def test_folders_that_come_and_go_stop_no_sweep(root: Root) -> None:
+    folder = root.mail_out(BOX.workstation) / BOX.task_id
+    write_report(root, "refused", attempt=2)
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            folder.rename(folder.with_name("aside"))
+            folder.write_text("")
+            folder.unlink()
+            folder.with_name("aside").rename(folder)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    mail, codes = Mail(root), set[str | None]()
+    try:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not codes >= {"E_WRONG_TASK", "E_NOT_REGULAR"}:
+            codes.update(swept(mail))
+    finally:
+        stop.set()
+        thread.join()
+    assert codes >= {"E_WRONG_TASK", "E_NOT_REGULAR"}
+    write_report(root, "good")
+    assert swept(mail) == ["good"]

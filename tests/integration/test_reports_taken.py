@@ -49,7 +49,7 @@ class Place:
         self.take()
 
     def take(self) -> None:
-        self.reports.take([self.box.workstation])
+        self.reports.take([self.box.workstation], full=False)
 
     def wait(self, seconds: float) -> None:
         self.clock.seconds += seconds

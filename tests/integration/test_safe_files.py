@@ -430,7 +430,7 @@ def test_a_signature_tells_contents_apart(tmp_path: Path) -> None:
     write_file(path, b"two")
     assert signature(path) != first
     (tmp_path / "link").symlink_to(path)
-    assert signature(tmp_path / "link") == files._signature(os.lstat(tmp_path / "link"))
+    assert signature(tmp_path / "link") == files.signature_of(os.lstat(tmp_path / "link"))
 
 
 # --- copying ------------------------------------------------------------------------------------------
