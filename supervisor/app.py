@@ -25,6 +25,7 @@ from supervisor.config import load_config
 from supervisor.config_watch import ConfigWatch
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config
+from supervisor.disk import DiskWatch
 from supervisor.edits import Edits
 from supervisor.errors import CloudCodeError, writing
 from supervisor.events import EventLog
@@ -153,6 +154,7 @@ class Supervisor:
         self.people = People(root, self.clock, self.store, self.fleet, self.work)
         edits = Edits(self.clock, self.mail)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
+        self.disk = DiskWatch(root, self.config.disk, self.clock)
         self.loop = Loop(
             self.inbox,
             self.clock,
@@ -165,7 +167,8 @@ class Supervisor:
             self.work,
             self.pool,
             trackers=(self.tasks,),
-            looks=(ConfigWatch(root).look, partial(spool.remove_forgotten, root.commands)),
+            looks=(self.disk.look, ConfigWatch(root).look, partial(spool.remove_forgotten, root.commands)),
+            has_room=self.disk.has_room,
         )
 
     def _project(self, name: str) -> Project:

@@ -15,8 +15,10 @@ from typing import Literal
 
 from agent_daemon.protocol.paths import Root
 from supervisor.config import check_installation, load_config
+from supervisor.core.disk import gibibytes
 from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings
 from supervisor.core.words import count
+from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.ports import CodeHost
 from supervisor.reader import is_locked
@@ -62,6 +64,8 @@ def examine(root: Root, host_of: HostOf, check_driver: CheckDriver) -> Iterator[
     yield from _folder(root)
     config, check = _configuration(root)
     yield check
+    if config is not None:
+        yield _room(root, config)
     yield _inotify(config)
     if config is not None:
         for kind, station in config.workstations.items():
@@ -178,6 +182,16 @@ def disk_check(path: Path, free_bytes: int) -> Check:
     status: Status = "error" if free_bytes < FREE_ERROR_BYTES else "warning"
     mend = f"make room on the disk of {path}: `du -xh --max-depth=2 {path} | sort -h` shows what takes it"
     return Check(name="disk", status=status, detail=detail, mend=mend)
+
+
+def _room(root: Root, config: Config) -> Check:
+    """Whether an attempt may begin, by the marks of the configuration."""
+    state = seen_state(root, config.disk)
+    low = low_problem(state) if state is not None else None
+    if state is None or low is None:
+        mark = f"; no attempt begins below {gibibytes(state.stop_below_bytes)}" if state is not None else ""
+        return Check(name="room", status="ok", detail=f"attempts may begin{mark}")
+    return Check(name="room", status="error", detail=f"{low.code}: {low.message}", mend=low.mend)
 
 
 def _configuration(root: Root) -> tuple[Config | None, Check]:

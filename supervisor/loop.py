@@ -38,7 +38,8 @@ NEVER = -1e9
 class Loop:
     """Everything the loop works with, wired by `app`; `run` returns when asked to stop.
 
-    `looks` are taken once a sweep, each by itself; what one returns is told.
+    `looks` are taken once a sweep, each by itself; what one returns is told. Without room on the disk no
+    attempt is begun.
     """
 
     inbox: "queue.SimpleQueue[Message]"
@@ -53,6 +54,7 @@ class Loop:
     pool: JobPool
     trackers: tuple[Tracker, ...]
     looks: tuple[Callable[[], Event | None], ...] = ()
+    has_room: Callable[[], bool] = lambda: True
     on_beat: Callable[[], None] = lambda: None
 
     _watching: Watching = field(default_factory=Watching, init=False)
@@ -161,6 +163,7 @@ class Loop:
             with self.guard("looking after the rest"):
                 event = look()
                 if event is not None:
+                    self._scheduling_due = True
                     self.ledger.log(event)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
@@ -245,6 +248,8 @@ class Loop:
 
     def _schedule(self) -> None:
         self._scheduling_due = False
+        if not self.has_room():
+            return
         busy = self._busy()
         free = [
             WorkstationView(

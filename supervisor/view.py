@@ -13,6 +13,7 @@ from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.schedule import DependencyState, unmet
 from supervisor.core.settings import ISOLATING_DRIVERS, Config, TimingSettings
 from supervisor.core.states import State
+from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations
 from supervisor.notices import config_changed, refused_edits
@@ -113,6 +114,7 @@ class Picture:
     stations: tuple[StationRow, ...]
     drafts: tuple[Draft, ...]
     problems: tuple[Problem, ...]
+    no_room: str = ""
 
 
 def take_picture(reader: Reader) -> Picture:
@@ -133,6 +135,8 @@ def take_picture(reader: Reader) -> Picture:
     changed = config_changed(reader.root, config, supervisor)
     problems += [changed] if changed is not None else []
     problems += refused_edits(reader.root, tasks)
+    disk = seen_state(reader.root, config.disk) if config is not None else None
+    problems += [low] if disk is not None and (low := low_problem(disk)) is not None else []
     dependencies, damaged = reader.dependency_states(tasks)
     problems += damaged.values()
     return Picture(
@@ -147,6 +151,7 @@ def take_picture(reader: Reader) -> Picture:
         stations=tuple(read_stations(reader, config, tasks, reports, running, now)),
         drafts=tuple(drafts),
         problems=tuple(dict.fromkeys(problems)),
+        no_room=disk.no_room if disk is not None else "",
     )
 
 
@@ -210,6 +215,7 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
     )
     return Surroundings(
         now=picture.now,
+        no_room=picture.no_room,
         running=picture.running,
         report=None if isinstance(report, Problem) else report,
         report_problem=str(report) if isinstance(report, Problem) else "",

@@ -35,6 +35,7 @@ class Surroundings:
     `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
     `resting`: no supervisor looks at it, for its project is not configured.
     `own_workstation`: the driver gives an isolated task a workstation of its own.
+    `no_room`: why no attempt begins for want of disk, as what is waited for.
     """
 
     now: datetime
@@ -47,6 +48,7 @@ class Surroundings:
     stations: tuple[StationSeen, ...] = ()
     assign_timeout_seconds: float = 120
     own_workstation: bool = False
+    no_room: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +166,8 @@ def _resting(task: TaskRecord, around: Surroundings) -> _Told:
 def _pending(task: TaskRecord, around: Surroundings) -> _Told:
     waits = _pending_waits(task, around)
     can = list(answers(task, around.cancelled))
+    if around.no_room:
+        can.append(Action(text="Make room on the disk"))
     can += [
         Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
         for station in around.stations
@@ -178,7 +182,8 @@ def _pending(task: TaskRecord, around: Surroundings) -> _Told:
 
 def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
     """What a pending task waits for, as predicates (``waits for …``); never empty."""
-    waits = [f"waits for {reason}" for reason in around.unmet]
+    waits = [f"waits for {around.no_room}"] if around.no_room else []
+    waits += [f"waits for {reason}" for reason in around.unmet]
     waits += [
         f"waits until attempt {attempt.number} has been stopped and saved on {attempt.workstation}"
         for attempt in task.attempts

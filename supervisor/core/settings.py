@@ -111,6 +111,15 @@ class TimingSettings(Written):
     deletion_grace_seconds: Seconds = 10
 
 
+class DiskSettings(Written):
+    """Free space of the root's file systems below which no attempt begins, and from which on they do again."""
+
+    stop_below_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    stop_below_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.01
+    resume_above_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
+    resume_above_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.02
+
+
 class Config(Written):
     """The whole of `config.yaml`."""
 
@@ -124,6 +133,7 @@ class Config(Written):
     routing: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     retry: RetrySettings = RetrySettings()
     timing: TimingSettings = TimingSettings()
+    disk: DiskSettings = DiskSettings()
 
     def types_for(self, project: str) -> tuple[str, ...]:
         """The workstation types that serve a project's trust domain, in the order of the file."""
