@@ -173,6 +173,7 @@ class Ledger:
                 self._root.task_workspace(attempt.workstation, task.id, attempt.workspace_mode).worktree
             ),
             workspace_source=str(mirror),
+            inbox=str(self._root.attempt_in(attempt.workstation, task.id, attempt.number)),
         )
         now = utc(self._clock.now())
         return render_tasking(task, attempt, places, self._identity, revision=revision, now=now)

@@ -87,7 +87,7 @@ def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
         ]
     return [
         Action(text=f"Look at what was pushed to {task.branch} on the remote"),
-        retry_action(task, "Make another attempt that goes on from there"),
+        retry_action(task, "Make another attempt that goes on from there, and from the work done here"),
     ]
 
 

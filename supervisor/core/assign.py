@@ -5,7 +5,7 @@ from datetime import datetime
 
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.decision import Decision, Event, Failed
-from supervisor.core.record import Attempt, TaskRecord, Tries
+from supervisor.core.record import Attempt, LeftOut, TaskRecord, Tries
 from supervisor.core.retry import block, needs_person, note_failure, told_of
 from supervisor.core.states import State
 
@@ -20,6 +20,8 @@ class Prepared:
     remote_head: str | None = None
     shared_branch: str | None = None
     shared_tip: str | None = None
+    start_squashed: bool = False
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def assign(
@@ -35,10 +37,11 @@ def assign(
         base_branch=prepared.base_branch,
         base_commit=prepared.base_commit,
         start_commit=prepared.start_commit,
-        start_squashed=task.start_squashed and prepared.start_commit is not None,
+        start_squashed=prepared.start_squashed,
         workspace_mode=task.workspace_mode,
         shared_branch=prepared.shared_branch,
         shared_tip=prepared.shared_tip,
+        left_out=prepared.left_out,
         cli=cli,
         model=model,
         started_at=now,
@@ -66,7 +69,9 @@ def assign(
         "start_commit": prepared.start_commit,
         "workspace_mode": attempt.workspace_mode.value,
     }
-    return Decision(task=assigned, events=(Event(name="task.assigned", details=details),))
+    events = [Event(name="task.assigned", details=details)]
+    events += [Event(name="work.left_out", details=left.model_dump()) for left in prepared.left_out]
+    return Decision(task=assigned, events=tuple(events))
 
 
 def fail_preparation(task: TaskRecord, outcome: Failed, now: datetime) -> Decision:

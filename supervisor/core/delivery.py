@@ -150,7 +150,8 @@ def settle_push(task: TaskRecord, key: str, outcome: Failed | None, now: datetim
     done = task.with_effect(effect.evolve(status="done", error=None, not_before=None))
     if delivery is None or key != push_key(task):
         return _of_an_earlier_run(task, effect, "branch.pushed", {"head": key.partition(":")[2]})
-    pushed = done.evolve(remote_head=delivery.pushed_head).with_attempt(delivery.attempt, saved=True)
+    head = delivery.pushed_head
+    pushed = done.evolve(remote_head=head).with_attempt(delivery.attempt, saved=True, pushed_head=head)
     if pushed.effect(request_key(pushed)) is None and not task.ended:
         pushed = pushed.with_effect(Effect(key=request_key(pushed), kind="request"))
     details = {"branch": task.branch, "head": delivery.pushed_head} | _state_if_over(task)

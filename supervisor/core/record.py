@@ -97,11 +97,21 @@ class Tries(Stored):
         return self.not_before is None or self.not_before <= now
 
 
+class LeftOut(Stored):
+    """Work of an earlier attempt that an attempt starts without: its commit, why, and the files it changed."""
+
+    attempt: int
+    head: str
+    reason: str
+    files: tuple[str, ...] = ()
+
+
 class Attempt(Stored):
     """One try by one workstation; `verdict` and `ended_at` are set together.
 
     It starts at `start_commit`, or at `base_commit` where there is none. `shared_branch` and `shared_tip`
     name a remote branch whose commits its work contains: those are never rewritten.
+    `pushed_head` is what was pushed of its work, `left_out` what it starts without.
     `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
     elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`.
     `inspecting` and `saving` count what failed for a passing reason.
@@ -120,6 +130,7 @@ class Attempt(Stored):
     workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
     shared_branch: str | None = None
     shared_tip: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
     cli: str
     model: str | None = None
     session: str | None = None
@@ -131,6 +142,7 @@ class Attempt(Stored):
     bundle_sha256: str | None = None
     bundle_head: str | None = None
     bundle_base: str | None = None
+    pushed_head: str | None = None
     saved: bool = False
     save_error: str | None = None
     inspecting: Tries = Tries()

@@ -151,6 +151,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "claim.accepted": _accepted,
     "claim.refused": lambda v: f"the work of attempt {v['attempt']} is not taken: {_value(v['codes'])}",
     "mirror.renewed": _form("it was damaged ({reason}) and is replaced; the old one is kept as {aside}"),
+    "work.left_out": _form("the work of attempt {attempt} is not in its start, but beside it: {reason}"),
     "branch.pushed": lambda v: f"{v['branch']} is at {v['head'][:12]} on the remote",
     "request.opened": _form("{url}"),
     "approval.granted": _form("by {actor}"),

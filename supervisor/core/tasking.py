@@ -9,6 +9,7 @@ from agent_daemon.protocol.model import (
     AgentConfig,
     CliConfig,
     Context,
+    Feedback,
     Identity,
     SupervisorIdentity,
     Tasking,
@@ -24,10 +25,11 @@ from supervisor.core.states import ACTIVE, State
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Absolute paths that a tasking names."""
+    """Absolute paths that a tasking names; `inbox` is the attempt's folder in the mail."""
 
     workspace: str
     workspace_source: str
+    inbox: str = ""
 
 
 def wanted_status(task: TaskRecord, attempt: Attempt) -> TaskingStatus:
@@ -84,7 +86,7 @@ def render_tasking(
         context=Context(
             related_files=task.related_files,
             dependencies=tuple(dependency.task for dependency in task.depends_on),
-            feedback=task.feedback[:20],
+            feedback=(*left_out_feedback(attempt, places), *task.feedback)[:20],
         ),
         limits=task.limits,
         released_sha256=attempt.bundle_sha256,
@@ -95,6 +97,21 @@ def render_tasking(
         supervisor=supervisor,
         workspace=places.workspace,
         tasks=(entry,),
+    )
+
+
+def left_out_feedback(attempt: Attempt, places: Places) -> tuple[Feedback, ...]:
+    """What the agent is told of earlier work that its start does not contain."""
+    return tuple(
+        Feedback(
+            code="E_LEFT_OUT",
+            message=f"the work of attempt {left.attempt}, commit {left.head}, is left out:\n{left.reason}"
+            + (f"\nfiles that it changed: {', '.join(left.files)}" if left.files else ""),
+            expected="what is still right of both",
+            mend=f"`git bundle unbundle {places.inbox}/earlier-{left.attempt}.bundle` brings the commit; "
+            f"then look at `git diff HEAD...{left.head}` and take over what belongs here",
+        )
+        for left in attempt.left_out
     )
 
 

@@ -353,3 +353,87 @@ def test_a_push_of_a_run_that_was_cancelled_is_told_though_the_next_run_has_begu
     assert task.rerun == 2 and all(effect.status == "done" for effect in task.effects)
     first, second = site.events("branch.pushed")
     assert "earlier" in first["details"]["run"] and second["details"]["branch"] == task.branch
+
+
+def push_as_person(site: Site, branch: str, files: dict[str, str]) -> str:
+    """A colleague's commit on top of a branch of the remote."""
+    colleague = site.folder / "colleague"
+    if not colleague.exists():
+        git("clone", "-q", str(site.remote), str(colleague), cwd=site.folder)
+    git("fetch", "-q", "origin", cwd=colleague)
+    git("checkout", "-q", "--detach", f"origin/{branch}", cwd=colleague)
+    for name, text in files.items():
+        (colleague / name).write_text(text)
+    git("add", "--all", cwd=colleague)
+    git("commit", "-qm", "By a colleague", cwd=colleague)
+    git("push", "-q", "origin", f"HEAD:refs/heads/{branch}", cwd=colleague)
+    return git("rev-parse", "HEAD", cwd=colleague)
+
+
+def bring_to_conflict(site: Site, files: dict[str, str], *third: str) -> str:
+    """A delivered task, asked for changes; a colleague pushes to its branch while attempt 2 works. The branch."""
+    runs = site.folder / "runs"
+    site.use_script(
+        f"cat > {site.folder}/prompt; echo x >> {runs}; n=$(wc -l < {runs})",
+        "if [ $n = 1 ]; then echo one > work.txt; fi",
+        f"if [ $n = 2 ]; then echo two > work.txt; echo extra > extra.txt; touch {site.folder}/asked",
+        f"while [ ! -e {site.folder}/go ]; do sleep 0.1; done; fi",
+        f"if [ $n = 3 ]; then ls > {site.folder}/listing; {'; '.join(third) or 'true'}; fi",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    first = site.wait_state("demo.fix-add", "review")
+    site.cli("task", "retry", "fix-add", "--note", "also the rest")
+    wait_for((site.folder / "asked").exists)
+    push_as_person(site, first.branch, files)
+    (site.folder / "go").touch()
+    blocked = site.wait_state("demo.fix-add", "blocked")
+    assert "E_BRANCH_MOVED" in blocked.waits_for[0].message
+    site.cli("task", "retry", "fix-add")
+    return first.branch
+
+
+def test_accepted_work_meets_what_a_colleague_pushed_to_the_branch(site: Site) -> None:
+    branch = bring_to_conflict(site, {"theirs.txt": "theirs"})
+    task = site.wait_state("demo.fix-add", "review")
+    assert {"theirs.txt", "extra.txt"} <= set((site.folder / "listing").read_text().split())
+    assert git("show", f"{branch}:theirs.txt", cwd=site.remote) == "theirs"
+    assert git("show", f"{branch}:work.txt", cwd=site.remote) == "two"
+    assert task.attempts[-1].number == 3 and not task.attempts[-1].left_out
+
+
+def test_accepted_work_that_conflicts_with_what_a_colleague_pushed_is_laid_beside(site: Site) -> None:
+    bundle = "$(dirname $(readlink .cloud-code/tasking.yaml))/earlier-2.bundle"
+    head = f"$(git bundle list-heads {bundle} | cut -d' ' -f1)"
+    take = f"git bundle unbundle {bundle}; git checkout {head} -- extra.txt; echo both > work.txt"
+    branch = bring_to_conflict(site, {"work.txt": "theirs"}, take)
+    task = site.wait_state("demo.fix-add", "review", "failed", "blocked")
+    assert task.state == "review", site.story("demo.fix-add")
+    assert "extra.txt" not in (site.folder / "listing").read_text()
+    told = (site.folder / "prompt").read_text()
+    assert "E_LEFT_OUT" in told and "work.txt" in told and str(task.attempts[1].bundle_head) in told
+    assert git("show", f"{branch}:extra.txt", cwd=site.remote) == "extra"
+    assert [left.attempt for left in task.attempts[2].left_out] == [2]
+    (event,) = site.events("work.left_out")
+    assert event["details"]["attempt"] == 2 and "conflicts" in event["details"]["reason"]
+
+
+def test_an_attempt_that_is_asked_for_in_review_starts_from_what_was_delivered(site: Site) -> None:
+    """Also where an attempt before had failed, and its work lies in state/salvage."""
+    runs = site.folder / "runs"
+    site.use_script(
+        f"cat > /dev/null; echo x >> {runs}; n=$(wc -l < {runs})",
+        "if [ $n = 1 ]; then echo half > half.txt; exit 1; fi",
+        "if [ $n = 2 ]; then rm half.txt; echo whole > whole.txt; fi",
+        f"if [ $n = 3 ]; then ls > {site.folder}/listing; echo more > more.txt; fi",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    site.wait_state("demo.fix-add", "review")
+    site.cli("task", "retry", "fix-add", "--note", "more of it")
+    wait_for((site.folder / "listing").exists)
+    assert (site.folder / "listing").read_text().split() == ["calc.py", "whole.txt"]
+    task = site.wait_state("demo.fix-add", "review")
+    assert git("show", f"{task.branch}:whole.txt", cwd=site.remote) == "whole"
