@@ -79,6 +79,7 @@ def open_root(root: Root) -> None:
         root.salvage,
         root.held,
         root.quarantine,
+        root.temporary,
         root.schemas,
         root.run,
     ):

@@ -128,7 +128,7 @@ class Mail:
             if found == known:
                 return None
             reporting = decode_framed(Reporting, content.data, file=shown)
-            report = _own_entry(reporting, box, shown)
+            report = own_entry(reporting, box, shown)
             fell_from = self._note_revision(box, reporting.revision)
             return Taken(box=box, report=report, revision=reporting.revision, fell_from=fell_from)
         except FileNotFoundError:
@@ -184,15 +184,14 @@ class Mail:
     # --- to the workstations -----------------------------------------------------------------------
 
     def prepare_folders(self, workstation: str) -> None:
-        """The folders of a workstation; also the empty ones that are the workstation's to fill."""
+        """The folders of a workstation; those that the workstation fills stay empty here."""
         for folder in (
             self._root.mail_in(workstation),
             self._root.mail_out(workstation),
             self._root.workspace(workstation),
         ):
             make_folder(folder)
-        for bell in (self._root.bell_in(workstation), self._root.bell_out(workstation)):
-            ring(bell)
+        ring(self._root.bell_in(workstation))
 
     def write_attempt(self, box: Box, config: AgentConfig, description: str) -> None:
         """Everything of an attempt but the tasking itself, which is written last."""
@@ -299,7 +298,7 @@ def _same(last: Signature, found: os.stat_result) -> bool:
     )
 
 
-def _own_entry(reporting: Reporting, box: Box, file: str) -> TaskReport:
+def own_entry(reporting: Reporting, box: Box, file: str) -> TaskReport:
     """The entry of this box; a report that speaks of another task or attempt is not taken."""
     entry = reporting.tasks.get(box.task_id)
     if entry is None or entry.attempt != box.attempt:

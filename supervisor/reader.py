@@ -20,6 +20,7 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.events import parse_event
 from supervisor.fleet import StationFile, load_station
+from supervisor.mail import Box, own_entry
 from supervisor.records import RecordStore
 
 RECENT_EVENT_BYTES = 256 * 1024
@@ -247,12 +248,11 @@ class Reader:
         shown = f"mail/{attempt.workstation}/out/{relative}"
         try:
             reporting = decode_framed(Reporting, read_file(folder, relative).data, file=shown)
-            entry = reporting.tasks.get(task.id)
-            found = entry if entry is not None and entry.attempt == attempt.number else None
+            found = own_entry(reporting, Box(attempt.workstation, task.id, attempt.number), shown)
         except FileNotFoundError:
             found = None
         except ProtocolError as error:
-            found = error.problem
+            found = replace(error.problem, file=shown)
         self._reports[str(path)] = (seen, found)
         return found
 

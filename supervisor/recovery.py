@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
@@ -98,8 +97,11 @@ def _abandon(task: TaskRecord, attempt: Attempt, config: Config, clock: Clock) -
 
 
 def remove_leftovers(root: Root) -> None:
-    """Empty the quarantine of an earlier run's imports; records kept there for a person stay."""
-    for entry in Path(root.quarantine).iterdir():
+    """Empty the quarantine of an earlier run's imports, and its temporary files.
+
+    Records kept in quarantine for a person stay.
+    """
+    for entry in (*root.quarantine.iterdir(), *root.temporary.iterdir()):
         if entry.name.startswith("record-"):
             continue
         if entry.is_dir() and not entry.is_symlink():

@@ -58,6 +58,7 @@ SECTIONS = {
         title="A hostile workstation",
         about="A daemon that misbehaves on purpose writes into `mail/WORKSTATION/out/` of a running supervisor.",
         what="what it does",
+        suites=("tests/hostile/test_files.py",),
     ),
     "hostile-bundles": Section(
         title="Hostile bundles and repositories",
@@ -108,7 +109,7 @@ def declared(section: str) -> tuple[str, ...]:
 def recorded(page: str, section: str) -> tuple[str, ...]:
     """The scenarios that have a row in the page."""
     rows = [line for line in _text_of(page, section).splitlines() if line.startswith("|")]
-    return tuple(row.split(" | ")[0].removeprefix("| ").strip("`") for row in rows[2:])
+    return tuple(row.split(" | ")[0].removeprefix("| ") for row in rows[2:])
 
 
 def _text_of(page: str, section: str) -> str:
@@ -121,7 +122,7 @@ def show_figure(name: str, value: float) -> str:
     """``peak_mb=91.23`` as people read it: ``peak 91 MB``."""
     words = name.split("_")
     unit = UNITS.get(words[-1], "")
-    number = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    number = f"{value:.2g}" if abs(value) < 10 else f"{value:,.0f}"
     return " ".join(filter(None, [*(words[:-1] if unit else words), number, unit]))
 
 

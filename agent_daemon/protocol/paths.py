@@ -246,6 +246,11 @@ class Root:
         return self.state / "quarantine"
 
     @property
+    def temporary(self) -> Path:
+        """Files of the running supervisor that nobody needs after it, such as the homes of its git calls."""
+        return self.state / "tmp"
+
+    @property
     def schemas(self) -> Path:
         """JSON Schemas of the files that people write, for their editors."""
         return self.state / "schemas"

@@ -1,6 +1,7 @@
 """`cloud-code run`: the supervisor in the foreground."""
 
 import signal
+import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -52,6 +53,7 @@ def run(ctx: click.Context, once: bool, log_format: str, verbose: bool) -> int:
     config = load_config(root)
     stop, received = threading.Event(), list[int]()
     with locked(root, timeout_seconds=LOCK_PATIENCE_SECONDS):
+        tempfile.tempdir = str(root.temporary)  # this process writes nowhere but in its root
         supervisor = Supervisor(root, config)
 
         def ask(number: int, _frame: object) -> None:

@@ -219,6 +219,7 @@ def test_places() -> None:
         root.held_bundle("acme.42", 12): "state/held/acme.42/12.bundle",
         root.events: "state/events.jsonl",
         root.quarantine: "state/quarantine",
+        root.temporary: "state/tmp",
         root.mirrors: "mirrors",
         root.mirror("default", "acme"): "mirrors/default/acme.git",
         root.run: "run",

@@ -33,8 +33,8 @@ def test_what_is_recorded_stands_in_the_page(one_section: Path) -> None:
     rows = [json.loads(line) for line in (one_section / "rows").read_text().splitlines()]
     assert reliability.write_page(rows, ["faults", "others"]) == []
     page = (one_section / "page.md").read_text()
-    assert "| a pipe | refused | | reaction 0.0421 s |\n" in page
-    assert "| a link | refused | `E_SYMLINK` | peak 91.2 MB, lost 0 |\n" in page
+    assert "| a pipe | refused | | reaction 0.042 s |\n" in page
+    assert "| a link | refused | `E_SYMLINK` | peak 91 MB, lost 0 |\n" in page
     assert reliability.recorded(page, "faults") == ("a pipe", "a link")
     assert reliability.recorded(page, "others") == ()
     assert reliability.write_page([], ["others"]) == []
