@@ -327,13 +327,15 @@ class TestReader:
         found = reader.report(task, attempt)
         assert isinstance(found, Problem) and found.code == "E_SYMLINK"
 
-    def test_a_report_of_another_attempt_is_none_of_this_one(self, root: Root) -> None:
+    def test_a_report_of_another_attempt_is_told_as_the_supervisor_tells_it(self, root: Root) -> None:
         task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
         out = root.attempt_out("backend-1", task.id, 1)
         out.mkdir(parents=True)
         text = "version: 1\nrevision: 1\ntasks: {acme.login: {attempt: 2, status: completed}}\nend: 1\n"
         (out / "reporting.yaml").write_text(text)
-        assert self.reader(root).report(task, task.attempts[0]) is None
+        found = self.reader(root).report(task, task.attempts[0])
+        assert isinstance(found, Problem) and found.code == "E_WRONG_TASK"
+        assert found.file == f"mail/backend-1/out/{task.id}/1/reporting.yaml"
         (out / "reporting.yaml").write_text(text.replace("attempt: 2", "attempt: 1"))
         found = self.reader(root).report(task, task.attempts[0])
         assert isinstance(found, TaskReport) and found.status is ReportStatus.COMPLETED
