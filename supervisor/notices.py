@@ -7,9 +7,11 @@ from agent_daemon.protocol.files import read_file
 from agent_daemon.protocol.paths import TASKING_REJECTED, Root
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
+from supervisor.core.words import count
 from supervisor.running import Running, digest_of
 
 MAX_EDIT_BYTES = 1024 * 1024
+MAX_NAMED = 5
 
 
 def config_changed(root: Root, config: Config | None, supervisor: Running | None) -> Problem | None:
@@ -50,3 +52,19 @@ def refused_edits(root: Root, tasks: Mapping[str, TaskRecord]) -> Iterator[Probl
                 file=str(folder / TASKING_REJECTED),
                 mend="edit tasking.yaml again, then delete this file",
             )
+
+
+def vanished_files(root: Root, tasks: Mapping[str, TaskRecord]) -> Problem | None:
+    """Task files that are away in a way that nobody can have meant: their tasks go on."""
+    held = sorted(task.source.ref for task in tasks.values() if task.source.held and not task.ended)
+    gone = not root.tasks.is_dir() and any(task.source.tracker == "local" for task in tasks.values())
+    if not held and not gone:
+        return None
+    more = f" and {len(held) - MAX_NAMED} more" if len(held) > MAX_NAMED else ""
+    what = f"{count(len(held), 'task file')} vanished together ({', '.join(held[:MAX_NAMED])}{more})"
+    return Problem(
+        code="E_TASKS_VANISHED",
+        message=f"{'the folder is not there' if gone else what}; no task is cancelled for that",
+        file=str(root.tasks),
+        mend="put it back" if gone else "put them back, or cancel their tasks with `cloud-code task cancel`",
+    )

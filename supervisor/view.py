@@ -16,7 +16,7 @@ from supervisor.core.states import State
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations
-from supervisor.notices import config_changed, refused_edits
+from supervisor.notices import config_changed, refused_edits, vanished_files
 from supervisor.reader import Reader, Report, is_locked
 from supervisor.running import Running, running_supervisor
 
@@ -132,8 +132,8 @@ def take_picture(reader: Reader) -> Picture:
     problems += [report for report in reports.values() if isinstance(report, Problem)]
     running = is_locked(reader.root)
     supervisor = running_supervisor(reader.root) if running else None
-    changed = config_changed(reader.root, config, supervisor)
-    problems += [changed] if changed is not None else []
+    found = (config_changed(reader.root, config, supervisor), vanished_files(reader.root, tasks))
+    problems += [problem for problem in found if problem is not None]
     problems += refused_edits(reader.root, tasks)
     disk = seen_state(reader.root, config.disk) if config is not None else None
     problems += [low] if disk is not None and (low := low_problem(disk)) is not None else []

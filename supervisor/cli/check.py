@@ -11,7 +11,7 @@ from supervisor.cli.output import json_option, note, print_json, text
 from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
-from supervisor.notices import config_changed, refused_edits
+from supervisor.notices import config_changed, refused_edits, vanished_files
 from supervisor.reader import Reader
 from supervisor.running import running_supervisor
 
@@ -61,7 +61,9 @@ def _look(root: Root, what: str | None) -> tuple[list[str], list[Problem]]:
         return check_config(root)
     if what == "tasks":
         checked, problems = check_tasks(root, TASK_FILES)
-        return checked, problems + list(refused_edits(root, Reader(root, TASK_FILES).live()[0]))
+        tasks, _ = Reader(root, TASK_FILES).live()
+        vanished = vanished_files(root, tasks)
+        return checked, [*problems, *refused_edits(root, tasks), *([vanished] if vanished else [])]
     path = Path(what)
     if not path.exists():
         raise CloudCodeError("E_NO_FILE", f"{what} does not exist.", "Give `config`, `tasks`, or a file.")

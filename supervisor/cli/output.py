@@ -11,18 +11,17 @@ from typing import Any
 
 import click
 from pydantic_core import to_jsonable_python
-from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.status import Status
-from rich.table import Table
 from rich.text import Text
 
+from supervisor.cli.tables import lay_out
 from supervisor.core.answers import Action
 from supervisor.core.times import duration
 from supervisor.terminal import plain, plain_line
 
 SLOW_SECONDS = 2.0
-_PIPED_WIDTH = 200
+_PIPED_WIDTH = 10_000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
@@ -56,8 +55,9 @@ def console() -> Console:
 
 
 def show(*parts: Any) -> None:
+    """Print whole lines, which the terminal breaks where it must: a command or a path can be copied."""
     for part in parts:
-        console().print(part)
+        console().print(part, soft_wrap=True)
 
 
 def say(message: str) -> None:
@@ -89,16 +89,16 @@ def state_text(value: str) -> Text:
     return text(value, STYLES.get(value, ""))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
-    """A table whose last column takes what is left of the width."""
-    made = Table(box=box.SIMPLE_HEAD, title=title, pad_edge=False, show_edge=False)
-    made.title_justify, made.title_style = "left", "bold"
-    for number, name in enumerate(columns):
-        last = number == len(columns) - 1
-        made.add_column(name, overflow="fold" if last else "ellipsis", no_wrap=not last, ratio=1 if last else None)
-    for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
-    return made
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    title: str | None = None,
+    *,
+    least: Sequence[str] = (),
+) -> RenderableType:
+    """A table whose last column takes what is left of the width; `least` are columns that may be left out."""
+    cells = [[cell if isinstance(cell, Text) else text(cell) for cell in row] for row in rows]
+    return lay_out(columns, cells, console().width, title=title, least=least)
 
 
 def action_lines(actions: Iterable[Action], ctx: click.Context, indent: int) -> list[Text]:

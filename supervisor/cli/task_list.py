@@ -2,9 +2,9 @@
 
 import click
 
-from supervisor.cli.output import json_option, note, print_json, say, show, table, text
+from supervisor.cli.output import json_option, note, print_json, say, show, text
+from supervisor.cli.page import files_table, tasks_table
 from supervisor.cli.reading import reader_of
-from supervisor.cli.status import tasks_table
 from supervisor.core.explain import Surroundings
 from supervisor.core.states import ENDED, State
 from supervisor.view import TaskRow, file_rows, take_picture, task_row, task_rows
@@ -44,4 +44,4 @@ def list_tasks(ctx: click.Context, every: bool, state: str | None, as_json: bool
         say("No such tasks." if rows or state else "No tasks yet: `cloud-code task add` writes one.")
     files = file_rows(picture.drafts, picture.tasks, set(reader.archived_ids()))
     if files and state is None:
-        show(table(("FILE", "NOT TAKEN IN YET", "TITLE"), [(row.file, row.change, row.title) for row in files]))
+        show(files_table(files))

@@ -9,9 +9,9 @@ from agent_daemon.protocol.paths import NAME, Root
 from supervisor.cli.following import print_growing
 from supervisor.cli.giving import give_and_tell, give_to_all
 from supervisor.cli.output import json_option, note, print_json, show, text
+from supervisor.cli.page import stations_table
 from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import reader_of
-from supervisor.cli.status import stations_table
 from supervisor.core.commands import WorkstationCommandKind
 from supervisor.errors import CloudCodeError
 from supervisor.fleet import StationFile

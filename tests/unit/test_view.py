@@ -203,7 +203,7 @@ class TestReader:
     @pytest.fixture
     def root(self, tmp_path: Path) -> Root:
         root = Root(tmp_path)
-        for folder in (root.records, root.archive, root.quarantine, root.workstations):
+        for folder in (root.tasks, root.records, root.archive, root.quarantine, root.workstations):
             folder.mkdir(parents=True)
         return root
 
@@ -279,6 +279,21 @@ class TestReader:
                 assert "E_CONFIG_CHANGED" in [p.code for p in take_picture(self.reader(root)).problems]
         root.config.write_text("projects: {acme: {repository: /y}}\n")
         assert take_picture(self.reader(root)).problems == ()
+
+    def test_task_files_that_vanished_together_are_told_as_long_as_they_are_held(self, root: Root) -> None:
+        store, reader = RecordStore(root), self.reader(root)
+        root.config.write_text("projects: {acme: {repository: /x}}\n")
+        for n in range(8):
+            task = make_task(id=f"acme.t{n}")
+            store.save(task.evolve(source=task.source.evolve(ref=f"t{n}.yaml", held=n < 7)))
+        (problem,) = take_picture(reader).problems
+        assert problem.code == "E_TASKS_VANISHED" and problem.file == str(root.tasks)
+        assert "7 task files vanished together (t0.yaml, t1.yaml, t2.yaml, t3.yaml, t4.yaml and 2 more)" in str(
+            problem
+        )
+        root.tasks.rmdir()
+        (problem,) = take_picture(reader).problems
+        assert problem.message == "the folder is not there; no task is cancelled for that"
 
     def test_an_edit_that_was_refused_is_told_until_it_is_removed(self, root: Root) -> None:
         task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
