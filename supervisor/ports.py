@@ -61,6 +61,9 @@ class CodeHost(Protocol):
     def find_request(self, task: TaskRecord) -> Request | None:
         """The open request of the task's pushed head, if there is one."""
 
+    def branch_tips(self) -> Mapping[str, str]:
+        """The branches of tasks that are on the remote now, and where each is."""
+
     def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
         """Of these tasks, those whose pushed head is in their base branch now, with that branch's name."""
 

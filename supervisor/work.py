@@ -22,7 +22,7 @@ from supervisor.core.decision import (
     Push,
     Save,
 )
-from supervisor.core.delivery import settle_merge
+from supervisor.core.delivery import RequestSeen, settle_review
 from supervisor.core.outcomes import settle
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import Assignment
@@ -33,6 +33,7 @@ from supervisor.jobs.inspection import inspect
 from supervisor.jobs.preparation import prepare
 from supervisor.jobs.project import Project
 from supervisor.jobs.push import push
+from supervisor.jobs.review import Reviews
 from supervisor.jobs.salvage import save
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
@@ -54,6 +55,7 @@ class Work:
     projects: dict[str, Project]
     _open: dict[str, Job] = field(default_factory=dict, init=False)
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
+    _reviews: dict[str, Reviews] = field(default_factory=dict, init=False)
     _mirror_seen_at: dict[str, float] = field(default_factory=dict, init=False)
 
     def reserved(self) -> set[str]:
@@ -127,16 +129,12 @@ class Work:
             self._open[job.key] = job
 
     def poll(self, project_name: str, ledger: Ledger) -> None:
-        """Ask the remote which of the project's requests have been merged; nothing in review costs nothing."""
+        """Ask the remote which of the project's requests are decided; nothing in review costs nothing."""
         project = self.projects[project_name]
         waiting = [t for t in ledger.tasks.values() if t.project == project_name and t.state is State.REVIEW]
         if waiting:
-            self.pool.submit(f"Poll:{project_name}", partial(self._poll, project, waiting))
-
-    @staticmethod
-    def _poll(project: Project, waiting: list[TaskRecord]) -> Any:
-        project.host.fetch_mirror(project.mirror)
-        return project.host.merged(project.mirror, waiting)
+            reviews = self._reviews.setdefault(project_name, Reviews(self.root, project))
+            self.pool.submit(f"Poll:{project_name}", partial(reviews.look, waiting))
 
     def stop_daemon(self, name: str, handle: DaemonHandle) -> None:
         driver = self.drivers[self.fleet.stations[name].file.driver]
@@ -176,11 +174,11 @@ class Work:
         project = self.projects[project_name]
         self.pool.submit(f"Renew:{project_name}", partial(project.host.renew_mirror, project.mirror))
 
-    def _settle_poll(self, outcome: Any, ledger: Ledger) -> None:
-        for task_id, branch in outcome.items():
+    def _settle_poll(self, outcome: dict[str, RequestSeen], ledger: Ledger) -> None:
+        for task_id, seen in outcome.items():
             task = ledger.tasks.get(task_id)
             if task is not None:
-                ledger.apply(settle_merge(task, merged_into=branch, now=self.clock.now()))
+                ledger.apply(settle_review(task, seen, self.clock.now()))
 
     def _settle_job(self, job: Job, outcome: Any, ledger: Ledger) -> None:
         workstation = self._reserved.pop(job.task_id, None) if isinstance(job, Prepare) else None

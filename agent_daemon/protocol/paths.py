@@ -35,7 +35,7 @@ MAX_TASK_ID_CHARACTERS: Final = 100  # so that every file name and branch name m
 _NUMBER: Final = "[1-9][0-9]{0,11}"
 _REST: Final = re.compile(rf"(?:{_NUMBER}|pr{_NUMBER}|(?!pr[0-9]+(?:\.|$)){NAME.pattern})(?:\.{_NUMBER})*")
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_BRANCH_PREFIX: Final = "cloud-code/"
+BRANCH_PREFIX: Final = "cloud-code/"
 _MAX_SLUG_CHARACTERS: Final = 60
 
 
@@ -108,12 +108,12 @@ def branch_name(task_id: str, title: str, rerun: int = 1) -> str:
     suffix = f"-r{rerun}" if rerun > 1 else ""
     numbered = re.match("(pr)?[0-9]", rest)
     name = f"{rest}-{_slug(title)}".removesuffix("-") if numbered else rest
-    longest = min(len(rest) + _MAX_SLUG_CHARACTERS, 120 - len(_BRANCH_PREFIX + suffix))
+    longest = min(len(rest) + _MAX_SLUG_CHARACTERS, 120 - len(BRANCH_PREFIX + suffix))
     if len(name) > longest:
         name = name[: longest + 1].rpartition("-")[0]
     if name != rest:  # a title's own "r2" must not look like a second run
         name = re.sub("-r([0-9]+)$", r"-r-\1", name)
-    return _BRANCH_PREFIX + name + suffix
+    return BRANCH_PREFIX + name + suffix
 
 
 def _slug(title: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent_daemon.protocol.model import WaitReason
-from supervisor.core.delivery import NOT_INSPECTED
+from supervisor.core.delivery import is_work_done
 from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.states import State
 
@@ -92,11 +92,11 @@ def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
 
 
 def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
-    newest = task.attempt_number(task.attempt)
-    if task.delivery is not None:
-        return [retry_action(task, "Have it delivered again"), retry_action(task, "Or make another attempt", True)]
-    if newest is not None and newest.verdict == NOT_INSPECTED:
-        return [retry_action(task, "Have it inspected again"), retry_action(task, "Or make another attempt", True)]
+    if is_work_done(task):
+        again = "Have it delivered again" if task.delivery is not None else "Have it inspected again"
+        return [retry_action(task, again), retry_action(task, "Or make another attempt", note=True)]
+    if task.request is not None and task.request.state == "closed":
+        return [retry_action(task, "Make another attempt that goes on from its work", note=True)]
     logs = [Action(text="Read what the agent did", command=f"cloud-code task logs {task.id}")]
     logs = [*verification_logs(task), *logs] if task.attempts else []
     return [*logs, retry_action(task, "Make another attempt, with a hint", note=True)]

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 
 from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.decision import Decision, Event
-from supervisor.core.delivery import NOT_INSPECTED
+from supervisor.core.delivery import is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
 from supervisor.core.states import ACTIVE, State
@@ -91,7 +91,7 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         raise CommandRefusedError(
             f"{task.id} is {task.state.value}: an attempt is under way; pause, resume or cancel it instead"
         )
-    if not note and not start["start_from"] and _is_work_done(task):
+    if not note and not start["start_from"] and is_work_done(task):
         return _go_on(task, actor, now)
     pending = task.moved(
         State.PENDING,
@@ -122,13 +122,6 @@ def _start(task: TaskRecord, wanted: object) -> dict[str, Any]:
         why = attempt.save_error or ("it left nothing behind" if attempt.saved else "its work is not saved yet")
         raise CommandRefusedError(f"attempt {attempt.number} of {task.id} has no saved work: {why}")
     return {"start_from": attempt.number, "start_squashed": attempt.verdict == "claim refused"}
-
-
-def _is_work_done(task: TaskRecord) -> bool:
-    """Blocked although its agent is done: the claim could not be inspected, or the delivery not be made."""
-    newest = task.attempt_number(task.attempt)
-    done = task.delivery is not None or (newest is not None and newest.verdict == NOT_INSPECTED)
-    return task.state is State.BLOCKED and done and all(w.reason is WaitReason.HUMAN for w in task.waits_for)
 
 
 def _go_on(task: TaskRecord, actor: str, now: datetime) -> Decision:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from agent_daemon.protocol.model import Feedback, TaskReport, WaitReason
 from supervisor.core.attempts import end_attempt
 from supervisor.core.decision import Decision, Event, Failed
-from supervisor.core.record import Approval, Attempt, Delivery, Effect, Request, TaskRecord
+from supervisor.core.record import Approval, Attempt, Delivery, Effect, Request, TaskRecord, Tries
 from supervisor.core.retry import block, fail_attempt, needs_person, note_failure, told_of
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import State
@@ -31,6 +32,15 @@ class Inspected:
     held: tuple[str, ...] = ()
     bundle_sha256: str = ""
     document: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestSeen:
+    """A request that is decided: merged (`commits` says whether by its very commits), or its branch is gone."""
+
+    state: Literal["merged", "closed"]
+    base_branch: str
+    commits: bool = True
 
 
 def push_key(task: TaskRecord) -> str:
@@ -218,11 +228,13 @@ def arrive(task: TaskRecord, now: datetime) -> Decision:
     return Decision(task=review, events=(Event(name="task.review"),))
 
 
-def settle_merge(task: TaskRecord, *, merged_into: str, now: datetime) -> Decision:
-    """The pushed head has been seen in the base branch."""
+def settle_review(task: TaskRecord, seen: RequestSeen, now: datetime) -> Decision:
+    """What was seen of a request on the remote: completed, or a person is asked what is to become of it."""
     if task.state is not State.REVIEW or task.request is None:
         return Decision(task=task)
-    reason = f"merged into {merged_into}"
+    if seen.state == "closed":
+        return _closed_unmerged(task, task.request, seen.base_branch, now)
+    reason = f"merged into {seen.base_branch}" if seen.commits else f"its changes are in {seen.base_branch}"
     done = task.moved(
         State.COMPLETED,
         reason=reason,
@@ -232,6 +244,27 @@ def settle_merge(task: TaskRecord, *, merged_into: str, now: datetime) -> Decisi
         waits_for=(),
     )
     return Decision(task=done, events=(Event(name="task.completed", details={"reason": reason}, actor="remote"),))
+
+
+def _closed_unmerged(task: TaskRecord, request: Request, base_branch: str, now: datetime) -> Decision:
+    """Its branch was deleted. Whether on purpose nobody can tell here; what the remote had is saved here again."""
+    closed = task.evolve(request=request.evolve(state="closed"))
+    if task.delivery is not None:
+        closed = closed.with_attempt(
+            task.delivery.attempt, pushed_head=None, saved=False, save_error=None, saving=Tries()
+        )
+    message = (
+        f"closed unmerged: {task.branch} was deleted on the remote, and {base_branch} does not have its changes"
+    )
+    return block(closed, reason=WaitReason.HUMAN, message=message, now=now)
+
+
+def is_work_done(task: TaskRecord) -> bool:
+    """Blocked although its agent is done: the claim could not be inspected, or the delivery not be made."""
+    newest = task.attempt_number(task.attempt)
+    sending = task.delivery is not None and any(effect.status != "done" for effect in task.effects)
+    done = sending or (task.delivery is None and newest is not None and newest.verdict == NOT_INSPECTED)
+    return task.state is State.BLOCKED and done and all(w.reason is WaitReason.HUMAN for w in task.waits_for)
 
 
 def _effect_failed(task: TaskRecord, effect: Effect, outcome: Failed, now: datetime) -> Decision:

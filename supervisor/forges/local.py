@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.paths import Root
+from agent_daemon.protocol.paths import BRANCH_PREFIX, Root
 from supervisor.core.record import Request, TaskRecord
 from supervisor.core.render import render_request
 from supervisor.core.settings import ProjectSettings
@@ -32,6 +32,9 @@ class LocalHost:
 
     def remote_tip(self, branch: str) -> str | None:
         return mirrors.remote_tip(self.url(), branch)
+
+    def branch_tips(self) -> Mapping[str, str]:
+        return mirrors.branch_tips(self.url(), f"{BRANCH_PREFIX}*")
 
     def default_branch(self) -> str:
         return mirrors.default_branch(self.url())

@@ -226,6 +226,18 @@ def remote_tip(
     return None
 
 
+def branch_tips(
+    url: str, pattern: str, credential: Credential | None = None, *, owner: Path | None = None
+) -> dict[str, str]:
+    """The remote's branches that fit the pattern, such as ``cloud-code/*``, and their commits now."""
+    prefix, tips = "refs/heads/", {}
+    for line in _look(url, ["--heads"], f"{prefix}{pattern}", credential, owner):
+        sha, _, name = line.partition("\t")
+        if name.startswith(prefix) and is_sha(sha):
+            tips[name.removeprefix(prefix)] = sha
+    return tips
+
+
 def _look(
     url: str, options: list[str], pattern: str, credential: Credential | None, owner: Path | None
 ) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from supervisor.git.command import Credential, GitError, open_git
 from supervisor.git.errors import first_line
-from supervisor.git.mirror import Mirror, header_for, is_ancestor, remote_tip
+from supervisor.git.mirror import header_for, remote_tip
 from supervisor.git.names import check_generated_branch, check_url, is_sha
 
 _PUSH_SECONDS = 600
@@ -63,8 +63,3 @@ def _refusal(printed: bytes) -> str | None:
         if line.startswith("!\t"):
             return first_line(line.split("\t")[-1])
     return None
-
-
-def is_merged(mirror: Mirror, pushed_head: str, base_branch: str) -> bool:
-    """Whether the base branch, as the mirror last saw it, contains what was pushed."""
-    return is_ancestor(mirror, pushed_head, base_branch)

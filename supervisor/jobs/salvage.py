@@ -1,7 +1,9 @@
 """After an attempt: its work copied to where only the supervisor writes."""
 
+import hashlib
 import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import copy_file, make_folder
@@ -26,6 +28,8 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
     """Copy an ended attempt's bundle to `state/salvage/`, checked in a throw-away quarantine."""
     target = root.salvaged(task.id, attempt.number)
     make_folder(target.parent)
+    if _is_saved(target, attempt):
+        return Saved(attempt=attempt.number)
     staged = target.with_suffix(".new")
     staged.unlink(missing_ok=True)
     quarantine = root.quarantine / f"{task.id}.{attempt.number}.salvage.git"
@@ -54,3 +58,11 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
     finally:
         staged.unlink(missing_ok=True)
         shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def _is_saved(target: Path, attempt: Attempt) -> bool:
+    try:
+        with target.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == attempt.bundle_sha256
+    except FileNotFoundError:
+        return False

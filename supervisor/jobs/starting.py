@@ -9,6 +9,7 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Prepare, Save
 from supervisor.core.record import Attempt, LeftOut, TaskRecord
+from supervisor.core.states import State
 from supervisor.errors import CloudCodeError
 from supervisor.git import mirror as mirrors
 from supervisor.git.bundle import Rejected
@@ -113,7 +114,7 @@ def _without_work(setting: Setting, dependency: TaskRecord | None) -> Start:
     """The task's own branch, the branch of the task that it builds on, or the base."""
     if setting.tip is not None:
         return _from_branch(setting, setting.task.branch, setting.base)
-    if dependency is not None and dependency.delivery is not None:
+    if dependency is not None and dependency.delivery is not None and dependency.state is not State.COMPLETED:
         head = dependency.delivery.pushed_head
         if not mirrors.is_ancestor(setting.project.mirror, head, setting.base_branch):
             # Its work stands on the base of its time: what came to the base branch since is not under it.

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from supervisor.git.command import GitError
-from supervisor.git.mirror import Mirror, fetch_mirror, make_repository
-from supervisor.git.remote import is_merged, push
+from supervisor.git.mirror import Mirror, fetch_mirror, is_ancestor, make_repository
+from supervisor.git.remote import push
 from tests.fakes.repositories import Clone, git, make_upstream
 
 BRANCH = "cloud-code/7-work"
@@ -182,11 +182,11 @@ def test_what_is_not_a_hash_is_not_pushed(world: World) -> None:
 
 def test_merged_is_seen_in_the_mirror(world: World) -> None:
     world.push(world.first, None)
-    assert not is_merged(world.mirror, world.first, "main")
+    assert not is_ancestor(world.mirror, world.first, "main")
     world.person.git("fetch", "--quiet", "origin")
     world.person.git("merge", "--quiet", "--no-ff", "--message", "Merge the work", f"origin/{BRANCH}")
     world.person.git("push", "--quiet", "origin", "main")
-    assert not is_merged(world.mirror, world.first, "main")
+    assert not is_ancestor(world.mirror, world.first, "main")
     fetch_mirror(world.mirror, str(world.upstream))
-    assert is_merged(world.mirror, world.first, "main")
-    assert not is_merged(world.mirror, world.second, "main")
+    assert is_ancestor(world.mirror, world.first, "main")
+    assert not is_ancestor(world.mirror, world.second, "main")

@@ -1,7 +1,7 @@
 """Any order of reports, job outcomes, commands, restarts and passing time keeps a task's promises."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -23,14 +23,15 @@ from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_
 from supervisor.core.decision import Bundle, Decision, Failed, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import (
     Inspected,
+    RequestSeen,
     fail_inspection,
     push_key,
     request_key,
     settle_inspection,
     settle_look,
-    settle_merge,
     settle_push,
     settle_request,
+    settle_review,
 )
 from supervisor.core.plan import Seen, lose_attempt, next_deadline, plan_task
 from supervisor.core.record import Delivery, Request, TaskRecord
@@ -247,9 +248,10 @@ class LifeOfATask(RuleBasedStateMachine):
         outcome = "bundled" if bundled else Failed(code="E_NOT_BUNDLED", message="no", retryable=True)
         self.apply(settle_salvage(self.task, self.job(Bundle).attempt, outcome, self.now))
 
-    @rule()
-    def remote_is_merged(self) -> None:
-        self.apply(settle_merge(self.task, merged_into="main", now=self.now))
+    @rule(state=st.sampled_from(["merged", "closed"]), commits=st.booleans())
+    def request_is_decided(self, state: Literal["merged", "closed"], commits: bool) -> None:
+        seen = RequestSeen(state=state, base_branch="main", commits=commits)
+        self.apply(settle_review(self.task, seen, self.now))
 
     @rule()
     def supervisor_restarts(self) -> None:

@@ -1,0 +1,105 @@
+"""What people do with a delivered branch on the remote: merge it in every way there is, or throw it away."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from supervisor.core.record import TaskRecord
+from tests.site import Site, git, wait_for
+
+
+def deliver(site: Site) -> TaskRecord:
+    """A task in review whose branch has two commits."""
+    site.use_script(
+        "cat > /dev/null",
+        "echo one > one.txt; git add one.txt; git commit -qm One || true; echo two > two.txt",
+        "sed -i 's/a - b/a + b/' calc.py",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    return site.wait_state("demo.fix-add", "review")
+
+
+def colleague(site: Site) -> Path:
+    folder = site.folder / "colleague"
+    if not folder.exists():
+        git("clone", "-q", str(site.remote), str(folder), cwd=site.folder)
+    git("fetch", "-q", "--prune", "origin", cwd=folder)
+    git("checkout", "-q", "-B", "main", "origin/main", cwd=folder)
+    return folder
+
+
+def squash(folder: Path, branch: str) -> None:
+    git("merge", "-q", "--squash", f"origin/{branch}", cwd=folder)
+    git("commit", "-qm", "Squashed", cwd=folder)
+
+
+def rebase(folder: Path, branch: str) -> None:
+    (folder / "else.txt").write_text("else")
+    git("add", "--all", cwd=folder)
+    git("commit", "-qm", "Something else", cwd=folder)
+    git("cherry-pick", f"main..origin/{branch}", cwd=folder)
+
+
+def merge(folder: Path, branch: str) -> None:
+    git("merge", "-q", "--no-ff", "--no-edit", f"origin/{branch}", cwd=folder)
+
+
+@pytest.mark.parametrize("way", [merge, squash, rebase])
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_merge_is_noticed_in_whatever_way(site: Site, way: Callable[[Path, str], None], deleted: bool) -> None:
+    task = deliver(site)
+    folder = colleague(site)
+    way(folder, task.branch)
+    (folder / "later.txt").write_text("later")
+    git("add", "--all", cwd=folder)
+    git("commit", "-qm", "Later", cwd=folder)
+    refs = ["main", *([f":{task.branch}"] if deleted else [])]
+    git("push", "-q", "--atomic", "origin", *refs, cwd=folder)
+    done = site.wait_state("demo.fix-add", "completed", "blocked", "cancelled")
+    assert done.state == "completed", site.story("demo.fix-add")
+    said = "merged into main" if way is merge else "its changes are in main"
+    assert done.history[-1].reason == said and done.request is not None and done.request.state == "merged"
+
+
+def test_a_branch_that_is_deleted_unmerged_asks_a_person_who_can_go_on_with_its_work(site: Site) -> None:
+    task = deliver(site)
+    git("branch", "-D", task.branch, cwd=site.remote)
+    blocked = site.wait_state("demo.fix-add", "blocked", "cancelled", "completed")
+    assert blocked.state == "blocked" and "closed unmerged" in blocked.waits_for[0].message
+    assert blocked.request is not None and blocked.request.state == "closed"
+    saved = site.root.salvaged("demo.fix-add", 1)
+    wait_for(saved.exists)
+    assert "task retry demo.fix-add" in site.cli("task", "explain", "fix-add").stdout
+    site.cli("task", "retry", "fix-add", "--note", "once more")
+    again = site.wait_state("demo.fix-add", "review")
+    assert again.attempt == 2 and again.branch == task.branch
+    assert git("show", f"{task.branch}:two.txt", cwd=site.remote) == "two"
+
+
+def test_a_deleted_branch_can_be_put_back_before_the_task_goes_on(site: Site) -> None:
+    task = deliver(site)
+    head = git("rev-parse", task.branch, cwd=site.remote)
+    git("branch", "-D", task.branch, cwd=site.remote)
+    site.wait_state("demo.fix-add", "blocked")
+    git("branch", task.branch, head, cwd=site.remote)
+    site.use_script("cat > /dev/null", "echo three > three.txt")
+    site.cli("task", "retry", "fix-add")
+    again = site.wait_state("demo.fix-add", "review")
+    assert again.attempt == 2
+    git("merge-base", "--is-ancestor", head, again.branch, cwd=site.remote)
+
+
+def test_a_task_that_builds_on_squashed_work_starts_from_the_base(site: Site) -> None:
+    task = deliver(site)
+    folder = colleague(site)
+    squash(folder, task.branch)
+    git("push", "-q", "--atomic", "origin", "main", f":{task.branch}", cwd=folder)
+    site.wait_state("demo.fix-add", "completed")
+    site.use_script("cat > /dev/null", "echo next > next.txt")
+    site.write_task("next", depends_on=["fix-add"])
+    second = site.wait_state("demo.next", "review", "blocked")
+    assert second.state == "review" and second.delivery is not None
+    assert [file.path for file in second.delivery.files] == ["next.txt"]
