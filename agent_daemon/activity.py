@@ -69,6 +69,11 @@ class ActivityMeter:
         else:
             run.retry_bytes += len(line.encode(errors="replace")) + 1
 
+    @property
+    def running(self) -> bool:
+        """A program was begun and has not ended."""
+        return self._run is not None
+
     def look(self) -> Look | None:
         """What can be seen now; None when nothing runs."""
         run = self._run

@@ -11,7 +11,7 @@ from loguru import logger
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import Signature, read_file, signature
-from agent_daemon.protocol.model import AgentConfig, Tasking, TaskingTask
+from agent_daemon.protocol.model import AgentConfig, FeedbackFile, Tasking, TaskingTask
 from agent_daemon.protocol.paths import is_task_id
 
 FRESH_SECONDS = 0.05
@@ -63,15 +63,23 @@ class Inbox:
             self._known[(task_id, attempt)] = found
             yield found
 
-    def told_wanting(self) -> list[tuple[str, int]]:
-        """Attempts whose `feedback.yaml` is new: the supervisor could not accept what was written for them."""
+    def told_wanting(self) -> list[tuple[tuple[str, int], str]]:
+        """Attempts whose `feedback.yaml` is new, with its first sentence: the supervisor misses something."""
         told = []
         for key in self._known:
-            look = signature(self.folder / key[0] / str(key[1]) / "feedback.yaml")
+            place = f"{key[0]}/{key[1]}/feedback.yaml"
+            look = signature(self.folder / place)
             if look is not None and look != self._feedback.get(key):
                 self._feedback[key] = look
-                told.append(key)
+                told.append((key, self._first_sentence(place)))
         return told
+
+    def _first_sentence(self, place: str) -> str:
+        try:
+            found = decode(FeedbackFile, read_file(self.folder, place).data, file=f"in/{place}")
+        except (ProtocolError, FileNotFoundError) as error:
+            return str(error)
+        return next((item.message for item in found.items if item.message), "something is missing")
 
     def _read(self, task_id: str, attempt: int) -> Assignment:
         place = f"{task_id}/{attempt}"

@@ -10,6 +10,8 @@ from agent_daemon.places import AttemptPlaces
 from agent_daemon.protocol.model import AgentConfig, External, ReportStatus, TaskingTask, TaskReport
 
 STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN = "paused", "cancelled", "edited", "shutdown"
+# The supervisor sees no sign of life of the CLI: that alone is ended, and the work goes on.
+STOP_UNRESPONSIVE = "unresponsive"
 _STOPS_FROM_OUTSIDE = frozenset({STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN})
 
 Tell = Callable[[dict[str, Any], str | None], None]

@@ -13,7 +13,7 @@ from agent_daemon.failpoints import reach
 from agent_daemon.git import identity_environment
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import Session, TaskReport, Usage
+from agent_daemon.protocol.model import Feedback, Session, TaskReport, Usage
 
 MAX_EVENTS = 20_000
 # Messages that follow each other faster are not told one by one; the log has them all.
@@ -119,6 +119,7 @@ def _request(attempt: Attempt, session: str | None) -> RunRequest:
         description=_whole_description(attempt),
         resumed=attempt.resumed and not attempt.changed,
         changed=attempt.changed,
+        feedback=_why_interrupted(attempt),
         prompt_folder=attempt.config.prompt_folder,
         external=attempt.external,
     )
@@ -133,6 +134,28 @@ def _request(attempt: Attempt, session: str | None) -> RunRequest:
         max_turns=attempt.task.limits.max_turns,
         marker=attempt.places.marker,
     )
+
+
+_INTERRUPTED = {
+    "input": Feedback(
+        code="E_CLI_WAITS",
+        message="You were interrupted because something waited for somebody to type, and nobody can.",
+        mend="start what asks questions so that it asks none: options like --yes, input from a file or /dev/null",
+    ),
+    "quiet": Feedback(
+        code="E_CLI_QUIET",
+        message="You were interrupted because nothing was written and nothing worked for a long time.",
+        mend="give what may wait for ever a limit of time, and let long work show what it does",
+    ),
+}
+
+
+def _why_interrupted(attempt: Attempt) -> tuple[Feedback, ...]:
+    """What an agent is told whose run was ended because it showed no sign of life."""
+    asked = attempt.task.interruption
+    if not attempt.resumed or asked is None or attempt.known.interruptions < asked.number:
+        return ()
+    return tuple(filter(None, [_INTERRUPTED.get(asked.rule)]))
 
 
 def _session_to_resume(attempt: Attempt) -> str | None:

@@ -13,8 +13,17 @@ from loguru import logger
 from agent_daemon import duties
 from agent_daemon.activity import ActivityMeter, own_control_group
 from agent_daemon.assignments import Assignment, Inbox
-from agent_daemon.attempt import STOP_CANCELLED, STOP_EDITED, STOP_PAUSED, STOP_SHUTDOWN, Attempt, has_begun
+from agent_daemon.attempt import (
+    STOP_CANCELLED,
+    STOP_EDITED,
+    STOP_PAUSED,
+    STOP_SHUTDOWN,
+    STOP_UNRESPONSIVE,
+    Attempt,
+    has_begun,
+)
 from agent_daemon.failpoints import reach
+from agent_daemon.handing_in import interrupted
 from agent_daemon.heartbeat import Heartbeat
 from agent_daemon.places import attempt_places
 from agent_daemon.processes import become_subreaper
@@ -85,10 +94,10 @@ class Daemon:
             entry.report.update(observed_revision=assignment.tasking.revision)
             if before is not None and self._worker is not None and self._worker.key == key:
                 self._heed_change(self._worker, before, assignment)
-        for key in inbox.told_wanting():
+        for key, said in inbox.told_wanting():
             if key in self._entries:
                 report = self._entries[key].report
-                report.progress("The supervisor could not read the last report: writing it again")
+                report.progress(f"The supervisor says: {said}")
                 report.write(time.monotonic)
         for key in inbox.vanished([key for key, entry in self._entries.items() if entry.assignment]):
             logger.info("attempt {} {} is gone from in/", *key)
@@ -146,7 +155,14 @@ class Daemon:
         if worker is not None and worker.attempt.stop.reason == STOP_EDITED and "error" not in fields:
             report.progress("The task's text was changed: going on with the new text")
             return
+        if worker is not None and worker.attempt.stop.reason == STOP_UNRESPONSIVE and "status" not in fields:
+            report.update(**fields)
+            report.progress("The coding CLI showed no sign of life and was ended; its work is bundled and goes on")
+            report.write(time.monotonic)
+            return
         if fields:
+            if fields.get("status") in duties.ENDED:
+                fields.setdefault("salvage", None)  # that of an interruption is no longer all there is
             report.update(**fields)
             report.progress(f"{fields.get('status', report.value.status)}".replace("_", " "))
             report.write(time.monotonic)
@@ -179,6 +195,19 @@ class Daemon:
             worker.attempt.stop.set(STOP_CANCELLED)
         elif assignment.task.status is TaskingStatus.PAUSED:
             worker.attempt.stop.set(STOP_PAUSED)
+        elif duties.to_interrupt(assignment.task, self._entries[worker.key].report.value) is not None:
+            if self._meter.running:
+                worker.attempt.stop.set(STOP_UNRESPONSIVE)
+            elif not worker.attempt.stop.is_set():  # the CLI has come to its end, or is yet to be started
+                self._note_interruption(self._entries[worker.key], assignment)
+
+    @staticmethod
+    def _note_interruption(entry: _Entry, assignment: Assignment) -> None:
+        asked = duties.to_interrupt(assignment.task, entry.report.value)
+        if asked is not None:
+            entry.report.update(interruptions=asked.number)
+            entry.report.progress("The coding CLI is to be interrupted, but does not run now")
+            entry.report.write(time.monotonic)
 
     def _act(self, key: Key, entry: _Entry, assignment: Assignment) -> bool:
         """Do what is asked of an attempt that nothing is done for now; returns whether work was started."""
@@ -190,6 +219,10 @@ class Daemon:
         elif wanted is TaskingStatus.CANCELLED:
             return self._start(key, entry, assignment, cancel)
         elif wanted is TaskingStatus.ASSIGNED:
+            asked = duties.to_interrupt(assignment.task, report.value)
+            if asked is not None and asked.then == "end":
+                return self._start(key, entry, assignment, interrupted)
+            self._note_interruption(entry, assignment)
             return self._start(key, entry, assignment, work)
         elif self._may_release(entry, assignment):
             newer = [

@@ -1,6 +1,6 @@
 """What is to be done for an attempt now: from what is asked and what is reported. Pure."""
 
-from agent_daemon.protocol.model import ReportStatus, TaskingStatus, TaskReport
+from agent_daemon.protocol.model import Interruption, ReportStatus, TaskingStatus, TaskingTask, TaskReport
 
 FINISHED = frozenset(
     {
@@ -11,6 +11,7 @@ FINISHED = frozenset(
         ReportStatus.RELEASED,
     }
 )
+ENDED = FINISHED - {ReportStatus.RELEASED}
 # Releases come first, for they make room; then whatever ends work; new work last.
 ORDER = (TaskingStatus.RELEASED, TaskingStatus.CANCELLED, TaskingStatus.PAUSED, TaskingStatus.ASSIGNED)
 
@@ -28,3 +29,9 @@ def may_release(report: TaskReport, saved_sha256: str | None) -> bool:
     """Nothing is removed unless the supervisor names the very work that it has saved."""
     handed_in = report.salvage or report.result
     return handed_in is None or handed_in.sha256 == saved_sha256
+
+
+def to_interrupt(task: TaskingTask, report: TaskReport) -> Interruption | None:
+    """The interruption of the CLI that is asked for and has not been carried out."""
+    asked = task.interruption
+    return asked if asked is not None and asked.number > report.interruptions else None

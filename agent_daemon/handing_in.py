@@ -61,6 +61,19 @@ def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
     return fields | {"status": ReportStatus.FAILED, "error": error}
 
 
+def interrupted(attempt: Attempt) -> dict[str, Any]:
+    """The CLI showed no sign of life and was ended: its work is bundled; it goes on, or the attempt ends."""
+    asked = attempt.latest().interruption
+    fields: dict[str, Any] = {"salvage": salvage(attempt), **_changes(attempt)}
+    if asked is None:  # it was taken back meanwhile
+        return fields
+    fields["interruptions"] = asked.number
+    if asked.then == "resume":
+        return fields
+    message = f"{attempt.config.cli.name}: it showed no sign of life again (rule {asked.rule})"
+    return fields | {"status": ReportStatus.FAILED, "error": ReportError(code="E_CLI_HUNG", message=message)}
+
+
 def salvage(attempt: Attempt) -> Salvage | None:
     """Everything that the worktree holds, bundled; None when it holds nothing of this attempt's."""
     return workplace.salvage(attempt.task, attempt.places, begun=attempt.begun)

@@ -8,8 +8,9 @@ from typing import Any
 from loguru import logger
 
 from agent_daemon import handing_in, workplace
-from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, Attempt
+from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
 from agent_daemon.coding import CodingRun
+from agent_daemon.execution import StopRequest
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
 from agent_daemon.protocol.files import make_folder
@@ -40,6 +41,10 @@ def work(attempt: Attempt) -> dict[str, Any]:
     workplace.end_processes(attempt.places.marker)
     if attempt.asked_to_stop:
         return _stopped(attempt)
+    if attempt.stop.reason == STOP_UNRESPONSIVE:
+        if verdict.outcome != "completed":
+            return handing_in.interrupted(attempt)
+        attempt.stop = StopRequest()  # it came to its end by itself just then
     if not coding.started:
         return handing_in.not_started(attempt, verdict)
     if verdict.outcome != "completed":

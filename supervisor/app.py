@@ -46,6 +46,7 @@ from supervisor.recovery import recover
 from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
 from supervisor.schemas import write_schemas
+from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
 from supervisor.work import Work
 from supervisor.workstations.local import LocalWorkstations
@@ -165,6 +166,7 @@ class Supervisor:
             self.fleet,
             self.people,
             edits,
+            Vigil(self.clock, self.ledger, self.mail, self.fleet, self.work),
             self.work,
             self.pool,
             trackers=(self.tasks,),

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -214,6 +214,11 @@ class Fleet:
             return False
         recovered, station.suspect = station.suspect, False
         return recovered
+
+    def forget_run(self, name: str) -> None:
+        """The run of the CLI that was watched has been ended: the next one begins with a clean sheet."""
+        station = self.stations[name]
+        station.vitals = replace(station.vitals, activity=None, quiet_seconds=0.0, input_seconds=0.0)
 
     def stopped(self, name: str) -> None:
         """The job that stops this workstation's daemon has come back; one that still lives is stopped again."""

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from agent_daemon.processes import ProcessIdentity, is_alive
 from agent_daemon.protocol.errors import Problem
-from agent_daemon.protocol.model import WorkstationFile
+from agent_daemon.protocol.model import Activity, WorkstationFile
 from supervisor.core.explain import StationState
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
@@ -19,7 +19,10 @@ _STARTS = frozenset({"workstation.not_started", "workstation.started", "workstat
 
 @dataclass(frozen=True, kw_only=True)
 class StationRow:
-    """A workstation as a list shows it; `silent_seconds` is the age of its last sign of life."""
+    """A workstation as a list shows it; `silent_seconds` is the age of its last sign of life.
+
+    `activity` is what that sign said of the coding CLI under way.
+    """
 
     name: str
     type: str
@@ -32,6 +35,7 @@ class StationRow:
     starts: int
     silent_seconds: float | None
     note: str
+    activity: Activity | None = None
 
 
 def known_stations(reader: Reader, config: Config | None) -> list[tuple[StationFile, bool]]:
@@ -117,6 +121,7 @@ def _station_row(
         pid=file.pid if alive else None,
         starts=file.restarts,
         silent_seconds=round(silent_seconds, 1) if silent_seconds is not None and alive else None,
+        activity=sign.activity if sign is not None and alive else None,
         note=note,
     )
 

@@ -28,6 +28,7 @@ from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.ports import Tracker
 from supervisor.reports import Reports
+from supervisor.vigil import Vigil
 from supervisor.work import Work
 
 SWEEP_SECONDS = 1.0
@@ -50,6 +51,7 @@ class Loop:
     fleet: Fleet
     people: People
     edits: Edits
+    vigil: Vigil
     work: Work
     pool: JobPool
     trackers: tuple[Tracker, ...]
@@ -151,6 +153,8 @@ class Loop:
                 self._log(None, "workstation.recovered", workstation=name)
         for news in self.fleet.check(watched, self._busy()):
             self._take_fleet_news(news)
+        with self.guard("watching over the agents"):
+            self.vigil.look()
         if not self._stopping:
             for tracker in self.trackers:
                 with self.guard("taking tasks in"):

@@ -209,7 +209,14 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
     report = picture.reports.get(task.id)
     timing = picture.config.timing if picture.config else TimingSettings()
     stations = tuple(
-        StationSeen(name=row.name, state=row.state, task=row.task, note=row.note)
+        StationSeen(
+            name=row.name,
+            state=row.state,
+            task=row.task,
+            note=row.note,
+            silent_seconds=row.silent_seconds,
+            activity=row.activity,
+        )
         for row in picture.stations
         if row.type == task.specialist
     )
@@ -223,7 +230,7 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
         cancelled=_cancelled(task, picture),
         resting=_is_resting(task, picture),
         stations=stations,
-        assign_timeout_seconds=timing.assign_timeout_seconds,
+        timing=timing,
         own_workstation=any(
             row.driver in ISOLATING_DRIVERS for row in picture.stations if row.type == task.specialist
         ),

@@ -25,7 +25,7 @@ from supervisor.core.decision import (
 from supervisor.core.delivery import RequestSeen, settle_review
 from supervisor.core.outcomes import settle
 from supervisor.core.record import TaskRecord
-from supervisor.core.schedule import Assignment
+from supervisor.core.schedule import Assignment, cli_after
 from supervisor.core.states import State
 from supervisor.fleet import Fleet
 from supervisor.git.mirror_repair import Renewed
@@ -208,8 +208,15 @@ class Work:
             return Decision(task=task)
         if workstation is None or not self.fleet.usable(workstation):
             return Decision(task=task)
-        model = ledger.config.cli(job.cli).model
-        return assign(task, outcome, workstation=job.workstation, cli=job.cli, model=model, now=now)
+        return assign(
+            task,
+            outcome,
+            workstation=job.workstation,
+            cli=job.cli,
+            model=ledger.config.cli(job.cli).model,
+            now=now,
+            next_cli=cli_after(job.cli, self.fleet.stations[workstation].settings.clis),
+        )
 
     def _end_salvage(self, job: Bundle, task: TaskRecord | None) -> None:
         attempt = task.attempt_number(job.attempt) if task is not None else None

@@ -9,9 +9,9 @@ a value which there is none of (``--session={session_id}`` in a first run) is le
 never an argument itself.
 
 The program may print JSON lines such as ``{"type": "progress", "message": "…"}``; the types are progress,
-log, status, heartbeat, error and result. All of them may carry path, command with exit_code, session_id;
-error and result may carry an outcome, and result a usage. Every other line is a message. The exit code
-decides, unless an error was printed that no result followed.
+log, status, heartbeat, retry (it waits and gets nowhere, which is no sign of life), error and result. All of
+them may carry path, command with exit_code, session_id; error and result may carry an outcome, and result a
+usage. Every other line is a message. The exit code decides, unless an error was printed that no result followed.
 """
 
 import re
@@ -44,6 +44,7 @@ _KINDS: dict[str, ProgressKind] = {
     "progress": "message",
     "log": "message",
     "status": "message",
+    "retry": "retry",
     "error": "error",
     "result": "result",
 }

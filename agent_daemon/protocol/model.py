@@ -152,6 +152,17 @@ class Credential(Wire):
     reason: Text | None = None
 
 
+class Interruption(Wire):
+    """The coding CLI is to be ended because it gives no sign of life; what it made is bundled first.
+
+    `number` grows with each; `then`: go on in the same session, or end the attempt as failed.
+    """
+
+    number: Annotated[int, Field(ge=1)]
+    rule: Line
+    then: Literal["resume", "end"] = "resume"
+
+
 class TaskingTask(Wire):
     """One attempt at one task, as the workstation is asked to make it."""
 
@@ -179,6 +190,7 @@ class TaskingTask(Wire):
     limits: Limits = Limits()
     credentials: tuple[Credential, ...] = ()
     released_sha256: Digest | None = None
+    interruption: Interruption | None = None
 
 
 class SupervisorIdentity(Wire):
@@ -380,6 +392,7 @@ class TaskReport(Wire):
     external: External | None = None
     usage: Usage = Usage()
     session: Session | None = None
+    interruptions: Count = 0
     decisions: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     blockers: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     result: Result | None = None

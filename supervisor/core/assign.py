@@ -25,9 +25,19 @@ class Prepared:
 
 
 def assign(
-    task: TaskRecord, prepared: Prepared, *, workstation: str, cli: str, model: str | None, now: datetime
+    task: TaskRecord,
+    prepared: Prepared,
+    *,
+    workstation: str,
+    cli: str,
+    model: str | None,
+    now: datetime,
+    next_cli: str | None = None,
 ) -> Decision:
-    """The next attempt, on this workstation, from these commits; the number only ever grows."""
+    """The next attempt, on this workstation, from these commits; the number only ever grows.
+
+    `next_cli` takes over when this one has failed too often.
+    """
     number = task.attempt + 1
     attempt = Attempt(
         number=number,
@@ -43,6 +53,7 @@ def assign(
         shared_tip=prepared.shared_tip,
         left_out=prepared.left_out,
         cli=cli,
+        next_cli=next_cli,
         model=model,
         started_at=now,
     )

@@ -99,6 +99,7 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         actor=actor,
         at=now,
         failures=0,
+        cli=None,
         waits_for=(),
         not_before=None,
         preparing=Tries(),

@@ -1,15 +1,17 @@
 """Why a task is where it is, what happens next and what a person can do, in sentences made from its record."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from agent_daemon.protocol.model import ReportStatus, TaskReport, WorkspaceMode
+from agent_daemon.protocol.model import Activity, ReportStatus, TaskReport, WorkspaceMode
 from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action, verification_logs
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.intake import when_told
-from supervisor.core.record import TaskRecord
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.settings import TimingSettings
+from supervisor.core.signs import doubt_of, follows, seen_of, silence
 from supervisor.core.states import State
 from supervisor.core.times import duration, when
 from supervisor.core.words import count
@@ -19,12 +21,14 @@ StationState = Literal["running", "silent", "starting", "stopping", "stopped", "
 
 @dataclass(frozen=True, kw_only=True)
 class StationSeen:
-    """A workstation as it matters to a task: its state, and the task that occupies it."""
+    """A workstation as it matters to a task: its state, the task that occupies it, its last sign of life."""
 
     name: str
     state: StationState
     task: str | None = None
     note: str = ""
+    silent_seconds: float | None = None
+    activity: Activity | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,7 @@ class Surroundings:
     cancelled: tuple[str, ...] = ()
     resting: bool = False
     stations: tuple[StationSeen, ...] = ()
-    assign_timeout_seconds: float = 120
+    timing: TimingSettings = field(default_factory=TimingSettings)
     own_workstation: bool = False
     no_room: str = ""
 
@@ -214,13 +218,15 @@ def _station_wait(task: TaskRecord, around: Surroundings) -> str:
 
 def _assigned(task: TaskRecord, around: Surroundings) -> _Told:
     following = [f"{task.workstation} takes it up and reports."]
-    live = task.live
+    live, why = task.live, _last_step(task)
     if live is not None:
-        limit = live.started_at + timedelta(seconds=around.assign_timeout_seconds)
+        seen, coming = _signs(task, live, around)
+        why, following = [*why, *seen], [*coming, *following]
+        limit = live.started_at + timedelta(seconds=around.timing.assign_timeout_seconds)
         following.append(
             f"Without a report it is given up {when(limit, around.now)}, and the next attempt may go elsewhere."
         )
-    return _last_step(task), following, _stop_actions(task)
+    return why, following, _stop_actions(task)
 
 
 def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
@@ -233,6 +239,8 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
         f"for {duration((around.now - live.started_at).total_seconds())}."
     )
     why += _workspace(live.workspace_mode, around)
+    seen, coming = _signs(task, live, around)
+    why += seen
     report = around.report
     if report is not None and report.summary:
         why.append(f"The agent says: {' '.join(report.summary.split())[:500]}")
@@ -243,7 +251,23 @@ def _in_progress(task: TaskRecord, around: Surroundings) -> _Told:
         f"When the agent is done, {checked}the work is checked and pushed to {task.branch}.",
         f"An attempt may take {duration(task.limits.timeout_minutes * 60)}.",
     ]
-    return why, following, [Action(text="Watch it", command=f"cloud-code task logs {task.id} --follow"), *can]
+    watch = [Action(text="Watch it", command=f"cloud-code task logs {task.id} --follow")]
+    if coming:
+        restart = f"cloud-code workstation restart {live.workstation}"
+        watch.append(Action(text="End its CLI now; the attempt goes on", command=restart))
+    return why, [*coming, *following], [*watch, *can]
+
+
+def _signs(task: TaskRecord, live: Attempt, around: Surroundings) -> tuple[list[str], list[str]]:
+    """What is seen of the life of an attempt under way, and what follows from it."""
+    station = next((s for s in around.stations if s.name == live.workstation), None)
+    found = station.activity if station is not None else None
+    own = found if found is not None and (found.task, found.attempt) == (task.id, live.number) else None
+    seen, coming = seen_of(live, own, around.now), follows(task, live, around.now)
+    if station is not None and station.state == "silent" and around.running:
+        told, then = silence(station.name, station.silent_seconds or 0.0, around.timing)
+        return [told, *seen], [then, *coming]
+    return seen, coming
 
 
 def _workspace(mode: WorkspaceMode, around: Surroundings) -> list[str]:
@@ -288,6 +312,8 @@ def _doing(task: TaskRecord, around: Surroundings) -> str:
     if task.live is None:
         return "the work is being checked again before it is pushed"
     report = around.report
+    if task.live.suspicion is not None:
+        return doubt_of(task.live, task.live.suspicion, around.now)
     if report is None:
         return "no report yet"
     if report.status is ReportStatus.COMPLETED:
@@ -338,11 +364,20 @@ def _blocked(task: TaskRecord, around: Surroundings) -> _Told:
 
 
 def _failed(task: TaskRecord, around: Surroundings) -> _Told:
-    failed = count(task.failures, "attempt has", "attempts have")
-    why = [*_last_step(task), f"{failed} failed; after {task.max_failures} a person is asked."]
-    following = [f"The next attempt starts {when(task.not_before, around.now)}."]
+    failed = f"{count(task.failures, 'attempt has', 'attempts have')} failed; {_after_too_many(task)}"
+    if task.failures == 0 and task.cli is not None:
+        failed = f"{task.max_failures} attempts in a row have failed with the CLI before: {task.cli} takes over."
+    why, tool = [*_last_step(task), failed], f", with {task.cli}" if task.cli is not None else ""
+    following = [f"The next attempt starts {when(task.not_before, around.now)}{tool}."]
     can = [*verification_logs(task), retry_action(task, "Try again at once"), *_stop_actions(task)]
     return why, following + _feedback(task), can
+
+
+def _after_too_many(task: TaskRecord) -> str:
+    newest = task.attempts[-1] if task.attempts else None
+    if newest is not None and newest.next_cli is not None:
+        return f"after {task.max_failures}, {newest.next_cli} takes over."
+    return f"after {task.max_failures} a person is asked."
 
 
 def _paused(task: TaskRecord, around: Surroundings) -> _Told:

@@ -217,6 +217,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         approvals=(),
         feedback=(),
         failures=0,
+        cli=None,
         not_before=None,
         preparing=Tries(),
         waits_for=(),

@@ -5,10 +5,10 @@ What it did not look at (it was stopped, or the machine was) counts against nobo
 """
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Literal
 
 from agent_daemon.protocol.model import Activity, WorkstationFile
+from supervisor.core.record import Concern
 from supervisor.core.settings import TimingSettings
 
 # Looks are one second apart, a daemon's beats at most five: what is longer was not watched.
@@ -16,14 +16,6 @@ LONGEST_LOOK_SECONDS = 2.0
 LONGEST_BEAT_SECONDS = 15.0
 # Of one processor: a CLI that only keeps a clock on the screen uses less, any build more.
 BUSY_SHARE = 0.01
-
-
-class Rule(StrEnum):
-    """What gives cause for concern."""
-
-    SILENT = "silent"  # the daemon's heartbeat stands still
-    INPUT = "input"  # the CLI waits for somebody to type something
-    QUIET = "quiet"  # the CLI says nothing and does nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +52,7 @@ class Vitals:
 class Finding:
     """A CLI that gives cause for concern: `rule` has held for `seconds`; it is ended when they reach `limit`."""
 
-    rule: Rule
+    rule: Concern
     seconds: float
     limit_seconds: float
 
@@ -109,9 +101,9 @@ def acted(before: Activity, found: Activity, seconds: float) -> bool:
 def find(vitals: Vitals, timing: TimingSettings) -> Finding | None:
     """The cause for concern that the CLI of this workstation gives, once it is to be shown; or None."""
     if vitals.input_seconds >= timing.suspect_after_seconds:
-        return Finding(rule=Rule.INPUT, seconds=vitals.input_seconds, limit_seconds=timing.restart_after_seconds)
+        return Finding(rule="input", seconds=vitals.input_seconds, limit_seconds=timing.restart_after_seconds)
     if vitals.quiet_seconds >= timing.hang_after_seconds / 2:
-        return Finding(rule=Rule.QUIET, seconds=vitals.quiet_seconds, limit_seconds=timing.hang_after_seconds)
+        return Finding(rule="quiet", seconds=vitals.quiet_seconds, limit_seconds=timing.hang_after_seconds)
     return None
 
 

@@ -25,6 +25,9 @@ from supervisor.core.states import ENDED, State, TransitionError, may_move
 
 MAX_HISTORY = 200
 
+# Why a coding CLI is taken for hung: it waits for somebody to type; it neither writes nor works.
+Concern = Literal["input", "quiet"]
+
 
 class Stored(BaseModel):
     """What only the supervisor writes and reads: a key it does not know means a newer version wrote it."""
@@ -106,6 +109,24 @@ class LeftOut(Stored):
     files: tuple[str, ...] = ()
 
 
+class Suspicion(Stored):
+    """A CLI gives no sign of life: by which rule, since when, and when it is interrupted if that stays so."""
+
+    rule: Concern
+    since: AwareDatetime
+    due: AwareDatetime
+
+
+class Interrupted(Stored):
+    """The newest interruption of an attempt's CLI; `heeded` when its daemon says that it was carried out."""
+
+    number: int
+    rule: Concern
+    then: Literal["resume", "end"]
+    at: AwareDatetime
+    heeded: bool = False
+
+
 class Attempt(Stored):
     """One try by one workstation; `verdict` and `ended_at` are set together.
 
@@ -117,6 +138,7 @@ class Attempt(Stored):
     `inspecting` and `saving` count what failed for a passing reason.
     `salvage_since`: it was given up without a word about its work, which is to be bundled yet.
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
+    `next_cli` is the one that takes over when this one has failed too often.
     """
 
     number: int
@@ -132,8 +154,11 @@ class Attempt(Stored):
     shared_tip: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     cli: str
+    next_cli: str | None = None
     model: str | None = None
     session: str | None = None
+    suspicion: Suspicion | None = None
+    interruption: Interrupted | None = None
     verdict: str | None = None
     started_at: AwareDatetime
     ended_at: AwareDatetime | None = None
@@ -224,6 +249,7 @@ class TaskRecord(Stored):
     `remote_head` is the tip last seen of the task's own branch on the remote. `start_squashed` asks for the
     next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
     is the attempt whose saved work a person wants the next one to start from.
+    `cli` is the one that the next attempt uses; none: the first of its workstation's chain.
     """
 
     version: Literal[1] = 1
@@ -261,6 +287,7 @@ class TaskRecord(Stored):
     attempt: Annotated[int, Field(ge=0)] = 0
     failures: Annotated[int, Field(ge=0)] = 0
     rerun: Annotated[int, Field(ge=1)] = 1
+    cli: str | None = None
     workstation: str | None = None
     attempts: tuple[Attempt, ...] = ()
     approvals: tuple[Approval, ...] = ()

@@ -51,19 +51,36 @@ def bounded(task: TaskRecord, retry: RetrySettings, now: datetime) -> TaskRecord
     Nothing is held up by that for longer than the longest pause, and nothing is done sooner.
     """
     latest = now + timedelta(seconds=retry.cap_seconds)
-    begun = tuple(a.evolve(started_at=min(a.started_at, now)) if a.ended_at is None else a for a in task.attempts)
-    effects = tuple(e.evolve(not_before=min(e.not_before, latest)) if e.not_before else e for e in task.effects)
+
+    def sooner(work: _Work) -> _Work:
+        return work if work.not_before is None else work.evolve(not_before=min(work.not_before, latest))
+
+    attempts = tuple(
+        attempt.evolve(
+            started_at=attempt.started_at if attempt.ended_at else min(attempt.started_at, now),
+            salvage_since=min(attempt.salvage_since, now) if attempt.salvage_since else None,
+            inspecting=sooner(attempt.inspecting),
+            saving=sooner(attempt.saving),
+        )
+        for attempt in task.attempts
+    )
     waits = None if task.not_before is None else min(task.not_before, latest)
-    return task.evolve(attempts=begun, effects=effects, not_before=waits)
+    return task.evolve(attempts=attempts, effects=tuple(map(sooner, task.effects)), not_before=waits)
 
 
 def fail_attempt(
     task: TaskRecord, *, why: str, feedback: tuple[Feedback, ...], retry: RetrySettings, now: datetime
 ) -> Decision:
-    """The attempt has failed: wait and try again, or after `max_failures` ask a person."""
+    """The attempt has failed: wait and try again, after `max_failures` with the next CLI, at last ask a person."""
     failures, why = task.failures + 1, why.split("\n", 1)[0]
-    changes = {"failures": failures, "feedback": feedback, "delivery": None}
-    if failures >= task.max_failures:
+    changes: dict[str, object] = {"failures": failures, "feedback": feedback, "delivery": None}
+    events: tuple[Event, ...] = ()
+    newest = task.attempts[-1] if task.attempts else None
+    if failures >= task.max_failures and newest is not None and newest.next_cli is not None:
+        changes |= {"failures": 0, "cli": newest.next_cli}
+        details = {"rule": "max_failures", "failures": failures, "from": newest.cli, "to": newest.next_cli}
+        events = (Event(name="task.cli_changed", details=details),)
+    elif failures >= task.max_failures:
         wait = Wait(reason=WaitReason.HUMAN, message=f"{count(failures, 'attempt')} failed; the last one: {why}")
         blocked = task.moved(
             State.BLOCKED, reason=why, actor="supervisor", at=now, waits_for=(wait,), not_before=None, **changes
@@ -72,7 +89,7 @@ def fail_attempt(
             task=blocked,
             events=(Event(name="task.blocked", details={"reason": "human", "message": wait.message}),),
         )
-    seconds = backoff_seconds(failures, retry)
+    seconds = backoff_seconds(1 if events else failures, retry)
     failed = task.moved(
         State.FAILED,
         reason=why,
@@ -85,7 +102,7 @@ def fail_attempt(
     event = Event(
         name="task.failed", details={"failures": failures, "message": why, "retry_in_seconds": round(seconds, 1)}
     )
-    return Decision(task=failed, events=(event,))
+    return Decision(task=failed, events=(event, *events))
 
 
 def block(

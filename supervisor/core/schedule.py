@@ -90,6 +90,17 @@ def lost_on(task: TaskRecord) -> str | None:
     return newest.workstation if newest is not None and newest.verdict in LOST else None
 
 
+def cli_for(task: TaskRecord, chain: Sequence[str]) -> str:
+    """The CLI that the task's next attempt uses: the first of the chain, or the one that has taken over."""
+    return task.cli if task.cli is not None and task.cli in chain else chain[0]
+
+
+def cli_after(cli: str, chain: Sequence[str]) -> str | None:
+    """The next CLI of the chain; None when there is none."""
+    following = chain[chain.index(cli) + 1 :] if cli in chain else ()
+    return following[0] if following else None
+
+
 def schedule(
     tasks: Iterable[TaskRecord],
     workstations: Iterable[WorkstationView],
@@ -120,5 +131,5 @@ def schedule(
         elsewhere = next((s for s in fitting if s.name != lost_on(task)), fitting[0])
         chosen = next((s for s in fitting if s.name == task.workstation), elsewhere)
         free.remove(chosen)
-        assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=chosen.clis[0]))
+        assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=cli_for(task, chosen.clis)))
     return assignments

@@ -20,10 +20,13 @@ _WARNINGS = frozenset(
         "died",
         "failed",
         "held",
+        "ignored",
+        "interrupted",
         "lost",
         "not_prepared",
         "not_started",
         "refused",
+        "reminded",
         "resting",
         "silent",
         "suspect",
@@ -117,6 +120,27 @@ def _died(v: Mapping[str, Any]) -> str:
     return f"its daemon ended by itself{times}; it is started again {again}"
 
 
+_CONCERNS = {"input": "waits for somebody to type", "quiet": "neither writes nor works"}
+
+
+def _reminded(v: Mapping[str, Any]) -> str:
+    left = duration(v["interrupted_in_seconds"])
+    return f"its CLI {_concern(v)}; it was reminded, and is interrupted in {left} if that stays so"
+
+
+def _interrupted(v: Mapping[str, Any]) -> str:
+    then = "its session goes on then" if v["then"] == "resume" else "attempt {attempt} ends".format_map(v)
+    return f"its CLI {_concern(v)}: it is ended, what it made is bundled, {then}"
+
+
+def _concern(v: Mapping[str, Any]) -> str:
+    return f"{_CONCERNS[v['rule']]} for {duration(v['seconds'])} (rule: {v['rule']})"
+
+
+def _resumed(v: Mapping[str, Any]) -> str:
+    return "its CLI was interrupted and goes on" + (", what it had made is bundled" if v["saved"] else "")
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -147,6 +171,16 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "task.paused": _form("held by {actor}"),
     "task.resumed": _form("it goes on, says {actor}"),
     "task.retried": _form("another attempt, says {actor}"),
+    "attempt.reminded": _reminded,
+    "attempt.recovered": _form("its CLI shows life again"),
+    "attempt.interrupted": _interrupted,
+    "attempt.resumed": _resumed,
+    "workstation.ignored": _form(
+        "it does not interrupt its CLI, {seconds} s after the first sign: it is restarted"
+    ),
+    "task.cli_changed": lambda v: (
+        f"{count(v['failures'], 'attempt')} with {v['from']} failed: {v['to']} takes over"
+    ),
     "attempt.ended": _form("attempt {attempt}: {verdict}"),
     "claim.accepted": _accepted,
     "claim.refused": lambda v: f"the work of attempt {v['attempt']} is not taken: {_value(v['codes'])}",

@@ -11,6 +11,7 @@ from agent_daemon.protocol.model import (
     Context,
     Feedback,
     Identity,
+    Interruption,
     SupervisorIdentity,
     Tasking,
     TaskingStatus,
@@ -90,6 +91,7 @@ def render_tasking(
         ),
         limits=task.limits,
         released_sha256=attempt.bundle_sha256,
+        interruption=_interruption(attempt),
     )
     return Tasking(
         revision=revision,
@@ -113,6 +115,11 @@ def left_out_feedback(attempt: Attempt, places: Places) -> tuple[Feedback, ...]:
         )
         for left in attempt.left_out
     )
+
+
+def _interruption(attempt: Attempt) -> Interruption | None:
+    asked = attempt.interruption
+    return Interruption(number=asked.number, rule=asked.rule, then=asked.then) if asked is not None else None
 
 
 def clip_text(text: str, max_bytes: int) -> str:

@@ -44,7 +44,7 @@ def test_a_stopped_daemon_is_suspected_then_killed_and_its_attempt_goes_on(site:
 
 def test_a_supervisor_that_was_stopped_holds_nothing_against_anyone(site: Site) -> None:
     """It sleeps for twice the limit, and its daemon with it: neither has seen the other."""
-    begin(site, "sleep 20", FIX)
+    begin(site, "for i in $(seq 20); do echo $i; sleep 1; done", FIX)
     site.write_task("fix-add")
     site.wait_state("demo.fix-add", "in_progress")
     (daemon,) = site.daemons()
@@ -77,3 +77,71 @@ def test_an_attempt_lost_with_its_daemon_goes_on_elsewhere(site: Site) -> None:
     task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
     assert [attempt.workstation for attempt in task.attempts] == ["backend-1", "backend-2"]
     assert task.attempts[0].verdict == "workstation lost"
+
+
+def test_a_hung_cli_is_reminded_interrupted_saved_resumed_and_at_last_another_cli_does_it(site: Site) -> None:
+    """The whole ladder: the first CLI hangs whenever it is started, the second one does the work."""
+    site.config["workstations"]["backend"]["clis"] = ["scripted", "second"]
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 2}
+    sessions, prompts = site.folder / "sessions", site.folder / "prompts"
+    fixing = site.folder / "fix.sh"
+    fixing.write_text(f"cat > /dev/null; cat half.txt > {site.folder}/found.txt; {FIX}\n")
+    site.config["clis"]["second"] = {"adapter": "command", "argv": ["bash", str(fixing)]}
+    hanging = site.folder / "hang.sh"
+    hanging.write_text(
+        f'cat >> {prompts}; echo "$1" >> {sessions}; echo half >> half.txt\n'
+        """echo '{"type": "progress", "message": "begun", "session_id": "s-1"}'\nsleep 300\n"""
+    )
+    site.config["clis"]["scripted"]["argv"] = ["bash", str(hanging), "--session={session_id}"]
+    site.config["timing"] |= QUICK | {"hang_after_seconds": 10}
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+
+    def explained() -> str:
+        return site.cli("task", "explain", "demo.fix-add", check=False).stdout
+
+    assert wait_for(lambda: "Without a sign of life it is interrupted at" in (text := explained()) and text)
+    wait_for(lambda: site.events("attempt.resumed"))
+    assert wait_for(lambda: "It was interrupted" in (text := explained()) and text)
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=180)
+    rungs = [
+        event["event"].partition(".")[2] + (f" then {then}" if (then := event["details"].get("then")) else "")
+        for event in site.events("attempt.reminded", "attempt.interrupted", "attempt.resumed", "task.cli_changed")
+    ]
+    once = ["reminded", "interrupted then resume", "resumed", "reminded", "interrupted then end"]
+    assert rungs == [*once, *once, "cli_changed"]
+    assert [(a.cli, a.verdict) for a in task.attempts] == [
+        ("scripted", "failed"),
+        ("scripted", "failed"),
+        ("second", "completed"),
+    ]
+    assert sessions.read_text().split("\n")[:2] == ["", "--session=s-1"], "the session was resumed"
+    assert "E_CLI_QUIET" in prompts.read_text(), "the agent was told why it had been interrupted"
+    assert (site.folder / "found.txt").read_text() == "half\n" * 4, "no work was lost on the way"
+    said = {event["details"]["rule"] for event in site.events("attempt.interrupted")}
+    assert said == {"quiet"}
+
+
+def test_a_cli_that_hangs_for_good_asks_a_person_in_the_end(site: Site) -> None:
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 1}
+    begin(site, "echo half > half.txt; trap '' TERM", "sleep 300")
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "blocked", timeout_seconds=120)
+    assert "showed no sign of life again" in task.waits_for[0].message
+    assert task.attempts[0].bundle == "salvage.bundle"
+    wait_for(lambda: (found := site.record("demo.fix-add")) and found.attempts[0].saved)
+
+
+def test_an_interruption_outlives_the_daemon_that_was_to_carry_it_out(site: Site) -> None:
+    """The daemon is killed in the moment in which it is asked: the next one heeds it without a CLI to end."""
+    begin(site, f"if [ ! -e {site.folder}/once ]; then touch {site.folder}/once; sleep 300; fi", FIX)
+    site.write_task("fix-add")
+    wait_for((site.folder / "once").exists)
+    wait_for(lambda: site.events("attempt.interrupted"))
+    for daemon in site.daemons():
+        os.kill(daemon.pid, signal.SIGKILL)
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    assert task.attempt == 1
+    report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
+    assert "interruptions: 1" in report.read_text()

@@ -6,11 +6,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, VerificationCommand, WaitReason
+from agent_daemon.protocol.model import (
+    Activity,
+    Feedback,
+    ReportStatus,
+    TaskReport,
+    VerificationCommand,
+    WaitReason,
+)
 from supervisor.core.answers import answers
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.explain import StationSeen, Surroundings, explain, headline
-from supervisor.core.record import Approval, Delivery, Effect, HistoryEntry, Request, TaskRecord, Wait
+from supervisor.core.record import (
+    Approval,
+    Delivery,
+    Effect,
+    HistoryEntry,
+    Interrupted,
+    Request,
+    Suspicion,
+    TaskRecord,
+    Wait,
+)
 from supervisor.core.states import ENDED, State
 from supervisor.core.times import duration
 from tests.unit.conftest import DIGEST, NOW, SHA_A, SHA_B, make_attempt, make_task
@@ -151,6 +168,62 @@ class TestInProgress:
         done = task.with_effect(push.evolve(status="done"))
         done = done.with_effect(Effect(key=request_key(done), kind="request"))
         assert headline(done, around()) == "opening the request"
+
+
+class TestSignsOfLife:
+    SUSPECT = Suspicion(rule="input", since=NOW - timedelta(seconds=45), due=NOW + timedelta(seconds=75))
+
+    def task(self, failures: int = 0, **changes: object) -> TaskRecord:
+        attempt = make_attempt(**changes)
+        return make_task(
+            state=State.IN_PROGRESS, attempt=1, attempts=(attempt,), workstation="backend-1", failures=failures
+        )
+
+    def test_what_the_cli_is_seen_to_do_is_told_of_this_very_attempt(self) -> None:
+        found = Activity(task="acme.login", attempt=1, run=1, cpu_seconds=95, quiet_seconds=12, running=True)
+        station = StationSeen(name="backend-1", state="running", activity=found)
+        said = told(self.task(), stations=(station,))
+        assert "codex wrote or did something 12 s ago; it has used 2 min of processor time, and works" in said
+        other = StationSeen(name="backend-1", state="running", activity=found.model_copy(update={"attempt": 2}))
+        assert "processor time" not in told(self.task(), stations=(other,))
+
+    def test_a_suspicion_says_since_when_by_which_rule_and_what_comes_when(self) -> None:
+        task = self.task(suspicion=self.SUSPECT)
+        said = told(task)
+        assert "codex waits for somebody to type something for 45 s, since 10:29:15 UTC (rule input)." in said
+        assert "Without a sign of life it is interrupted at 10:31:15 UTC (in 75 s)." in said
+        assert "goes on in the same session" in said
+        assert "Should the attempt fail, another one follows after a pause; 2 more may fail with codex." in said
+        assert "cloud-code workstation restart backend-1" in said
+        assert headline(task, around()) == "codex waits for somebody to type something for 45 s"
+
+    def test_the_second_time_the_attempt_ends_and_the_chain_is_named(self) -> None:
+        before = Interrupted(number=1, rule="quiet", then="resume", at=NOW - timedelta(minutes=5), heeded=True)
+        task = self.task(failures=2, suspicion=self.SUSPECT, interruption=before, next_cli="aider")
+        said = told(task)
+        assert "It was interrupted 5 min ago, for it neither wrote nor worked (rule quiet): what it had" in said
+        assert "this attempt ends as failed" in said
+        assert "Should the attempt fail, the next one is made with aider." in said
+        last = told(self.task(failures=2, suspicion=self.SUSPECT, interruption=before))
+        assert "Should the attempt fail, a person is asked." in last
+
+    def test_an_interruption_that_is_not_done_yet_is_told_as_such(self) -> None:
+        asked = Interrupted(number=1, rule="quiet", then="resume", at=NOW - timedelta(seconds=3))
+        assert "its workstation has not done it yet" in told(self.task(interruption=asked))
+
+    def test_a_silent_workstation_is_told_with_what_follows_and_when(self) -> None:
+        silent = StationSeen(name="backend-1", state="silent", silent_seconds=45.0)
+        for state in (State.ASSIGNED, State.IN_PROGRESS):
+            said = told(self.task().evolve(state=state), stations=(silent,))
+            assert "backend-1 has given no sign of life for 45 s (rule silent)." in said
+            assert "its daemon is restarted in 75 s and goes on with the attempt" in said
+        assert "is restarted" not in told(self.task(), stations=(silent,), running=False)
+
+    def test_another_cli_that_takes_over_is_told(self) -> None:
+        task = self.task().evolve(state=State.FAILED, cli="aider", not_before=NOW + timedelta(seconds=10))
+        said = told(task)
+        assert "3 attempts in a row have failed with the CLI before: aider takes over." in said
+        assert "The next attempt starts at 10:30:10 UTC (in 10 s), with aider." in said
 
 
 @pytest.mark.parametrize("state", sorted(set(State) - ENDED))
