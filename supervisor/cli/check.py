@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
@@ -16,8 +17,13 @@ from supervisor.reader import Reader
 from supervisor.running import running_supervisor
 
 
+def _complete_what(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    words = [CompletionItem(word) for word in ("config", "tasks") if word.startswith(incomplete)]
+    return words or [CompletionItem(incomplete, type="file")]
+
+
 @click.command()
-@click.argument("what", metavar="[config|tasks|PATH]", required=False)
+@click.argument("what", metavar="[config|tasks|PATH]", required=False, shell_complete=_complete_what)
 @json_option
 @click.pass_context
 def check(ctx: click.Context, what: str | None, as_json: bool) -> int:

@@ -25,6 +25,7 @@ class Entry:
 
 
 ROOT_OPTION: Final[dict[str, Any]] = {
+    "type": click.Path(),
     "metavar": "FOLDER",
     "help": "The root to work on. Without it: $CLOUD_CODE_ROOT, else the current folder if it holds a "
     "config.yaml, else /srv/cloud-code.",

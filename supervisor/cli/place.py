@@ -2,7 +2,7 @@
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -75,19 +75,41 @@ def _stems(folder: Path) -> list[str]:
 
 # --- completion by the shell ----------------------------------------------------------------------------
 
+Completed = list[CompletionItem]
 
-def complete_task(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+
+def _root_of(ctx: click.Context) -> Root:
+    return find_root(ctx.find_root().params.get("root"))
+
+
+def _items(names: Iterable[str], incomplete: str) -> Completed:
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def complete_task(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Completed:
     """Live tasks, by their whole id or by its end."""
-    ids = sorted(_stems(find_root(ctx.find_root().params.get("root")).records))
+    ids = sorted(_stems(_root_of(ctx).records))
     ends = [task_id.partition(".")[2] for task_id in ids]
-    return [CompletionItem(name) for name in (*ids, *ends) if incomplete and name.startswith(incomplete)] or [
-        CompletionItem(name) for name in ids if name.startswith(incomplete)
-    ]
+    return (_items((*ids, *ends), incomplete) if incomplete else []) or _items(ids, incomplete)
 
 
-def complete_workstation(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    root = find_root(ctx.find_root().params.get("root"))
-    return [CompletionItem(name) for name in sorted(_stems(root.workstations)) if name.startswith(incomplete)]
+def complete_workstation(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Completed:
+    return _items(sorted(_stems(_root_of(ctx).workstations)), incomplete)
+
+
+def complete_configured(section: str) -> Callable[[click.Context, click.Parameter, str], Completed]:
+    """Names from a section of config.yaml: `projects` or `workstations`."""
+
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Completed:
+        from supervisor.config import load_config
+
+        try:
+            config = load_config(_root_of(ctx))
+        except CloudCodeError:
+            return []
+        return _items(getattr(config, section), incomplete)
+
+    return complete
 
 
 task_argument = click.argument("task_id", metavar="ID", shell_complete=complete_task)

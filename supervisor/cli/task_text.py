@@ -7,17 +7,28 @@ import click
 import yaml
 
 from agent_daemon.protocol.model import Expects, Limits, Priority, TaskType, WorkspaceMode
+from supervisor.cli.place import complete_configured, complete_task
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _LIMITS = ", ".join(Limits.model_fields)
 
 OPTIONS = (
-    click.option("--project", metavar="NAME", help="Needed where more than one is configured."),
+    click.option(
+        "--project",
+        metavar="NAME",
+        help="Needed where more than one is configured.",
+        shell_complete=complete_configured("projects"),
+    ),
     click.option("--description", metavar="TEXT", help="What is wanted; - reads it from standard input."),
     click.option("--type", type=click.Choice(get_args(TaskType)), help="[default: feature]"),
     click.option("--priority", type=click.Choice([p.value for p in Priority]), help="[default: medium]"),
     click.option("--label", "labels", multiple=True, metavar="TEXT", help="Decides who does it. (*)"),
-    click.option("--specialist", metavar="TYPE", help="The workstation type that does it, whatever the labels."),
+    click.option(
+        "--specialist",
+        metavar="TYPE",
+        help="The workstation type that does it, whatever the labels.",
+        shell_complete=complete_configured("workstations"),
+    ),
     click.option(
         "--criterion",
         "acceptance_criteria",
@@ -32,6 +43,7 @@ OPTIONS = (
         "depends_on",
         multiple=True,
         metavar="ID[:merged]",
+        shell_complete=complete_task,
         help="A task that must be in review, or merged, first. (*)",
     ),
     click.option("--limit", "limits", multiple=True, metavar="NAME=NUMBER", help=f"One of {_LIMITS}. (*)"),

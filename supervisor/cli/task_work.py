@@ -5,13 +5,16 @@ import time
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 from rich.text import Text
 
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.paths import Root
 from supervisor.cli.following import LOOK_SECONDS, print_growing
 from supervisor.cli.output import console, json_option, note, print_json, progress, text
 from supervisor.cli.place import task_argument
 from supervisor.cli.reading import read_task
-from supervisor.core.record import TaskRecord
+from supervisor.core.record import Attempt, TaskRecord
 from supervisor.errors import CloudCodeError
 from supervisor.reader import Reader
 from supervisor.tail import file_names
@@ -25,11 +28,34 @@ LOGS = ("transcript.log", "cli.log")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 
 
+def _complete_log(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    try:
+        reader, task = read_task(ctx, ctx.params.get("task_id") or "")
+    except (CloudCodeError, ProtocolError):
+        return []
+    attempt = task.attempt_number(task.attempt)
+    names = _log_names(reader.root, task, attempt) if attempt else []
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def _log_names(root: Root, task: TaskRecord, attempt: Attempt) -> list[str]:
+    """What `--log` takes for an attempt, at most so many; the names are an agent's."""
+    found = file_names(root.mail_out(attempt.workstation), f"{task.id}/{attempt.number}/logs")
+    stems = [re.sub(r"\.(log|md)$", "", name) for name in found]
+    return list(dict.fromkeys(stem for stem in stems if _LOG_NAME.fullmatch(stem)))[:MAX_LISTED]
+
+
 @click.command()
 @task_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added until the attempt ends.")
 @click.option("--attempt", "number", type=click.IntRange(min=1), help="Of this attempt  [default: the newest].")
-@click.option("--log", "name", metavar="NAME", help="Another log of it, such as verify-1 or prompt.")
+@click.option(
+    "--log",
+    "name",
+    metavar="NAME",
+    help="Another log of it, such as verify-1 or prompt.",
+    shell_complete=_complete_log,
+)
 @click.pass_context
 def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, name: str | None) -> None:
     """Print what the coding CLI of an attempt printed.
@@ -58,8 +84,7 @@ def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, nam
         if not follow or not goes_on():
             break
         time.sleep(LOOK_SECONDS)
-    stems = [re.sub(r"\.(log|md)$", "", entry) for entry in file_names(folder, below)]
-    there = ", ".join(list(dict.fromkeys(stem for stem in stems if _LOG_NAME.fullmatch(stem)))[:MAX_LISTED])
+    there = ", ".join(_log_names(reader.root, task, attempt))
     raise CloudCodeError(
         "E_NO_LOG",
         f"Attempt {attempt.number} of {task.id} has no {name or 'log'} in {folder / below}.",
