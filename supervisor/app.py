@@ -33,7 +33,8 @@ from supervisor.fleet import Fleet
 from supervisor.forges.local import LocalHost
 from supervisor.forges.task_folder import TaskFolder
 from supervisor.git.command import end_leftovers
-from supervisor.git.mirror import Mirror, maintain
+from supervisor.git.mirror import Mirror
+from supervisor.jobs.maintenance import maintain_mirror
 from supervisor.jobs.project import Project
 from supervisor.ledger import Ledger
 from supervisor.loop import Loop
@@ -242,7 +243,7 @@ class Supervisor:
             calendar.add_job(
                 self.pool.submit,
                 "cron",
-                args=[f"Maintain:{name}", lambda mirror=project.mirror: maintain(mirror)],
+                args=[f"Maintain:{name}", partial(maintain_mirror, self.store, project.mirror)],
                 hour=3,
                 jitter=3600,
                 id=f"maintain:{name}",

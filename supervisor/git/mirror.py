@@ -166,6 +166,12 @@ def pin(mirror: Mirror, task_id: str, sha: str) -> None:
     run_git(["update-ref", f"refs/pins/{task_id}", sha], git_dir=mirror.path)
 
 
+def pins(mirror: Mirror) -> tuple[str, ...]:
+    """The tasks that commits are kept for."""
+    listing = run_git(["for-each-ref", "--format=%(refname)", "refs/pins/"], git_dir=mirror.path)
+    return tuple(line.removeprefix("refs/pins/") for line in listing.decode().splitlines())
+
+
 def unpin(mirror: Mirror, task_id: str) -> None:
     """Forget a task's pin; no error when there is none."""
     check_task_id(task_id)
