@@ -19,9 +19,14 @@ _LOOK_SECONDS = 0.5
 
 
 def new_command(
-    kind: TaskCommandKind | WorkstationCommandKind, target: str, actor: str, args: dict[str, Any]
+    kind: TaskCommandKind | WorkstationCommandKind,
+    target: str,
+    actor: str,
+    args: dict[str, Any],
+    *,
+    if_revision: int | None = None,
 ) -> Command:
-    """A command of a person at this machine."""
+    """A command of a person at this machine; `if_revision` is that of the record as the person saw it."""
     return Command(
         id=spool.new_command_id(),
         at=datetime.now(UTC),
@@ -30,6 +35,7 @@ def new_command(
         kind=kind,
         target=target,
         args=args,
+        if_revision=if_revision,
     )
 
 

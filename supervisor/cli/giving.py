@@ -13,13 +13,18 @@ from supervisor.reader import is_locked
 
 
 def give_and_tell(
-    root: Root, kind: TaskCommandKind | WorkstationCommandKind, target: str, args: dict[str, Any] | None = None
+    root: Root,
+    kind: TaskCommandKind | WorkstationCommandKind,
+    target: str,
+    args: dict[str, Any] | None = None,
+    *,
+    if_revision: int | None = None,
 ) -> None:
     """Have a command carried out; raises CloudCodeError when it was refused."""
     from supervisor import log
 
     log.configure(level="WARNING")  # what the supervisor's own code says while it stands in
-    command = new_command(kind, target, _person(), args or {})
+    command = new_command(kind, target, _person(), args or {}, if_revision=if_revision)
     with progress("waiting for the supervisor"):
         answer = give(root, command)
     if not answer.done:

@@ -1,5 +1,6 @@
 """The verbs that steer a task: each gives one command to the supervisor, or carries it out itself."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,13 +14,27 @@ from supervisor.core.commands import TaskCommandKind
 from supervisor.errors import CloudCodeError
 from supervisor.running import running_supervisor
 
+_Verb = Callable[..., None]
 
-def _give(ctx: click.Context, kind: TaskCommandKind, task_id: str, **args: Any) -> None:
+
+def _steering(verb: _Verb) -> _Verb:
+    """What all of these verbs take: the task, and on what condition."""
+    condition = click.option(
+        "--if-revision",
+        "if_revision",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Only if the task is as you saw it (`revision` in `task show --json`), else it is refused.",
+    )
+    return task_argument(condition(verb))
+
+
+def _give(ctx: click.Context, kind: TaskCommandKind, task_id: str, if_revision: int | None, **args: Any) -> None:
     root = existing_root(ctx)
     given = {name: value for name, value in args.items() if value is not None}
     found = resolve_id(task_id, record_ids(root))
     _refuse_resting(root, found)
-    give_and_tell(root, kind, found, given)
+    give_and_tell(root, kind, found, given, if_revision=if_revision)
 
 
 def _refuse_resting(root: Root, task_id: str) -> None:
@@ -36,7 +51,7 @@ def _refuse_resting(root: Root, task_id: str) -> None:
 
 
 @click.command()
-@task_argument
+@_steering
 @click.option("--note", metavar="TEXT", help="What the agent is told: an answer, a hint, what should change.")
 @click.option(
     "--from-salvage",
@@ -46,58 +61,62 @@ def _refuse_resting(root: Root, task_id: str) -> None:
     help="Start from the saved work of attempt N (`cloud-code task salvage list ID`).",
 )
 @click.pass_context
-def retry(ctx: click.Context, task_id: str, note: str | None, from_salvage: int | None) -> None:
+def retry(
+    ctx: click.Context, task_id: str, if_revision: int | None, note: str | None, from_salvage: int | None
+) -> None:
     """Make another attempt: of a blocked, failed or reviewed task at once, of an ended one from today's base."""
     if from_salvage is not None:
         from supervisor.saved_work import choose
 
         reader, task = read_task(ctx, task_id)
         choose(reader.root, task, from_salvage)  # says what there is, where that is not
-    _give(ctx, "retry", task_id, note=note, from_salvage=from_salvage)
+    _give(ctx, "retry", task_id, if_revision=if_revision, note=note, from_salvage=from_salvage)
 
 
 @click.command()
-@task_argument
+@_steering
 @click.option("--reason", metavar="TEXT", help="Kept in the task's history.")
 @click.pass_context
-def cancel(ctx: click.Context, task_id: str, reason: str | None) -> None:
+def cancel(ctx: click.Context, task_id: str, if_revision: int | None, reason: str | None) -> None:
     """Give a task up. Its agent is stopped within seconds, and what it did is saved in state/salvage/."""
-    _give(ctx, "cancel", task_id, reason=reason)
+    _give(ctx, "cancel", task_id, if_revision=if_revision, reason=reason)
 
 
 @click.command()
-@task_argument
+@_steering
 @click.pass_context
-def pause(ctx: click.Context, task_id: str) -> None:
+def pause(ctx: click.Context, task_id: str, if_revision: int | None) -> None:
     """Hold a task: its agent is stopped, its worktree kept, its workstation free for others."""
-    _give(ctx, "pause", task_id)
+    _give(ctx, "pause", task_id, if_revision=if_revision)
 
 
 @click.command()
-@task_argument
+@_steering
 @click.pass_context
-def resume(ctx: click.Context, task_id: str) -> None:
+def resume(ctx: click.Context, task_id: str, if_revision: int | None) -> None:
     """Let a paused task go on where it was."""
-    _give(ctx, "resume", task_id)
+    _give(ctx, "resume", task_id, if_revision=if_revision)
 
 
 @click.command()
-@task_argument
+@_steering
 @click.argument("approval", required=False)
 @click.pass_context
-def approve(ctx: click.Context, task_id: str, approval: str | None) -> None:
+def approve(ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None) -> None:
     """Let work be pushed that changes protected files; look at it first with `task diff`.
 
     APPROVAL is the number of what is approved, such as a1; without it, what is open.
     """
-    _give(ctx, "approve", task_id, approval=approval)
+    _give(ctx, "approve", task_id, if_revision=if_revision, approval=approval)
 
 
 @click.command()
-@task_argument
+@_steering
 @click.argument("approval", required=False)
 @click.option("--reason", metavar="TEXT", help="What the agent is told.")
 @click.pass_context
-def deny(ctx: click.Context, task_id: str, approval: str | None, reason: str | None) -> None:
+def deny(
+    ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None, reason: str | None
+) -> None:
     """Send work back that changes protected files; the next attempt is told the reason."""
-    _give(ctx, "deny", task_id, approval=approval, reason=reason)
+    _give(ctx, "deny", task_id, if_revision=if_revision, approval=approval, reason=reason)

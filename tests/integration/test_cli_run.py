@@ -21,6 +21,7 @@ from supervisor.control import give, new_command
 from supervisor.core.commands import CommandAnswer
 from supervisor.errors import CloudCodeError
 from tests.site import Site, git, wait_for
+from tests.unit.conftest import make_task
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 CHECK = {"name": "sum", "command": "python3 -c 'import calc; assert calc.add(1, 2) == 3'"}
@@ -292,3 +293,16 @@ def test_a_supervisor_that_ends_meanwhile_is_stood_in_for(site: Site) -> None:
     answer = give(site.root, command, wait_seconds=20)
     thread.join()
     assert "demo.any" in answer.message
+
+
+@pytest.mark.parametrize("verb", ["retry", "cancel", "pause"])
+def test_a_command_on_condition_is_refused_when_the_task_has_changed(site: Site, verb: str) -> None:
+    site.write_config()
+    site.root.records.mkdir(parents=True)
+    task = site.store.save(make_task(id="demo.held", project="demo", depends_on=({"task": "demo.none"},)))
+    shown = json.loads(site.cli("task", "show", "held", "--json").stdout)
+    assert shown["task"]["revision"] == task.revision
+    site.store.save(task.evolve(title="Changed meanwhile"))
+    refused = site.cli("task", verb, "held", "--if-revision", str(task.revision), check=False)
+    assert refused.returncode == 1 and "has changed meanwhile" in refused.stderr
+    site.cli("task", verb, "held", "--if-revision", str(task.revision + 1))
