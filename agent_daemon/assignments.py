@@ -112,7 +112,11 @@ class Inbox:
         for task_id in names:
             if not is_task_id(task_id):
                 continue
-            for attempt in sorted(os.listdir(self.folder / task_id)):
+            try:
+                attempts = sorted(os.listdir(self.folder / task_id))
+            except (FileNotFoundError, NotADirectoryError):  # cleared in this moment
+                continue
+            for attempt in attempts:
                 if attempt.isdecimal():
                     yield task_id, int(attempt)
 

@@ -20,6 +20,7 @@ from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import SupervisorIdentity, Written
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__, spool
+from supervisor.clearing import Clearing
 from supervisor.clock import Clock
 from supervisor.config import load_config
 from supervisor.config_watch import ConfigWatch
@@ -158,6 +159,7 @@ class Supervisor:
         edits = Edits(self.clock, self.mail)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
         self.disk = DiskWatch(root, self.config.disk, self.clock)
+        self.clearing = Clearing(root, self.store, self.mail, self.ledger)
         self.loop = Loop(
             self.inbox,
             self.clock,
@@ -171,7 +173,12 @@ class Supervisor:
             self.work,
             self.pool,
             trackers=(self.tasks,),
-            looks=(self.disk.look, ConfigWatch(root).look, partial(spool.remove_forgotten, root.commands)),
+            looks=(
+                self.disk.look,
+                ConfigWatch(root).look,
+                partial(spool.remove_forgotten, root.commands),
+                self.clearing.look,
+            ),
             has_room=self.disk.has_room,
         )
 
@@ -193,6 +200,7 @@ class Supervisor:
             self.projects,
         )
         self.tasks.remember(self.ledger.sources())
+        self.clearing.note_leftovers()
 
     def run(self, stop: threading.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is set; SIGTERM and SIGINT set it when it is not given."""
@@ -205,6 +213,7 @@ class Supervisor:
         for name in self.fleet.stations:
             watcher.watch(self.root.mail_out(name), ("bell", name))
         watcher.watch(self.root.commands, ("commands",))
+        watcher.watch(self.root.tasks, ("sources",))
         self._plan_calendar(calendar)
         calendar.start()
         try:

@@ -1,5 +1,6 @@
 """The live records in memory and what follows from changing one: save, tell the workstation, log."""
 
+from collections import deque
 from collections.abc import Iterator
 
 from loguru import logger
@@ -43,6 +44,8 @@ class Ledger:
         self.tasks: dict[str, TaskRecord] = {}
         self.reports: dict[str, dict[int, TaskReport]] = {}
         self.boxes: dict[str, dict[Box, None]] = {}
+        # Attempts that are no longer in `boxes`: their folders in `in/` are to be cleared.
+        self.closed: deque[Box] = deque()
         # Few of the live tasks have an attempt that has not ended: what is looked at often goes over these.
         self.under_way: dict[str, Box] = {}
         self.dirty: set[str] = set()
@@ -108,18 +111,23 @@ class Ledger:
             self.to_be_bundled.discard(task.id)
         for attempt in task.attempts:
             box = Box(attempt.workstation, task.id, attempt.number)
-            if attempt.released:
-                self.boxes.get(attempt.workstation, {}).pop(box, None)
-                self._mail.forget(box)
-            else:
+            if _is_open(task, attempt):
                 self.boxes.setdefault(attempt.workstation, {})[box] = None
+            else:
+                self._close(box)
+
+    def _close(self, box: Box) -> None:
+        """Nothing more is said to this attempt or heard of it."""
+        if self.boxes.get(box.workstation, {}).pop(box, self) is None:
+            self.closed.append(box)
+            self._mail.forget(box)
 
     # --- mail -----------------------------------------------------------------------------------------
 
     def tell(self, task: TaskRecord) -> TaskRecord:
-        """Bring the taskings of all attempts that are not released to what the record wants."""
+        """Bring the taskings of all attempts that are open to what the record wants."""
         for attempt in task.attempts:
-            if not attempt.released:
+            if _is_open(task, attempt):
                 task = self._tell_attempt(task, attempt)
         return task
 
@@ -152,7 +160,7 @@ class Ledger:
         """
         for task in list(self.tasks.values()):
             for attempt in task.attempts:
-                if attempt.released or attempt.ended_at is None or not attempt.mail.digest:
+                if not _is_open(task, attempt) or attempt.ended_at is None or not attempt.mail.digest:
                     continue  # those of live attempts are looked at all the time
                 box = Box(attempt.workstation, task.id, attempt.number)
                 found = self._mail.read_tasking(box)
@@ -203,6 +211,8 @@ class Ledger:
         self.under_way.pop(task.id, None)
         self.to_be_bundled.discard(task.id)
         self.dirty.discard(task.id)
+        for attempt in task.attempts:
+            self._close(Box(attempt.workstation, task.id, attempt.number))
         self._archived[task.id] = _dependency_state(task)
 
     def find(self, task_id: str) -> TaskRecord | None:
@@ -244,6 +254,14 @@ class Ledger:
 def _dependency_state(task: TaskRecord) -> DependencyState:
     head = task.delivery.pushed_head if task.delivery else None
     return DependencyState(state=task.state, pushed_head=head)
+
+
+def _is_open(task: TaskRecord, attempt: Attempt) -> bool:
+    """Whether the attempt's workstation is still told of it, and heard.
+
+    One that is abandoned has been told what there is to tell before its task is run again.
+    """
+    return not attempt.released and not (attempt.abandoned and attempt.rerun < task.rerun)
 
 
 def _is_over(task: TaskRecord) -> bool:

@@ -207,12 +207,15 @@ class Mail:
         """
         folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)
         make_folder(folder)
-        considered = self._considered.get(box)
-        found = self.read_tasking(box)
-        if found is not None and digest(found) not in (*ours, considered, digest(data)):
-            self.reject_tasking(box, found, "The task changed in the same moment: look at it, then edit again.")
+        self.keep_unseen_edit(box, (*ours, digest(data)))
         write_file(folder / "tasking.yaml", data)
         ring(self._root.bell_in(box.workstation))
+
+    def keep_unseen_edit(self, box: Box, ours: tuple[str, ...]) -> None:
+        """Before a tasking goes: what lies there is kept beside it, unless it is ours (digests) or was seen."""
+        found = self.read_tasking(box)
+        if found is not None and digest(found) not in (*ours, self._considered.get(box)):
+            self.reject_tasking(box, found, "The task changed in the same moment: look at it, then edit again.")
 
     def write_feedback(self, box: Box, items: tuple[Feedback, ...], revision: int) -> None:
         folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)

@@ -1,0 +1,109 @@
+"""Clears `in/` of what has ended, so that no sweep, here or in a workstation, pays for it for ever."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loguru import logger
+
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.paths import (
+    CONFIG,
+    DESCRIPTION,
+    FEEDBACK,
+    NAME,
+    START_BUNDLE,
+    TASKING,
+    Root,
+    is_task_id,
+)
+from supervisor.core.record import Attempt, TaskRecord
+from supervisor.ledger import Ledger
+from supervisor.mail import Box, Mail
+from supervisor.records import RecordStore
+
+# So that the first start on an old root is not held up: each look reads a record for every folder.
+AT_ONCE = 20
+
+_OURS = (TASKING, CONFIG, FEEDBACK, START_BUNDLE, DESCRIPTION)
+_UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.new")
+_ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+
+
+@dataclass
+class Clearing:
+    """Removes the folders in `in/` of attempts that are released, or abandoned by a task that has ended.
+
+    Only what the supervisor wrote there; a person's refused edit, or anything else, stays with its folder.
+    """
+
+    root: Root
+    store: RecordStore
+    mail: Mail
+    ledger: Ledger
+
+    def note_leftovers(self) -> None:
+        """At the start: what an earlier run had no time to clear, or did not clear at all."""
+        open_boxes = {box for boxes in self.ledger.boxes.values() for box in boxes}
+        self.ledger.closed.extend(box for box in self._found() if box not in open_boxes)
+
+    def _found(self) -> Iterator[Box]:
+        for station in _names(self.root.mail):
+            if NAME.fullmatch(station):
+                folder = self.root.mail_in(station)
+                for task_id in filter(is_task_id, _names(folder)):
+                    for attempt in filter(_ATTEMPT.fullmatch, _names(folder / task_id)):
+                        yield Box(station, task_id, int(attempt))
+
+    def look(self) -> None:
+        """Clear some of what has been closed meanwhile."""
+        for _ in range(min(AT_ONCE, len(self.ledger.closed))):
+            box = self.ledger.closed.popleft()
+            try:
+                task = self.ledger.tasks.get(box.task_id) or self.store.find(box.task_id)
+                if task is not None and self._is_over(box, task):
+                    self._clear(box, task.attempt_number(box.attempt))
+            except (OSError, ProtocolError) as error:
+                logger.warning("in/{} of {} is left for the next start: {}", box.relative, box.workstation, error)
+
+    def _is_over(self, box: Box, task: TaskRecord) -> bool:
+        """Whether the record says that nobody works on this attempt any more."""
+        archived = box.task_id not in self.ledger.tasks and self.store.is_archived(box.task_id)
+        attempt = task.attempt_number(box.attempt)
+        if attempt is None:
+            return archived  # made ready, and then not given out
+        over = attempt.released or (attempt.abandoned and archived)
+        return over and attempt.workstation == box.workstation
+
+    def _clear(self, box: Box, attempt: Attempt | None) -> None:
+        if attempt is not None:
+            self.mail.keep_unseen_edit(box, (attempt.mail.digest, attempt.mail.previous_digest))
+        with contextlib.ExitStack() as closing:
+
+            def enter(name: str, folder: int | None = None) -> int:
+                descriptor = os.open(name, _FOLDER, dir_fd=folder)
+                closing.callback(os.close, descriptor)
+                return descriptor
+
+            try:
+                inbox = enter(str(self.root.mail_in(box.workstation)))
+                above = enter(box.task_id, inbox)
+                folder = enter(str(box.attempt), above)
+            except FileNotFoundError:
+                return
+            for name in os.listdir(folder):
+                if name in _OURS or _UNFINISHED.fullmatch(name):
+                    os.unlink(name, dir_fd=folder)
+            with contextlib.suppress(OSError):  # something is left in it
+                os.rmdir(str(box.attempt), dir_fd=above)
+                os.rmdir(box.task_id, dir_fd=inbox)
+
+
+def _names(folder: os.PathLike[str]) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
