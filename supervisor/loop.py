@@ -126,6 +126,9 @@ class Loop:
                 rung.add(message[1])
             elif message[0] == "poll":
                 self.work.poll(message[1], self.ledger)
+            elif message[0] == "sources":
+                for tracker in self.trackers:
+                    tracker.wake()
         now = self.clock.monotonic()
         full = now - self._last_sweep >= SWEEP_SECONDS
         if self._last_sweep == NEVER:

@@ -31,6 +31,9 @@ class Tracker(Protocol):
     def poll(self) -> TrackerNews:
         """News since the last call; never raises for what a person wrote."""
 
+    def wake(self) -> None:
+        """Something may have changed: let the next poll look at everything."""
+
     def remember(self, sources: Iterable[Source]) -> None:
         """Sources of tasks known from before this start, so that their absence is noticed."""
 

@@ -1,5 +1,6 @@
 """The tracker `local`: each YAML file in `tasks/` is an issue. The supervisor never writes there."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -24,6 +25,12 @@ SETTLED_SECONDS = 1.0
 MAX_READ_AT_ONCE = 200
 TASK_FILE_LIMITS = Limits(max_scalar_bytes=200 * 1024)
 SUFFIX = ".yaml"
+# A file that has not changed for this long is looked at once in so many polls, unless something changed in the
+# folder or another file has its name: most files are of tasks that have ended, and nobody touches them any more.
+RESTLESS_SECONDS = 30.0
+ROUND_POLLS = 5
+
+_Look = tuple[int, int, int]  # inode, size, time of the last change in nanoseconds
 
 
 @dataclass
@@ -33,7 +40,7 @@ class _File:
     `key` is None until the file has been taken in once. `held`: it vanished with too many others.
     """
 
-    look: tuple[int, int, int] = (0, 0, 0)
+    look: _Look = (0, 0, 0)
     since: float = 0.0
     read: bool = False
     key: str | None = None
@@ -62,6 +69,8 @@ class TaskFolder:
         self._files: dict[str, _File] = {}
         self._untold: set[str] = set()
         self._gone = False
+        self._woken = True
+        self._turn = 0
 
     def remember(self, sources: Iterable[Source]) -> None:
         """The files of live tasks, known from before: their absence counts, unless they are held."""
@@ -83,9 +92,13 @@ class TaskFolder:
                 self._untold.add(name)
         self.remember(sources)
 
+    def wake(self) -> None:
+        """Something was changed in the folder: the next poll looks at every file."""
+        self._woken = True
+
     def poll(self) -> TrackerNews:
         now = self._clock.monotonic()
-        listing = self._list()
+        listing = self._list(now)
         was_gone, self._gone = self._gone, listing is None
         if listing is None:
             return TrackerNews(problems=() if was_gone else (self._vanished("the folder tasks/ is not there"),))
@@ -108,18 +121,34 @@ class TaskFolder:
         gone = self._take_gone(now)
         return TrackerNews(drafts=tuple(drafts), gone=gone, held=held, problems=tuple(problems))
 
-    def _list(self) -> dict[str, tuple[int, int, int]] | None:
+    def _list(self, now: float) -> dict[str, _Look] | None:
+        """The look of each task file; None when the folder cannot be listed."""
+        self._turn = (self._turn + 1) % ROUND_POLLS
+        closely, self._woken = self._woken, False
         try:
             with os.scandir(self._folder) as entries:
-                return {
-                    entry.name: (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-                    for entry in entries
-                    if is_task_file(entry.name) and (stat := entry.stat(follow_symlinks=False))
-                }
+                files = [entry for entry in entries if is_task_file(entry.name)]
         except OSError:
             return None
+        listing: dict[str, _Look] = {}
+        for number, entry in enumerate(files):
+            file = self._files.get(entry.name)
+            rests = file is not None and file.read and now - file.since > RESTLESS_SECONDS
+            if (
+                file is None
+                or closely
+                or not rests
+                or entry.inode() != file.look[0]
+                or number % ROUND_POLLS == self._turn
+            ):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = entry.stat(follow_symlinks=False)
+                    listing[entry.name] = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            else:
+                listing[entry.name] = file.look
+        return listing
 
-    def _due(self, listing: dict[str, tuple[int, int, int]], now: float) -> list[str]:
+    def _due(self, listing: dict[str, _Look], now: float) -> list[str]:
         """The files to be read now: those that are new, changed or back, and have come to rest."""
         due = []
         for name, look in listing.items():

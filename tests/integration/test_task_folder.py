@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.clock import Clock
+from supervisor.core.settings import Config
 from supervisor.core.states import State
-from supervisor.forges.task_folder import TaskFolder
+from supervisor.forges.task_folder import RESTLESS_SECONDS, ROUND_POLLS, TaskFolder
 from tests.desk import Desk
 from tests.site import Site, wait_for
 
@@ -181,3 +183,61 @@ def test_a_deleted_file_written_again_for_another_project_is_a_new_task(desk: De
     desk.site.write_task("moved", project="other")
     desk.see("other.moved")
     assert desk.codes() == []
+
+
+class SteppedClock(Clock):
+    """A clock that goes on when it is told to."""
+
+    seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize("how", ["in place", "in place, with an event", "replaced", "deleted"])
+def test_files_that_rest_are_looked_at_in_turns_and_no_change_is_missed(site: Site, how: str) -> None:
+    config, clock = Config.model_validate(site.config), SteppedClock()
+    paths = [site.write_task(f"task-{number}") for number in range(20)]
+    folder = TaskFolder(site.root.tasks, config, clock)
+    drafts: list[str] = []
+
+    def poll(times: int) -> tuple[str, ...]:
+        gone: tuple[str, ...] = ()
+        for _ in range(times):
+            clock.seconds += 1
+            news = folder.poll()
+            drafts.extend(draft.source.ref for draft in news.drafts)
+            gone += news.gone
+        return gone
+
+    poll(2)
+    assert sorted(drafts) == sorted(path.name for path in paths)
+    drafts.clear()
+    clock.seconds += 2 * RESTLESS_SECONDS
+    poll(2 * ROUND_POLLS)
+    assert drafts == []
+    path = paths[7]
+    if how == "replaced":
+        site.write_task("task-7", description="another")
+    elif how == "deleted":
+        path.unlink()
+    else:
+        with path.open("a") as file:
+            file.write("description: another\n")
+    if how == "in place, with an event":
+        folder.wake()
+    gone = poll(2 if how != "in place" else ROUND_POLLS + 1)
+    if how == "deleted":
+        assert poll(2) == ("task-7",)
+    else:
+        assert drafts == ["task-7.yaml"] and gone == ()
+
+
+def test_an_edit_in_place_is_noticed_at_once(site: Site) -> None:
+    site.write_config()
+    path = site.write_task("long", depends_on=["never"])
+    site.start()
+    site.wait_state("demo.long", "pending")
+    with path.open("a") as file:
+        file.write("priority: high\n")
+    wait_for(lambda: (task := site.record("demo.long")) and task.priority == "high")
