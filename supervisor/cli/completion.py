@@ -3,9 +3,11 @@
 import click
 from click.shell_completion import get_completion_class
 
+from supervisor.cli.main import COMPLETION
+
 _WHERE = {
     "bash": "cloud-code completion bash > ~/.cloud-code.bash   (and `source ~/.cloud-code.bash` in ~/.bashrc)",
-    "zsh": "cloud-code completion zsh > ~/.zfunc/_cloud-code   (and `fpath=(~/.zfunc $fpath)` before compinit in ~/.zshrc)",
+    "zsh": "cloud-code completion zsh > ~/.zfunc/_cloud-code   (and `fpath=(~/.zfunc $fpath)` before compinit)",
     "fish": "cloud-code completion fish > ~/.config/fish/completions/cloud-code.fish",
 }
 
@@ -18,6 +20,6 @@ def completion(ctx: click.Context, shell: str) -> None:
     made = get_completion_class(shell)
     if made is None:
         raise click.UsageError(f"there is no completion for {shell}")
-    script = made(ctx.find_root().command, {}, "cloud-code", "_CLOUD_CODE_COMPLETE").source()
+    script = made(ctx.find_root().command, {}, "cloud-code", COMPLETION).source()
     # zsh runs an autoloaded file's text as a function from its second call on, which is no loading any more.
     click.echo(script.replace("== loadautofunc ]]", "== (loadautofunc|shfunc) ]]"))

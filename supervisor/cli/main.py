@@ -30,6 +30,9 @@ COMMANDS = {
 # What `agent-daemon` does without, and this program does not.
 SUPERVISOR_EXTRA = frozenset({"rich", "apscheduler"})
 
+# Set by the completion script of a shell, which wants words and nothing else.
+COMPLETION = "_CLOUD_CODE_COMPLETE"
+
 EXIT_MISTAKE, EXIT_USAGE, EXIT_BUG, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -74,6 +77,8 @@ def run(arguments: list[str]) -> int:
         click.echo("Install it with the extra: pip install 'cloud-code[supervisor]'", err=True)
         return EXIT_MISTAKE
     except Exception as error:
+        if COMPLETION in os.environ:
+            return EXIT_MISTAKE  # nothing to offer; the person is in the middle of a line
         return _tell(error, arguments)
 
 

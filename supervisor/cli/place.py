@@ -79,6 +79,7 @@ Completed = list[CompletionItem]
 
 
 def _root_of(ctx: click.Context) -> Root:
+    """The root of a command line that is not finished yet."""
     return find_root(ctx.find_root().params.get("root"))
 
 

@@ -5,10 +5,8 @@ import time
 from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 from rich.text import Text
 
-from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.following import LOOK_SECONDS, print_growing
 from supervisor.cli.output import console, json_option, note, print_json, progress, text
@@ -28,16 +26,6 @@ LOGS = ("transcript.log", "cli.log")
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 
 
-def _complete_log(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    try:
-        reader, task = read_task(ctx, ctx.params.get("task_id") or "")
-    except (CloudCodeError, ProtocolError):
-        return []
-    attempt = task.attempt_number(task.attempt)
-    names = _log_names(reader.root, task, attempt) if attempt else []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
-
-
 def _log_names(root: Root, task: TaskRecord, attempt: Attempt) -> list[str]:
     """What `--log` takes for an attempt, at most so many; the names are an agent's."""
     found = file_names(root.mail_out(attempt.workstation), f"{task.id}/{attempt.number}/logs")
@@ -49,13 +37,7 @@ def _log_names(root: Root, task: TaskRecord, attempt: Attempt) -> list[str]:
 @task_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added until the attempt ends.")
 @click.option("--attempt", "number", type=click.IntRange(min=1), help="Of this attempt  [default: the newest].")
-@click.option(
-    "--log",
-    "name",
-    metavar="NAME",
-    help="Another log of it, such as verify-1 or prompt.",
-    shell_complete=_complete_log,
-)
+@click.option("--log", "name", metavar="NAME", help="Another log of it, such as verify-1 or prompt.")
 @click.pass_context
 def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, name: str | None) -> None:
     """Print what the coding CLI of an attempt printed.

@@ -271,7 +271,7 @@ def test_the_shell_completes_commands_tasks_and_workstations(site: Site) -> None
             COMP_WORDS=asked,
             COMP_CWORD=str(len(asked.split(" ")) - 1),
         )
-        return [line.partition(",")[2] for line in done.stdout.splitlines()]
+        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
     assert completed("stat") == ["status"]
     assert completed("task show fi") == ["fix-add", "fix-sub"]
@@ -279,6 +279,11 @@ def test_the_shell_completes_commands_tasks_and_workstations(site: Site) -> None
     assert completed("task diff ") == ["demo.fix-add", "demo.fix-sub", "demo.other"]
     assert completed("workstation stop ") == ["backend-1"]
     assert completed("schema repo") == ["reporting"]
+    assert completed("check c") == ["config"]
+    assert completed("task add x --specialist ") == ["backend"]
+    site.root.config.write_text("projects: [")
+    assert completed("task add x --specialist ") == []
+    assert not list(site.root.state.glob("*bug*"))
 
 
 def test_schemas_are_listed_and_printed(tmp_path: Path) -> None:
