@@ -155,9 +155,9 @@ class Supervisor:
         self.pool = JobPool(self.inbox)
         self.projects = {name: self._project(name) for name in self.config.projects}
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
-        self.people = People(root, self.clock, self.store, self.fleet, self.work)
-        edits = Edits(self.clock, self.mail)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
+        self.people = People(root, self.clock, self.store, self.fleet, self.work, self.tasks.offer)
+        edits = Edits(self.clock, self.mail)
         self.disk = DiskWatch(root, self.config.disk, self.clock)
         self.clearing = Clearing(root, self.store, self.mail, self.ledger)
         self.loop = Loop(

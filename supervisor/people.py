@@ -1,5 +1,6 @@
 """What people ask for: task files, and commands from the spool."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from loguru import logger
@@ -18,7 +19,7 @@ from supervisor.core.commands import (
 )
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.intake import Draft, ingest, other_project, source_gone, source_held, when_told
-from supervisor.core.record import TaskRecord
+from supervisor.core.record import Source, TaskRecord
 from supervisor.core.retry import block
 from supervisor.core.schedule import dependency_cycle
 from supervisor.core.states import State
@@ -30,13 +31,17 @@ from supervisor.work import Work
 
 @dataclass
 class People:
-    """The door for people; everything here ends in a pure decision that the ledger applies."""
+    """The door for people; everything here ends in a pure decision that the ledger applies.
+
+    `offer` has a source read again: an ended task does not follow its file, and is run again with what that says.
+    """
 
     root: Root
     clock: Clock
     store: RecordStore
     fleet: Fleet
     work: Work
+    offer: Callable[[Source], None]
     _projects: set[str] = field(default_factory=set, init=False)
 
     # --- task files -----------------------------------------------------------------------------------
@@ -164,6 +169,8 @@ class People:
         decision = apply_command(task, command, self.clock.now())
         ledger.revive(task.id)
         after = ledger.apply(decision)
+        if task.ended and not after.ended:
+            self.offer(after.source)
         told = when_told(after) if command.kind == "edit" else ""
         return f"{after.id} is {after.state.value}" + (f": {told}" if told else "")
 

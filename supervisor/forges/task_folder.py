@@ -84,6 +84,11 @@ class TaskFolder:
         """Whether every file has been read, and no deletion waits to be counted."""
         return self._gone or all(f.read and (f.absent_since is None or f.held) for f in self._files.values())
 
+    def offer(self, source: Source) -> None:
+        """Read the file of this source once more, if it is there."""
+        if source.ref in self._files:
+            self._files[source.ref].read = False
+
     def look_again(self, sources: Iterable[Source]) -> None:
         """Offer every file once more, and every absence: what was told could not be kept."""
         for name, file in self._files.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.clock import Clock
+from supervisor.control import new_command
 from supervisor.core.settings import Config
 from supervisor.core.states import State
 from supervisor.forges.task_folder import RESTLESS_SECONDS, ROUND_POLLS, TaskFolder
@@ -241,3 +242,19 @@ def test_an_edit_in_place_is_noticed_at_once(site: Site) -> None:
     with path.open("a") as file:
         file.write("priority: high\n")
     wait_for(lambda: (task := site.record("demo.long")) and task.priority == "high")
+
+
+def test_an_ended_task_is_run_again_as_its_file_says_now(desk: Desk) -> None:
+    desk.start()
+    (path,) = take_in(desk, "login")
+    desk.close()
+    desk.site.cli("task", "cancel", "login")
+    supervisor = desk.start()
+    desk.see("demo.login", State.CANCELLED)
+    desk.site.write_task("login", description="what is wanted now")
+    keep_looking(desk, 1.5)
+    desk.see("demo.login", State.CANCELLED)
+    command = new_command("retry", "demo.login", "ada", {})
+    assert supervisor.people.carry_out(supervisor.ledger, command).done
+    wait_for(lambda: desk.look() or supervisor.ledger.tasks["demo.login"].description == "what is wanted now")
+    assert path.exists() and supervisor.ledger.tasks["demo.login"].rerun == 2
