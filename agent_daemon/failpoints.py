@@ -31,6 +31,8 @@ DAEMON_FAILPOINTS = (
     "daemon.bundled_before_report",
     "daemon.released_before_report",
 )
+# Passed only where the base branch has moved.
+MOVED_BASE_FAILPOINTS = ("daemon.switching_base",)
 
 
 def reach(name: str) -> None:

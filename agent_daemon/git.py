@@ -42,10 +42,21 @@ _LONGEST_MESSAGE = 2000
 
 
 class GitError(Exception):
-    """A git command failed; the message names the command and ends with what git said."""
+    """A git command failed; the message names the command and ends with what git said.
 
-    def __init__(self, arguments: Sequence[str], folder: Path | None, reason: str) -> None:
-        self.reason = reason
+    `exit_code` is None for one that was ended; `output` is what it had printed.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path | None,
+        reason: str,
+        *,
+        exit_code: int | None = None,
+        output: bytes = b"",
+    ) -> None:
+        self.reason, self.exit_code, self.output = reason, exit_code, output
         super().__init__(f"git {' '.join(arguments)} in {folder}: {reason}")
 
 
@@ -97,7 +108,8 @@ def git(
         raise
     if check and process.returncode != 0:
         said = errors.decode("utf-8", "replace").strip()[-_LONGEST_MESSAGE:]
-        raise GitError(arguments, folder, said or f"exit code {process.returncode}")
+        code = process.returncode
+        raise GitError(arguments, folder, said or f"exit code {code}", exit_code=code, output=output or b"")
     return output or b""
 
 

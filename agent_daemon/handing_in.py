@@ -5,7 +5,7 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from agent_daemon import checkout, handover, workplace
+from agent_daemon import checkout, following, handover, workplace
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis.base import Verdict, bare_environment
 from agent_daemon.coding import cli_settings
@@ -87,10 +87,15 @@ def hand_in(attempt: Attempt, verdict: Verdict) -> dict[str, Any] | None:
     handover.commit_leftovers(worktree, task.title, attempt.config.identity)
     checkout.put_on_branch(worktree, task.branch)
     _tell_left_out(attempt)
-    closing: dict[str, Any] = {"summary": verdict.message[:8000], **_changes(attempt)}
+    rebase = following.follow_base_branch(attempt)
+    closing: dict[str, Any] = {"summary": verdict.message[:8000], "rebase": rebase, **_changes(attempt)}
     if task.expects == "document":
         saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
         return closing | {"salvage": saved} | _hand_in_document(attempt, verdict)
+    if rebase is not None and rebase.outcome == "conflict":
+        saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
+        error = following.conflict_error(task, rebase)
+        return closing | {"status": ReportStatus.FAILED, "error": error, "salvage": saved}
     results = _verify(attempt, checkout.head(worktree))
     if attempt.asked_to_stop:
         return None
@@ -168,4 +173,6 @@ def _verify(attempt: Attempt, head: str) -> tuple[VerificationResult, ...]:
 
 
 def _changes(attempt: Attempt) -> dict[str, Any]:
-    return vars(handover.changes(attempt.places.worktree, attempt.task.base_commit))
+    """What the task changed, and not what came to the base branch meanwhile."""
+    worktree, task = attempt.places.worktree, attempt.task
+    return vars(handover.changes(worktree, handover.result_base(worktree, task.base_branch, task.base_commit)))

@@ -12,14 +12,14 @@ from agent_daemon.git import commit_of, git, merge_base
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.processes import find_marked, sweep
 from agent_daemon.protocol.model import Salvage, TaskingTask
+from agent_daemon.rebase import finish_switch
 
 
 def prepare(attempt: Attempt) -> None:
     """Make the attempt's worktree, or find it as it was left; nothing of an earlier run lives on beside it."""
     task, places = attempt.task, attempt.places
     end_processes(places.marker)
-    commits = tuple(commit for commit in (task.base_commit, task.start_commit) if commit)
-    ensure_clone(places.clone, Path(task.workspace_source), borrow=places.borrows, commits=commits)
+    refresh_branches(attempt)
     bundle = places.inbox / "start.bundle"
     request = checkout.WorktreeRequest(
         clone=places.clone,
@@ -34,12 +34,20 @@ def prepare(attempt: Attempt) -> None:
         attempt.tell({}, f"Work of an earlier attempt that is not saved lies in {aside} now")
     if checkout.ensure_worktree(request) == "existing":
         checkout.remove_stale_locks(places.worktree)
+        finish_switch(places.worktree)
     if task.start_squashed and not attempt.resumed:
         # Never onto a commit that the work does not stand on: that would undo what others did meanwhile.
         below = merge_base(places.worktree, "HEAD", task.base_commit) or task.base_commit
         git("reset", "--quiet", "--mixed", below, folder=places.worktree)
     link_files(places)
     attempt.begun = True
+
+
+def refresh_branches(attempt: Attempt) -> None:
+    """Bring the clone, made if there is none, to what the mirror is now. GitError."""
+    task, places = attempt.task, attempt.places
+    commits = tuple(commit for commit in (task.base_commit, task.start_commit) if commit)
+    ensure_clone(places.clone, Path(task.workspace_source), borrow=places.borrows, commits=commits)
 
 
 def link_files(places: AttemptPlaces) -> None:
@@ -60,6 +68,7 @@ def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage
     if worktree is not None:
         end_processes(places.marker)
         checkout.remove_stale_locks(worktree)
+        finish_switch(worktree)
         base = handover.result_base(worktree, task.base_branch, task.base_commit)
         return as_salvage(handover.make_salvage(worktree, base, target))
     if places.worktree.exists():

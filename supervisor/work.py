@@ -22,18 +22,19 @@ from supervisor.core.decision import (
     Push,
     Save,
 )
-from supervisor.core.delivery import RequestSeen, settle_review
+from supervisor.core.delivery import settle_review
+from supervisor.core.moved_base import settle_base_check
 from supervisor.core.outcomes import settle
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import Assignment, cli_after
-from supervisor.core.states import State
+from supervisor.core.states import ACTIVE, State
 from supervisor.fleet import Fleet
 from supervisor.git.mirror_repair import Renewed
 from supervisor.jobs.inspection import inspect
 from supervisor.jobs.preparation import prepare
 from supervisor.jobs.project import Project
 from supervisor.jobs.push import push
-from supervisor.jobs.review import Reviews
+from supervisor.jobs.review import Looked, Reviews
 from supervisor.jobs.salvage import save
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
@@ -129,10 +130,11 @@ class Work:
             self._open[job.key] = job
 
     def poll(self, project_name: str, ledger: Ledger) -> None:
-        """Ask the remote which of the project's requests are decided; nothing in review costs nothing."""
+        """Ask the remote what moved: for what is in review, and for what is worked on; else nothing is asked."""
         project = self.projects[project_name]
-        waiting = [t for t in ledger.tasks.values() if t.project == project_name and t.state is State.REVIEW]
-        if waiting:
+        tasks = [task for task in ledger.tasks.values() if task.project == project_name]
+        waiting = [task for task in tasks if task.state is State.REVIEW]
+        if waiting or any(task.state in ACTIVE for task in tasks):
             reviews = self._reviews.setdefault(project_name, Reviews(self.root, project))
             self.pool.submit(f"Poll:{project_name}", partial(reviews.look, waiting))
 
@@ -174,11 +176,16 @@ class Work:
         project = self.projects[project_name]
         self.pool.submit(f"Renew:{project_name}", partial(project.host.renew_mirror, project.mirror))
 
-    def _settle_poll(self, outcome: dict[str, RequestSeen], ledger: Ledger) -> None:
-        for task_id, seen in outcome.items():
+    def _settle_poll(self, outcome: Looked, ledger: Ledger) -> None:
+        for task_id, seen in outcome.decided.items():
             task = ledger.tasks.get(task_id)
             if task is not None:
                 ledger.apply(settle_review(task, seen, self.clock.now()))
+        for task_id, fit in outcome.compared.items():
+            task = ledger.tasks.get(task_id)
+            if task is not None and task.delivery is not None and task.delivery.pushed_head == fit.delivered:
+                policy = ledger.config.projects[task.project].conflict_in_review
+                ledger.apply(settle_base_check(task, fit.conflict, policy, self.clock.now()))
 
     def _settle_job(self, job: Job, outcome: Any, ledger: Ledger) -> None:
         workstation = self._reserved.pop(job.task_id, None) if isinstance(job, Prepare) else None
@@ -216,6 +223,7 @@ class Work:
             model=ledger.config.cli(job.cli).model,
             now=now,
             next_cli=cli_after(job.cli, self.fleet.stations[workstation].settings.clis),
+            rebase=ledger.config.projects[task.project].rebase,
         )
 
     def _end_salvage(self, job: Bundle, task: TaskRecord | None) -> None:

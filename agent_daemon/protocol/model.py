@@ -92,6 +92,7 @@ class WorkspaceMode(StrEnum):
     COPY_ON_WRITE = "copy_on_write"
 
 
+RebaseWhen = Literal["never", "before_result"]
 Role = Literal["specialist", "planner", "reviewer", "verifier", "unstuck"]
 Expects = Literal["commits", "document"]
 TaskType = Literal["feature", "bugfix", "refactor", "docs", "test", "review", "plan"]
@@ -181,6 +182,7 @@ class TaskingTask(Wire):
     base_commit: Sha
     start_commit: Sha | None = None
     start_squashed: bool = False
+    rebase: RebaseWhen = "never"
     description: Text = ""
     description_sha256: Digest | None = None
     acceptance_criteria: tuple[Text, ...] = ()
@@ -352,6 +354,18 @@ class External(Wire):
     lfs_files_total: Count = 0
 
 
+class Rebase(Wire):
+    """How the work met a base branch that had moved to `onto`: put on top of that, in conflict with it in `files`,
+    or kept where it was for a `reason`, though it would merge.
+    """
+
+    outcome: Literal["rebased", "conflict", "kept"]
+    onto: Sha
+    files: Annotated[tuple[Line, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+    files_total: Count = 0
+    reason: Text = ""
+
+
 class ReportError(Wire):
     code: Line
     message: Text = ""
@@ -390,6 +404,7 @@ class TaskReport(Wire):
     acceptance_criteria: Annotated[tuple[Criterion, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     verification: Annotated[tuple[VerificationResult, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     external: External | None = None
+    rebase: Rebase | None = None
     usage: Usage = Usage()
     session: Session | None = None
     interruptions: Count = 0

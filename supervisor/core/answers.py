@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.delivery import is_work_done
 from supervisor.core.record import TaskRecord, Wait
+from supervisor.core.retry import BASE_CONFLICT
 from supervisor.core.states import State
 
 
@@ -50,8 +51,10 @@ def answers(task: TaskRecord, cancelled: Iterable[str] = (), *, resting: bool = 
         case State.BLOCKED:
             return _blocked_answers(task)
         case State.REVIEW:
+            again = [retry_action(task, f"Have {task.base_branch} merged into it by another attempt")]
             return (
                 Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
+                *(again if task.base_conflict is not None else []),
                 Action(text=f"Merge {task.branch} into {task.base_branch} on the remote"),
             )
         case State.PAUSED:
@@ -80,6 +83,11 @@ def _approval_answers(task: TaskRecord, wait: Wait) -> list[Action]:
 
 
 def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    if any(item.code == BASE_CONFLICT for item in task.feedback):
+        return [
+            Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
+            retry_action(task, "Make another attempt, and say how both go together", note=True),
+        ]
     if "E_BRANCH_EXISTS" in wait.message:
         return [
             Action(text=f"Rename or delete the branch {task.branch} on the remote"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent_daemon.protocol.model import WaitReason
+from agent_daemon.protocol.model import RebaseWhen, WaitReason
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Attempt, LeftOut, TaskRecord, Tries
 from supervisor.core.retry import block, needs_person, note_failure, told_of
@@ -33,12 +33,15 @@ def assign(
     model: str | None,
     now: datetime,
     next_cli: str | None = None,
+    rebase: RebaseWhen = "never",
 ) -> Decision:
     """The next attempt, on this workstation, from these commits; the number only ever grows.
 
-    `next_cli` takes over when this one has failed too often.
+    `next_cli` takes over when this one has failed too often. `rebase` is the project's wish: commits that are
+    on the remote, ours or people's, are never put elsewhere.
     """
     number = task.attempt + 1
+    on_remote = prepared.remote_head is not None or prepared.shared_tip is not None
     attempt = Attempt(
         number=number,
         rerun=task.rerun,
@@ -49,6 +52,7 @@ def assign(
         start_commit=prepared.start_commit,
         start_squashed=prepared.start_squashed,
         workspace_mode=task.workspace_mode,
+        rebase="never" if on_remote or task.expects != "commits" else rebase,
         shared_branch=prepared.shared_branch,
         shared_tip=prepared.shared_tip,
         left_out=prepared.left_out,
@@ -70,6 +74,7 @@ def assign(
         remote_head=prepared.remote_head,
         start_squashed=False,
         start_from=None,
+        base_conflict=None,
         not_before=None,
         preparing=Tries(),
         waits_for=(),

@@ -11,6 +11,7 @@ from agent_daemon.protocol.model import (
     WaitReason,
 )
 from supervisor.core.decision import Decision, Event
+from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
 from supervisor.core.settings import RetrySettings
@@ -157,7 +158,8 @@ def _finished(
         why = (
             report.error.message if report.error and report.error.message else f"the agent reports {report.status}"
         )
-        after = fail_attempt(ended, why=why, feedback=failure_feedback(report, why), retry=retry, now=now)
+        feedback = failure_feedback(attempt, report, why)
+        after = fail_attempt(ended, why=why, feedback=feedback, retry=retry, now=now)
     event = Decision(task=after.task, events=(_ended_event(attempt, report.status.value),))
     return started.then(event).then(after)
 
@@ -217,12 +219,19 @@ def verification_feedback(name: str, command: str, found: VerificationResult | N
     )
 
 
-def failure_feedback(report: TaskReport, why: str) -> tuple[Feedback, ...]:
+def failure_feedback(attempt: Attempt, report: TaskReport, why: str) -> tuple[Feedback, ...]:
     """What the next attempt should know of a failed one."""
+    conflict = reported_conflict(report)
+    if conflict is not None:
+        on_remote = attempt.shared_tip is not None
+        return (conflict_feedback(attempt.base_branch, conflict, on_remote=on_remote),)
     failed = tuple(
         verification_feedback(entry.name, entry.command or entry.name, entry, entry.commit)
         for entry in report.verification
         if entry.exit_code != 0
     )
+    if failed and report.rebase is not None and report.rebase.outcome == "rebased":
+        moved = f"{attempt.base_branch} had moved: what failed ran on top of it at {report.rebase.onto[:12]}"
+        failed = (*failed, Feedback(code="E_VERIFICATION_FAILED", message=moved))
     code = report.error.code if report.error else "E_AGENT_FAILED"
     return failed or (Feedback(code=code, message=why),)

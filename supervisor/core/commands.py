@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.delivery import is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
+from supervisor.core.moved_base import conflict_feedback
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
 from supervisor.core.states import ACTIVE, State
 
@@ -103,13 +104,19 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         waits_for=(),
         not_before=None,
         preparing=Tries(),
-        feedback=(*task.feedback, *feedback),
+        feedback=(*task.feedback, *_conflict(task), *feedback),
         delivery=None,
         effects=(),
         approvals=tuple(a for a in task.approvals if a.status != "pending"),
         **start,
     )
     return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
+
+
+def _conflict(task: TaskRecord) -> tuple[Feedback, ...]:
+    if task.base_conflict is None:
+        return ()
+    return (conflict_feedback(task.base_branch, task.base_conflict, on_remote=True),)
 
 
 def _start(task: TaskRecord, wanted: object) -> dict[str, Any]:

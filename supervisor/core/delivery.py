@@ -7,7 +7,8 @@ from typing import Literal
 from agent_daemon.protocol.model import Feedback, TaskReport, WaitReason
 from supervisor.core.attempts import end_attempt
 from supervisor.core.decision import Decision, Event, Failed
-from supervisor.core.record import Approval, Attempt, Delivery, Effect, Request, TaskRecord, Tries
+from supervisor.core.moved_base import conflict_feedback, is_on_remote
+from supervisor.core.record import Approval, Attempt, BaseConflict, Delivery, Effect, Request, TaskRecord, Tries
 from supervisor.core.retry import block, fail_attempt, needs_person, note_failure, told_of
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import State
@@ -24,6 +25,7 @@ class Inspected:
     """What the import of a claim found: a delivery, or problems, or paths that a person must look at first.
 
     `document` says that a document was taken instead of commits; `empty` that no change was handed in.
+    `conflict` is one with the newest base branch: alone it sends the work back, with a delivery it is told.
     """
 
     attempt: int
@@ -32,6 +34,7 @@ class Inspected:
     held: tuple[str, ...] = ()
     bundle_sha256: str = ""
     document: bool = False
+    conflict: BaseConflict | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +70,14 @@ def settle_inspection(
         codes = [problem.code for problem in outcome.problems]
         event = Event(name="claim.refused", details={"attempt": attempt.number, "codes": codes})
         return Decision(task=refused, events=(event,)).then(failed)
+    if outcome.conflict is not None and outcome.delivery is None:
+        return _send_back(task, attempt, outcome.conflict, report, retry, now)
     if outcome.held:
         return _hold(_end(task, attempt, "held", report, now), outcome, now)
     if outcome.delivery is None:
         return _complete_without_push(_end(task, attempt, "completed", report, now), outcome, now)
     ended = _end(task, attempt, "completed", report, now).evolve(
-        delivery=outcome.delivery, feedback=(), failures=0
+        delivery=outcome.delivery, base_conflict=outcome.conflict, feedback=(), failures=0
     )
     ready = ended.with_effect(Effect(key=push_key(ended), kind="push"))
     details = {
@@ -83,6 +88,23 @@ def settle_inspection(
         "commits": outcome.delivery.commits_total,
     }
     return Decision(task=ready, events=(Event(name="claim.accepted", details=details),))
+
+
+def _send_back(
+    task: TaskRecord,
+    attempt: Attempt,
+    conflict: BaseConflict,
+    report: TaskReport | None,
+    retry: RetrySettings,
+    now: datetime,
+) -> Decision:
+    """The work is sound, but does not fit what came to the base branch meanwhile: another attempt goes on."""
+    ended = _end(task, attempt, "conflict", report, now)
+    told = conflict_feedback(attempt.base_branch, conflict, on_remote=is_on_remote(task, attempt))
+    details = {"attempt": attempt.number, "base": conflict.base, "files": list(conflict.files)}
+    event = Event(name="claim.conflicts", details=details)
+    failed = fail_attempt(ended, why=told.message, feedback=(told,), retry=retry, now=now)
+    return Decision(task=ended, events=(event,)).then(failed)
 
 
 def fail_inspection(

@@ -9,6 +9,7 @@ from agent_daemon.protocol.model import Activity, ReportStatus, TaskReport, Work
 from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action, verification_logs
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.intake import when_told
+from supervisor.core.moved_base import in_words
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import TimingSettings
 from supervisor.core.signs import doubt_of, follows, seen_of, silence
@@ -112,7 +113,8 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
         case State.IN_PROGRESS:
             return _doing(task, around)
         case State.REVIEW:
-            return f"waits for a merge into {task.base_branch}"
+            conflict = f"; conflicts with {task.base_branch}" if task.base_conflict else ""
+            return f"waits for a merge into {task.base_branch}{conflict}"
         case State.BLOCKED:
             return "; ".join(wait.message or wait.reason.value for wait in task.waits_for) or "waits for a person"
         case State.FAILED:
@@ -284,6 +286,16 @@ def _workspace(mode: WorkspaceMode, around: Surroundings) -> list[str]:
     ]
 
 
+def _rebased(report: TaskReport | None, task: TaskRecord) -> list[str]:
+    """That the work was put on top of a base branch that had moved, or why it was not; by the report."""
+    rebase = report.rebase if report is not None else None
+    if rebase is None or rebase.outcome == "conflict":
+        return []
+    if rebase.outcome == "rebased":
+        return [f"{task.base_branch} had moved meanwhile: the work was put on top of {rebase.onto[:12]}."]
+    return [f"{task.base_branch} had moved meanwhile; the work stays on its base: {_phrase(rebase.reason)}."]
+
+
 def _external(report: TaskReport | None) -> list[str]:
     """What the agent did not have of the project, and what it did there all the same; by the report."""
     external = report.external if report is not None else None
@@ -345,7 +357,9 @@ def _review(task: TaskRecord, around: Surroundings) -> _Told:
     why = [f"Its work was checked and pushed to {task.branch}{stat}."]
     if task.request is not None and task.request.url:
         why.append(f"What a pull request would say stands in {task.request.url}.")
-    why += _external(around.report)
+    if task.base_conflict is not None:
+        why.append(f"It would not merge as it is: {in_words(task.base_branch, task.base_conflict)}.")
+    why += [*_rebased(around.report, task), *_external(around.report)]
     following = [f"It is completed as soon as {task.branch} is merged into {task.base_branch} on the remote."]
     can = [
         *answers(task),

@@ -213,6 +213,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         remote_head=None,
         delivery=None,
         request=None,
+        base_conflict=None,
         effects=tuple(effect for effect in task.effects if effect.status == "sending"),
         approvals=(),
         feedback=(),

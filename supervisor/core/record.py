@@ -12,6 +12,7 @@ from agent_daemon.protocol.model import (
     FileModified,
     Limits,
     Priority,
+    RebaseWhen,
     Role,
     TaskType,
     Usage,
@@ -150,6 +151,7 @@ class Attempt(Stored):
     start_commit: str | None = None
     start_squashed: bool = False
     workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
+    rebase: RebaseWhen = "never"
     shared_branch: str | None = None
     shared_tip: str | None = None
     left_out: tuple[LeftOut, ...] = ()
@@ -227,6 +229,15 @@ class Request(Stored):
     state: Literal["open", "merged", "closed"] = "open"
 
 
+class BaseConflict(Stored):
+    """Work at `head` that would not merge with the base branch at `base`: in these files, of so many."""
+
+    base: str
+    head: str
+    files: tuple[str, ...] = ()
+    files_total: int = 0
+
+
 class Effect(Tries):
     """Something that must happen exactly once: pending, being done, done."""
 
@@ -299,6 +310,7 @@ class TaskRecord(Stored):
     remote_head: str | None = None
     delivery: Delivery | None = None
     request: Request | None = None
+    base_conflict: BaseConflict | None = None
     effects: tuple[Effect, ...] = ()
     applied_commands: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()

@@ -12,6 +12,9 @@ from supervisor.core.words import count
 
 _Work = TypeVar("_Work", bound=Tries)
 
+# The work does not go together with what came to the base branch meanwhile.
+BASE_CONFLICT = "E_BASE_CONFLICT"
+
 _TRY_AGAIN_SECONDS = (2, 5, 15, 60, 300)
 _MAX_TRIES = 5
 # These pass by themselves, though it may take a night: 100 tries are a good eight hours.
@@ -81,13 +84,15 @@ def fail_attempt(
         details = {"rule": "max_failures", "failures": failures, "from": newest.cli, "to": newest.next_cli}
         events = (Event(name="task.cli_changed", details=details),)
     elif failures >= task.max_failures:
-        wait = Wait(reason=WaitReason.HUMAN, message=f"{count(failures, 'attempt')} failed; the last one: {why}")
+        conflicts = any(item.code == BASE_CONFLICT for item in feedback)
+        reason = WaitReason.CONFLICT if conflicts else WaitReason.HUMAN
+        wait = Wait(reason=reason, message=f"{count(failures, 'attempt')} failed; the last one: {why}")
         blocked = task.moved(
             State.BLOCKED, reason=why, actor="supervisor", at=now, waits_for=(wait,), not_before=None, **changes
         )
         return Decision(
             task=blocked,
-            events=(Event(name="task.blocked", details={"reason": "human", "message": wait.message}),),
+            events=(Event(name="task.blocked", details={"reason": reason.value, "message": wait.message}),),
         )
     seconds = backoff_seconds(1 if events else failures, retry)
     failed = task.moved(

@@ -16,6 +16,7 @@ _WARNINGS = frozenset(
     {
         "blocked",
         "changed",
+        "conflicts",
         "damaged",
         "died",
         "failed",
@@ -106,6 +107,11 @@ def _accepted(v: Mapping[str, Any]) -> str:
     return f"the work of attempt {v['attempt']} passed the checks: {work}"
 
 
+def _conflicts(v: Mapping[str, Any]) -> str:
+    where = f" in {_value(v['files'])}" if v["files"] else ""
+    return f"the work conflicts with the base branch at {v['base'][:12]}{where}"
+
+
 def _blocked(v: Mapping[str, Any]) -> str:
     return f"it waits for {WAITED_FOR[WaitReason(v['reason'])]}: {v['message']}"
 
@@ -184,6 +190,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "attempt.ended": _form("attempt {attempt}: {verdict}"),
     "claim.accepted": _accepted,
     "claim.refused": lambda v: f"the work of attempt {v['attempt']} is not taken: {_value(v['codes'])}",
+    "claim.conflicts": _conflicts,
+    "request.conflicts": _conflicts,
+    "request.mergeable": _form("it merges with {base_branch} again without a conflict"),
     "mirror.renewed": _form("it was damaged ({reason}) and is replaced; the old one is kept as {aside}"),
     "work.left_out": _form("the work of attempt {attempt} is not in its start, but beside it: {reason}"),
     "branch.pushed": lambda v: f"{v['branch']} is at {v['head'][:12]} on the remote",

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, field_validator
 from agent_daemon.protocol.model import (
     Amount,
     Limits,
+    RebaseWhen,
     VerificationCommand,
     WorkspaceMode,
     Written,
@@ -14,6 +15,7 @@ from agent_daemon.protocol.model import (
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+ConflictInReview = Literal["report", "attempt"]
 SHORT = StringConstraints(min_length=1, max_length=1000)
 
 # Drivers that can give an isolated task a workstation of its own. `local` cannot: its workstations are processes
@@ -52,6 +54,8 @@ class ProjectSettings(Written):
     verification: tuple[VerificationCommand, ...] = ()
     limits: ProjectLimits = ProjectLimits()
     workspace_mode: WorkspaceMode | None = None
+    rebase: RebaseWhen = "before_result"
+    conflict_in_review: ConflictInReview = "report"
     bot: Bot = Bot()
     prompt_folder: str | None = None
     poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] = 5.0

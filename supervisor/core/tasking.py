@@ -79,6 +79,7 @@ def render_tasking(
         base_commit=attempt.base_commit,
         start_commit=attempt.start_commit,
         start_squashed=attempt.start_squashed,
+        rebase=attempt.rebase,
         description=shown,
         description_sha256=None if shown == task.description else _sha256(task.description),
         acceptance_criteria=task.acceptance_criteria,

@@ -3,15 +3,20 @@
 import shutil
 from pathlib import Path
 
+from loguru import logger
+
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import copy_file, make_folder, write_file
 from agent_daemon.protocol.model import CommitMade, FileModified, Result, TaskReport
 from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Inspect
 from supervisor.core.delivery import Inspected
-from supervisor.core.record import Attempt, Delivery, TaskRecord
+from supervisor.core.record import Attempt, BaseConflict, Delivery, TaskRecord
+from supervisor.git.errors import GitError
+from supervisor.git.mirror import resolve
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import Imported, ImportLimits, ImportRequest
+from supervisor.jobs.base_check import find_conflict
 from supervisor.jobs.project import Project, feedback, import_grounds, quarantine_path, replace_durably
 
 MAX_BUNDLE_BYTES = ImportLimits().bundle_bytes
@@ -30,6 +35,7 @@ def inspect(
     try:
         if result.kind == "document":
             return _take_document(root, task, attempt, result)
+        _refresh(project)
         bundle = take_bundle(root, task, attempt, result, approved=job.approved)
         imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
     except FileNotFoundError:
@@ -40,6 +46,11 @@ def inspect(
         shutil.rmtree(quarantine, ignore_errors=True)
         quarantine.with_suffix(".bundle").unlink(missing_ok=True)
         return Inspected(attempt=attempt.number, problems=tuple(feedback(p) for p in error.problems))
+    conflict = _conflict_with_base(project, attempt, imported)
+    if conflict is not None and project.settings.rebase != "never":
+        bundle.unlink(missing_ok=True)
+        shutil.rmtree(imported.quarantine, ignore_errors=True)
+        return Inspected(attempt=attempt.number, conflict=conflict)
     if imported.held:
         target = root.held_bundle(task.id, attempt.number)
         make_folder(target.parent)
@@ -47,7 +58,28 @@ def inspect(
         shutil.rmtree(imported.quarantine, ignore_errors=True)
         return Inspected(attempt=attempt.number, held=imported.held, bundle_sha256=result.sha256)
     bundle.unlink(missing_ok=True)
-    return Inspected(attempt=attempt.number, delivery=_delivery(attempt, imported, result, report))
+    delivery = _delivery(attempt, imported, result, report)
+    return Inspected(attempt=attempt.number, delivery=delivery, conflict=conflict)
+
+
+def _refresh(project: Project) -> None:
+    """The base branch as of now; a remote that cannot be asked is told of by the push."""
+    try:
+        project.host.fetch_mirror(project.mirror)
+    except GitError as error:
+        logger.info("the mirror {} is not fetched: {}", project.mirror.path.name, error)
+
+
+def _conflict_with_base(project: Project, attempt: Attempt, imported: Imported) -> BaseConflict | None:
+    """A conflict of the accepted work with what the base branch is by now."""
+    tip = resolve(project.mirror, attempt.base_branch)
+    if tip is None or tip == imported.base:
+        return None
+    try:
+        return find_conflict(imported.quarantine, tip, imported.pushed_head)
+    except GitError as error:  # the work itself is sound: this holds nothing up
+        logger.warning("{} is not held against {}: {}", imported.pushed_head[:12], tip[:12], error)
+        return None
 
 
 def claimed_result(attempt: Attempt, report: TaskReport | None) -> Result | None:

@@ -1,13 +1,17 @@
-"""What became of delivered work on its remote: merged, taken over under another name, or thrown away."""
+"""What became of delivered work on its remote: merged, taken over under another name, thrown away, or in conflict
+with what its base branch is by now.
+"""
 
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from loguru import logger
+
 from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Failed, Save
 from supervisor.core.delivery import RequestSeen
-from supervisor.core.record import Attempt, Delivery, TaskRecord
+from supervisor.core.record import Attempt, BaseConflict, Delivery, TaskRecord
 from supervisor.git import mirror as mirrors
 from supervisor.git.bundle import Rejected
 from supervisor.git.errors import GitError
@@ -15,10 +19,27 @@ from supervisor.git.merging import is_contained
 from supervisor.git.mirror import Mirror
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import SALVAGE_LIMITS, ImportRequest
+from supervisor.jobs.base_check import find_conflict
 from supervisor.jobs.project import Project, import_grounds
 from supervisor.jobs.salvage import save
 
 _LIMITS = SALVAGE_LIMITS.process
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a branch on which `delivered` was pushed last would merge with its base branch now."""
+
+    delivered: str
+    conflict: BaseConflict | None
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look found: the requests that are decided, and, of others that moved, how they fit."""
+
+    decided: dict[str, RequestSeen] = field(default_factory=dict)
+    compared: dict[str, Fit] = field(default_factory=dict)
 
 
 @dataclass
@@ -27,36 +48,50 @@ class Reviews:
 
     root: Root
     project: Project
-    _compared: dict[str, tuple[str, str]] = field(default_factory=dict, init=False)
+    _compared: dict[str, tuple[str, str | None, str]] = field(default_factory=dict, init=False)
     _gone: set[str] = field(default_factory=set, init=False)
 
-    def look(self, tasks: Iterable[TaskRecord]) -> dict[str, RequestSeen]:
-        """Of these tasks in review, those whose request is decided. GitError, CloudCodeError."""
+    def look(self, tasks: Iterable[TaskRecord]) -> Looked:
+        """What became of these tasks in review; without any, only the mirror is fetched.
+
+        GitError, CloudCodeError.
+        """
         host, mirror = self.project.host, self.project.mirror
-        host.fetch_mirror(mirror)
         delivered = {task.id: task for task in tasks if task.delivery is not None}
+        self._fetch(needed=bool(delivered))
+        if not delivered:
+            return Looked()
         merged = host.merged(mirror, delivered.values())
-        seen = {id_: RequestSeen(state="merged", base_branch=branch) for id_, branch in merged.items()}
+        looked = Looked({id_: RequestSeen(state="merged", base_branch=branch) for id_, branch in merged.items()})
         tips = host.branch_tips()
         for task in delivered.values():
-            if task.id not in seen:
-                found = self._look_closer(task, gone=task.branch not in tips)
+            if task.id not in merged:
+                found = self._look_closer(task, tips.get(task.branch), looked)
                 if found is not None:
-                    seen[task.id] = found
+                    looked.decided[task.id] = found
         self._gone &= delivered.keys()
         self._compared = {id_: at for id_, at in self._compared.items() if id_ in delivered}
-        return seen
+        return looked
 
-    def _look_closer(self, task: TaskRecord, *, gone: bool) -> RequestSeen | None:
+    def _fetch(self, *, needed: bool) -> None:
+        """Keep the mirror fresh, also for what is worked on; where that is all, a remote that is away can wait."""
+        try:
+            self.project.host.fetch_mirror(self.project.mirror)
+        except GitError as error:
+            if needed or not error.retryable:
+                raise
+            logger.info("the mirror {} is not fetched: {}", self.project.mirror.path.name, error)
+
+    def _look_closer(self, task: TaskRecord, tip: str | None, looked: Looked) -> RequestSeen | None:
         delivery, base_tip = task.delivery, mirrors.resolve(self.project.mirror, task.base_branch)
         if delivery is None or base_tip is None:
             return None
-        now = (delivery.pushed_head, base_tip)
+        now = (delivery.pushed_head, tip, base_tip)
         if self._compared.get(task.id) != now:
-            if self._holds_its_changes(task, delivery, base_tip, gone=gone):
+            if self._compare(task, delivery, base_tip, tip, looked):
                 return RequestSeen(state="merged", base_branch=task.base_branch, commits=False)
             self._compared[task.id] = now
-        if not gone:
+        if tip is not None:
             self._gone.discard(task.id)
             return None
         if task.id not in self._gone:  # said only when it is so twice: a server may be in the middle of something
@@ -64,13 +99,15 @@ class Reviews:
             return None
         return RequestSeen(state="closed", base_branch=task.base_branch)
 
-    def _holds_its_changes(self, task: TaskRecord, delivery: Delivery, base_tip: str, *, gone: bool) -> bool:
-        """Whether the base branch has all that the task changed, be it squashed or rebased."""
+    def _compare(
+        self, task: TaskRecord, delivery: Delivery, base_tip: str, tip: str | None, looked: Looked
+    ) -> bool:
+        """Whether the base branch has all that the task changed, be it squashed or rebased; else how it fits."""
         scratch = self.root.quarantine / f"{task.id}.review.git"
         shutil.rmtree(scratch, ignore_errors=True)
         attempt = task.attempt_number(delivery.attempt)
         try:
-            if not gone:
+            if tip is not None:
                 mirrors.make_repository(scratch, self.project.mirror)
                 refspec = f"+refs/heads/{task.branch}:refs/heads/work"
                 mirrors.fetch(scratch, self.project.host.url(), (refspec,), None)
@@ -80,7 +117,12 @@ class Reviews:
             else:
                 return False
             known = mirrors.resolve(Mirror(scratch), head)
-            return known is not None and is_contained(scratch, head, base_tip, _LIMITS)
+            if known is not None and is_contained(scratch, head, base_tip, _LIMITS):
+                return True
+            if tip is not None:
+                conflict = find_conflict(scratch, base_tip, tip)
+                looked.compared[task.id] = Fit(delivered=delivery.pushed_head, conflict=conflict)
+            return False
         except GitError as error:
             if error.retryable:
                 raise
