@@ -79,7 +79,7 @@ def check_tasks(root: Root, files: TaskFiles) -> Checked:
 def _circles(graph: dict[str, list[str]]) -> list[Problem]:
     found: dict[frozenset[str], Problem] = {}
     for task_id in graph:
-        circle = dependency_cycle(task_id, graph)
+        circle = dependency_cycle(task_id, lambda name: graph.get(name, ()))
         if circle is not None and frozenset(circle) not in found:
             found[frozenset(circle)] = Problem(
                 code="E_DEPENDENCY_CYCLE",

@@ -18,7 +18,7 @@ from supervisor.core.decision import Event, problem_details
 from supervisor.core.liveness import Watching
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
-from supervisor.core.schedule import WorkstationView, schedule
+from supervisor.core.schedule import WorkstationView, schedule, stop_circle
 from supervisor.core.states import ACTIVE, State
 from supervisor.edits import Edits
 from supervisor.fleet import Fleet, FleetNews
@@ -223,6 +223,8 @@ class Loop:
         if decision.task != task or decision.events:
             reach("report.taken_before_save")
         after = self.ledger.apply(decision)
+        if after.state is State.PENDING and after.depends_on:
+            after = self.ledger.apply(stop_circle(after, self.ledger.tasks, self.clock.now()))
         if not self._stopping:
             for job in decision.jobs:
                 self.work.start(job, after, self.ledger)

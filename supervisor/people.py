@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from loguru import logger
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
-from agent_daemon.protocol.model import WaitReason
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
 from supervisor.clock import Clock
@@ -20,9 +19,6 @@ from supervisor.core.commands import (
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.intake import Draft, ingest, other_project, source_gone, source_held, when_told
 from supervisor.core.record import Source, TaskRecord
-from supervisor.core.retry import block
-from supervisor.core.schedule import dependency_cycle
-from supervisor.core.states import State
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.records import RecordStore
@@ -68,8 +64,6 @@ class People:
         task = ledger.apply(decision)
         if draft.text.cancel and not task.ended:
             self._cancel_by_file(ledger, task)
-        elif not task.ended:
-            self._stop_circle(ledger, task)
 
     def _other_project(self, ledger: Ledger, draft: Draft) -> Problem | None:
         """Whether a task of another project, be it ended or configured no longer, has this very source."""
@@ -98,14 +92,6 @@ class People:
             args={"reason": "the task file says `cancel: true`"},
         )
         ledger.apply(apply_command(task, command, self.clock.now()))
-
-    def _stop_circle(self, ledger: Ledger, task: TaskRecord) -> None:
-        """Tasks that wait for each other in a circle would wait for ever: say so at once."""
-        graph = {t.id: [d.task for d in t.depends_on] for t in ledger.tasks.values()}
-        circle = dependency_cycle(task.id, graph)
-        if circle is not None and task.state is State.PENDING:
-            message = f"E_DEPENDENCY_CYCLE: the tasks wait for each other: {' → '.join(circle)}"
-            ledger.apply(block(task, reason=WaitReason.HUMAN, message=message, now=self.clock.now()))
 
     def take_hold(self, ledger: Ledger, ref: str) -> None:
         """A task file vanished with too many others: the record of its live task remembers that it is away."""

@@ -1,8 +1,9 @@
 """Reading a root's files for display: nothing is moved, mended or locked for longer than a look."""
 
+import difflib
 import fcntl
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,6 +212,17 @@ class Reader:
             elif found is not None:
                 states[name] = DependencyState(state=found.state)
         return states, damaged
+
+    def unknown_names(self, tasks: dict[str, TaskRecord], known: Collection[str]) -> dict[str, str]:
+        """What these tasks depend on although no task and no file is called so; each with the nearest name."""
+        needed = {dependency.task for task in tasks.values() for dependency in task.depends_on}
+        stems = {name.partition(".")[0] for name in _names(self.root.tasks)}
+        missing = sorted(name for name in needed - set(known) if name.partition(".")[2] not in stems)
+        if not missing:
+            return {}
+        projects = {task.project for task in tasks.values()}
+        ids = {*tasks, *self.archived_ids(), *(f"{project}.{stem}" for project in projects for stem in stems)}
+        return {name: next(iter(difflib.get_close_matches(name, ids, n=1)), "") for name in missing}
 
     def station(self, name: str) -> StationFile | None:
         return load_station(self.root, name)

@@ -111,6 +111,7 @@ class Picture:
     reports: Mapping[str, Report]
     dependencies: Mapping[str, DependencyState]
     damaged: Collection[str]
+    unknown: Mapping[str, str]
     stations: tuple[StationRow, ...]
     drafts: tuple[Draft, ...]
     problems: tuple[Problem, ...]
@@ -148,6 +149,7 @@ def take_picture(reader: Reader) -> Picture:
         reports=reports,
         dependencies=dependencies,
         damaged=damaged.keys(),
+        unknown=reader.unknown_names(tasks, {*dependencies, *damaged}),
         stations=tuple(read_stations(reader, config, tasks, reports, running, now)),
         drafts=tuple(drafts),
         problems=tuple(dict.fromkeys(problems)),
@@ -226,8 +228,9 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
         running=picture.running,
         report=None if isinstance(report, Problem) else report,
         report_problem=str(report) if isinstance(report, Problem) else "",
-        unmet=tuple(unmet(task, picture.dependencies, picture.damaged)),
+        unmet=tuple(unmet(task, picture.dependencies, picture.damaged, picture.unknown)),
         cancelled=_cancelled(task, picture),
+        unknown=_unknown(task, picture),
         resting=_is_resting(task, picture),
         stations=stations,
         timing=timing,
@@ -256,9 +259,20 @@ def waiting_tasks(picture: Picture) -> list[Waiting]:
             can=can,
         )
         for task in picture.tasks.values()
-        if (can := answers(task, _cancelled(task, picture), resting=_is_resting(task, picture)))
+        if (can := _answers(task, picture))
     ]
     return sorted(waiting, key=lambda entry: (_ORDER[entry.state], entry.since))
+
+
+def _answers(task: TaskRecord, picture: Picture) -> tuple[Action, ...]:
+    resting = _is_resting(task, picture)
+    return answers(task, _cancelled(task, picture), _unknown(task, picture), resting=resting)
+
+
+def _unknown(task: TaskRecord, picture: Picture) -> tuple[str, ...]:
+    """What this task depends on although nothing has that name."""
+    names = dict.fromkeys(dependency.task for dependency in task.depends_on)
+    return tuple(name for name in names if name in picture.unknown)
 
 
 def _cancelled(task: TaskRecord, picture: Picture) -> tuple[str, ...]:

@@ -78,7 +78,8 @@ class Work:
             attempt=task.attempt + 1,
             rerun=task.rerun,
         )
-        start_from = next((d.task for d in task.depends_on if d.use == "head"), None)
+        own = [d for d in task.depends_on if d.task.startswith(f"{task.project}.")]
+        start_from = next((d.task for d in own if d.use == "head"), None)
         dependency = ledger.find(start_from) if start_from else None
         self._reserved[task.id] = assignment.workstation
         self._submit(job, partial(prepare, self.root, self.projects[task.project], task, job, dependency))

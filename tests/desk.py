@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from supervisor.app import Supervisor
+from supervisor.control import new_command
+from supervisor.core.commands import CommandAnswer, TaskCommandKind
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
 from supervisor.running import note_start
@@ -48,6 +50,12 @@ class Desk:
             return task if task is not None and task.state is state else None
 
         return wait_for(reached, what=f"{task_id} is {state.value}")
+
+    def command(self, kind: TaskCommandKind, task_id: str, **args: Any) -> CommandAnswer:
+        """What becomes of a person's command."""
+        assert self.supervisor is not None
+        command = new_command(kind, task_id, "ada", args)
+        return self.supervisor.people.carry_out(self.supervisor.ledger, command)
 
     def close(self) -> None:
         if self.supervisor is not None:

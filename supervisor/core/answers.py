@@ -31,10 +31,13 @@ WAITED_FOR = {
 }
 
 
-def answers(task: TaskRecord, cancelled: Iterable[str] = (), *, resting: bool = False) -> tuple[Action, ...]:
+def answers(
+    task: TaskRecord, cancelled: Iterable[str] = (), unknown: Iterable[str] = (), *, resting: bool = False
+) -> tuple[Action, ...]:
     """What ends a task's waiting for a person, the usual answer first; empty when it waits for nobody.
 
-    `cancelled` are the cancelled tasks that it depends on; `resting` says that its project is not configured.
+    `cancelled` are the cancelled tasks that it depends on, `unknown` those that do not exist; `resting` says that
+    its project is not configured.
     """
     if resting and not task.ended:
         return (
@@ -46,8 +49,9 @@ def answers(task: TaskRecord, cancelled: Iterable[str] = (), *, resting: bool = 
             again = [
                 Action(text=f"Run {name} again", command=f"cloud-code task retry {name}") for name in cancelled
             ]
+            missing = [Action(text=f"Correct `depends_on`, or add the task {name}") for name in unknown]
             other = Action(text="Or depend on something else", command=f"cloud-code task edit {task.id}")
-            return (*again, other) if again else ()
+            return (*again, *missing, other) if again or missing else ()
         case State.BLOCKED:
             return _blocked_answers(task)
         case State.REVIEW:
@@ -105,6 +109,9 @@ def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
         return [retry_action(task, again), retry_action(task, "Or make another attempt", note=True)]
     if task.request is not None and task.request.state == "closed":
         return [retry_action(task, "Make another attempt that goes on from its work", note=True)]
+    if "E_DEPENDENCY_CYCLE" in wait.message:
+        edit = Action(text="Change `depends_on` of one of them", command=f"cloud-code task edit {task.id}")
+        return [edit, retry_action(task, "Then let it wait again")]
     logs = [Action(text="Read what the agent did", command=f"cloud-code task logs {task.id}")]
     logs = [*verification_logs(task), *logs] if task.attempts else []
     return [*logs, retry_action(task, "Make another attempt, with a hint", note=True)]

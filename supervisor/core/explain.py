@@ -35,7 +35,7 @@ class StationSeen:
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What is seen around a task: `stations` are those of its type, `unmet` its open dependencies in words,
-    `cancelled` those that will not come by themselves.
+    `cancelled` those that will not come by themselves, `unknown` those that do not exist.
 
     `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
     `resting`: no supervisor looks at it, for its project is not configured.
@@ -49,6 +49,7 @@ class Surroundings:
     report_problem: str = ""
     unmet: tuple[str, ...] = ()
     cancelled: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
     resting: bool = False
     stations: tuple[StationSeen, ...] = ()
     timing: TimingSettings = field(default_factory=TimingSettings)
@@ -171,7 +172,7 @@ def _resting(task: TaskRecord, around: Surroundings) -> _Told:
 
 def _pending(task: TaskRecord, around: Surroundings) -> _Told:
     waits = _pending_waits(task, around)
-    can = list(answers(task, around.cancelled))
+    can = list(answers(task, around.cancelled, around.unknown))
     if around.no_room:
         can.append(Action(text="Make room on the disk"))
     can += [

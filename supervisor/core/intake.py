@@ -87,9 +87,11 @@ def text_of(draft: Draft, config: Config) -> dict[str, Any]:
 
 
 def _full_id(dependency: Dependency, project: str) -> Dependency:
-    if "." in dependency.task:
-        return dependency
-    return dependency.model_copy(update={"task": f"{project}.{dependency.task}"})
+    """A plain name is of the same project; of another one there is no branch to start from in this repository."""
+    if "." not in dependency.task:
+        return dependency.model_copy(update={"task": f"{project}.{dependency.task}"})
+    foreign = dependency.task.partition(".")[0] != project
+    return dependency.model_copy(update={"use": "none"}) if foreign else dependency
 
 
 def _workspace_mode(

@@ -61,7 +61,10 @@ class Source(Stored):
 
 
 class Dependency(Written):
-    """Another task that comes first: until it is verified (in review) or merged; `use: head` starts from it."""
+    """Another task that comes first: until it is verified (in review) or merged; `use: head` starts from it.
+
+    A task of another project is only waited for: its branch is in another repository.
+    """
 
     task: str
     until: Literal["verified", "merged"] = "verified"

@@ -1,11 +1,14 @@
 """Who works on what next: priorities, dependencies, free workstations."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 
-from agent_daemon.protocol.model import Priority
+from agent_daemon.protocol.model import Priority, WaitReason
+from supervisor.core.decision import Decision
 from supervisor.core.record import TaskRecord
+from supervisor.core.retry import block
 from supervisor.core.states import State
 
 # Verdicts on attempts whose workstation could not be relied on.
@@ -39,17 +42,25 @@ class DependencyState:
 
 
 def unmet(
-    task: TaskRecord, known: Mapping[str, DependencyState], damaged: Collection[str] = frozenset()
+    task: TaskRecord,
+    known: Mapping[str, DependencyState],
+    damaged: Collection[str] = frozenset(),
+    unknown: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """A sentence for each dependency that still holds the task back; empty when it may start.
 
-    `damaged` are the tasks whose records cannot be read.
+    `damaged` are the tasks whose records cannot be read, `unknown` names that neither a task nor a file has, each
+    with the nearest that one has, or with nothing.
     """
     reasons = []
     for dependency in task.depends_on:
         found = known.get(dependency.task)
         if dependency.task in damaged:
             reasons.append(f"{dependency.task}, whose record is damaged")
+        elif dependency.task in unknown:
+            near = unknown[dependency.task]
+            hint = f"; did you mean {near}?" if near else ""
+            reasons.append(f"{dependency.task}, and neither a task nor a file has that name{hint}")
         elif found is None:
             reasons.append(f"{dependency.task}, which is not known (yet)")
         elif found.state is not State.COMPLETED and (
@@ -59,13 +70,16 @@ def unmet(
     return reasons
 
 
-def dependency_cycle(task_id: str, depends_on: Mapping[str, Sequence[str]]) -> list[str] | None:
-    """The chain of task ids from `task_id` back to itself, if its dependencies form a circle."""
+def dependency_cycle(task_id: str, needs: Callable[[str], Iterable[str]]) -> list[str] | None:
+    """The chain of task ids from `task_id` back to itself, if its dependencies form a circle.
+
+    `needs` gives what a task depends on; nothing for one that is not known.
+    """
     came_from: dict[str, str] = {}
     open_ids = [task_id]
     while open_ids:
         current = open_ids.pop()
-        for following in depends_on.get(current, ()):
+        for following in needs(current):
             if following == task_id:
                 chain = [current]
                 while chain[-1] != task_id:
@@ -75,6 +89,21 @@ def dependency_cycle(task_id: str, depends_on: Mapping[str, Sequence[str]]) -> l
                 came_from[following] = current
                 open_ids.append(following)
     return None
+
+
+def stop_circle(task: TaskRecord, tasks: Mapping[str, TaskRecord], now: datetime) -> Decision:
+    """A pending task that waits for itself, by way of others that are pending too, would wait for ever."""
+
+    def needs(task_id: str) -> Iterable[str]:
+        found = tasks.get(task_id)
+        waits = found is not None and found.state is State.PENDING
+        return [dependency.task for dependency in found.depends_on] if found is not None and waits else ()
+
+    circle = dependency_cycle(task.id, needs) if task.state is State.PENDING and task.depends_on else None
+    if circle is None:
+        return Decision(task=task)
+    message = f"E_DEPENDENCY_CYCLE: the tasks wait for each other: {' → '.join(circle)}"
+    return block(task, reason=WaitReason.HUMAN, message=message, now=now)
 
 
 def is_due(task: TaskRecord, now: datetime) -> bool:

@@ -225,6 +225,7 @@ def read_draft(folder: Path, name: str, config: Config) -> Draft:
     text = decode(TaskFile, data, file=shown, limits=TASK_FILE_LIMITS)
     project = _project_of(text, config, shown)
     _check_names(text, project, config, shown)
+    _check_dependencies(text, project, shown)
     return Draft(
         id=f"{project}.{stem}",
         project=project,
@@ -266,3 +267,14 @@ def _check_names(text: TaskFile, project: str, config: Config, shown: str) -> No
 def _refused(code: str, message: str, file: str, place: str, expected: str, mend: str = "") -> ProtocolError:
     problem = Problem(code=code, message=message, file=file, place=place, expected=expected, mend=mend)
     return ProtocolError(problem)
+
+
+def _check_dependencies(text: TaskFile, project: str, shown: str) -> None:
+    for number, dependency in enumerate(text.depends_on):
+        other, dot, _ = dependency.task.partition(".")
+        asked = "use" in dependency.model_fields_set and dependency.use == "head"
+        if dot and other != project and asked:
+            message = f"the branch of {dependency.task} is in another repository: this task cannot start from it"
+            raise _refused(
+                "E_OTHER_PROJECT_HEAD", message, shown, f"depends_on[{number}].use", "use: none, or nothing"
+            )

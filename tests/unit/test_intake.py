@@ -41,6 +41,11 @@ def test_a_new_draft_becomes_a_pending_task(config: Config) -> None:
     assert task.branch.startswith("cloud-code/")
 
 
+def test_a_task_of_another_project_is_only_waited_for(config: Config) -> None:
+    task = created(config, depends_on=["other.db", {"task": "acme.ui"}])
+    assert [(d.task, d.use) for d in task.depends_on] == [("other.db", "none"), ("acme.ui", "head")]
+
+
 def test_the_same_draft_again_means_nothing(config: Config) -> None:
     assert ingest(draft(), created(config), config, NOW) is None
 

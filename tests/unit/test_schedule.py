@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Priority
-from supervisor.core.record import Dependency
+from supervisor.core.record import Dependency, TaskRecord
 from supervisor.core.retry import backoff_seconds, bounded
 from supervisor.core.routing import route
-from supervisor.core.schedule import DependencyState, WorkstationView, dependency_cycle, schedule, unmet
+from supervisor.core.schedule import (
+    DependencyState,
+    WorkstationView,
+    dependency_cycle,
+    schedule,
+    stop_circle,
+    unmet,
+)
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import TRANSITIONS, State, TransitionError
 from tests.unit.conftest import NOW, make_attempt, make_task
@@ -97,11 +104,33 @@ def test_an_unknown_dependency_holds_the_task_and_is_named() -> None:
 
 def test_cycles_are_found_and_told_in_order() -> None:
     graph = {"a": ["b"], "b": ["c", "x"], "c": ["a"], "x": []}
-    assert dependency_cycle("a", graph) == ["a", "b", "c", "a"]
-    assert dependency_cycle("x", graph) is None
-    long = {str(n): [str(n + 1)] for n in range(20_000)}
-    assert dependency_cycle("0", long) is None
-    assert len(dependency_cycle("0", long | {"20000": ["0"]}) or []) == 20_002
+    assert dependency_cycle("a", graph.__getitem__) == ["a", "b", "c", "a"]
+    assert dependency_cycle("x", graph.__getitem__) is None
+    long = {str(n): [str(n + 1)] for n in range(20_000)} | {"20000": []}
+    assert dependency_cycle("0", long.__getitem__) is None
+    assert len(dependency_cycle("0", (long | {"20000": ["0"]}).__getitem__) or []) == 20_002
+
+
+def test_a_circle_of_pending_tasks_blocks_with_the_way_round() -> None:
+    def task(name: str, *needs: str, state: State = State.PENDING) -> TaskRecord:
+        depends_on = tuple(Dependency(task=f"acme.{need}") for need in needs)
+        return make_task(id=f"acme.{name}", depends_on=depends_on, state=state)
+
+    made = (task("a", "b"), task("b", "none", "c"), task("c", "a"), task("own", "own"))
+    tasks = {one.id: one for one in made}
+    blocked = stop_circle(tasks["acme.b"], tasks, NOW).task
+    assert blocked.state is State.BLOCKED
+    assert "acme.b → acme.c → acme.a → acme.b" in blocked.waits_for[0].message
+    assert stop_circle(tasks["acme.own"], tasks, NOW).task.state is State.BLOCKED
+    tasks["acme.c"] = task("c", "a", state=State.IN_PROGRESS)
+    assert stop_circle(tasks["acme.b"], tasks, NOW).task is tasks["acme.b"], "what is under way waits for nothing"
+    assert stop_circle(tasks["acme.c"], tasks, NOW).events == ()
+
+
+def test_a_name_that_nothing_has_is_told_with_the_nearest_that_something_has() -> None:
+    task = make_task(depends_on=(Dependency(task="acme.fix-lgoin"),))
+    assert "did you mean acme.fix-login?" in unmet(task, {}, unknown={"acme.fix-lgoin": "acme.fix-login"})[0]
+    assert "neither a task nor a file" in unmet(task, {}, unknown={"acme.fix-lgoin": ""})[0]
 
 
 def test_routing_takes_the_first_match_then_the_first_type() -> None:

@@ -40,6 +40,7 @@ def picture(*tasks: TaskRecord, **changes: Any) -> Picture:
         "reports": {},
         "dependencies": {},
         "damaged": (),
+        "unknown": {},
         "stations": (),
         "drafts": (),
         "problems": (),
