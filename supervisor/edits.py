@@ -11,7 +11,7 @@ from supervisor.core.decision import Event
 from supervisor.core.hand_edit import read_edit
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.ledger import Ledger
-from supervisor.mail import Box, Mail, decode_tasking, digest
+from supervisor.mail import Box, Mail, decode_tasking, digest, is_held
 from supervisor.turns import Turns
 
 
@@ -67,7 +67,7 @@ class Edits:
         data = self.mail.read_tasking(box)
         if data is not None and digest(data) == attempt.mail.digest:
             return
-        if data is None or digest(data) == attempt.mail.previous_digest:
+        if data is None or is_held(data) or digest(data) == attempt.mail.previous_digest:
             ledger.rewrite(task, attempt)
             return
         self.mail.consider(box, data)

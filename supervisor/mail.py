@@ -38,6 +38,9 @@ from agent_daemon.protocol.paths import Root
 # A file written less than this before it was read may change again without a visible trace (design §3).
 FRESH_SECONDS = 0.05
 
+# Stands before a tasking that `hold` wrote, with the digest of what follows: it is told from an edit by that.
+_HELD = "# held, for the record of this task is damaged: "
+
 
 class Box(NamedTuple):
     """One attempt's place in the mail."""
@@ -214,7 +217,9 @@ class Mail:
     def keep_unseen_edit(self, box: Box, ours: tuple[str, ...]) -> None:
         """Before a tasking goes: what lies there is kept beside it, unless it is ours (digests) or was seen."""
         found = self.read_tasking(box)
-        if found is not None and digest(found) not in (*ours, self._considered.get(box)):
+        if found is None or is_held(found):
+            return
+        if digest(found) not in (*ours, self._considered.get(box)):
             self.reject_tasking(box, found, "The task changed in the same moment: look at it, then edit again.")
 
     def write_feedback(self, box: Box, items: tuple[Feedback, ...], revision: int) -> None:
@@ -250,7 +255,8 @@ class Mail:
                 continue
             paused = tasking.task.model_copy(update={"status": TaskingStatus.PAUSED})
             held = tasking.model_copy(update={"revision": tasking.revision + 1, "tasks": (paused,)})
-            write_file(path, encode_tasking(held, self._root))
+            data = encode_tasking(held, self._root)
+            write_file(path, f"{_HELD}{digest(data)}\n".encode() + data)
             ring(self._root.bell_in(path.parents[2].parent.name))
 
     def reject_tasking(self, box: Box, data: bytes, reason: str) -> None:
@@ -273,6 +279,12 @@ def encode_tasking(tasking: Tasking, root: Root) -> bytes:
 
 def decode_tasking(data: bytes, file: str) -> Tasking:
     return decode(Tasking, data, file=file)
+
+
+def is_held(data: bytes) -> bool:
+    """Whether this tasking is as `Mail.hold` wrote it, and no person's edit."""
+    line, _, rest = data.partition(b"\n")
+    return line == f"{_HELD}{digest(rest)}".encode()
 
 
 def digest(data: bytes) -> str:

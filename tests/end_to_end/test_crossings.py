@@ -437,3 +437,29 @@ def test_an_attempt_that_is_asked_for_in_review_starts_from_what_was_delivered(s
     assert (site.folder / "listing").read_text().split() == ["calc.py", "whole.txt"]
     task = site.wait_state("demo.fix-add", "review")
     assert git("show", f"{task.branch}:whole.txt", cwd=site.remote) == "whole"
+
+
+def test_a_damaged_record_holds_its_attempt_and_mended_lets_it_go_on(site: Site) -> None:
+    site.use_script("cat > /dev/null", f"while [ ! -e {site.folder}/go ]; do sleep 0.1; done", FIX)
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    site.wait_state("demo.fix-add", "in_progress")
+    site.stop_supervisors()
+    record = site.root.record("demo.fix-add")
+    whole = record.read_text()
+    record.write_text(whole[: len(whole) // 2])
+    site.start()
+    report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
+    wait_for(lambda: "status: paused" in report.read_text())
+    tasking = site.root.attempt_in("backend-1", "demo.fix-add", 1) / "tasking.yaml"
+    assert "is damaged" in tasking.read_text().splitlines()[0]
+    site.stop_supervisors()
+    record.write_text(whole)
+    (site.root.quarantine / "record-demo.fix-add.yaml").unlink()
+    (site.folder / "go").touch()
+    site.start()
+    task = site.wait_state("demo.fix-add", "review", "paused")
+    assert task.state == "review" and task.attempt == 1
+    assert not site.events("task.paused", "edit.refused")
+    assert not tasking.with_name("tasking.yaml.rejected").exists()
