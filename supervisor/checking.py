@@ -10,10 +10,12 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
 from agent_daemon.protocol.yaml_reader import Limits, read_yaml
 from supervisor.config import load_config, parse_config
+from supervisor.core.intake import Draft
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import dependency_cycle
 from supervisor.core.task_file import TaskFile
 from supervisor.errors import CloudCodeError
+from supervisor.notices import misplaced_files
 from supervisor.reader import TaskFiles
 from supervisor.records import RECORD_LIMITS
 from supervisor.schemas import SCHEMAS
@@ -59,6 +61,7 @@ def check_tasks(root: Root, files: TaskFiles) -> Checked:
     checked: list[str] = []
     problems: list[Problem] = []
     graph: dict[str, list[str]] = {}
+    drafts: list[Draft] = []
     try:
         names = sorted(filter(files.is_one, os.listdir(root.tasks)))
     except FileNotFoundError:
@@ -70,9 +73,11 @@ def check_tasks(root: Root, files: TaskFiles) -> Checked:
         except ProtocolError as error:
             problems += error.problems
             continue
+        drafts.append(draft)
         project = draft.project
         needed = [d.task if "." in d.task else f"{project}.{d.task}" for d in draft.text.depends_on]
         graph[draft.id] = needed
+    problems += misplaced_files(root, drafts).values()
     return checked, problems + _circles(graph)
 
 

@@ -1,13 +1,15 @@
 """What a person should know beside the tasks: of the configuration, of task files and of refused edits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import read_file
 from agent_daemon.protocol.paths import TASKING_REJECTED, Root
+from supervisor.core.intake import Draft
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
 from supervisor.core.words import count
+from supervisor.records import RecordStore, taken_otherwise
 from supervisor.running import Running, digest_of
 
 MAX_EDIT_BYTES = 1024 * 1024
@@ -68,3 +70,20 @@ def vanished_files(root: Root, tasks: Mapping[str, TaskRecord]) -> Problem | Non
         file=str(root.tasks),
         mend="put it back" if gone else "put them back, or cancel their tasks with `cloud-code task cancel`",
     )
+
+
+def misplaced_files(root: Root, drafts: Iterable[Draft]) -> dict[str, Problem]:
+    """Of these, the task files that are tasks of another project already, by the id that they ask for."""
+    store, found = RecordStore(root), dict[str, Problem]()
+    if not root.records.is_dir():
+        return found
+    new = [draft for draft in drafts if not root.record(draft.id).exists() and not store.is_archived(draft.id)]
+    projects = store.projects() if new else set()
+    for draft in new:
+        try:
+            problem = taken_otherwise(store, draft, projects)
+        except ProtocolError as error:
+            problem = error.problem
+        if problem is not None:
+            found[draft.id] = problem
+    return found

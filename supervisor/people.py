@@ -17,11 +17,11 @@ from supervisor.core.commands import (
     apply_command,
 )
 from supervisor.core.decision import Event, problem_details
-from supervisor.core.intake import Draft, ingest, other_project, source_gone, source_held, when_told
+from supervisor.core.intake import Draft, ingest, source_gone, source_held, when_told
 from supervisor.core.record import Source, TaskRecord
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
-from supervisor.records import RecordStore
+from supervisor.records import RecordStore, taken_otherwise
 from supervisor.work import Work
 
 
@@ -69,13 +69,7 @@ class People:
         """Whether a task of another project, be it ended or configured no longer, has this very source."""
         if not self._projects:
             self._projects |= self.store.projects()
-        rest = draft.id.partition(".")[2]
-        for project in sorted(self._projects | set(ledger.config.projects)):
-            task = self.store.find(f"{project}.{rest}")
-            problem = other_project(draft, task) if task is not None else None
-            if problem is not None:
-                return problem
-        return None
+        return taken_otherwise(self.store, draft, self._projects | set(ledger.config.projects))
 
     def _refuse_damaged(self, ledger: Ledger, message: str, mend: str) -> None:
         details = {"code": "E_RECORD_DAMAGED", "message": message, "mend": mend}

@@ -1,6 +1,7 @@
 """Task records on disk: one file a task, replaced atomically; ended ones move to the archive."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent_daemon.protocol.codec import decode, encode
@@ -8,6 +9,7 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import read_file, write_file
 from agent_daemon.protocol.paths import Root, is_task_id
 from agent_daemon.protocol.yaml_reader import Limits
+from supervisor.core.intake import Draft, other_project
 from supervisor.core.record import TaskRecord
 
 # A record may hold a description of 200 KiB; only the supervisor writes here.
@@ -94,13 +96,25 @@ class RecordStore:
 
     def projects(self) -> set[str]:
         """The projects of all records, ended and live; one look at the names of the files."""
-        names = (*os.listdir(self._root.records), *os.listdir(self._root.archive))
+        folders = (folder for folder in (self._root.records, self._root.archive) if folder.is_dir())
+        names = (name for folder in folders for name in os.listdir(folder))
         return {name.partition(".")[0] for name in names if is_task_id(name.removesuffix(".yaml"))}
 
     def archived_ids(self) -> list[str]:
         """The ids of all archived tasks: the file names are the index."""
         names = (name.removesuffix(".yaml") for name in os.listdir(self._root.archive))
         return sorted(name for name in names if is_task_id(name))
+
+
+def taken_otherwise(store: RecordStore, draft: Draft, projects: Iterable[str]) -> Problem | None:
+    """What is wrong when this draft's source is a task of another one of these projects; raises ProtocolError."""
+    rest = draft.id.partition(".")[2]
+    for project in sorted(projects):
+        task = store.find(f"{project}.{rest}")
+        problem = other_project(draft, task) if task is not None else None
+        if problem is not None:
+            return problem
+    return None
 
 
 def _read(root: Root, folder: str, task_id: str) -> TaskRecord:

@@ -16,7 +16,7 @@ from supervisor.core.states import State
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations
-from supervisor.notices import config_changed, refused_edits, vanished_files
+from supervisor.notices import config_changed, misplaced_files, refused_edits, vanished_files
 from supervisor.reader import Reader, Report, is_locked
 from supervisor.running import Running, running_supervisor
 
@@ -136,6 +136,8 @@ def take_picture(reader: Reader) -> Picture:
     found = (config_changed(reader.root, config, supervisor), vanished_files(reader.root, tasks))
     problems += [problem for problem in found if problem is not None]
     problems += refused_edits(reader.root, tasks)
+    misplaced = misplaced_files(reader.root, drafts)
+    problems += misplaced.values()
     disk = seen_state(reader.root, config.disk) if config is not None else None
     problems += [low] if disk is not None and (low := low_problem(disk)) is not None else []
     dependencies, damaged = reader.dependency_states(tasks)
@@ -151,7 +153,7 @@ def take_picture(reader: Reader) -> Picture:
         damaged=damaged.keys(),
         unknown=reader.unknown_names(tasks, {*dependencies, *damaged}),
         stations=tuple(read_stations(reader, config, tasks, reports, running, now)),
-        drafts=tuple(drafts),
+        drafts=tuple(draft for draft in drafts if draft.id not in misplaced),
         problems=tuple(dict.fromkeys(problems)),
         no_room=disk.no_room if disk is not None else "",
     )

@@ -171,6 +171,9 @@ def test_a_file_does_not_become_a_second_task_in_another_project(desk: Desk, sta
     assert desk.site.record("other.moved") is None
     task = desk.site.record("demo.moved")
     assert task is not None and task.state is state
+    assert "E_PROJECT_CHANGED" in desk.site.cli("check", "tasks", check=False).stdout
+    shown = desk.site.cli("status").stdout
+    assert "demo.moved" in shown and "new task" not in shown
 
 
 def test_a_deleted_file_written_again_for_another_project_is_a_new_task(desk: Desk) -> None:
