@@ -19,22 +19,15 @@ FRESH_SECONDS = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """One tasking with its configuration; `changed` says that its text is not what was first read."""
+    """One tasking with its configuration."""
 
     tasking: Tasking
     config: AgentConfig
     seen_at: float
-    changed: bool = False
 
     @property
     def task(self) -> TaskingTask:
         return self.tasking.task
-
-    @property
-    def text(self) -> tuple[object, ...]:
-        """What the agent is told; another text interrupts it."""
-        task = self.task
-        return (task.title, task.description, task.description_sha256, task.acceptance_criteria, task.context)
 
 
 @dataclass
@@ -100,9 +93,7 @@ class Inbox:
             raise ProtocolError(problem)
         before = self._known.get((task_id, attempt))
         seen_at = before.seen_at if before else time.monotonic()
-        found = Assignment(tasking=tasking, config=config, seen_at=seen_at)
-        changed = before is not None and (before.changed or before.text != found.text)
-        return Assignment(tasking=tasking, config=config, seen_at=seen_at, changed=changed)
+        return Assignment(tasking=tasking, config=config, seen_at=seen_at)
 
     def _listed(self) -> Iterator[tuple[str, int]]:
         try:

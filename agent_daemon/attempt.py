@@ -8,6 +8,7 @@ from agent_daemon.activity import ActivityMeter
 from agent_daemon.execution import StopRequest
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.protocol.model import AgentConfig, External, ReportStatus, TaskingTask, TaskReport
+from agent_daemon.stage import Stage, text_digest, write_stage
 
 STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN = "paused", "cancelled", "edited", "shutdown"
 # The supervisor sees no sign of life of the CLI: that alone is ended, and the work goes on.
@@ -21,9 +22,9 @@ Tell = Callable[[dict[str, Any], str | None], None]
 class Attempt:
     """What one run of work on an attempt needs; `tell(fields, message)` passes report fields and progress on.
 
-    `known` is what the report says so far, `latest()` the task as it reads now. `resumed`: an earlier run was
-    interrupted; `changed`: the task's text was edited meanwhile; `begun`: there has been a worktree.
-    `external`: what belongs to the project and is not in that.
+    `known` is what the report says so far, `latest()` the task as it reads now, `stage` how far earlier runs
+    have come. `resumed`: the CLI was run before; `changed`: with another text; `begun`: there has been a
+    worktree. `external`: what belongs to the project and is not in that.
     """
 
     task: TaskingTask
@@ -33,6 +34,7 @@ class Attempt:
     known: TaskReport
     tell: Tell
     latest: Callable[[], TaskingTask]
+    stage: Stage | None = None
     resumed: bool = False
     changed: bool = False
     begun: bool = False
@@ -44,6 +46,12 @@ class Attempt:
     def asked_to_stop(self) -> bool:
         """Someone outside wants it stopped; a limit of the CLI's run is something else."""
         return self.stop.reason in _STOPS_FROM_OUTSIDE
+
+    def advance(self, **changes: Any) -> None:
+        """Note durably how far the attempt has come."""
+        stage = self.stage or Stage(text_sha256=text_digest(self.task))
+        self.stage = stage.model_copy(update={"revision": stage.revision + 1, **changes})
+        write_stage(self.places.outbox, self.stage)
 
 
 def has_begun(report: TaskReport) -> bool:

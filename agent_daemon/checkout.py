@@ -157,6 +157,11 @@ def put_on_branch(worktree: Path, branch: str) -> None:
         git("symbolic-ref", "HEAD", name, folder=worktree)
 
 
+def restore_tracked(worktree: Path) -> None:
+    """Give the files of HEAD their content back; what git does not track stays."""
+    git("reset", "--quiet", "--hard", "HEAD", folder=worktree)
+
+
 def remove_stale_locks(worktree: Path) -> None:
     """Remove the index and HEAD locks of a git that was killed; only when no process of the task is left."""
     folder = Path(git_text("rev-parse", "--path-format=absolute", "--git-dir", folder=worktree))

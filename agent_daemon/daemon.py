@@ -32,12 +32,15 @@ from agent_daemon.protocol.model import ReportStatus, TaskingStatus, TaskingTask
 from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
 from agent_daemon.run import cancel, release, work
+from agent_daemon.stage import read_stage, text_digest
 from agent_daemon.worker import Job, Key, Worker, start_worker
 from agent_daemon.workplace import end_processes
 
 SWEEP_SECONDS = 1.0
 MESSAGES_AT_ONCE = 2000
 RETRY_SECONDS = 60.0
+
+_UNDER_WAY = (ReportStatus.IN_PROGRESS, ReportStatus.VERIFYING, ReportStatus.WAITING)
 
 
 @dataclass
@@ -91,7 +94,8 @@ class Daemon:
             if entry is None:
                 entry = self._entries[key] = _Entry(self._open_report(assignment), None)
             before, entry.assignment = entry.assignment, assignment
-            entry.report.update(observed_revision=assignment.tasking.revision)
+            if not duties.awaits_verification(assignment.task, entry.report.value):
+                entry.report.update(observed_revision=assignment.tasking.revision)
             if before is not None and self._worker is not None and self._worker.key == key:
                 self._heed_change(self._worker, before, assignment)
         for key, said in inbox.told_wanting():
@@ -124,7 +128,7 @@ class Daemon:
     @staticmethod
     def _heed_change(worker: Worker, before: Assignment, now: Assignment) -> None:
         """The text of the attempt under way was changed: interrupt it and go on with the new text."""
-        if before.text != now.text and now.task.status is TaskingStatus.ASSIGNED:
+        if text_digest(before.task) != text_digest(now.task) and now.task.status is TaskingStatus.ASSIGNED:
             worker.attempt.stop.set(STOP_EDITED)
 
     def _receive(self, timeout_seconds: float) -> None:
@@ -160,6 +164,10 @@ class Daemon:
             report.progress("The coding CLI showed no sign of life and was ended; its work is bundled and goes on")
             report.write(time.monotonic)
             return
+        if entry.assignment is not None:
+            ended = report.value.model_copy(update=fields)
+            if duties.awaits_verification(entry.assignment.task, ended):
+                fields = fields | {"status": ReportStatus.VERIFYING}
         if fields:
             if fields.get("status") in duties.ENDED:
                 fields.setdefault("salvage", None)  # that of an interruption is no longer all there is
@@ -182,7 +190,7 @@ class Daemon:
             for key, entry in self._entries.items()
             if entry.assignment
             and now >= entry.not_before
-            and duties.is_due(entry.assignment.task.status, entry.report.value.status)
+            and duties.is_due(entry.assignment.task, entry.report.value)
         ]
         for _, _, key in sorted(due):
             entry = self._entries[key]
@@ -219,8 +227,11 @@ class Daemon:
         elif wanted is TaskingStatus.CANCELLED:
             return self._start(key, entry, assignment, cancel)
         elif wanted is TaskingStatus.ASSIGNED:
-            asked = duties.to_interrupt(assignment.task, report.value)
-            if asked is not None and asked.then == "end":
+            if report.value.status is ReportStatus.COMPLETED:
+                report.update(status=ReportStatus.VERIFYING, observed_revision=assignment.tasking.revision)
+                report.progress("The verification commands were changed")
+                report.write(time.monotonic)
+            elif duties.is_to_end(assignment.task, report.value):
                 return self._start(key, entry, assignment, interrupted)
             self._note_interruption(entry, assignment)
             return self._start(key, entry, assignment, work)
@@ -252,18 +263,20 @@ class Daemon:
         def tell(fields: dict[str, Any], text: str | None) -> None:
             self._messages.put(("tell", key, fields, text))
 
-        begun = has_begun(entry.report.value)
+        places = attempt_places(self.root, self.workstation, assignment.tasking)
+        stage = read_stage(places.outbox)
         attempt = Attempt(
             task=assignment.task,
             config=assignment.config,
-            places=attempt_places(self.root, self.workstation, assignment.tasking),
+            places=places,
             agent_type=self.agent_type,
             known=entry.report.value,
             tell=tell,
             latest=latest,
-            resumed=begun,
-            changed=begun and assignment.changed,
-            begun=begun,
+            stage=stage,
+            resumed=stage is not None or entry.report.value.status in _UNDER_WAY,
+            changed=stage is not None and stage.text_sha256 != text_digest(assignment.task),
+            begun=stage is not None or has_begun(entry.report.value),
             meter=self._meter,
         )
         self._worker = start_worker(key, attempt, job, lambda fields: self._messages.put(("done", key, fields)))

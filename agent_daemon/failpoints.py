@@ -27,6 +27,7 @@ DAEMON_FAILPOINTS = (
     "daemon.worktree_made",
     "daemon.cli_running",
     "daemon.cli_finished",
+    "daemon.committed",
     "daemon.verified",
     "daemon.bundled_before_report",
     "daemon.released_before_report",

@@ -2,19 +2,20 @@
 
 import contextlib
 import hashlib
-from dataclasses import replace
 from typing import Any
 
 from agent_daemon import checkout, following, handover, workplace
 from agent_daemon.attempt import Attempt
-from agent_daemon.clis.base import Verdict, bare_environment
-from agent_daemon.coding import cli_settings
+from agent_daemon.clis.base import Verdict
+from agent_daemon.evidence import verify
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
+from agent_daemon.git import commit_of
 from agent_daemon.prompt import DOCUMENT_PATH
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import (
     BlockedReason,
+    Rebase,
     ReportError,
     ReportStatus,
     Result,
@@ -22,7 +23,6 @@ from agent_daemon.protocol.model import (
     VerificationResult,
     WaitReason,
 )
-from agent_daemon.verification import VerificationPlace, run_verification
 
 # What a CLI's end means where it is not "completed": blocked for a reason, or failed.
 BLOCKING = {
@@ -79,28 +79,65 @@ def salvage(attempt: Attempt) -> Salvage | None:
     return workplace.salvage(attempt.task, attempt.places, begun=attempt.begun)
 
 
-def hand_in(attempt: Attempt, verdict: Verdict) -> dict[str, Any] | None:
+def can_go_on(attempt: Attempt) -> bool:
+    """Whether the finished work lies there as it was left, so that only its verification is to be run.
+
+    Where somebody has touched it meanwhile, only the agent can tell what belongs together. What was handed in
+    already is a claim, though, and no agent's concern any more.
+    """
+    stage, worktree, result = attempt.stage, attempt.places.worktree, attempt.known.result
+    if result is not None:
+        if stage is None or stage.head != result.head:
+            attempt.advance(finished=True, message=attempt.known.summary, head=result.head, tree=None)
+        return True
+    if stage is None or stage.head is None:
+        return stage is not None
+    if commit_of(worktree, "HEAD") != stage.head:
+        return False
+    return stage.tree is None or stage.tree == handover.tree_of_everything(worktree, stage.head, nested=True)
+
+
+def hand_in(attempt: Attempt) -> dict[str, Any] | None:
     """Commit what is left, verify that very commit, bundle it; None when asked to stop meanwhile."""
     task, worktree = attempt.task, attempt.places.worktree
     workplace.link_files(attempt.places)
     checkout.remove_stale_locks(worktree)
-    handover.commit_leftovers(worktree, task.title, attempt.config.identity)
-    checkout.put_on_branch(worktree, task.branch)
-    _tell_left_out(attempt)
-    rebase = following.follow_base_branch(attempt)
-    closing: dict[str, Any] = {"summary": verdict.message[:8000], "rebase": rebase, **_changes(attempt)}
+    rebase = _commit(attempt)
+    head = checkout.head(worktree)
+    message = attempt.stage.message if attempt.stage else ""
+    closing: dict[str, Any] = {"summary": message, "rebase": rebase, **_changes(attempt)}
     if task.expects == "document":
         saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
-        return closing | {"salvage": saved} | _hand_in_document(attempt, verdict)
+        return closing | {"salvage": saved} | _hand_in_document(attempt, message)
     if rebase is not None and rebase.outcome == "conflict":
         saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
         error = following.conflict_error(task, rebase)
         return closing | {"status": ReportStatus.FAILED, "error": error, "salvage": saved}
-    results = _verify(attempt, checkout.head(worktree))
+    results = verify(attempt, head)
     if attempt.asked_to_stop:
+        attempt.advance(tree=handover.tree_of_everything(worktree, head, nested=True))
         return None
     reach("daemon.verified")
     return closing | {"verification": results} | _verified(attempt, results)
+
+
+def _commit(attempt: Attempt) -> Rebase | None:
+    """Make HEAD what is to be handed in. After it nothing uncommitted is work: a verification made it."""
+    worktree, stage, known = attempt.places.worktree, attempt.stage, attempt.known
+    committed = stage.head if stage is not None else None
+    if committed is not None and commit_of(worktree, "HEAD") == committed:
+        checkout.restore_tracked(worktree)
+    else:
+        handover.commit_leftovers(worktree, attempt.task.title, attempt.config.identity)
+        checkout.put_on_branch(worktree, attempt.task.branch)
+        _tell_left_out(attempt)
+    claimed = known.result is not None and known.result.head == checkout.head(worktree)
+    rebase = None if claimed else following.follow_base_branch(attempt)
+    if rebase is not None:
+        attempt.tell({"rebase": rebase}, None)
+    attempt.advance(head=checkout.head(worktree), tree=None)
+    reach("daemon.committed")
+    return rebase or known.rebase
 
 
 def _tell_left_out(attempt: Attempt) -> None:
@@ -118,26 +155,30 @@ def _verified(attempt: Attempt, results: tuple[VerificationResult, ...]) -> dict
         error = ReportError(code="E_VERIFICATION_FAILED", message=f"verification failed: {names}")
         # The commits alone: what is uncommitted now is the verification's dirt, not the agent's work.
         saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
-        return {"status": ReportStatus.FAILED, "error": error, "salvage": saved}
+        return {"status": ReportStatus.FAILED, "error": error, "result": None, "salvage": saved}
     bundle = _bundle(attempt, "result.bundle")
     reach("daemon.bundled_before_report")
     if bundle is None:
         return {"status": ReportStatus.COMPLETED, "result": None}
     result = Result(
-        kind="commits", bundle="result.bundle", sha256=bundle.sha256, head=bundle.head, base=bundle.base
+        kind="commits", bundle=bundle.path.name, sha256=bundle.sha256, head=bundle.head, base=bundle.base
     )
     return {"status": ReportStatus.COMPLETED, "result": result, "percent": 100}
 
 
 def _bundle(attempt: Attempt, name: str) -> handover.BundleMade | None:
-    task, places = attempt.task, attempt.places
+    """The commits in a bundle; the one that was handed in before, if it is there and holds the same."""
+    task, places, known = attempt.task, attempt.places, attempt.known.result
+    if known is not None and known.head == checkout.head(places.worktree):
+        handed_in = handover.bundle_made(places.outbox, known)
+        if handed_in is not None:
+            return handed_in
     base = handover.result_base(places.worktree, task.base_branch, task.base_commit)
     return handover.make_bundle(places.worktree, base, task.branch, places.outbox / name)
 
 
-def _hand_in_document(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
+def _hand_in_document(attempt: Attempt, text: str) -> dict[str, Any]:
     written = attempt.places.worktree / DOCUMENT_PATH
-    text = verdict.message
     with contextlib.suppress(OSError):
         if not written.is_symlink():
             text = written.read_text(errors="replace")[: 1024 * 1024]
@@ -145,31 +186,6 @@ def _hand_in_document(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
     write_file(attempt.places.outbox / "document.md", data)
     result = Result(kind="document", document="document.md", sha256=hashlib.sha256(data).hexdigest())
     return {"status": ReportStatus.COMPLETED, "result": result}
-
-
-def _verify(attempt: Attempt, head: str) -> tuple[VerificationResult, ...]:
-    """Run the commands as they read now, on the commit that is to be handed in."""
-    commands = attempt.latest().verification
-    if not commands:
-        return ()
-    tell, places = attempt.tell, attempt.places
-    tell({"status": ReportStatus.VERIFYING}, f"Running {len(commands)} verification command(s)")
-    # The CLI's keys are not for the project's code.
-    settings = replace(cli_settings(attempt), pass_environment=())
-    place = VerificationPlace(
-        worktree=places.worktree,
-        commit=head,
-        logs=places.logs,
-        environment=bare_environment(settings),
-        marker=places.marker,
-    )
-    results = run_verification(commands, place, stop=attempt.stop)
-    for result in results:
-        tell({}, f"Verification '{result.name}': exit code {result.exit_code}")
-    dirt = checkout.dirt(places.worktree)
-    if dirt:
-        tell({}, f"Verification left {len(dirt)} uncommitted path(s): {', '.join(dirt[:5])}")
-    return results
 
 
 def _changes(attempt: Attempt) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from agent_daemon.checkout import SALVAGE_TRAILER, SALVAGE_VALUE, head, remove_s
 from agent_daemon.clone import PROTOCOL_FOLDER
 from agent_daemon.external import changed_files, gitlinks
 from agent_daemon.git import commit_of, git, git_paths, git_text, identity_environment, is_ancestor, merge_base
-from agent_daemon.protocol.model import MAX_LISTED, ChangeType, CommitMade, FileModified, Identity
+from agent_daemon.protocol.model import MAX_LISTED, ChangeType, CommitMade, FileModified, Identity, Result
 
 _CHUNK_BYTES = 1024 * 1024
 _CHANGE_TYPES: dict[bytes, ChangeType] = {b"A": "created", b"D": "deleted", b"T": "type_changed"}
@@ -57,7 +57,7 @@ def commit_leftovers(worktree: Path, message: str, identity: Identity) -> str | 
     remove_stale_locks(worktree)
     parent = head(worktree)
     merged = commit_of(worktree, "MERGE_HEAD")
-    tree = _tree_of_everything(worktree, parent)
+    tree = tree_of_everything(worktree, parent)
     if tree == git_text("rev-parse", f"{parent}^{{tree}}", folder=worktree) and merged is None:
         return None
     parents = [parent, *([merged] if merged else [])]
@@ -110,6 +110,22 @@ def make_bundle(worktree: Path, base: str, branch: str, target: Path) -> BundleM
     return _write_bundle(worktree, base, name, tip, target)
 
 
+def bundle_made(folder: Path, result: Result) -> BundleMade | None:
+    """The bundle of a result that was handed in, if it still lies there, to the byte."""
+    if result.bundle is None or result.head is None or result.base is None:
+        return None
+    path = folder / result.bundle
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+    except OSError:
+        return None
+    if digest != result.sha256:
+        return None
+    return BundleMade(path=path, sha256=digest, head=result.head, base=result.base, size=size)
+
+
 def make_salvage(worktree: Path, base: str, target: Path) -> BundleMade | None:
     """Write everything that the worktree holds to `target`: its commits, and its uncommitted tree on top.
 
@@ -118,7 +134,7 @@ def make_salvage(worktree: Path, base: str, target: Path) -> BundleMade | None:
     its index and its HEAD stay as they are. None when nothing differs from `base`.
     """
     tip = commit_of(worktree, "HEAD") or base
-    tree = _tree_of_everything(worktree, tip, nested=True)
+    tree = tree_of_everything(worktree, tip, nested=True)
     if tree != git_text("rev-parse", f"{tip}^{{tree}}", folder=worktree):
         message = f"Uncommitted work\n\n{SALVAGE_TRAILER}: {SALVAGE_VALUE}\n"
         identity = Identity()
@@ -149,7 +165,7 @@ def _commit_tree(worktree: Path, tree: str, parents: list[str], message: str, id
     )
 
 
-def _tree_of_everything(worktree: Path, commit: str, *, nested: bool = False) -> str:
+def tree_of_everything(worktree: Path, commit: str, *, nested: bool = False) -> str:
     """The tree that a commit of all that lies in the worktree would have; nothing there is changed.
 
     With `nested`, the files of repositories that were made inside the worktree are taken along, and what was

@@ -15,6 +15,7 @@ from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Criterion, ReportError, ReportStatus, WorkspaceMode
+from agent_daemon.stage import text_digest
 
 _PREPARING = {
     WorkspaceMode.SHARED: "Preparing the worktree",
@@ -27,18 +28,32 @@ def work(attempt: Attempt) -> dict[str, Any]:
     """Do the work of an attempt once; raises GitError, ProtocolError, OSError when it could not even be tried."""
     make_folder(attempt.places.logs)
     criteria = tuple(Criterion(criterion=text) for text in attempt.task.acceptance_criteria)
+    ran = attempt.stage is not None and attempt.stage.finished and not attempt.changed
+    finished = ran or attempt.known.result is not None
+    status = ReportStatus.VERIFYING if finished else ReportStatus.PLANNING
     preparing = _PREPARING[attempt.task.workspace_mode]
-    attempt.tell({"status": ReportStatus.PLANNING, "acceptance_criteria": criteria}, preparing)
+    attempt.tell({"status": status, "acceptance_criteria": criteria}, preparing)
     workplace.prepare(attempt)
     _tell_external(attempt)
     reach("daemon.worktree_made")
     if attempt.asked_to_stop:
         return _stopped(attempt)
+    closing = None if finished and handing_in.can_go_on(attempt) else _code(attempt)
+    if closing is None:
+        closing = handing_in.hand_in(attempt)
+    return _stopped(attempt) if closing is None else closing
+
+
+def _code(attempt: Attempt) -> dict[str, Any] | None:
+    """Run the CLI; None when it came to a good end and its work is to be handed in."""
+    attempt.advance(text_sha256=text_digest(attempt.task), finished=False, message="", head=None, tree=None)
     attempt.tell({"status": ReportStatus.IN_PROGRESS}, f"Starting {attempt.config.cli.name}")
     coding = CodingRun(attempt)
     verdict = coding.run()
     reach("daemon.cli_finished")
     workplace.end_processes(attempt.places.marker)
+    if verdict.outcome == "completed":
+        attempt.advance(finished=True, message=verdict.message[:8000])
     if attempt.asked_to_stop:
         return _stopped(attempt)
     if attempt.stop.reason == STOP_UNRESPONSIVE:
@@ -49,8 +64,7 @@ def work(attempt: Attempt) -> dict[str, Any]:
         return handing_in.not_started(attempt, verdict)
     if verdict.outcome != "completed":
         return handing_in.not_completed(attempt, verdict)
-    handed_in = handing_in.hand_in(attempt, verdict)
-    return _stopped(attempt) if handed_in is None else handed_in
+    return None
 
 
 def _tell_external(attempt: Attempt) -> None:

@@ -15,6 +15,7 @@ from agent_daemon.protocol.model import (
     ProgressEntry,
     Reporting,
     ReportStatus,
+    Result,
     TaskReport,
     Usage,
     VerificationResult,
@@ -153,7 +154,10 @@ def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecor
     """Delivered, pushed, its request open. The head is one that the mirror does not have, as before a merge."""
     head = f"{hash(task.id) & 0xFFFFFFFF:08x}" * 5
     working = _reported(supervisor, task, ReportStatus.IN_PROGRESS)
+    verification = (VerificationResult(name="tests", exit_code=0, duration_seconds=12.1, commit=head),)
+    result = Result(kind="commits", bundle="result.bundle", sha256="5" * 64, head=head, base=base)
     report = make_report(task.attempt, ReportStatus.COMPLETED)
+    report = report.model_copy(update={"verification": verification, "result": result})
     write_report(supervisor.root, str(task.workstation), task.id, report, revision=9)
     delivery = Delivery(
         attempt=task.attempt,
@@ -166,7 +170,7 @@ def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecor
         files=report.files_modified,
         files_total=3,
         diff_stat=" 3 files changed, 12 insertions(+), 6 deletions(-)",
-        verification=(VerificationResult(name="tests", exit_code=0, duration_seconds=12.1, commit=head),),
+        verification=verification,
         summary=report.summary,
     )
     found = Inspected(attempt=task.attempt, delivery=delivery, bundle_sha256=delivery.bundle_sha256)

@@ -90,8 +90,9 @@ class Reports:
         if taken.fell_from is not None:
             self._log(box, "report.revision_fell", {"from": taken.fell_from, "to": taken.revision})
         if taken.report is not None:
-            if taken.report.status is ReportStatus.CANCELLED:
-                # Only a tasking makes a daemon cancel: a person may have edited it a moment ago.
+            if taken.report.status in (ReportStatus.CANCELLED, ReportStatus.COMPLETED):
+                # Only a tasking makes a daemon cancel, and it says which commands to verify with: a person may
+                # have edited it a moment ago.
                 self.edits.look_at(self.ledger, box)
             self.ledger.reports.setdefault(box.task_id, {})[box.attempt] = for_deciding(taken.report)
             self.ledger.dirty.add(box.task_id)

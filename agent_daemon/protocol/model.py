@@ -171,6 +171,7 @@ class TaskingTask(Wire):
     attempt: Annotated[int, Field(ge=1)]
     title: Line
     status: TaskingStatus
+    ended: bool = False
     role: Role = "specialist"
     expects: Expects = "commits"
     priority: Priority = Priority.MEDIUM
@@ -417,6 +418,11 @@ class TaskReport(Wire):
     blocked_reason: BlockedReason | None = None
     question: Text | None = None
     credential_requests: Annotated[tuple[CredentialRequest, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
+
+    def run_of(self, command: VerificationCommand) -> VerificationResult | None:
+        """The newest run of this very command; one that was edited meanwhile has not been run."""
+        runs = [entry for entry in self.verification if entry.name == command.name]
+        return next((entry for entry in reversed(runs) if entry.command in ("", command.command)), None)
 
 
 class Reporting(Wire):

@@ -6,7 +6,6 @@ from agent_daemon.protocol.model import (
     Feedback,
     ReportStatus,
     TaskReport,
-    VerificationCommand,
     VerificationResult,
     WaitReason,
 )
@@ -46,9 +45,17 @@ def occupies(task: TaskRecord, attempt: Attempt, report: TaskReport | None) -> b
     """Whether this attempt keeps its workstation busy."""
     if attempt.ended_at is not None:
         return False
-    if report is None:
+    if report is None or awaits_verification(task, attempt, report):
         return True
     return report.status not in FINISHED and report.status is not ReportStatus.PAUSED
+
+
+def awaits_verification(task: TaskRecord, attempt: Attempt, report: TaskReport) -> bool:
+    """Whether a claim lacks commands only because its daemon has not read yet that they were edited."""
+    if report.status is not ReportStatus.COMPLETED or report.result is None or task.expects == "document":
+        return False
+    not_run = any(report.run_of(command) is None for command in task.verification)
+    return not_run and report.observed_revision < attempt.mail.revision
 
 
 def end_attempt(
@@ -136,6 +143,8 @@ def _finished(
     started = _started(task, now)
     task = started.task
     if report.status is ReportStatus.COMPLETED:
+        if awaits_verification(task, attempt, report):
+            return started
         missing = claim_problems(task, report)
         if not missing:
             return started  # the claim is inspected: see `plan.needed_jobs`
@@ -164,6 +173,11 @@ def _finished(
     return started.then(event).then(after)
 
 
+def still_claimed(task: TaskRecord, report: TaskReport) -> bool:
+    """Whether what was inspected is still what is claimed: the verification may have been edited meanwhile."""
+    return report.status is ReportStatus.COMPLETED and not claim_problems(task, report)
+
+
 def claim_problems(task: TaskRecord, report: TaskReport) -> tuple[Feedback, ...]:
     """Why a claim of completion cannot even be inspected; empty when it can."""
     result = report.result
@@ -182,19 +196,7 @@ def claim_problems(task: TaskRecord, report: TaskReport) -> tuple[Feedback, ...]
     return tuple(
         verification_feedback(command.name, command.command, found, result.head)
         for command in task.verification
-        if not _passed(found := _result_of(command, report), result.head)
-    )
-
-
-def _result_of(command: VerificationCommand, report: TaskReport) -> VerificationResult | None:
-    """The newest run of this very command; one that was edited meanwhile has not been run."""
-    return next(
-        (
-            entry
-            for entry in reversed(report.verification)
-            if entry.name == command.name and entry.command in ("", command.command)
-        ),
-        None,
+        if not _passed(found := report.run_of(command), result.head)
     )
 
 

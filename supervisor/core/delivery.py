@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from agent_daemon.protocol.model import Feedback, TaskReport, WaitReason
-from supervisor.core.attempts import end_attempt
+from supervisor.core.attempts import end_attempt, still_claimed
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.moved_base import conflict_feedback, is_on_remote
 from supervisor.core.record import Approval, Attempt, BaseConflict, Delivery, Effect, Request, TaskRecord, Tries
@@ -61,6 +61,8 @@ def settle_inspection(
     """What follows from an inspected claim; an outcome that came too late changes nothing."""
     attempt = task.attempt_number(outcome.attempt)
     if task.state is not State.IN_PROGRESS or attempt is None or attempt.number != task.attempt:
+        return Decision(task=task)
+    if attempt.ended_at is None and report is not None and not still_claimed(task, report):
         return Decision(task=task)
     if outcome.problems:
         refused = _end(task, attempt, "claim refused", report, now).evolve(start_squashed=True)

@@ -68,6 +68,7 @@ def render_tasking(
         attempt=attempt.number,
         title=task.title,
         status=wanted_status(task, attempt),
+        ended=attempt.ended_at is not None,
         role=task.role,
         expects=task.expects,
         priority=task.priority,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import (
     BlockedReason,
+    Feedback,
     ReportError,
     ReportStatus,
     Result,
@@ -35,7 +36,7 @@ from supervisor.core.delivery import (
     settle_request,
 )
 from supervisor.core.plan import Seen, next_deadline, plan_task
-from supervisor.core.record import Approval, Delivery, Effect, Request, TaskRecord, Tries
+from supervisor.core.record import Approval, Delivery, Effect, Mail, Request, TaskRecord, Tries
 from supervisor.core.render import fence, one_line_code, render_request
 from supervisor.core.schedule import is_due
 from supervisor.core.settings import Config, RetrySettings
@@ -87,6 +88,24 @@ def test_a_claim_with_evidence_is_inspected(config: Config) -> None:
     decision = plan_task(working(verification=(CHECK,)), Seen(reports={1: claim}), config, NOW)
     assert decision.task.state is State.IN_PROGRESS
     assert decision.jobs == (Inspect(task_id="acme.login", attempt=1),)
+
+
+def test_a_claim_whose_daemon_has_not_read_the_new_commands_is_waited_for(config: Config) -> None:
+    """A newer tasking stands in the mail than the report knows of."""
+    task = working(verification=(CHECK,)).with_attempt(1, mail=Mail(revision=3))
+    ran = passed().model_copy(update={"command": "pytest"})
+    old = report("completed", result=RESULT, verification=(ran,), observed_revision=2)
+    waiting = plan_task(task, Seen(reports={1: old}), config, NOW)
+    assert (waiting.task, waiting.jobs) == (task, ()) and occupies(task, task.attempts[0], old)
+
+    inspected = Inspected(attempt=1, problems=(Feedback(code="E_PATH_GIT"),))
+    for now in (old, old.model_copy(update={"status": ReportStatus.VERIFYING})):
+        assert settle_inspection(task, inspected, now, RETRY, NOW).task == task, "that claim is none any more"
+
+    heeded = old.model_copy(update={"observed_revision": 3})
+    assert plan_task(task, Seen(reports={1: heeded}), config, NOW).task.failures == 1
+    failed = old.model_copy(update={"verification": (passed(exit_code=1),)})
+    assert plan_task(task, Seen(reports={1: failed}), config, NOW).task.failures == 1, "it was run, and failed"
 
 
 def test_failures_wait_longer_and_longer_then_ask_a_person() -> None:
