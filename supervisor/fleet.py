@@ -217,8 +217,9 @@ class Fleet:
 
     def forget_run(self, name: str) -> None:
         """The run of the CLI that was watched has been ended: the next one begins with a clean sheet."""
-        station = self.stations[name]
-        station.vitals = replace(station.vitals, activity=None, quiet_seconds=0.0, input_seconds=0.0)
+        station = self.stations.get(name)
+        if station is not None:
+            station.vitals = replace(station.vitals, activity=None, quiet_seconds=0.0, input_seconds=0.0)
 
     def stopped(self, name: str) -> None:
         """The job that stops this workstation's daemon has come back; one that still lives is stopped again."""

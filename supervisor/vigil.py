@@ -1,11 +1,10 @@
 """Watching over the attempts under way: what is seen of their CLIs leads to the next rung, each an event."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from agent_daemon.protocol.model import TaskReport
 from supervisor.clock import Clock
 from supervisor.core.decision import Event
-from supervisor.core.ladder import climb, is_heeded, is_ignored, reminder
+from supervisor.core.ladder import climb, is_ignored, reminder
 from supervisor.core.liveness import Finding, find
 from supervisor.core.record import TaskRecord
 from supervisor.fleet import Fleet
@@ -24,12 +23,26 @@ class Vigil:
     fleet: Fleet
     work: Work
 
+    _heeded: dict[Box, int] = field(default_factory=dict, init=False)
+
     def look(self) -> None:
         """Take the rung that is due for each attempt, if any."""
-        for box in list(self.ledger.under_way.values()):
-            task = self.ledger.tasks[box.task_id]
-            report = self.ledger.reports.get(box.task_id, {}).get(box.attempt)
-            self._look_at(box, task, report, self._finding(box))
+        under_way = list(self.ledger.under_way.values())
+        for box in under_way:
+            if not self._is_new_run(box):
+                self._look_at(box, self.ledger.tasks[box.task_id], self._finding(box))
+        for box in set(self._heeded) - set(under_way):
+            del self._heeded[box]
+
+    def _is_new_run(self, box: Box) -> bool:
+        """Whether its CLI has been ended since the last look: what was seen of it says nothing about the next."""
+        live = self.ledger.tasks[box.task_id].live
+        asked = live.interruption if live is not None else None
+        number = asked.number if asked is not None and asked.heeded else 0
+        before, self._heeded[box] = self._heeded.get(box, 0), number
+        if number > before:
+            self.fleet.forget_run(box.workstation)
+        return number > before
 
     def _finding(self, box: Box) -> Finding | None:
         """The concern that the CLI of this very attempt gives."""
@@ -39,14 +52,11 @@ class Vigil:
             return None
         return find(station.vitals, self.ledger.config.timing)
 
-    def _look_at(self, box: Box, task: TaskRecord, report: TaskReport | None, finding: Finding | None) -> None:
+    def _look_at(self, box: Box, task: TaskRecord, finding: Finding | None) -> None:
         now = self.clock.now()
-        decision = climb(task, finding, report, now)
+        decision = climb(task, finding, now)
         if decision.task != task:
             self.ledger.apply(decision)
-        if is_heeded(task, decision.task):
-            self.fleet.forget_run(box.workstation)
-            return
         if finding is None:
             return
         if any(event.name == "attempt.reminded" for event in decision.events):

@@ -74,6 +74,7 @@ SECTIONS = {
         title="How soon trouble is seen, and false alarms",
         about="From the fault until its event stands in `events.jsonl`; and events that no fault explains.",
         what="fault",
+        suites=("tests/end_to_end/test_detection.py",),
     ),
 }
 

@@ -24,24 +24,30 @@ _SIGNS: dict[Concern, tuple[str, str]] = {
 }
 
 
-def climb(task: TaskRecord, finding: Finding | None, report: TaskReport | None, now: datetime) -> Decision:
+def climb(task: TaskRecord, finding: Finding | None, now: datetime) -> Decision:
     """The next rung for the task's live attempt, if one is due; `finding` is the concern that its CLI gives."""
     live = task.live
     if live is None or task.state not in ACTIVE:
         return Decision(task=task)
     if live.interruption is not None and not live.interruption.heeded:
-        return _heeded(task, live, report)  # what was found is of the run that is being ended
+        return Decision(task=task)  # what was found is of the run that is being ended
     if finding is None:
         return _recovered(task, live)
     return _interrupted(task, live, finding, now) if finding.is_over else _suspected(task, live, finding, now)
 
 
-def is_heeded(before: TaskRecord, after: TaskRecord) -> bool:
-    """Whether this step took note that a CLI was ended: what was seen of it says nothing about the next run."""
-    one, other = before.live, after.live
-    if one is None or other is None or other.interruption is None:
-        return False
-    return other.interruption.heeded and one.interruption != other.interruption
+def heed(task: TaskRecord, report: TaskReport) -> Decision:
+    """Take note of a report that the CLI was ended as asked, and what it had made was bundled."""
+    live = task.live
+    asked = live.interruption if live is not None and live.number == report.attempt else None
+    if live is None or asked is None or asked.heeded or report.interruptions < asked.number:
+        return Decision(task=task)
+    after = task.with_attempt(live.number, interruption=asked.evolve(heeded=True))
+    if asked.then == "end":
+        return Decision(task=after)  # the report of its end says the rest
+    saved = report.salvage is not None
+    details = {"attempt": live.number, "rule": asked.rule, "session": live.session, "saved": saved}
+    return Decision(task=after, events=(Event(name="attempt.resumed", details=details),))
 
 
 def is_ignored(task: TaskRecord, finding: Finding | None, timing: TimingSettings) -> bool:
@@ -94,16 +100,3 @@ def _interrupted(task: TaskRecord, live: Attempt, finding: Finding, now: datetim
     event = Event(name="attempt.interrupted", details=details)
     after = task.with_attempt(live.number, interruption=asked, suspicion=None)
     return Decision(task=after, events=(event,))
-
-
-def _heeded(task: TaskRecord, live: Attempt, report: TaskReport | None) -> Decision:
-    """Take note that the daemon has ended its CLI as asked, and has bundled what it made."""
-    asked = live.interruption
-    if asked is None or report is None or report.interruptions < asked.number:
-        return Decision(task=task)
-    after = task.with_attempt(live.number, interruption=asked.evolve(heeded=True))
-    if asked.then == "end":
-        return Decision(task=after)  # the report of its end says the rest
-    saved = report.salvage is not None
-    details = {"attempt": live.number, "rule": asked.rule, "session": live.session, "saved": saved}
-    return Decision(task=after, events=(Event(name="attempt.resumed", details=details),))

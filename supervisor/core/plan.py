@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, Wait
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
+from supervisor.core.ladder import heed
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
 from supervisor.core.salvage import awaited_since, give_up_salvage, must_hand_in
@@ -39,6 +40,7 @@ def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> De
     """The task as it should be now, what to tell, and the jobs that are needed (whether or not under way)."""
     decision = Decision(task=task)
     for number in sorted(seen.reports):
+        decision = decision.then(heed(decision.task, seen.reports[number]))
         decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
     decision = decision.then(_time_passed(decision.task, seen, config, now))
     decision = decision.then(arrive(decision.task, now))

@@ -125,7 +125,8 @@ def asks_on_a_terminal() -> None:
 
 def reads_standard_input() -> None:
     """Waits for somebody to say more on its standard input."""
-    os.mkfifo("more")
+    if not Path("more").exists():
+        os.mkfifo("more")
     os.dup2(os.open("more", os.O_RDWR), 0)
     sys.stdin.readline()
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import ReportStatus, Salvage, SupervisorIdentity, TaskReport
-from supervisor.core.ladder import MAX_RESUMES, climb, is_heeded, is_ignored, reminder
+from supervisor.core.ladder import MAX_RESUMES, climb, heed, is_ignored, reminder
 from supervisor.core.liveness import Finding
 from supervisor.core.record import Concern, Suspicion, TaskRecord
 from supervisor.core.retry import fail_attempt
@@ -49,7 +49,8 @@ def test_reminded_then_interrupted_then_resumed_then_ended() -> None:
         (None, said(2)),
     ]
     for finding, report in history:
-        decision = climb(task, finding, report, NOW)
+        heeded = heed(task, report)
+        decision = heeded.then(climb(heeded.task, None if heeded.events else finding, NOW))
         task = decision.task
         told += [(event.name, event.details) for event in decision.events]
     assert told == [
@@ -61,19 +62,19 @@ def test_reminded_then_interrupted_then_resumed_then_ended() -> None:
 
 
 def test_a_suspicion_says_since_when_and_until_when() -> None:
-    task = climb(working(), quiet(300), said(), NOW).task
+    task = climb(working(), quiet(300), NOW).task
     assert task.live is not None
     assert task.live.suspicion == Suspicion(
         rule="quiet", since=NOW - timedelta(seconds=300), due=NOW + timedelta(seconds=300)
     )
-    after = climb(task, None, said(), NOW)
+    after = climb(task, None, NOW)
     assert [event.name for event in after.events] == ["attempt.recovered"]
     assert after.task.live is not None and after.task.live.suspicion is None
 
 
 def test_the_workstation_is_told_in_the_tasking_and_reminded_in_words() -> None:
     before = working()
-    task = climb(before, quiet(600), said(), NOW).task
+    task = climb(before, quiet(600), NOW).task
 
     def tasking(record: TaskRecord) -> Any:
         supervisor = SupervisorIdentity(id="a", epoch=1)
@@ -89,17 +90,17 @@ def test_the_workstation_is_told_in_the_tasking_and_reminded_in_words() -> None:
 @pytest.mark.parametrize("state", [State.PAUSED, State.BLOCKED, State.CANCELLED, State.REVIEW])
 def test_only_an_attempt_under_way_is_looked_after(state: State) -> None:
     task = working().evolve(state=state)
-    assert climb(task, quiet(900), said(), NOW).task == task
-    assert climb(make_task(), quiet(900), None, NOW).task == make_task()
+    assert climb(task, quiet(900), NOW).task == task
+    assert climb(make_task(), quiet(900), NOW).task == make_task()
 
 
 def test_a_daemon_that_does_not_do_it_is_restarted_in_the_end() -> None:
     timing = TimingSettings()
-    task = climb(working(), quiet(600), said(), NOW).task
+    task = climb(working(), quiet(600), NOW).task
     assert not is_ignored(working(), quiet(10_000), timing)
     assert [is_ignored(task, quiet(seconds), timing) for seconds in (600, 719, 720)] == [False, False, True]
-    done = climb(task, None, said(1), NOW).task
-    assert is_heeded(task, done) and not is_heeded(done, done) and not is_heeded(working(), task)
+    done = heed(task, said(1)).task
+    assert heed(done, said(1)).task == done and heed(working(), said(1)).task == working()
     assert not is_ignored(done, quiet(10_000), timing)
 
 
@@ -114,9 +115,9 @@ def test_however_it_goes_each_rung_is_taken_once_and_the_last_ends_it(
 ) -> None:
     task, heeded, asked = working(), 0, []
     for finding, obeys in history:
-        decision = climb(task, finding, said(heeded), NOW)
-        seen = None if is_heeded(task, decision.task) else finding
-        again = climb(decision.task, seen, said(heeded), NOW)
+        task = heed(task, said(heeded)).task
+        decision = climb(task, finding, NOW)
+        again = climb(decision.task, finding, NOW)
         assert again.task == decision.task and not again.events, "the same look again asks for nothing"
         assert TaskRecord.model_validate(decision.task.model_dump()) == decision.task
         task = decision.task
