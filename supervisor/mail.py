@@ -298,6 +298,7 @@ def feedback_of(problem: Problem, at: datetime) -> Feedback:
         message=problem.message,
         file=problem.file,
         line=problem.line,
+        place=problem.place[:1000],
         expected=problem.expected,
         mend=problem.mend or f"write the file again (noticed at {at:%H:%M:%S} UTC)",
     )

@@ -127,6 +127,7 @@ class Feedback(Wire):
     message: Text = ""
     file: Line = ""
     line: Count | None = None
+    place: Line = ""
     expected: Text = ""
     mend: Text = ""
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.model import Feedback
 from supervisor.core.record import TaskRecord
 
 
@@ -27,6 +28,12 @@ def problem_details(problem: Problem) -> dict[str, Any]:
         "expected": problem.expected,
         "mend": problem.mend,
     }
+
+
+def problem_of(feedback: Feedback) -> Problem:
+    """What an agent is told, in the form in which people are told."""
+    values = feedback.model_dump() | {"message": feedback.message.split("\n", 1)[0]}
+    return Problem(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

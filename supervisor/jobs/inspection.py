@@ -1,5 +1,6 @@
 """A claim taken out of the workstation's reach and looked at: design §6, steps before the push."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -39,13 +40,20 @@ def inspect(
         bundle = take_bundle(root, task, attempt, result, approved=job.approved)
         imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
     except FileNotFoundError:
-        missing = Problem(code="E_NO_BUNDLE", message="the claimed bundle is not there", file=result.bundle or "")
+        missing = Problem(
+            code="E_NO_BUNDLE",
+            message="what was claimed is not there",
+            file=result.bundle or result.document or "",
+            mend="write the bundle first, then the report that names it",
+        )
         return Inspected(attempt=attempt.number, problems=(feedback(missing),))
     except ProtocolError as error:
         quarantine = quarantine_path(root, task.id, attempt.number)
         shutil.rmtree(quarantine, ignore_errors=True)
         quarantine.with_suffix(".bundle").unlink(missing_ok=True)
-        return Inspected(attempt=attempt.number, problems=tuple(feedback(p) for p in error.problems))
+        return Inspected(
+            attempt=attempt.number, problems=tuple(feedback(_within(root, p)) for p in error.problems)
+        )
     conflict = _conflict_with_base(project, attempt, imported)
     if conflict is not None and project.settings.rebase != "never":
         bundle.unlink(missing_ok=True)
@@ -80,6 +88,11 @@ def _conflict_with_base(project: Project, attempt: Attempt, imported: Imported) 
     except GitError as error:  # the work itself is sound: this holds nothing up
         logger.warning("{} is not held against {}: {}", imported.pushed_head[:12], tip[:12], error)
         return None
+
+
+def _within(root: Root, problem: Problem) -> Problem:
+    """The problem with its file named from the root on."""
+    return dataclasses.replace(problem, file=problem.file.removeprefix(f"{root.path}/"))
 
 
 def claimed_result(attempt: Attempt, report: TaskReport | None) -> Result | None:

@@ -76,11 +76,13 @@ def replace_durably(source: Path, target: Path) -> None:
 
 
 def feedback(problem: Problem) -> Feedback:
+    """A problem as the next attempt is told of it."""
     return Feedback(
         code=problem.code,
         message=problem.message,
-        file=(problem.place or problem.file)[:1000],
+        file=problem.file[:1000],
         line=problem.line,
+        place=problem.place[:1000],
         expected=problem.expected,
         mend=problem.mend,
     )
