@@ -161,7 +161,7 @@ def check_name(path: bytes) -> list[Problem]:
         problems.append(_problem("E_PATH_COMPONENT", "A path has an empty, . or .. part.", entry))
     if is_too_deep(path) or any(len(name.encode()) > _MAX_NAME_BYTES for name in names):
         problems.append(_problem("E_PATH_TOO_LONG", "A path is too long to be checked out.", entry))
-    if any(_is_unprintable(character) for character in text):
+    if any(_is_unprintable(character) for character in set(text)):
         message = "A file's name has control characters or such as change the direction of text."
         problems.append(_problem("E_PATH_CONTROL", message, entry, mend="Rename it."))
     if any(_is_git_alias(name) for part in names for name in part.split("\\")):
@@ -188,6 +188,7 @@ def _is_git_alias(name: str) -> bool:
     return plain == ".git" or _SHORT_NAME.fullmatch(plain) is not None
 
 
+@lru_cache(maxsize=4_096)
 def fold(name: str) -> str:
     """The name as the most forgetful file systems see it: case, normalisation, invisible and trailing signs."""
     plain = _IGNORABLE.sub("", name)
@@ -215,7 +216,7 @@ def _is_held(entry: Entry, patterns: Sequence[str]) -> bool:
     if SUBMODULE in (entry.mode, entry.previous_mode):
         return True
     path = _folded_path(entry.path)
-    if any(compile_glob(_fold_pattern(pattern)).fullmatch(path) for pattern in patterns):
+    if any(compile_glob(_fold_pattern(pattern)).covers(path) for pattern in patterns):
         return True
     # A link in a folder's place brings whatever it leads to: ".claude" → "docs".
     return entry.mode == LINK and any(_could_hold(path, _fold_pattern(pattern)) for pattern in patterns)

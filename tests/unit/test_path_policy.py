@@ -1,6 +1,8 @@
 """Which paths are refused, which are held, and which are nobody's business."""
 
 import posixpath
+import re
+import time
 
 import pytest
 from hypothesis import example, given
@@ -289,12 +291,41 @@ def test_configured_patterns() -> None:
         ("a?c", ["abc"], ["a/c", "abbc"]),
         ("a.b", ["a.b"], ["axb"]),
         ("(x)[y]+", ["(x)[y]+"], ["xy"]),
+        ("a**b", ["ab", "axb", "ax/yb", "a/x/b", "ab/c"], ["xab", "a/c"]),
+        ("a/**b", ["a/b", "a/x/yb"], ["ab"]),
+        ("**", ["a", "a/b"], []),
+        ("**/a/**/b/**", ["a/b/c", "x/a/y/b/c/d"], ["a/b", "b/a/c"]),
+        ("*a*b*", ["ab", "xaxbx", "aab/c"], ["ba"]),
+        ("a/*/c", ["a/b/c", "a/b/c/d"], ["a/c", "a/b/b/c"]),
     ],
 )
 def test_patterns(pattern: str, matching: list[str], others: list[str]) -> None:
     compiled = compile_glob(pattern)
-    assert [path for path in matching if not compiled.fullmatch(path)] == []
-    assert [path for path in others if compiled.fullmatch(path)] == []
+    assert [path for path in matching if not compiled.covers(path)] == []
+    assert [path for path in others if compiled.covers(path)] == []
+
+
+NAMES = st.text("ab", min_size=1, max_size=3)
+PARTS = st.lists(st.one_of(NAMES, st.text("ab*?", min_size=1, max_size=4), st.just("**")), min_size=2, max_size=4)
+
+
+@given(PARTS, st.lists(NAMES, min_size=1, max_size=5))
+def test_patterns_mean_what_a_regular_expression_would(parts: list[str], path: list[str]) -> None:
+    tokens = {"**/": r"(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    pattern = "/".join(parts)
+    if any("**" in part and part != "**" for part in parts):
+        return  # means more: "a**/b" is no "ab"
+    meaning = "".join(tokens.get(found, found) for found in re.findall(r"\*\*/|\*\*|\*|\?|[^*?]", pattern))
+    expected = re.fullmatch(f"{meaning}(?:/.*)?", "/".join(path)) is not None
+    assert compile_glob(pattern).covers("/".join(path)) is expected
+
+
+def test_patterns_take_no_time() -> None:
+    path, started = "/".join(["a"] * 200), time.process_time()
+    for pattern in ("**/a/**/a/**/a/**/a/**/b", "**/*/**/*/**/*/**/*/**/b", "*a" * 100 + "b"):
+        assert not compile_glob(pattern).covers(path)
+        assert not compile_glob(pattern).covers("a" * 4000)
+    assert time.process_time() - started < 5
 
 
 # -- collisions ------------------------------------------------------------------------------------------
