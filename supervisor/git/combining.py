@@ -7,7 +7,7 @@ from pathlib import Path
 from supervisor.git.command import GitError, Limits, run_git
 from supervisor.git.merging import try_merge
 from supervisor.git.mirror import descends
-from supervisor.git.objects import changes_between
+from supervisor.git.objects import TooManyChangesError, changes_between
 from supervisor.git.path_policy import display
 
 # The daemon takes such a commit apart: what it holds lies uncommitted in the worktree then.
@@ -58,9 +58,12 @@ def combine(
 def _files(git_dir: Path, onto: str, work: str, limits: Limits) -> tuple[str, ...]:
     try:
         base = run_git(["merge-base", onto, work], git_dir=git_dir, limits=limits).decode().strip()
+        changes = changes_between(git_dir, base, work, limits)
+    except TooManyChangesError:
+        return ("too many to be listed",)
     except GitError:
         return ()
-    return _listed([display(change.path) for change in changes_between(git_dir, base, work, limits)])
+    return _listed([display(change.path) for change in changes])
 
 
 def _listed(paths: Sequence[str]) -> tuple[str, ...]:

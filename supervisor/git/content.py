@@ -11,7 +11,9 @@ from supervisor.git.command import Limits
 from supervisor.git.history import History, Known, merge_base
 from supervisor.git.objects import (
     ABSENT,
+    MAX_CHANGES,
     Change,
+    TooManyChangesError,
     beginnings,
     changes_between,
     changes_in,
@@ -22,6 +24,7 @@ from supervisor.git.objects import (
 )
 from supervisor.git.path_policy import (
     LINK,
+    MAX_FILES,
     MAX_PATH_BYTES,
     SUBMODULE,
     Entry,
@@ -56,7 +59,17 @@ class Changes:
 
 
 def read_changes(git_dir: Path, head: str, history: History, known: Known, limits: Limits) -> Changes:
-    """The result's changes. People's own ones, already on the remote branch, are not judged again."""
+    """The result's changes. People's own ones, already on the remote branch, are not judged again.
+
+    Rejected: E_TOO_MANY_FILES.
+    """
+    try:
+        return _read_changes(git_dir, head, history, known, limits)
+    except TooManyChangesError:
+        raise Rejected(too_many_files(f"More than {MAX_CHANGES} files were changed.", MAX_FILES)) from None
+
+
+def _read_changes(git_dir: Path, head: str, history: History, known: Known, limits: Limits) -> Changes:
     whole = changes_between(git_dir, history.base, head, limits)
     theirs: set[tuple[bytes, int, str]] = set()
     if known.remote_tip is not None:
@@ -97,7 +110,7 @@ def check_content(
             mend="Leave generated files out of the commits.",
         )
     links = [change.sha for change in changes.judged if change.mode == LINK]
-    targets = beginnings(git_dir, list(dict.fromkeys(links)), MAX_PATH_BYTES + 1, limits)
+    targets = dict(beginnings(git_dir, list(dict.fromkeys(links)), MAX_PATH_BYTES + 1, limits))
     entries = [_entry(change, sizes, targets) for change in changes.judged]
     verdict = check_paths(
         entries,

@@ -34,7 +34,8 @@ def check_lfs(git_dir: Path, base: str, head: str, changes: Iterable[Change], li
         return
     files = _files_of(git_dir, base, limits)
     known = set(files.values())
-    contents = beginnings(git_dir, list({*(change.sha for change in new), *files.values()}), len(_POINTER), limits)
+    shas = list({*(change.sha for change in new), *files.values()})
+    contents = dict(beginnings(git_dir, shas, len(_POINTER), limits))
     refused: dict[str, Problem] = {}
     for change in new:
         content = contents.get(change.sha, b"")
@@ -64,14 +65,13 @@ def lfs_paths(git_dir: Path, commit: str, paths: Iterable[bytes], limits: Limits
     """Those of the paths that the `.gitattributes` of a commit give to git-lfs."""
     asked = [path for path in paths if b"\n" not in path]
     attributes = _attribute_files(git_dir, commit, asked, limits)
-    if not any(b"lfs" in content for _, content in attributes.values()):
+    contents = beginnings(git_dir, list(attributes.values()), _MAX_ATTRIBUTES_BYTES, limits)
+    if not any(b"lfs" in content for _, content in contents):
         return set()
     with tempfile.TemporaryDirectory(prefix="cloud-code-attributes-") as folder:
         # Attributes are read from an index; in it needs to be nothing but the files that say them.
         environment = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
-        entries = b"".join(
-            b"100644 %s\t%s\0" % (sha.encode(), path) for path, (sha, _) in sorted(attributes.items())
-        )
+        entries = b"".join(b"100644 %s\t%s\0" % (sha.encode(), path) for path, sha in sorted(attributes.items()))
         run_git(
             ["update-index", "-z", "--index-info"],
             git_dir=git_dir,
@@ -90,20 +90,14 @@ def lfs_paths(git_dir: Path, commit: str, paths: Iterable[bytes], limits: Limits
     return {path for path, value in zip(fields[::3], fields[2::3], strict=True) if value == b"lfs"}
 
 
-def _attribute_files(
-    git_dir: Path, commit: str, paths: Sequence[bytes], limits: Limits
-) -> dict[bytes, tuple[str, bytes]]:
-    """Hash and content of each `.gitattributes` in the folders above these paths; links are none to git."""
+def _attribute_files(git_dir: Path, commit: str, paths: Sequence[bytes], limits: Limits) -> dict[bytes, str]:
+    """The blob of each `.gitattributes` in the folders above these paths; links are none to git."""
     folders = {b""}
     for path in paths:
         parts = path.split(b"/")[:-1]
         folders |= {b"/".join(parts[: count + 1]) + b"/" for count in range(len(parts))}
     names = [folder + b".gitattributes" for folder in sorted(folders)]
-    if not paths:
-        return {}
-    shas = _blobs_at(git_dir, commit, names, limits)
-    contents = beginnings(git_dir, list(shas.values()), _MAX_ATTRIBUTES_BYTES, limits)
-    return {path: (sha, contents.get(sha, b"")) for path, sha in shas.items()}
+    return _blobs_at(git_dir, commit, names, limits) if paths else {}
 
 
 def _blobs_at(git_dir: Path, commit: str, paths: Sequence[bytes], limits: Limits) -> dict[bytes, str]:

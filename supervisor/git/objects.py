@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -10,6 +11,9 @@ from supervisor.git.command import GitError, Limits, open_git, run_git
 ABSENT = 0
 _CHUNK_BYTES = 64 * 1024
 _MAX_LISTING_BYTES = 32 * 1024 * 1024
+_MAX_FIELD_BYTES = 1024 * 1024
+# People's own branches may change this much; a few KB of hostile trees list far more.
+MAX_CHANGES = 50_000
 _DIFF = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-abbrev")
 
 
@@ -33,28 +37,45 @@ class Found:
     content: Iterator[bytes]
 
 
+class TooManyChangesError(Exception):
+    """More than `MAX_CHANGES` were listed: reading stopped there."""
+
+
 def changes_between(git_dir: Path, old: str, new: str, limits: Limits) -> list[Change]:
-    """What differs between two commits."""
-    listing = run_git(
-        [*_DIFF, "--raw", old, new], git_dir=git_dir, limits=limits, max_output_bytes=_MAX_LISTING_BYTES
-    )
-    return list(_parse_raw(listing))
+    """What differs between two commits. TooManyChangesError."""
+    with open_git([*_DIFF, "--raw", old, new], git_dir=git_dir, limits=limits) as output:
+        return _read_changes(output)
 
 
 def changes_in(git_dir: Path, commits: Sequence[str], limits: Limits) -> list[Change]:
-    """What each of the commits changed; of a merge, what is as in none of its parents."""
-    listing = run_git(
-        [*_DIFF, "--raw", "--stdin", "--root", "-c"],
-        git_dir=git_dir,
-        stdin="".join(f"{commit}\n" for commit in commits).encode(),
-        limits=limits,
-        max_output_bytes=_MAX_LISTING_BYTES,
-    )
-    return list(_parse_raw(listing))
+    """What each of the commits changed; of a merge, what is as in none of its parents. TooManyChangesError."""
+    stdin = "".join(f"{commit}\n" for commit in commits).encode()
+    arguments = [*_DIFF, "--raw", "--stdin", "--root", "-c"]
+    with open_git(arguments, git_dir=git_dir, stdin=stdin, limits=limits) as output:
+        return _read_changes(output)
 
 
-def _parse_raw(listing: bytes) -> Iterator[Change]:
-    fields = iter(listing.split(b"\0")[:-1])
+def _read_changes(output: IO[bytes]) -> list[Change]:
+    changes = list(islice(_parse_raw(_fields(output)), MAX_CHANGES + 1))
+    if len(changes) > MAX_CHANGES:
+        raise TooManyChangesError(f"more than {MAX_CHANGES} changes")
+    return changes
+
+
+def _fields(output: IO[bytes]) -> Iterator[bytes]:
+    """What stands before each NUL, a chunk at a time. E_GIT_OUTPUT when it is too much together."""
+    rest, total = b"", 0
+    while chunk := output.read(_CHUNK_BYTES):
+        total += len(chunk)
+        if total > _MAX_LISTING_BYTES:
+            raise GitError("E_GIT_OUTPUT", f"git diff-tree printed more than {_MAX_LISTING_BYTES} bytes.")
+        *whole, rest = (rest + chunk).split(b"\0")
+        if len(rest) > _MAX_FIELD_BYTES:
+            raise GitError("E_GIT_OUTPUT", "git diff-tree printed a line that has no end.")
+        yield from whole
+
+
+def _parse_raw(fields: Iterator[bytes]) -> Iterator[Change]:
     commit = ""
     for field in fields:
         if not field.startswith(b":"):
@@ -135,16 +156,14 @@ def _chunks(output: IO[bytes], size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def beginnings(git_dir: Path, shas: Sequence[str], max_bytes: int, limits: Limits) -> dict[str, bytes]:
-    """The first bytes of each object that exists."""
-    found = {}
+def beginnings(git_dir: Path, shas: Sequence[str], max_bytes: int, limits: Limits) -> Iterator[tuple[str, bytes]]:
+    """The first bytes of each object that exists, in turn: together they may be more than memory holds."""
     for item in each_object(git_dir, [sha.encode() for sha in shas], limits):
         kept = bytearray()
         for chunk in item.content:
             kept += chunk[: max_bytes - len(kept)]
         if item.kind is not None:
-            found[item.name.decode()] = bytes(kept)
-    return found
+            yield item.name.decode(), bytes(kept)
 
 
 def folder_names(

@@ -6,6 +6,7 @@ that sees upstream's objects only, unpacking within limits, history, paths and s
 
 import re
 import shutil
+import threading
 from pathlib import Path
 
 from supervisor.git.bundle import BundleHeader, Rejected, parse_header, refuse
@@ -63,11 +64,20 @@ _PACK_FAULTS = (
 )
 
 
+# Each may use as much memory as its limits allow, and all of them the same machine.
+_ROOM = {"result": threading.BoundedSemaphore(2), "salvage": threading.BoundedSemaphore(1)}
+
+
 def import_bundle(request: ImportRequest) -> Imported:
-    """Check a bundle and make its commits ready for pushing from `request.quarantine`.
+    """Check a bundle and make its commits ready for pushing from `request.quarantine`; waits for its turn.
 
     Rejected: the bundle is at fault, nothing of it is left. GitError: it is not, and may be tried again.
     """
+    with _ROOM[request.purpose]:
+        return _import(request)
+
+
+def _import(request: ImportRequest) -> Imported:
     header = _read_header(request)
     discard(request.quarantine)
     try:
@@ -173,6 +183,10 @@ def _unpack(request: ImportRequest, header: BundleHeader) -> None:
 def _pack_refused(said: str) -> Rejected:
     for pattern, code, message in _PACK_FAULTS:
         if re.search(pattern, said):
+            tree = re.search(rf"object ([0-9a-f]{{40}}): (?:{pattern})", said)
+            if tree is not None:
+                shown = f"Rename it: `git ls-tree {tree[1]}` shows its folder."
+                return refuse(code, message, place=f"tree {tree[1]}", mend=shown)
             return refuse(code, message, mend="Write the bundle again, from commits that git itself made.")
     reason = first_line(said, "error: ") or first_line(said, "fatal: ") or "no reason given"
     return refuse("E_BUNDLE_PACK", f"The bundle's objects are damaged: {reason}.", mend="Write the bundle again.")

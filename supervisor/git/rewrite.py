@@ -74,18 +74,19 @@ def rewrite(git_dir: Path, head: str, commits: Sequence[str], identity: Identity
 
     Rejected: E_COMMIT_FORMAT.
     """
-    originals = beginnings(git_dir, commits, _MAX_COMMIT_BYTES, limits)
     new_names: dict[str, str] = {}
     contents = []
     infos = []
-    for sha in commits:
-        commit = parse_commit(sha, originals.get(sha, b""))
+    for sha, original in beginnings(git_dir, commits, _MAX_COMMIT_BYTES, limits):
+        commit = parse_commit(sha, original)
         parents = tuple(new_names.get(parent, parent) for parent in commit.parents)
         message = clean_message(commit.message, identity.coauthors)
         content = _format(commit, parents, identity, message)
         new_names[sha] = hashlib.sha1(b"commit %d\0" % len(content) + content).hexdigest()  # noqa: S324 (git's)
         contents.append(content)
         infos.append(CommitInfo(new_names[sha], subject(message)))
+    if len(contents) != len(commits):
+        raise GitError("E_GIT", "git cat-file left a commit out.")
     _write(git_dir, contents, [info.sha for info in infos], limits)
     return Rewritten(new_names.get(head, head), tuple(infos), tuple(contents))
 
@@ -93,7 +94,7 @@ def rewrite(git_dir: Path, head: str, commits: Sequence[str], identity: Identity
 def describe(git_dir: Path, commits: Sequence[str], limits: Limits) -> tuple[CommitInfo, ...]:
     """The commits as they are, with subjects made harmless."""
     originals = beginnings(git_dir, commits, _MAX_COMMIT_BYTES, limits)
-    parsed = ((sha, parse_commit(sha, originals.get(sha, b""))) for sha in commits)
+    parsed = ((sha, parse_commit(sha, original)) for sha, original in originals)
     return tuple(CommitInfo(sha, subject(clean_message(commit.message))) for sha, commit in parsed)
 
 

@@ -328,6 +328,14 @@ def tree_bomb(scene: Scene) -> Made:
     return scene.one_commit(pack, (FOLDER, b"bomb", sha))
 
 
+def many_files_in_few_trees(scene: Scene) -> Made:
+    """3 KB that list 290,000 files."""
+    pack = Pack()
+    blob = pack.blob(b"x")
+    inner = pack.tree([(FILE, b"%d" % number, blob) for number in range(540)])
+    return scene.one_commit(pack, (FOLDER, b"m", pack.tree([(FOLDER, b"%d" % n, inner) for n in range(540)])))
+
+
 def deep_tree(scene: Scene) -> Made:
     pack = Pack()
     mode, sha = FILE, pack.blob(b"deep")
@@ -522,6 +530,7 @@ CASES: tuple[Case, ...] = (
     Case("folder as file", folder_as_file, "E_BUNDLE_PACK"),
     Case("delta bomb", delta_bomb, "E_BUNDLE_RESOURCES"),
     Case("tree bomb", tree_bomb, "E_BUNDLE_RESOURCES"),
+    Case("290,000 files in 3 KB", many_files_in_few_trees, "E_TOO_MANY_FILES"),
     Case("many deep folders", many_deep_folders, "E_TOO_MANY_FILES"),
     Case("deep tree", deep_tree, "E_PATH_TOO_LONG"),
     Case("orphan", orphan, "E_NOT_DESCENDANT"),
