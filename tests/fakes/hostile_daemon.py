@@ -433,6 +433,67 @@ def _(attempt: Attempt) -> None:
     attempt.end()
 
 
+# -- what is handed in -------------------------------------------------------------------------------------
+
+
+def hand_in(attempt: Attempt, **changes: Any) -> None:
+    """The bundle that the test laid ready for this task, with what the test wants to be reported of it."""
+    wares = FOLDER / "wares" / attempt.id
+    claim = json.loads((wares / "claim.json").read_text()) | changes
+    (attempt.folder / "result.bundle").write_bytes((wares / "result.bundle").read_bytes())
+    attempt.put(attempt.report("completed", result={"kind": "commits", "bundle": "result.bundle"} | claim))
+
+
+def instead_of_the_bundle(plant: Callable[[Attempt, Path], None]) -> Callable[[Attempt], None]:
+    """Something else stands where the bundle should be."""
+
+    def attack(attempt: Attempt) -> None:
+        (attempt.folder / "result.bundle").unlink(missing_ok=True)
+        plant(attempt, attempt.folder / "result.bundle")
+        wares = FOLDER / "wares" / attempt.id
+        claim = json.loads((wares / "claim.json").read_text())
+        attempt.put(attempt.report("completed", result={"kind": "commits", "bundle": "result.bundle"} | claim))
+
+    return attack
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10 * 1024**3)
+
+
+BUNDLES: dict[str, Callable[[Attempt], None]] = {
+    "bundle with another sha256": lambda attempt: hand_in(attempt, sha256="0" * 64),
+    "bundle that is not there": instead_of_the_bundle(lambda attempt, path: None),
+    "bundle that is a link": instead_of_the_bundle(lambda attempt, path: path.symlink_to(attempt.secret)),
+    "bundle that is a hard link": instead_of_the_bundle(lambda attempt, path: path.hardlink_to(attempt.secret)),
+    "bundle that is a FIFO": instead_of_the_bundle(lambda attempt, path: os.mkfifo(path)),
+    "bundle of 10 GB, sparse": instead_of_the_bundle(lambda attempt, path: _sparse(path)),
+    "bundle in the supervisor's folder": lambda attempt: hand_in(
+        attempt, bundle="a/../../../../../../state/root-id"
+    ),
+    "bundle swapped while it is copied": lambda attempt: swap(attempt),
+    "a document for commits": lambda attempt: hand_in(attempt, kind="document", document="result.bundle"),
+}
+
+
+def swap(attempt: Attempt) -> None:
+    """Another bundle in its place, and it again, as fast as it goes, while it is copied."""
+    wares, path, fresh = FOLDER / "wares" / attempt.id, attempt.folder / "result.bundle", attempt.folder / ".fresh"
+    good, other = (wares / "result.bundle").read_bytes(), (wares / "other.bundle").read_bytes()
+    hand_in(attempt)
+    flips, until = 0, time.monotonic() + RACE_SECONDS
+    while time.monotonic() < until:
+        for _ in range(500):
+            for data in (other, good):
+                fresh.write_bytes(data)
+                fresh.rename(path)
+                flips += 1
+            with path.open("r+b") as file:  # and in place
+                file.write(other[: len(good)])
+    attempt.leave(flips=flips)
+
+
 # -- the daemon --------------------------------------------------------------------------------------------
 
 
@@ -484,10 +545,13 @@ class Daemon:
         try:
             attempt.folder.mkdir(parents=True, exist_ok=True)
             name = attempt.title.partition(" #")[0]
-            if name in SCENARIOS:
+            if attempt.title != "well-behaved":
                 attempt.put(attempt.report(summary="the last good report"))
                 time.sleep(0.3)
-            SCENARIOS.get(name, behave)(attempt)
+            attack = SCENARIOS.get(name) or BUNDLES.get(name)
+            if attack is None:
+                attack = hand_in if (FOLDER / "wares" / attempt.id).exists() else behave
+            attack(attempt)
             replace(FOLDER / f"{attempt.id}.at", str(time.time()).encode())
         except Exception as error:
             print(f"{attempt.id}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -94,7 +94,8 @@ class Ground:
             ]
 
         try:
-            wait_for(lambda: not moving(), timeout_seconds)
+            wait_for(lambda: not moving() or self.supervisor.poll() is not None, timeout_seconds)
+            assert self.supervisor.poll() is None
         except AssertionError:
             raise AssertionError(f"still under way: {moving()}\n{self.story()}") from None
 
@@ -166,6 +167,19 @@ class Ground:
         self.site.stop_supervisors()
         if not audit.why_not():
             audit.wait_for_end(self.site.folder / "trace", self.supervisor.pid)
+
+
+def check_supervisor(ground: Ground) -> dict[str, float]:
+    """Memory and reactions over the whole time; then its end, and what it did while it lived."""
+    peak, reactions = ground.peak_megabytes(), ground.reactions()
+    assert peak < MAX_PEAK_MEGABYTES
+    assert len(reactions) >= 6, ground.story()
+    assert max(reactions) < MAX_REACTION_SECONDS + ground.hiccup_seconds(), reactions
+    assert ground.site.events("supervisor.bug") == []
+    assert LEAKED not in ground.everything_written()
+    assert (ground.root / hostile_daemon.SECRET / "victim").read_text() == "as it was"
+    ground.stop()
+    return {"slowest_reaction_seconds": max(reactions), "peak_mb": peak}
 
 
 def check_audit(ground: Ground) -> audit.Audit:

@@ -8,7 +8,7 @@ import pytest
 from tests import reliability
 from tests.fakes import hostile_daemon
 from tests.hostile import audit
-from tests.hostile.ground import LEAKED, MAX_PEAK_MEGABYTES, MAX_REACTION_SECONDS, Ground, check_audit
+from tests.hostile.ground import Ground, check_audit, check_supervisor
 
 SECTION = "hostile-workstation"
 
@@ -115,19 +115,6 @@ def check_passed(ground: Ground, name: str) -> None:
     assert task.waits_for[0].message == "the attack is over", name
     assert {event["details"]["code"] for event in ground.events(name, "report.refused")} <= {code}, name
     assert len(ground.events(name)) < 20, "it does not fill the log"
-
-
-def check_supervisor(ground: Ground) -> dict[str, float]:
-    """Memory and reactions over the whole time; then its end, and what it did while it lived."""
-    peak, reactions = ground.peak_megabytes(), ground.reactions()
-    assert peak < MAX_PEAK_MEGABYTES
-    assert len(reactions) >= 6, ground.story()
-    assert max(reactions) < MAX_REACTION_SECONDS + ground.hiccup_seconds(), reactions
-    assert ground.site.events("supervisor.bug") == []
-    assert LEAKED not in ground.everything_written()
-    assert (ground.root / hostile_daemon.SECRET / "victim").read_text() == "as it was"
-    ground.stop()
-    return {"slowest_reaction_seconds": max(reactions), "peak_mb": peak}
 
 
 def test_something_else_in_the_reports_place(ground: Ground) -> None:
