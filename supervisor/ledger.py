@@ -206,6 +206,11 @@ class Ledger:
 
     def _archive(self, task: TaskRecord) -> None:
         self._store.archive(task)
+        for attempt in task.attempts:
+            if attempt.left_behind:
+                worktree = self._root.task_workspace(attempt.workstation, task.id, attempt.workspace_mode).worktree
+                details = {"attempt": attempt.number, "message": attempt.save_error, "worktree": str(worktree)}
+                self.log(Event(name="work.left_behind", details=details), task, attempt.workstation)
         del self.tasks[task.id]
         self.reports.pop(task.id, None)
         self.under_way.pop(task.id, None)
@@ -265,6 +270,10 @@ def _is_open(task: TaskRecord, attempt: Attempt) -> bool:
 
 
 def _is_over(task: TaskRecord) -> bool:
-    """Ended, nothing of it is left with a workstation, and nothing is on its way to the remote."""
+    """Ended, only for a person anything of it is left with a workstation, nothing is on its way to the remote."""
     sending = any(effect.status == "sending" for effect in task.effects)
-    return task.ended and not sending and all(a.released or (a.abandoned and a.settled) for a in task.attempts)
+    return task.ended and not sending and all(_is_done_with(attempt) for attempt in task.attempts)
+
+
+def _is_done_with(attempt: Attempt) -> bool:
+    return attempt.released or attempt.left_behind or (attempt.abandoned and attempt.settled)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 ENTRIES = {
     "list": Entry("supervisor.cli.salvage:list_saved", "What was saved of which attempts."),
     "show": Entry("supervisor.cli.salvage:show_saved", "Commits, files and uncommitted changes of saved work."),
+    "again": Entry("supervisor.cli.salvage:save_again", "Try again to save what could not be saved."),
+    "drop": Entry("supervisor.cli.salvage:drop_left", "Give up what could not be saved."),
     "restore": Entry("supervisor.cli.salvage:restore_saved", "Give it back: a branch, a folder, an attempt."),
 }
 
@@ -151,6 +153,35 @@ def restore_saved(
         project = project_of(reader, task)
         said = restore(reader.root, project, task, attempt, into=into, branch=name, folder=folder)
     say(said)
+
+
+@click.command("again")
+@task_argument
+@click.pass_context
+def save_again(ctx: click.Context, task_id: str) -> None:
+    """Try again to save what attempts left behind, after you have mended what was in the way.
+
+    `task explain` says what that was, and where the worktree lies. A workstation bundles only once by itself:
+    stop it first, and what it left is bundled for it.
+    """
+    reader, task = read_task(ctx, task_id)
+    give_and_tell(reader.root, "save", task.id)
+
+
+@click.command("drop")
+@task_argument
+@click.option(
+    "--attempt", "number", type=click.IntRange(min=1), required=True, help="What this attempt left behind."
+)
+@click.confirmation_option(prompt="What could not be saved is lost by this. Give it up?")
+@click.pass_context
+def drop_left(ctx: click.Context, task_id: str, number: int) -> None:
+    """Give up what an attempt left behind and could not be saved: its workstation removes the worktree.
+
+    Take out of it what you need first.
+    """
+    reader, task = read_task(ctx, task_id)
+    give_and_tell(reader.root, "drop", task.id, {"attempt": number})
 
 
 def project_of(reader: "Reader", task: "TaskRecord") -> "Project":

@@ -80,12 +80,13 @@ def end_attempt(
 
 def _work_of(report: TaskReport) -> dict[str, object]:
     work = report.salvage or report.result
+    answered: dict[str, object] = {"salvage_since": None, "bundle_again": False}
     if work is None and report.error is not None and report.error.code == NOT_BUNDLED:
-        return {"save_error": f"the daemon could not bundle its work: {report.error.message}"[:500]}
+        return answered | {"save_error": f"the daemon could not bundle its work: {report.error.message}"[:500]}
     if work is None or work.bundle is None:
         digest = work.sha256 if work is not None else None
-        return {"saved": True, "save_error": None, "bundle_sha256": digest}
-    return {
+        return answered | {"saved": True, "save_error": None, "bundle_sha256": digest}
+    return answered | {
         "bundle": work.bundle,
         "bundle_sha256": work.sha256,
         "bundle_head": work.head,
@@ -124,9 +125,11 @@ def _started(task: TaskRecord, now: datetime) -> Decision:
 def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Decision:
     """Of an attempt that has ended: only whether its work can be saved, and whether it has been released."""
     if report.status is ReportStatus.RELEASED:
-        if attempt.released or not attempt.saved:
+        if attempt.released or not attempt.expendable:
             return Decision(task=task)
         return Decision(task=task.with_attempt(attempt.number, released=True))
+    if attempt.bundle_again and report.error is not None and report.error.code == NOT_BUNDLED:
+        return Decision(task=task)  # that is what it said before it was asked again
     unknown = attempt.save_error is not None or attempt.salvage_since is not None
     if report.status in FINISHED and unknown and attempt.bundle is None and not attempt.saved:
         return Decision(task=task.with_attempt(attempt.number, **_work_of(report)))

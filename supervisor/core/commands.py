@@ -12,9 +12,10 @@ from supervisor.core.delivery import is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.moved_base import conflict_feedback
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
+from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
 
-TaskCommandKind = Literal["retry", "cancel", "pause", "resume", "approve", "deny", "edit"]
+TaskCommandKind = Literal["retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop"]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
 MAX_APPLIED = 100
 
@@ -224,6 +225,31 @@ def _edit(task: TaskRecord, command: Command, now: datetime) -> Decision:
     return edit(edited, changed, actor=command.actor.id, now=now) if changed else Decision(task=edited)
 
 
+def _save(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    again = save_again(task, now)
+    if again == task:
+        raise CommandRefusedError(f"{task.id} has no attempt whose work could not be saved")
+    return Decision(task=again, events=(Event(name="salvage.retried", actor=command.actor.id),))
+
+
+def _drop(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """Give up what one attempt left behind. Its worktree goes as if it had been saved."""
+    wanted = str(command.args.get("attempt") or "")
+    attempt = task.attempt_number(int(wanted)) if wanted.isdecimal() else None
+    if attempt is None:
+        raise CommandRefusedError(f"{task.id} has no attempt {wanted}: it has had {task.attempt}")
+    if attempt.save_error is None or attempt.expendable:
+        raise CommandRefusedError(f"attempt {attempt.number} of {task.id} left nothing behind that is not saved")
+    if attempt.abandoned:
+        raise CommandRefusedError(
+            f"{attempt.workstation} is configured no longer: nobody but you can remove what attempt "
+            f"{attempt.number} of {task.id} left there"
+        )
+    dropped = task.with_attempt(attempt.number, dropped_by=command.actor.id)
+    event = Event(name="work.dropped", details={"attempt": attempt.number}, actor=command.actor.id)
+    return Decision(task=dropped, events=(event,))
+
+
 def checked_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Values for record fields, validated by the record's own types; raises CommandRefusedError."""
     result = {}
@@ -244,4 +270,6 @@ _APPLY = {
     "approve": _approve,
     "deny": _deny,
     "edit": _edit,
+    "save": _save,
+    "drop": _drop,
 }

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from agent_daemon.protocol.model import Activity, ReportStatus, TaskReport, WorkspaceMode
+from agent_daemon.protocol.paths import Root
 from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action, verification_logs
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.intake import when_told
@@ -403,12 +405,45 @@ def _paused(task: TaskRecord, around: Surroundings) -> _Told:
 
 def _ended(task: TaskRecord, around: Surroundings) -> _Told:
     following = ["Nothing: it has ended."]
-    left = [a for a in task.attempts if not a.released]
+    left = [a for a in task.attempts if not a.released and not a.left_behind]
     if left:
         names = ", ".join(f"attempt {a.number} on {a.workstation}" for a in left)
         following.append(f"What is left of it is being cleaned up: {names}.")
     following += _left_on_the_remote(task)
-    return _last_step(task), following, [retry_action(task, "Run it again from today's base, on a new branch")]
+    again = retry_action(task, "Run it again from today's base, on a new branch")
+    return [*_last_step(task), *_left_behind(task)], following, [*_left_behind_actions(task), again]
+
+
+def _left_behind(task: TaskRecord) -> list[str]:
+    """What could not be saved of its attempts, why, and where it lies."""
+    root = Root(Path())
+    return [
+        f"What attempt {a.number} left could not be saved: {_phrase(a.save_error or '')}. It lies untouched on "
+        f"{a.workstation}, in {root.task_workspace(a.workstation, task.id, a.workspace_mode).worktree}."
+        for a in task.attempts
+        if a.left_behind
+    ]
+
+
+def _left_behind_actions(task: TaskRecord) -> list[Action]:
+    left = [a for a in task.attempts if a.left_behind]
+    if not left:
+        return []
+    drops = [
+        Action(
+            text=f"Or give up what attempt {a.number} left, for {a.workstation} to remove",
+            command=f"cloud-code task salvage drop {task.id} --attempt {a.number}",
+        )
+        for a in left
+        if not a.abandoned
+    ]
+    stations = {a.workstation for a in left if a.bundle is None and not a.abandoned}
+    stops = [
+        Action(text=f"Stop {name}, which has tried already", command=f"cloud-code workstation stop {name}")
+        for name in sorted(stations)
+    ]
+    again = Action(text="Try again to save it", command=f"cloud-code task salvage again {task.id}")
+    return [*stops, again, *drops]
 
 
 def _left_on_the_remote(task: TaskRecord) -> list[str]:

@@ -32,7 +32,8 @@ def progressing(
 
 def _is_cleaned_up(task: TaskRecord, workstations: Collection[str]) -> bool:
     """Ended, and a running workstation has something of it to hand over and to remove."""
-    return task.ended and any(not a.released and a.workstation in workstations for a in task.attempts)
+    left = [a for a in task.attempts if not a.released and not a.left_behind]
+    return task.ended and any(attempt.workstation in workstations for attempt in left)
 
 
 def _held_back(task: TaskRecord, known: Mapping[str, DependencyState], moving: set[str]) -> bool:

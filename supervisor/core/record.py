@@ -138,9 +138,11 @@ class Attempt(Stored):
     name a remote branch whose commits its work contains: those are never rewritten.
     `pushed_head` is what was pushed of its work, `left_out` what it starts without.
     `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
-    elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`.
+    elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`, or when
+    a person has given up what could not be saved (`dropped_by`).
     `inspecting` and `saving` count what failed for a passing reason.
-    `salvage_since`: it was given up without a word about its work, which is to be bundled yet.
+    `salvage_since`: it was given up without a word about its work, which is to be bundled yet. `bundle_again`: a
+    person asks for that although its workstation has said that it could not.
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
     `next_cli` is the one that takes over when this one has failed too often.
     """
@@ -175,17 +177,30 @@ class Attempt(Stored):
     pushed_head: str | None = None
     saved: bool = False
     save_error: str | None = None
+    dropped_by: str | None = None
     inspecting: Tries = Tries()
     saving: Tries = Tries()
     salvage_since: AwareDatetime | None = None
+    bundle_again: bool = False
     released: bool = False
     abandoned: bool = False
     mail: Mail = Mail()
 
     @property
+    def expendable(self) -> bool:
+        """Its worktree may go: nothing in it is wanted that is not somewhere else."""
+        return self.saved or self.dropped_by is not None
+
+    @property
     def settled(self) -> bool:
-        """Nothing more is to be copied from its workstation: saved, or known why it cannot be."""
-        return self.saved or self.save_error is not None
+        """Nothing more is to be copied from its workstation: not needed, or known why it cannot be."""
+        return self.expendable or self.save_error is not None
+
+    @property
+    def left_behind(self) -> bool:
+        """What it left could not be saved and nobody tries any more: its worktree stays as it is, for a person."""
+        unsaved = self.ended_at is not None and not self.expendable and self.save_error is not None
+        return unsaved and (self.salvage_since is None or self.abandoned)
 
     @property
     def to_be_bundled(self) -> bool:

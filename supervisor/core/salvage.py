@@ -36,7 +36,8 @@ def give_up_salvage(task: TaskRecord, watched_since: datetime | None, seconds: f
         since = awaited_since(attempt, watched_since)
         if since is not None and now - since > timedelta(seconds=seconds):
             error = f"nobody bundled what it left behind within {seconds:g} s; its worktree stays"
-            task = task.with_attempt(attempt.number, save_error=error)
+            since = None if attempt.bundle_again else attempt.salvage_since
+            task = task.with_attempt(attempt.number, save_error=error, salvage_since=since, bundle_again=False)
     return task
 
 
@@ -51,5 +52,15 @@ def settle_salvage(task: TaskRecord, number: int, outcome: Failed | str, now: da
     tried = note_failure(attempt.saving, outcome, now)
     given_up = needs_person(tried, outcome) and attempt.to_be_bundled
     error = told_of(tried, outcome) if given_up else attempt.save_error
-    failed = task.with_attempt(number, saving=tried, save_error=error)
+    changes = {"salvage_since": None, "bundle_again": False} if given_up else {}
+    failed = task.with_attempt(number, saving=tried, save_error=error, **changes)
     return Decision(task=failed, events=(job_failed("Bundle", outcome),))
+
+
+def save_again(task: TaskRecord, now: datetime) -> TaskRecord:
+    """Try anew to save what attempts left behind; a person may have mended what was in the way."""
+    for attempt in task.attempts:
+        if attempt.ended_at is not None and not attempt.expendable and attempt.save_error is not None:
+            changes = {"salvage_since": now, "bundle_again": True} if attempt.bundle is None else {}
+            task = task.with_attempt(attempt.number, save_error=None, saving=Tries(), **changes)
+    return task

@@ -194,6 +194,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "request.conflicts": _conflicts,
     "request.mergeable": _form("it merges with {base_branch} again without a conflict"),
     "mirror.renewed": _form("it was damaged ({reason}) and is replaced; the old one is kept as {aside}"),
+    "work.left_behind": _form("what attempt {attempt} left is not saved: {message}; it stays in {worktree}"),
+    "work.dropped": _form("what attempt {attempt} left is given up, says {actor}"),
     "work.left_out": _form("the work of attempt {attempt} is not in its start, but beside it: {reason}"),
     "branch.pushed": lambda v: f"{v['branch']} is at {v['head'][:12]} on the remote",
     "request.opened": _form("{url}"),

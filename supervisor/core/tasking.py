@@ -41,7 +41,7 @@ def wanted_status(task: TaskRecord, attempt: Attempt) -> TaskingStatus:
         if attempt.rerun == task.rerun and task.state in ACTIVE:
             return TaskingStatus.ASSIGNED
         return TaskingStatus.CANCELLED  # the task was cancelled, be it only to be run again
-    if attempt.saved and (task.ended or attempt.number < task.attempt):
+    if attempt.expendable and (task.ended or attempt.number < task.attempt):
         return TaskingStatus.RELEASED
     if attempt.verdict in SUPERVISOR_VERDICTS:
         return TaskingStatus.CANCELLED

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.core.record import TaskRecord
 from tests.site import Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -463,3 +464,51 @@ def test_a_damaged_record_holds_its_attempt_and_mended_lets_it_go_on(site: Site)
     assert task.state == "review" and task.attempt == 1
     assert not site.events("task.paused", "edit.refused")
     assert not tasking.with_name("tasking.yaml.rejected").exists()
+
+
+def leave_unbundled(site: Site) -> tuple[TaskRecord, Path]:
+    """A cancelled task whose agent broke the clone's objects, and its worktree."""
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 1}
+    site.use_script(
+        "cat > /dev/null",
+        "echo precious > precious.txt",
+        "mv $(git rev-parse --git-common-dir)/objects $(git rev-parse --git-common-dir)/objects.away; exit 1",
+    )
+    site.write_config()
+    site.start()
+    site.write_task("odd")
+    site.wait_state("demo.odd", "blocked")
+    site.cli("task", "cancel", "odd")
+    wait_for(lambda: archived(site, "demo.odd"))
+    task = site.record("demo.odd")
+    assert task is not None
+    return task, site.root.worktree("backend-1", "demo", "demo.odd")
+
+
+def test_a_task_whose_work_cannot_be_saved_ends_and_says_where_it_lies(site: Site) -> None:
+    task, worktree = leave_unbundled(site)
+    assert task.state == "cancelled" and task.attempts[0].left_behind
+    (event,) = site.events("work.left_behind")
+    assert event["details"]["worktree"] == str(worktree) and "could not bundle" in event["details"]["message"]
+    said = site.cli("task", "explain", "odd").stdout.replace("\n", " ")
+    assert "cleaned up" not in said and "task salvage drop demo.odd --attempt 1" in said
+    assert (worktree / "precious.txt").read_text() == "precious\n"
+    site.cli("task", "salvage", "drop", "odd", "--attempt", "1", "--yes")
+    wait_for(lambda: archived(site, "demo.odd") and site.store.read_archived("demo.odd").attempts[0].released)
+    assert not worktree.exists()
+
+
+def test_work_that_could_not_be_saved_is_saved_when_a_person_has_mended_what_was_in_the_way(site: Site) -> None:
+    _, worktree = leave_unbundled(site)
+    clone = site.root.clone("backend-1", "demo") / ".git"
+    (clone / "objects.away").rename(clone / "objects")
+    site.cli("workstation", "stop", "backend-1")
+    wait_for(lambda: not site.daemons(), 30)
+    site.cli("task", "salvage", "again", "odd")
+    wait_for(site.root.salvaged("demo.odd", 1).exists, 60)
+    site.cli("workstation", "start", "backend-1")
+    wait_for(lambda: archived(site, "demo.odd") and site.store.read_archived("demo.odd").attempts[0].released, 60)
+    assert not worktree.exists()
+    restored = site.folder / "restored"
+    site.cli("task", "salvage", "restore", "odd", "--folder", str(restored))
+    assert (restored / "precious.txt").read_text() == "precious\n"
