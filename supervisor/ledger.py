@@ -218,7 +218,6 @@ class Ledger:
         self.dirty.discard(task.id)
         for attempt in task.attempts:
             self._close(Box(attempt.workstation, task.id, attempt.number))
-        self._archived[task.id] = _dependency_state(task)
 
     def find(self, task_id: str) -> TaskRecord | None:
         """A live task, or an archived one read from disk."""

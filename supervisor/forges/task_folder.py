@@ -43,6 +43,7 @@ class _File:
     look: _Look = (0, 0, 0)
     since: float = 0.0
     read: bool = False
+    there: bool = False
     key: str | None = None
     absent_since: float | None = None
     held: bool = False
@@ -82,7 +83,9 @@ class TaskFolder:
     @property
     def settled(self) -> bool:
         """Whether every file has been read, and no deletion waits to be counted."""
-        return self._gone or all(f.read and (f.absent_since is None or f.held) for f in self._files.values())
+        return self._gone or all(
+            file.read if file.there else file.held or file.absent_since is None for file in self._files.values()
+        )
 
     def offer(self, source: Source) -> None:
         """Read the file of this source once more, if it is there."""
@@ -171,7 +174,8 @@ class TaskFolder:
     def _note_missing(self, present: set[str], now: float) -> None:
         """Since when each file has been away. One that was renamed to `.yml` is not deleted, but misnamed."""
         for name, file in self._files.items():
-            away = name not in present and f"{Path(name).stem}.yml" not in present
+            file.there = name in present
+            away = not file.there and f"{Path(name).stem}.yml" not in present
             file.absent_since = (file.absent_since or now) if away else None
 
     def _hold(self) -> list[Problem]:
