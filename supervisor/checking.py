@@ -13,8 +13,10 @@ from supervisor.config import load_config, parse_config
 from supervisor.core.intake import Draft
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import dependency_cycle
+from supervisor.core.settings import Config
 from supervisor.core.task_file import TaskFile
 from supervisor.errors import CloudCodeError
+from supervisor.git.names import is_address
 from supervisor.notices import misplaced_files
 from supervisor.reader import TaskFiles
 from supervisor.records import RECORD_LIMITS
@@ -49,10 +51,26 @@ _TELLING_NAMES = {
 def check_config(root: Root) -> Checked:
     """What is wrong with the configuration of a root."""
     try:
-        load_config(root)
+        config = load_config(root)
     except CloudCodeError as error:
         return [str(root.config)], list(_problems(error))
-    return [str(root.config)], []
+    return [str(root.config)], missing_repositories(config, root)
+
+
+def missing_repositories(config: Config, root: Root) -> list[Problem]:
+    """Repositories that are paths of this machine where nothing is; `doctor` asks the others."""
+    return [
+        Problem(
+            code="E_NO_REPOSITORY",
+            message=f"there is nothing at {project.repository}",
+            file=str(root.config),
+            place=f"projects.{name}.repository",
+            expected="the path or the address of a git repository",
+            mend="correct it; `cloud-code doctor` then asks the repository itself",
+        )
+        for name, project in config.projects.items()
+        if not is_address(project.repository) and not (root.path / Path(project.repository).expanduser()).exists()
+    ]
 
 
 def check_tasks(root: Root, files: TaskFiles) -> Checked:

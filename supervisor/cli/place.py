@@ -28,10 +28,11 @@ def existing_root(ctx: click.Context) -> Root:
     """The root of this call; CloudCodeError when there is none yet."""
     root: Root = ctx.obj
     if not root.config.exists() and not root.state.is_dir():
+        new = "~/cloud-code" if root.path == USUAL_ROOT else root.path
         raise CloudCodeError(
             "E_NO_ROOT",
             f"{root.path} is no root of Cloud Code: it holds no config.yaml.",
-            f"Make one with `cloud-code init {root.path}`, or name the right one with --root or ${VARIABLE}.",
+            f"Make one with `cloud-code init {new}`, or name the right one with --root or ${VARIABLE}.",
         )
     return root
 

@@ -103,10 +103,36 @@ def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     ]
 
 
+# What is wrong with a project's remote, and where it is mended.
+_REMOTE_MENDS = {
+    "E_NO_REPOSITORY": "Correct projects.{0}.repository in config.yaml, and restart the supervisor",
+    "E_REPOSITORY_MOVED": "Correct projects.{0}.repository in config.yaml, and restart the supervisor",
+    "E_REMOTE_OWNER": "Give the repository to the user of the supervisor, or name it by an ssh address",
+    "E_EMPTY_REPOSITORY": "Push a first commit to the repository of {0}",
+    "E_NO_BRANCH": "Correct projects.{0}.base_branch in config.yaml (or the task's), and restart the supervisor",
+    "E_AUTHENTICATION": "Give the user of the supervisor access to the repository of {0}",
+    "E_UNREACHABLE": "See why the repository of {0} cannot be reached",
+}
+
+
+def _remote_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    """What a person mends first when the project's remote is in the way."""
+    mend = _REMOTE_MENDS.get(wait.message.partition(":")[0])
+    if mend is None:
+        return []
+    return [
+        Action(text=mend.format(task.project)),
+        Action(text="See whether it helps", command="cloud-code doctor"),
+    ]
+
+
 def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    remote = _remote_answers(task, wait)
     if is_work_done(task):
         again = "Have it delivered again" if task.delivery is not None else "Have it inspected again"
-        return [retry_action(task, again), retry_action(task, "Or make another attempt", note=True)]
+        return [*remote, retry_action(task, again), retry_action(task, "Or make another attempt", note=True)]
+    if remote:
+        return [*remote, retry_action(task, "Then make another attempt")]
     if task.request is not None and task.request.state == "closed":
         return [retry_action(task, "Make another attempt that goes on from its work", note=True)]
     if "E_DEPENDENCY_CYCLE" in wait.message:

@@ -25,7 +25,10 @@ class TestInit:
         root = Root(tmp_path / "R")
         assert list(load_config(root).projects) == ["my-project"]
         assert root.commands.is_dir() and root.requests.is_dir() and (root.schemas / "task.schema.json").exists()
-        assert program("--root", str(root.path), "check", cwd=tmp_path).returncode == 0
+        checked = program("--root", str(root.path), "check", cwd=tmp_path)
+        assert checked.returncode == 1, "the repository of the example is not there"
+        (problem,) = checked.stdout.splitlines()[:-1]
+        assert "E_NO_REPOSITORY" in problem and "projects.my-project.repository" in problem
 
     def test_again_does_no_harm_and_overwrites_nothing(self, tmp_path: Path) -> None:
         program("init", "R", cwd=tmp_path)

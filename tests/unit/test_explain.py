@@ -271,6 +271,15 @@ class TestBlocked:
         ]
         assert "--log verify-2" in told(task.evolve(state=State.FAILED, waits_for=()))
 
+    def test_a_repository_that_is_not_there_is_corrected_before_anything_is_tried_again(self) -> None:
+        task = self.task(WaitReason.HUMAN, "E_NO_REPOSITORY: /path: There is no such repository.")
+        found = answers(task)
+        assert "projects.acme.repository in config.yaml" in found[0].text
+        assert [action.command for action in found[1:]] == [
+            "cloud-code doctor",
+            "cloud-code task retry acme.login",
+        ]
+
     def test_a_branch_that_exists_is_renamed_first(self) -> None:
         task = self.task(WaitReason.CONFLICT, "E_BRANCH_EXISTS: it is there")
         assert "cloud-code/login" in answers(task)[0].text
