@@ -152,7 +152,7 @@ class People:
         if task.ended and not after.ended:
             self.offer(after.source)
         told = when_told(after) if command.kind == "edit" else ""
-        return f"{after.id} is {after.state.value}" + (f": {told}" if told else "")
+        return f"{after.id} is {after.state.words}" + (f": {told}" if told else "")
 
     def _command_workstation(self, command: Command) -> str:
         name = command.target

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from agent_daemon.protocol.paths import Root
-from supervisor.cli.output import note, progress, say
+from supervisor.cli.output import here, note, progress, say
 from supervisor.control import give, give_all, new_command
 from supervisor.core.commands import TaskCommandKind, WorkstationCommandKind
 from supervisor.errors import CloudCodeError
@@ -31,7 +31,9 @@ def give_and_tell(
         raise CloudCodeError("E_REFUSED", f"{answer.message}.")
     say(answer.message)
     if kind != "workstation-stop" and not is_locked(root):
-        note("No supervisor is running: what follows from this happens when one does (`cloud-code run`).")
+        note(
+            f"No supervisor is running: what follows from this happens when one does (`{here('cloud-code run')}`)."
+        )
 
 
 def give_to_all(root: Root, kind: WorkstationCommandKind, targets: Iterable[str]) -> int:

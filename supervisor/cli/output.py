@@ -114,6 +114,11 @@ def command_here(command: str, ctx: click.Context) -> str:
     return f"{name}--root {given} {command.removeprefix(name)}" if given and command.startswith(name) else command
 
 
+def here(command: str) -> str:
+    """A command as it must be typed here, by the call that is being carried out."""
+    return command_here(command, click.get_current_context())
+
+
 def ago(moment: datetime, now: datetime | None = None) -> str:
     """How long ago, for people."""
     return duration(((now or datetime.now(UTC)) - moment).total_seconds())

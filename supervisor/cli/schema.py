@@ -4,6 +4,7 @@ import difflib
 
 import click
 
+from supervisor.cli.output import json_option, print_json
 from supervisor.errors import CloudCodeError
 from supervisor.schemas import SCHEMAS, schema_text
 
@@ -12,11 +13,14 @@ from supervisor.schemas import SCHEMAS, schema_text
 @click.argument(
     "name", required=False, shell_complete=lambda _c, _p, begun: [n for n in SCHEMAS if n.startswith(begun)]
 )
-def schema(name: str | None) -> None:
+@json_option
+def schema(name: str | None, as_json: bool) -> None:
     """Print the JSON Schema of a file; without NAME, list the names."""
     if name is None:
-        for known, (model, _) in SCHEMAS.items():
-            described = (model.__doc__ or "").strip().splitlines()[0]
+        listed = {known: (model.__doc__ or "").strip().splitlines()[0] for known, (model, _) in SCHEMAS.items()}
+        if as_json:
+            print_json(listed)
+        for known, described in {} if as_json else listed.items():
             click.echo(f"{known:<16}{described}")
         return
     if name not in SCHEMAS:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import click
 from rich.live import Live
 
-from supervisor.cli.output import console, json_line, json_option, print_json, show
+from supervisor.cli.output import console, json_line, json_option, print_json, progress, show
 from supervisor.cli.page import FittedPage, page
 from supervisor.cli.reading import reader_of
 from supervisor.reader import Reader
@@ -28,10 +28,13 @@ def status(ctx: click.Context, watch: bool, as_json: bool) -> None:
     reader = reader_of(ctx)
     if watch:
         _watch(ctx, reader, as_json)
-    elif as_json:
-        print_json(overview(reader))
+        return
+    with progress("reading the tasks"):
+        seen = overview(reader)
+    if as_json:
+        print_json(seen)
     else:
-        show(page(overview(reader), ctx))
+        show(page(seen, ctx))
 
 
 def _watch(ctx: click.Context, reader: Reader, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import NAME, Root, check_stem
-from supervisor.cli.output import note, say
+from supervisor.cli.output import here, note, say
 from supervisor.cli.place import existing_root, record_ids
 from supervisor.cli.task_text import task_options, task_text
 from supervisor.config import load_config
@@ -112,4 +112,4 @@ def note_when_taken(root: Root) -> None:
     if is_locked(root):
         note("The supervisor takes it in within a few seconds.")
     else:
-        note("No supervisor is running: it is taken in when one does (`cloud-code run`).")
+        note(f"No supervisor is running: it is taken in when one does (`{here('cloud-code run')}`).")

@@ -61,7 +61,7 @@ def _note_when_told(root: Root, path: Path, config: Config) -> None:
         return
     told = when_told(task.evolve(edited_at=datetime.now(UTC))) if task is not None else ""
     if task is not None and told:
-        note(f"{task.id} is {task.state.value}: the change is {told}.")
+        note(f"{task.id} is {task.state.words}: the change is {told}.")
 
 
 def _problems(root: Root, path: Path, config: Config) -> tuple[Problem, ...]:

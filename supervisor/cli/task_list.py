@@ -2,7 +2,7 @@
 
 import click
 
-from supervisor.cli.output import json_option, note, print_json, say, show, text
+from supervisor.cli.output import json_option, note, print_json, progress, say, show, text
 from supervisor.cli.page import files_table, tasks_table
 from supervisor.cli.reading import reader_of
 from supervisor.core.explain import Surroundings
@@ -21,13 +21,15 @@ def list_tasks(ctx: click.Context, every: bool, state: str | None, as_json: bool
     Task files that are not taken in yet are listed below; a task comes into being when its file is.
     """
     reader = reader_of(ctx)
-    picture = take_picture(reader)
+    with progress("reading the tasks"):
+        picture = take_picture(reader)
     rows: list[TaskRow] = task_rows(picture)
     ended = every or (state is not None and State(state) in ENDED)
     problems = list(picture.problems)
     if ended:
         around = Surroundings(now=picture.now, running=picture.running)
-        archived, damaged = reader.archived()
+        with progress("reading the archive"):
+            archived, damaged = reader.archived()
         rows += sorted((task_row(t, around) for t in archived), key=lambda row: row.since, reverse=True)
         problems += damaged
     shown = tuple(

@@ -27,7 +27,6 @@ from supervisor.core.states import State
 from supervisor.core.words import count
 from supervisor.view import Picture, surroundings, take_picture
 
-_IN_WORDS = {State.IN_PROGRESS: "in progress", State.REVIEW: "in review"}
 MAX_REQUEST_BYTES = 1024 * 1024
 
 
@@ -42,7 +41,7 @@ def explain_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
     if as_json:
         print_json(explanation)
         return
-    state, began = _IN_WORDS.get(task.state, task.state.value), explanation.since
+    state, began = task.state.words, explanation.since
     line = text(f"{task.id}: {task.title}", "bold")
     show(line, text(f"It has been {state} for {ago(began)}, since {stamp(began)}."))
     for title, sentences in (("Why", explanation.why), ("What happens next", explanation.next)):
@@ -79,7 +78,7 @@ def _head(task: TaskRecord, picture: Picture) -> list[RenderableType]:
     head = text(f"{task.id}: {task.title}", "bold")
     around = surroundings(task, picture)
     fields: list[tuple[str, Any]] = [
-        ("state", f"{task.state.value}: {headline(task, around)}"),
+        ("state", f"{task.state.words}: {headline(task, around)}"),
         ("project", f"{task.project}, {task.base_branch or 'the usual branch'} → {task.branch}"),
         ("asked for by", f"{task.source.requested_by}, {task.source.key}, {stamp(task.created_at)}"),
         ("specialist", f"{task.specialist}, priority {task.priority.value}"),

@@ -103,6 +103,13 @@ def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     ]
 
 
+# What in a task's text helps against a failure.
+_EDITS = {
+    "E_CLI_HUNG": "Give it more time: limits.timeout_minutes in the task's file",
+    "E_CLI_TURN_LIMIT": "Allow it more turns: limits.max_turns in the task's file",
+    "E_EMPTY_RESULT": "Say more clearly what is wanted, or allow_empty: true",
+}
+
 # What is wrong with a project's remote, and where it is mended.
 _REMOTE_MENDS = {
     "E_NO_REPOSITORY": "Correct projects.{0}.repository in config.yaml, and restart the supervisor",
@@ -140,7 +147,16 @@ def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
         return [edit, retry_action(task, "Then let it wait again")]
     logs = [Action(text="Read what the agent did", command=f"cloud-code task logs {task.id}")]
     logs = [*verification_logs(task), *logs] if task.attempts else []
-    return [*logs, retry_action(task, "Make another attempt, with a hint", note=True)]
+    return [*logs, *_edit_answers(task), retry_action(task, "Make another attempt, with a hint", note=True)]
+
+
+def _edit_answers(task: TaskRecord) -> list[Action]:
+    """What in the task's text would help against what went wrong."""
+    return [
+        Action(text=text, command=f"cloud-code task edit {task.id}")
+        for code, text in _EDITS.items()
+        if any(item.code == code for item in task.feedback)
+    ]
 
 
 def verification_logs(task: TaskRecord) -> list[Action]:

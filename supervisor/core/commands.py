@@ -91,7 +91,7 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         return Decision(task=at_once)
     if task.state in ACTIVE or task.state is State.PAUSED:
         raise CommandRefusedError(
-            f"{task.id} is {task.state.value}: an attempt is under way; pause, resume or cancel it instead"
+            f"{task.id} is {task.state.words}: an attempt is under way; pause, resume or cancel it instead"
         )
     if not note and not start["start_from"] and is_work_done(task):
         return _go_on(task, actor, now)
@@ -144,14 +144,14 @@ def _go_on(task: TaskRecord, actor: str, now: datetime) -> Decision:
 
 def _cancel(task: TaskRecord, command: Command, now: datetime) -> Decision:
     if task.ended:
-        raise CommandRefusedError(f"{task.id} has ended ({task.state.value}): there is nothing to cancel")
+        raise CommandRefusedError(f"{task.id} has ended ({task.state.words}): there is nothing to cancel")
     reason = str(command.args.get("reason") or "asked for by a person")
     return cancel(task, reason=reason, actor=command.actor.id, now=now)
 
 
 def _pause(task: TaskRecord, command: Command, now: datetime) -> Decision:
     if task.ended or task.state is State.PAUSED:
-        raise CommandRefusedError(f"{task.id} is {task.state.value}: there is nothing to pause")
+        raise CommandRefusedError(f"{task.id} is {task.state.words}: there is nothing to pause")
     paused = task.moved(
         State.PAUSED, reason="asked for by a person", actor=command.actor.id, at=now, paused_from=task.state
     )
@@ -164,7 +164,7 @@ def _resume(task: TaskRecord, command: Command, now: datetime) -> Decision:
             f"{task.id} is blocked, not paused: `task retry {task.id}` makes another attempt"
         )
     if task.state is not State.PAUSED:
-        raise CommandRefusedError(f"{task.id} is {task.state.value}: there is nothing to resume")
+        raise CommandRefusedError(f"{task.id} is {task.state.words}: there is nothing to resume")
     back = task.paused_from or State.PENDING
     if back in ACTIVE and task.live is None and task.delivery is None:
         back = State.PENDING
@@ -217,7 +217,7 @@ def _edit(task: TaskRecord, command: Command, now: datetime) -> Decision:
         raise CommandRefusedError(f"{', '.join(unknown)} cannot be edited")
     if task.ended:
         raise CommandRefusedError(
-            f"{task.id} has ended ({task.state.value}): `task retry {task.id}` runs it again"
+            f"{task.id} has ended ({task.state.words}): `task retry {task.id}` runs it again"
         )
     changes = checked_fields(command.args)
     changed = sorted(name for name, value in changes.items() if getattr(task, name) != value)

@@ -66,7 +66,7 @@ def unmet(
         elif found.state is not State.COMPLETED and (
             dependency.until == "merged" or found.state is not State.REVIEW
         ):
-            reasons.append(f"{dependency.task}, which is {found.state.value} (needed: {dependency.until})")
+            reasons.append(f"{dependency.task}, which is {found.state.words} (needed: {dependency.until})")
     return reasons
 
 

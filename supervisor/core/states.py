@@ -14,6 +14,11 @@ class State(StrEnum):
     PAUSED = "paused"
     CANCELLED = "cancelled"
 
+    @property
+    def words(self) -> str:
+        """As the end of a sentence: the task is …"""
+        return {State.IN_PROGRESS: "in progress", State.REVIEW: "in review"}.get(self, self.value)
+
 
 ENDED = frozenset({State.COMPLETED, State.CANCELLED})
 

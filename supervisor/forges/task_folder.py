@@ -11,13 +11,14 @@ from pathlib import Path
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import read_file
-from agent_daemon.protocol.paths import check_stem
+from agent_daemon.protocol.paths import check_stem, is_task_id
 from agent_daemon.protocol.yaml_reader import Limits
 from supervisor.clock import Clock
 from supervisor.core.intake import Draft
 from supervisor.core.record import Source
 from supervisor.core.settings import Config
 from supervisor.core.task_file import TaskFile
+from supervisor.git.names import is_branch
 from supervisor.ports import TrackerNews
 
 SETTLED_SECONDS = 1.0
@@ -258,14 +259,21 @@ def _project_of(text: TaskFile, config: Config, shown: str) -> str:
 
 
 def _check_names(text: TaskFile, project: str, config: Config, shown: str) -> None:
+    """Refuse names that lead nowhere, or that git and the records could not take."""
     kind, types = text.specialist, config.types_for(project)
-    if kind is None or kind in types:
-        return
-    message = f"there is no workstation type '{kind}' in config.yaml"
-    if kind in config.workstations:
-        domain = config.projects[project].trust_domain
-        message = f"the workstation type '{kind}' does not serve the trust domain '{domain}' of {project}"
-    raise _refused("E_UNKNOWN_SPECIALIST", message, shown, "specialist", f"one of {', '.join(types)}")
+    if kind is not None and kind not in types:
+        message = f"there is no workstation type '{kind}' in config.yaml"
+        if kind in config.workstations:
+            domain = config.projects[project].trust_domain
+            message = f"the workstation type '{kind}' does not serve the trust domain '{domain}' of {project}"
+        raise _refused("E_UNKNOWN_SPECIALIST", message, shown, "specialist", f"one of {', '.join(types)}")
+    if text.base_branch is not None and not is_branch(text.base_branch):
+        message = f"'{text.base_branch}' is not the name of a branch"
+        raise _refused("E_BRANCH_NAME", message, shown, "base_branch", "a name such as main")
+    for number, dependency in enumerate(text.depends_on):
+        if not is_task_id(dependency.task if "." in dependency.task else f"{project}.{dependency.task}"):
+            message, place = f"'{dependency.task[:100]}' is not the name of a task", f"depends_on[{number}]"
+            raise _refused("E_TASK_ID", message, shown, place, "a task file's name without .yaml, or a whole id")
 
 
 def _refused(code: str, message: str, file: str, place: str, expected: str, mend: str = "") -> ProtocolError:

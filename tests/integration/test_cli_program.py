@@ -1,5 +1,6 @@
 """`cloud-code` as a program: help, the root, exit codes, errors, completion."""
 
+import json
 import os
 import pwd
 import signal
@@ -289,6 +290,7 @@ def test_the_shell_completes_commands_tasks_and_workstations(site: Site) -> None
 def test_schemas_are_listed_and_printed(tmp_path: Path) -> None:
     names = program("schema", cwd=tmp_path).stdout
     assert "reporting" in names and "config" in names
+    assert "config" in json.loads(program("schema", "--json", cwd=tmp_path).stdout)
     assert (
         '"$schema": "https://json-schema.org/draft/2020-12/schema"'
         in program("schema", "task", cwd=tmp_path).stdout

@@ -56,7 +56,7 @@ class TestAdd:
         assert done.returncode == 0, done.stderr
         path = ready.root.tasks / "fix-the-login-now.yaml"
         assert str(path) in done.stdout and "demo.fix-the-login-now" in done.stdout
-        assert "No supervisor is running" in done.stderr
+        assert f"(`cloud-code --root {ready.root.path} run`)" in done.stderr
         written = yaml.safe_load(path.read_text())
         assert written == {
             "title": "Fix the Login: now!",
@@ -105,6 +105,13 @@ class TestAdd:
         ):
             done = ready.cli("task", "add", *arguments, check=False)
             assert done.returncode == 1 and code in done.stderr, arguments
+        for option, value, said in (
+            ("--base-branch", "a..b", "not the name of a branch"),
+            ("--depends-on", "a b", "'a b' is not the name of a task (depends_on[0])"),
+            ("--specialist", "nobody", "one of backend"),
+        ):
+            done = ready.cli("task", "add", "A", "--project", "second", option, value, check=False)
+            assert done.returncode == 1 and said in done.stderr
         assert ready.cli("task", "add", "A", "--verify", "no command", check=False).returncode == 2
         assert ready.cli("task", "add", "A", "--limit", "cost_usd", check=False).returncode == 2
         wrong = ready.cli("task", "add", "A", "--project", "second", "--limit", "cost=1", check=False)

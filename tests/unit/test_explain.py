@@ -271,6 +271,15 @@ class TestBlocked:
         ]
         assert "--log verify-2" in told(task.evolve(state=State.FAILED, waits_for=()))
 
+    def test_what_the_text_of_a_task_can_mend_is_offered(self) -> None:
+        hung = Feedback(code="E_CLI_HUNG", message="it was ended at its time limit of 30 minutes")
+        found = answers(self.task(WaitReason.HUMAN).evolve(feedback=(hung,)))
+        assert [action.command for action in found][-2:] == [
+            "cloud-code task edit acme.login",
+            "cloud-code task retry acme.login --note '…'",
+        ]
+        assert "limits.timeout_minutes" in found[-2].text
+
     def test_a_repository_that_is_not_there_is_corrected_before_anything_is_tried_again(self) -> None:
         task = self.task(WaitReason.HUMAN, "E_NO_REPOSITORY: /path: There is no such repository.")
         found = answers(task)

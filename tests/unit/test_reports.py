@@ -298,7 +298,7 @@ def test_a_claim_whose_inspection_fails_on_and_on_asks_a_person(code: str, most:
     assert tries == most and now - NOW > timedelta(seconds=80)
     assert (task.state, task.waits_for[0].reason) == (State.BLOCKED, WaitReason.HUMAN)
     assert f"{code}: no luck (tried {most} times)" in task.waits_for[0].message
-    assert next(action.command for action in answers(task)) == f"cloud-code task retry {task.id}"
+    assert f"cloud-code task retry {task.id}" in [action.command for action in answers(task)]
 
 
 def test_a_retry_has_the_same_claim_inspected_again(config: Config) -> None:
