@@ -7,7 +7,7 @@ from typing import Any
 
 from loguru import logger
 
-from agent_daemon import handing_in, workplace
+from agent_daemon import artifacts, handing_in, workplace
 from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
 from agent_daemon.coding import CodingRun
 from agent_daemon.execution import StopRequest
@@ -41,7 +41,22 @@ def work(attempt: Attempt) -> dict[str, Any]:
     closing = None if finished and handing_in.can_go_on(attempt) else _code(attempt)
     if closing is None:
         closing = handing_in.hand_in(attempt)
-    return _stopped(attempt) if closing is None else closing
+    return _stopped(attempt) if closing is None else closing | _artifacts(attempt, closing)
+
+
+def _artifacts(attempt: Attempt, closing: dict[str, Any]) -> dict[str, Any]:
+    """What the agent left for people, where the attempt ends; that it cannot be copied spoils nothing."""
+    if closing.get("status") not in (ReportStatus.COMPLETED, ReportStatus.FAILED, ReportStatus.BLOCKED):
+        return {}
+    try:
+        found = artifacts.collect(attempt.places.worktree, attempt.places.outbox)
+    except OSError as error:
+        attempt.tell({}, f"The artifacts could not be copied: {error}")
+        return {}
+    if found.left_out:
+        more = f" and {len(found.left_out) - 5} more" if len(found.left_out) > 5 else ""
+        attempt.tell({}, f"Artifacts left out: {', '.join(found.left_out[:5])}{more}")
+    return {"artifacts": found.artifacts}
 
 
 def _code(attempt: Attempt) -> dict[str, Any] | None:

@@ -16,8 +16,18 @@ OnLine = Callable[[str, str], None]
 _CHUNK_BYTES = 64 * 1024
 
 
+def put_aside_full(path: Path, limit_bytes: int) -> None:
+    """Rename a log that has reached its limit to ``NAME.1``, in place of the one before it; raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if os.lstat(path).st_size >= limit_bytes:
+            path.replace(path.with_name(f"{path.name}.1"))
+
+
 class BoundedLog:
-    """Appends raw output to a file up to a size; a file that cannot be written does not end the work."""
+    """Appends raw output to a file up to a size; a file that cannot be written does not end the work.
+
+    One that is full from earlier runs is put aside as ``NAME.1``, so that the newest run is always told.
+    """
 
     def __init__(self, path: Path, limit_bytes: int) -> None:
         self._path = path
@@ -30,6 +40,7 @@ class BoundedLog:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            put_aside_full(self._path, self._limit_bytes)
             self._descriptor = os.open(self._path, flags, 0o640)
             self._size = os.fstat(self._descriptor).st_size
         except OSError as error:

@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from agent_daemon import checkout, handover, ownership
+from agent_daemon import artifacts, checkout, handover, ownership
 from agent_daemon.attempt import Attempt
 from agent_daemon.clone import ensure_clone
 from agent_daemon.execution import ATTEMPT_MARKER
@@ -55,6 +55,8 @@ def link_files(places: AttemptPlaces) -> None:
     targets = {name: places.inbox / name for name in ("tasking.yaml", "config.yaml")}
     targets |= {"reporting.yaml": places.outbox / "reporting.yaml", "logs": places.logs}
     checkout.link_protocol_files(places.worktree, targets)
+    with contextlib.suppress(OSError):  # the agent may have put something else there
+        (places.worktree / artifacts.PLACE).mkdir(exist_ok=True)
 
 
 def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage | None:

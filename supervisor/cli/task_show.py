@@ -124,6 +124,10 @@ def _report_lines(report: TaskReport | Problem | None) -> list[RenderableType]:
     ]
     if report.files_modified_total > 20:
         lines.append(text(f"… {report.files_modified_total} files in all", indent=2))
+    lines += [
+        text(f"left for people: {artifact.path} ({artifact.media_type}, {artifact.size} bytes)", indent=2)
+        for artifact in report.artifacts
+    ]
     return lines
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
+from agent_daemon.streams import put_aside_full
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle
 
@@ -28,6 +29,8 @@ PASSED_ENVIRONMENT = (
     "SSL_CERT_DIR",
     "CLOUD_CODE_FAILPOINT",
 )
+# A daemon's log is put aside at its next start once it is this large.
+LOG_BYTES = 10 * 1024 * 1024
 # The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
 STOP_SECONDS = 12
 SALVAGE_SECONDS = 900
@@ -51,6 +54,7 @@ class LocalWorkstations:
         refuse_under_service(os.environ, _own_cgroup())
         argv = daemon_argv(self._root, name, kind)
         log = self._root.workstations / f"{name}.log"
+        put_aside_full(log, LOG_BYTES)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 argv,

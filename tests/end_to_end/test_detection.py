@@ -47,6 +47,7 @@ reliability.declare("detection", [*HONEST.values(), *(name for name, _ in HUNG.v
 DEAD = reliability.declare(
     "detection", ["CLI killed", "daemon killed", "daemon stopped by a signal", "supervisor and daemon stopped"]
 )
+(ENDLESS,) = reliability.declare("detection", ["busy for ever, deaf to signals, with a double-forked process"])
 
 
 @pytest.fixture
@@ -131,6 +132,23 @@ def test_hung_programs_are_reminded_and_interrupted_within_their_limit(crowd: Si
         )
         figures = {"reminded_after_seconds": after[0], "interrupted_after_seconds": after[1]}
         reliability.record("detection", name, outcome, **figures)
+
+
+def test_one_that_is_busy_for_ever_runs_into_its_limit_of_time_and_leaves_nothing_behind(crowd: Site) -> None:
+    crowd.config["retry"] = {"first_seconds": 600}
+    crowd.config["workstations"]["backend"]["count"] = 1
+    crowd.write_config()
+    crowd.start()
+    crowd.write_task("hides", description="behaviour: hides_and_hangs", limits={"timeout_minutes": 0.1})
+    task = crowd.wait_state("demo.hides", "failed", timeout_seconds=90)
+    assert "its time limit" in task.history[-1].reason
+    assert not told(crowd, "hides", "attempt.reminded", "attempt.interrupted"), "it works"
+    assert not _left_behind(crowd)
+    (ended,), (begun,) = wait_for(partial(crowd.events, "attempt.ended")), crowd.events("task.started")
+    seconds = seconds_from(datetime.fromisoformat(begun["ts"]).timestamp(), ended)
+    assert 6 <= seconds < 60
+    outcome = "ended at its limit of time (6 s) with all that it started; another attempt follows"
+    reliability.record("detection", ENDLESS, outcome, ended_after_seconds=seconds)
 
 
 def _cli_of(site: Site) -> list[int]:

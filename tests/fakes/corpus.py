@@ -97,7 +97,7 @@ def awaits_the_network() -> None:
 
 
 def double_forker() -> None:
-    """Leaves a process behind that has left session and group, and works on for ever."""
+    """Leaves a process behind that has left session and group, forgot its environment, and works on for ever."""
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -156,6 +156,16 @@ def stops() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def hides_and_hangs() -> None:
+    """Leaves a process behind, and is busy for ever itself, whatever it is asked."""
+    double_forker()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        burn(1)
+
+
+ENDLESS = (hides_and_hangs,)
 HONEST = (quiet_build, quiet_build_of_children, bursts, slow_printer, starved, awaits_the_network, double_forker)
 HUNG = (asks_on_a_terminal, reads_standard_input, sleeps, deaf, only_retries, stops)
 
@@ -164,7 +174,7 @@ def main() -> None:
     prompt, folder = sys.stdin.read(), Path(sys.argv[1])
     found = re.search(r"behaviour: (\w+)", prompt)
     assert found, prompt
-    behaviour = next(one for one in (*HONEST, *HUNG) if one.__name__ == found[1])
+    behaviour = next(one for one in (*HONEST, *HUNG, *ENDLESS) if one.__name__ == found[1])
     if behaviour in HUNG:
         Path("begun.txt").write_text(f"{prompt}\n")
         again = (folder / found[1]).exists()

@@ -186,6 +186,15 @@ def test_runs_are_appended_to_the_log(run: Run) -> None:
     assert run.log.read_text() == "1\n2\n"
 
 
+def test_a_log_that_earlier_runs_have_filled_is_put_aside(run: Run) -> None:
+    limits = ProcessLimits(wall_seconds=60, log_bytes=1000)
+    for _ in range(3):
+        run.agent([{"spam": 5000}], limits=limits)
+    run.python("print('the newest')", limits=limits)
+    assert run.log.read_text() == "the newest\n"
+    assert {path.name for path in run.log.parent.iterdir()} == {"cli.log", "cli.log.1"}
+
+
 def test_no_link_in_the_log_s_place_is_followed(run: Run) -> None:
     precious = run.folder / "precious"
     precious.write_text("kept")

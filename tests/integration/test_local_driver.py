@@ -11,7 +11,7 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle
-from supervisor.workstations.local import LocalWorkstations, is_service, refuse_under_service
+from supervisor.workstations.local import LOG_BYTES, LocalWorkstations, is_service, refuse_under_service
 from tests.site import wait_for
 
 
@@ -57,6 +57,16 @@ def test_another_supervisor_finds_it_and_a_reused_number_is_not_it(
         DaemonHandle(pid=handle.pid, start_ticks=handle.start_ticks, boot_id="another boot"),
     ):
         assert not other.alive(impostor)
+
+
+def test_a_log_that_has_grown_large_is_put_aside_at_the_next_start(root: Root) -> None:
+    log = root.workstations / "backend-1.log"
+    with log.open("wb") as file:
+        file.truncate(LOG_BYTES)
+    driver = LocalWorkstations(root)
+    driver.stop(driver.start("backend-1", "backend", {}))
+    assert log.stat().st_size < LOG_BYTES
+    assert log.with_name("backend-1.log.1").stat().st_size == LOG_BYTES
 
 
 def test_a_zombie_counts_as_dead(started: tuple[LocalWorkstations, DaemonHandle], root: Root) -> None:
