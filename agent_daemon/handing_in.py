@@ -23,6 +23,7 @@ from agent_daemon.protocol.model import (
     VerificationResult,
     WaitReason,
 )
+from agent_daemon.unfinished import what_is_unfinished
 
 # What a CLI's end means where it is not "completed": blocked for a reason, or failed.
 BLOCKING = {
@@ -102,9 +103,14 @@ def hand_in(attempt: Attempt) -> dict[str, Any] | None:
     task, worktree = attempt.task, attempt.places.worktree
     workplace.link_files(attempt.places)
     checkout.remove_stale_locks(worktree)
+    message = attempt.stage.message if attempt.stage else ""
+    unfinished = what_is_unfinished(worktree)
+    if unfinished is not None:
+        fields: dict[str, Any] = {"summary": message, "salvage": salvage(attempt), **_changes(attempt)}
+        error = ReportError(code="E_UNSETTLED", message=unfinished)
+        return fields | {"status": ReportStatus.FAILED, "error": error}
     rebase = _commit(attempt)
     head = checkout.head(worktree)
-    message = attempt.stage.message if attempt.stage else ""
     closing: dict[str, Any] = {"summary": message, "rebase": rebase, **_changes(attempt)}
     if task.expects == "document":
         saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))

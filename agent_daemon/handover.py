@@ -21,6 +21,7 @@ from agent_daemon.clone import PROTOCOL_FOLDER
 from agent_daemon.external import changed_files, gitlinks
 from agent_daemon.git import commit_of, git, git_paths, git_text, identity_environment, is_ancestor, merge_base
 from agent_daemon.protocol.model import MAX_LISTED, ChangeType, CommitMade, FileModified, Identity, Result
+from agent_daemon.unfinished import rebase_began_at
 
 _CHUNK_BYTES = 1024 * 1024
 _CHANGE_TYPES: dict[bytes, ChangeType] = {b"A": "created", b"D": "deleted", b"T": "type_changed"}
@@ -130,15 +131,19 @@ def make_salvage(worktree: Path, base: str, target: Path) -> BundleMade | None:
     """Write everything that the worktree holds to `target`: its commits, and its uncommitted tree on top.
 
     The uncommitted tree (untracked files too, ignored ones not) is a last commit with the trailer
-    ``Cloud-Code-Salvage: uncommitted``; repositories inside the worktree give their files, too. The worktree,
-    its index and its HEAD stay as they are. None when nothing differs from `base`.
+    ``Cloud-Code-Salvage: uncommitted``; repositories inside the worktree give their files, too. Commits that a
+    rebase under way has not come to yet are that commit's second parent. The worktree, its index and its HEAD
+    stay as they are. None when nothing differs from `base`.
     """
     tip = commit_of(worktree, "HEAD") or base
     tree = tree_of_everything(worktree, tip, nested=True)
-    if tree != git_text("rev-parse", f"{tip}^{{tree}}", folder=worktree):
+    began = rebase_began_at(worktree)
+    is_left = began and is_ancestor(worktree, base, began) and not is_ancestor(worktree, began, tip)
+    waiting = [began] if began and is_left else []
+    if waiting or tree != git_text("rev-parse", f"{tip}^{{tree}}", folder=worktree):
         message = f"Uncommitted work\n\n{SALVAGE_TRAILER}: {SALVAGE_VALUE}\n"
         identity = Identity()
-        tip = _commit_tree(worktree, tree, [tip], message, identity)
+        tip = _commit_tree(worktree, tree, [tip, *waiting], message, identity)
     if not git_text("rev-list", "--max-count=1", tip, f"^{base}", folder=worktree):
         return None
     name = f"refs/heads/cloud-code-salvage-{uuid.uuid4().hex[:12]}"

@@ -36,8 +36,10 @@ def prepare(attempt: Attempt) -> None:
         checkout.remove_stale_locks(places.worktree)
         finish_switch(places.worktree)
     if task.start_squashed and not attempt.resumed:
-        # Never onto a commit that the work does not stand on: that would undo what others did meanwhile.
-        below = merge_base(places.worktree, "HEAD", task.base_commit) or task.base_commit
+        # Never onto a commit that the work does not stand on: that would undo what others did meanwhile. And not
+        # below the newest one of theirs: what is between would look like the task's own.
+        base = handover.result_base(places.worktree, task.base_branch, task.base_commit)
+        below = merge_base(places.worktree, "HEAD", base) or base
         git("reset", "--quiet", "--mixed", below, folder=places.worktree)
     link_files(places)
     attempt.begun = True

@@ -58,6 +58,7 @@ class Work:
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
     _reviews: dict[str, Reviews] = field(default_factory=dict, init=False)
     _mirror_seen_at: dict[str, float] = field(default_factory=dict, init=False)
+    _poll_failures: dict[str, str] = field(default_factory=dict, init=False)
 
     def reserved(self) -> set[str]:
         """Workstations that a task is being prepared for."""
@@ -159,9 +160,14 @@ class Work:
         if isinstance(outcome, Failed):
             name = {"Poll": "poll.failed", "Maintain": "maintenance.failed", "Renew": "mirror.not_renewed"}[kind]
             details = {"project": project_name, "code": outcome.code, "message": outcome.message}
-            ledger.log(Event(name=name, details=details))
+            told = kind == "Poll" and self._poll_failures.get(project_name) == outcome.code
+            if not told:  # a remote that stays away is told of once
+                ledger.log(Event(name=name, details=details))
+            if kind == "Poll":
+                self._poll_failures[project_name] = outcome.code
             self._look_at_mirror(project_name, outcome)
         elif kind == "Poll":
+            self._poll_failures.pop(project_name, None)
             self._settle_poll(outcome, ledger)
         elif isinstance(outcome, Renewed):
             details = {"project": project_name, "reason": outcome.reason, "aside": str(outcome.aside)}

@@ -78,7 +78,7 @@ class Reviews:
         try:
             self.project.host.fetch_mirror(self.project.mirror)
         except GitError as error:
-            if needed or not error.retryable:
+            if needed or error.code == "E_OBJECTS_DAMAGED":
                 raise
             logger.info("the mirror {} is not fetched: {}", self.project.mirror.path.name, error)
 

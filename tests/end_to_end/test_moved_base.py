@@ -1,5 +1,7 @@
 """The base branch moves while an agent works, while work is handed in, and while it waits for a merge."""
 
+import time
+
 import pytest
 
 from agent_daemon.failpoints import MOVED_BASE_FAILPOINTS, VARIABLE
@@ -258,3 +260,60 @@ def test_a_daemon_killed_while_it_switches_completes_that(site: Site, place: str
     assert task.state == "review" and task.attempt == 1 and task.delivery is not None
     assert task.delivery.base == moved
     assert [f.path for f in task.delivery.files] == ["begun", "calc.py", "done.txt"]
+
+
+def test_a_rebase_that_the_agent_left_in_the_middle_costs_an_attempt_and_no_work(site: Site) -> None:
+    whole = "$(grep -o 'at [0-9a-f]\\{40\\}' $prompt | cut -c4-)"
+    commit_two = f"{FIX}; git commit -qam fix; echo 3 > three.txt; git add three.txt; git commit -qm three"
+    colleague = start(
+        site,
+        f"prompt={site.folder}/prompt.$n",
+        f"if [ $n = 1 ]; then {commit_two}; fi",
+        "if [ $n = 2 ]; then git rebase -q origin/main || true; fi",
+        f"if [ $n = 3 ]; then git reset -q --hard; git merge -q -X theirs -m all {whole}; fi",
+        limits={"max_failures": 3},
+    )
+    site.write_task("fix-add")
+    wait_prompt(site, 1)
+    colleague.push_seen("calc.py", RIVAL)
+    go(site, 1, 2, 3)
+    assert "E_UNSETTLED" in wait_prompt(site, 3)
+    task = site.wait_state("demo.fix-add", "review", "blocked")
+    assert task.state == "review" and task.attempt == 3
+    assert git("show", f"{task.branch}:three.txt", cwd=site.remote) == "3"
+    assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
+
+
+def test_refused_work_that_was_put_on_top_does_not_take_others_work_for_its_own(site: Site) -> None:
+    colleague = start(
+        site,
+        f"git status --porcelain > {site.folder}/status.$n",
+        f"if [ $n = 1 ]; then {FIX}; echo 1 > name.txt; echo 2 > NAME.txt; else rm NAME.txt; fi",
+    )
+    site.write_task("fix-add")
+    wait_prompt(site, 1)
+    moved = colleague.push_seen("other.txt", "other\n")
+    go(site, 1, 2)
+    task = site.wait_state("demo.fix-add", "review", "blocked")
+    assert task.state == "review" and task.attempts[1].start_squashed
+    told = (site.folder / "status.2").read_text()
+    assert "calc.py" in told and "other.txt" not in told
+    assert task.delivery is not None and task.delivery.base == moved
+    assert "other.txt" not in [file.path for file in task.delivery.files]
+
+
+def test_a_remote_that_is_away_is_told_once_and_asked_again(site: Site) -> None:
+    colleague = start(site, FIX)
+    site.write_task("fix-add")
+    go(site, 1)
+    site.wait_state("demo.fix-add", "review")
+    away = site.remote.with_name("away.git")
+    site.remote.rename(away)
+    wait_for(lambda: site.events("poll.failed"))
+    log = site.folder / "supervisor.log"
+    size = log.stat().st_size
+    time.sleep(2)  # (several polls: what must not happen can only be waited for)
+    assert len(site.events("poll.failed")) == 1 and log.stat().st_size - size < 10_000
+    away.rename(site.remote)
+    colleague.push("calc.py", RIVAL)
+    wait_for(lambda: site.events("request.conflicts"))
