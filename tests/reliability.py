@@ -71,6 +71,12 @@ SECTIONS = {
         about="A program is killed with SIGKILL at the named place; the end is that of the undisturbed run.",
         what="killed at",
     ),
+    "random-faults": Section(
+        title="Everything at once, at random",
+        about="Both programs are killed and stopped, the disk fills up, the clock jumps by an hour: seeded.",
+        what="under way",
+        suites=("tests/chaos/test_random.py",),
+    ),
     "detection": Section(
         title="How soon trouble is seen, and false alarms",
         about="From the fault until its event stands in `events.jsonl`; and events that no fault explains.",
