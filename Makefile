@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check bench reliability schemas clean
+.PHONY: demo test check bench chaos reliability schemas clean
 
 $(STAMP): pyproject.toml requirements.lock
 	@if command -v uv >/dev/null 2>&1; then \
@@ -32,6 +32,10 @@ check: $(STAMP)  ## Style, types, imports, generated files
 
 bench: $(STAMP)  ## The figures of docs/performance.md, measured here
 	@$(VENV)/bin/python -m benchmarks
+
+chaos: $(STAMP)  ## Killed at every step, then ten minutes of random faults; SEED=n, SECONDS=n
+	@CLOUD_CODE_CHAOS_SEED=$(or $(SEED),$$(date +%s)) CLOUD_CODE_CHAOS_SECONDS=$(or $(SECONDS),600) \
+	    $(VENV)/bin/pytest -n 2 --dist worksteal tests/chaos
 
 reliability: $(STAMP)  ## Run what docs/reliability.md tells of, and write it anew; ONLY=section for one
 	@$(VENV)/bin/python -m tests.reliability $(ONLY)

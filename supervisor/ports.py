@@ -1,7 +1,7 @@
 """What the loop needs of the outside world. An adapter is a module that offers one of these."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -80,6 +80,15 @@ class DaemonHandle:
     boot_id: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """How a person enters a workstation: the program to run, where, and with which environment (all of it)."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    environment: Mapping[str, str] = field(repr=False)
+
+
 class Workstations(Protocol):
     """Starts and stops the daemons of one kind of workstation."""
 
@@ -92,6 +101,9 @@ class Workstations(Protocol):
 
     def stop(self, handle: DaemonHandle) -> None:
         """End the daemon and what it runs; returns when it is gone."""
+
+    def enter(self, name: str, command: tuple[str, ...]) -> Entry:
+        """What runs a command, or without one a shell, in the place of this workstation's agent."""
 
     def salvage(self, name: str, task_id: str, attempt: int) -> str:
         """Run `agent-daemon salvage` for a dead daemon, with its mounts, without a network; what it said.

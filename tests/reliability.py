@@ -70,6 +70,7 @@ SECTIONS = {
         title="Killed at every step",
         about="A program is killed with SIGKILL at the named place; the end is that of the undisturbed run.",
         what="killed at",
+        suites=("tests/chaos/test_failpoints.py",),
     ),
     "random-faults": Section(
         title="Everything at once, at random",

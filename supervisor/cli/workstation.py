@@ -10,10 +10,11 @@ ENTRIES = {
     "stop": Entry(f"{_PLACE}:stop", "Stop a workstation; its attempt goes on when it is started again."),
     "start": Entry(f"{_PLACE}:start", "Start a workstation that was stopped."),
     "restart": Entry(f"{_PLACE}:restart", "Stop and start a workstation; its attempt goes on."),
+    "shell": Entry("supervisor.cli.workstation_shell:shell", "Take the place of its agent in a shell."),
     "logs": Entry(f"{_PLACE}:logs", "What its daemon logs."),
 }
 
 
 @click.group(cls=LazyGroup, entries=ENTRIES)
 def workstation() -> None:
-    """List, stop, start and restart workstations."""
+    """List, stop, start and restart workstations, and enter them."""

@@ -80,7 +80,7 @@ def _give(ctx: click.Context, kind: WorkstationCommandKind, name: str | None, ev
     if (name is None) != every:
         raise click.UsageError("Give the NAME of a workstation, or --all.")
     if name is not None:
-        give_and_tell(_known(ctx, name), kind, name)
+        give_and_tell(known_root(ctx, name), kind, name)
         return 0
     reader = reader_of(ctx)
     stations = [file for file, configured in _stations(reader) if configured or kind == "workstation-stop"]
@@ -95,7 +95,7 @@ def _give(ctx: click.Context, kind: WorkstationCommandKind, name: str | None, ev
 @click.pass_context
 def logs(ctx: click.Context, name: str, follow: bool) -> None:
     """Print the log of a workstation's daemon."""
-    root = _known(ctx, name)
+    root = known_root(ctx, name)
     if not NAME.fullmatch(name) or not (root.workstations / f"{name}.log").exists():
         raise CloudCodeError("E_NO_LOG", f"{name} has no log: its daemon was never started.")
     print_growing(root.workstations, f"{name}.log", follow=follow)
@@ -109,7 +109,7 @@ def _stations(reader: Reader) -> list[tuple[StationFile, bool]]:
         return [(file, True) for file, _ in known_stations(reader, None)]
 
 
-def _known(ctx: click.Context, name: str) -> Root:
+def known_root(ctx: click.Context, name: str) -> Root:
     """The root, once it is known to have a workstation of this name."""
     reader = reader_of(ctx)
     names = [file.name for file, _ in _stations(reader)]

@@ -17,7 +17,7 @@ from agent_daemon.processes import ProcessIdentity, descendants, identify, is_al
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
 from supervisor.errors import CloudCodeError
-from supervisor.ports import DaemonHandle
+from supervisor.ports import DaemonHandle, Entry
 
 # What a daemon needs of the supervisor's environment; everything else stays outside.
 PASSED_ENVIRONMENT = (
@@ -132,6 +132,12 @@ class LocalWorkstations:
         finally:
             os.close(read_end)
             os.close(write_end)
+
+    def enter(self, name: str, command: tuple[str, ...]) -> Entry:
+        """As the agent sees it: the workstation's own home, the daemon's environment; nothing is isolated."""
+        environment = self._environment(name) | {"TERM": os.environ.get("TERM", "dumb")}
+        shell = (os.environ.get("SHELL") or "/bin/sh",)
+        return Entry(argv=command or shell, cwd=self._root.workspace(name), environment=environment)
 
     def _environment(self, name: str) -> dict[str, str]:
         home = self._root.run / name / "home"

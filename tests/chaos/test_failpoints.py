@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from agent_daemon.failpoints import DAEMON_FAILPOINTS, MOVED_BASE_FAILPOINTS, SUPERVISOR_FAILPOINTS, VARIABLE
+from tests import reliability
 from tests.site import Site, git, wait_for
 
 KILLS = 2
+POINTS = reliability.declare("kill-points", [*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS])
 ROOT = Path(__file__).parents[2]
 CHECK = {"name": "sum", "command": "python3 -B -c 'import calc; assert calc.add(1, 2) == 3'"}
 
@@ -115,7 +117,7 @@ def test_the_undisturbed_run(site: Site) -> None:
     assert names.count("branch.pushed") == names.count("request.opened") == 1
 
 
-@pytest.mark.parametrize("name", [*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS])
+@pytest.mark.parametrize("name", POINTS)
 def test_killed_at(site: Site, name: str) -> None:
     prepare(site)
     counter = site.folder / "kills"
@@ -124,6 +126,7 @@ def test_killed_at(site: Site, name: str) -> None:
     assert counter.read_text() == "0", "the place was passed and the process killed there as often as wanted"
     assert starts == (1 + KILLS if name in SUPERVISOR_FAILPOINTS else 1)
     assert undisturbed_but_for_the_request_text(end_state(site)) == EXPECTED
+    reliability.record("kill-points", name, "as if nothing had happened", kills=KILLS, lost=0, doubled=0)
 
 
 def test_every_failpoint_in_the_code_is_swept() -> None:

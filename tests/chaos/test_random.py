@@ -21,7 +21,7 @@ from tests import reliability
 from tests.site import Site, git, wait_for
 
 SEED = int(os.environ.get("CLOUD_CODE_CHAOS_SEED", "1"))
-FAULT_SECONDS = float(os.environ.get("CLOUD_CODE_CHAOS_SECONDS", "25"))
+FAULT_SECONDS = float(os.environ.get("CLOUD_CODE_CHAOS_SECONDS", "15"))
 TASKS = 30
 STATIONS = 4
 DISK_BYTES = 400 * 1024 * 1024

@@ -306,3 +306,21 @@ def test_a_command_on_condition_is_refused_when_the_task_has_changed(site: Site,
     refused = site.cli("task", verb, "held", "--if-revision", str(task.revision), check=False)
     assert refused.returncode == 1 and "has changed meanwhile" in refused.stderr
     site.cli("task", verb, "held", "--if-revision", str(task.revision + 1))
+
+
+def test_a_person_takes_an_agents_place_in_a_shell(site: Site) -> None:
+    site.use_script("true")
+    site.write_config()
+    before = site.cli("workstation", "shell", "backend-1", "--", "pwd", check=False)
+    assert before.returncode == 1 and "E_NO_WORKSPACE" in before.stderr
+    site.start()
+    wait_for(site.daemons)
+    workspace = site.root.workspace("backend-1")
+    wait_for(workspace.is_dir)
+    inside = site.cli(
+        "workstation", "shell", "backend-1", "--", "sh", "-c", "pwd; echo $HOME; exit 7", check=False
+    )
+    assert inside.returncode == 7
+    assert inside.stdout.split() == [str(workspace), str(site.root.run / "backend-1" / "home")]
+    missing = site.cli("workstation", "shell", "backend-1", "--", "/no/such", check=False)
+    assert missing.returncode == 1 and "E_NO_PROGRAM" in missing.stderr
