@@ -11,6 +11,7 @@ from supervisor.jobs.project import Project
 from supervisor.jobs.starting import Setting, lay_start
 
 _MISSING_OBJECTS = frozenset({"E_START_COMMIT", "E_NOT_CLOSED"})
+_WORDS_OF_GIT = frozenset({"E_DAEMON", "E_NOT_BUNDLED"})  # other feedback may quote what an agent's programs print
 
 
 def prepare(
@@ -54,7 +55,10 @@ def prepare(
 
 def _hints_at_damage(task: TaskRecord) -> bool:
     """Whether the attempt before failed as it would if objects that it borrowed from the mirror were not whole."""
-    return any(item.code in _MISSING_OBJECTS or looks_damaged(item.message) for item in task.feedback)
+    return any(
+        item.code in _MISSING_OBJECTS or (item.code in _WORDS_OF_GIT and looks_damaged(item.message))
+        for item in task.feedback
+    )
 
 
 def _is_own_push(task: TaskRecord, tip: str) -> bool:
