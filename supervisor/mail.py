@@ -95,9 +95,7 @@ class Mail:
                 if box.workstation not in folders:
                     folders[box.workstation] = self._open_out(box.workstation, closing)
                 folder = folders[box.workstation]
-                if folder is None or not self._has_changed(box, folder):
-                    continue
-                taken = self._take(box, folder)
+                taken = self._take_changed(box, folder) if folder is not None else None
                 if taken is not None:
                     yield taken
 
@@ -109,16 +107,22 @@ class Mail:
         closing.callback(os.close, folder)
         return folder
 
-    def _has_changed(self, box: Box, folder: int) -> bool:
+    def _take_changed(self, box: Box, folder: int) -> Taken | None:
         last = self._seen.get(box)
         try:
-            found = look_beneath(folder, f"{box.task_id}/{box.attempt}/reporting.yaml")
+            found = look_beneath(folder, f"{box.relative}/reporting.yaml")
         except OSError as error:
-            return last != error.errno
-        return found is not None and not (isinstance(last, Signature) and _same(last, found))
+            return self._take(box, error.errno) if last != error.errno else None
+        if found is None or (isinstance(last, Signature) and _same(last, found)):
+            return None
+        return self._take(box, signature_of(found))
 
-    def _take(self, box: Box, folder: int) -> Taken | None:
-        """What lies there now; None when it is, to the byte, what was taken already."""
+    def _take(self, box: Box, look: Signature | int | None) -> Taken | None:
+        """What lies there now; None when it is, to the byte, what was taken already.
+
+        `look` is from before it is read. What is refused is remembered so: were it looked at afterwards, a good
+        report that came meanwhile would be taken for the bad one, and never be read.
+        """
         name = f"{box.relative}/reporting.yaml"
         shown = f"mail/{box.workstation}/out/{name}"
         try:
@@ -138,7 +142,7 @@ class Mail:
             return Taken(box=box)
         except ProtocolError as error:
             self._taken_fresh.pop(box, None)
-            self._remember_refused(box, folder)
+            self._seen[box] = look if _is_settled(look) else None
             return Taken(box=box, problem=dataclasses.replace(error.problem, file=shown))
         except OSError as error:
             problem = Problem(code="E_UNREADABLE", message=f"it cannot be read: {error.strerror}", file=shown)
@@ -152,16 +156,6 @@ class Mail:
             return None
         self._revisions[box] = None
         return last
-
-    def _remember_refused(self, box: Box, folder: int) -> None:
-        """A refused file is looked at again when it changes, not every second."""
-        try:
-            found = look_beneath(folder, f"{box.relative}/reporting.yaml")
-        except OSError as error:
-            self._seen[box] = error.errno
-            return
-        settled = found is not None and time.time_ns() - found.st_mtime_ns > FRESH_SECONDS * 1e9
-        self._seen[box] = signature_of(found) if found is not None and settled else None
 
     def forget(self, box: Box) -> None:
         self._seen.pop(box, None)
@@ -302,6 +296,13 @@ def feedback_of(problem: Problem, at: datetime) -> Feedback:
         expected=problem.expected,
         mend=problem.mend or f"write the file again (noticed at {at:%H:%M:%S} UTC)",
     )
+
+
+def _is_settled(look: Signature | int | None) -> bool:
+    """Whether a change since would show: times tell, or what stands there cannot be looked at at all."""
+    if isinstance(look, Signature):
+        return time.time_ns() - look.modified_ns > FRESH_SECONDS * 1e9
+    return look is not None
 
 
 def _same(last: Signature, found: os.stat_result) -> bool:

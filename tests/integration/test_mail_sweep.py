@@ -89,6 +89,25 @@ def test_a_settled_report_is_not_read_again(root: Root) -> None:
     assert swept(mail) == []
 
 
+def test_a_good_report_that_comes_while_a_bad_one_is_read_is_taken(root: Root) -> None:
+    """Both are older than what counts as fresh: it was the sync that took its time, not the writing."""
+    mail, path = Mail(root), root.attempt_out(*BOX) / "reporting.yaml"
+    long_ago = time.time() - 60
+    for number in range(90):
+        write_report(root, f"{number}")
+        os.utime(path, (long_ago, long_ago + number))
+        path.rename(good := path.with_name(".good"))
+        path.write_bytes(b"revision: 1\n" + b"".join(b"a%d: {b: c}\n" % line for line in range(1000)))
+        os.utime(path, (long_ago, long_ago))
+        seen: list[str | None] = []
+        reading = threading.Thread(target=lambda seen=seen: seen.extend(swept(mail)))
+        reading.start()
+        time.sleep(number % 30 * 0.0005)
+        good.rename(path)
+        reading.join()
+        assert f"{number}" in seen + swept(mail), f"passed over after {seen}"
+
+
 @pytest.fixture
 def heard(root: Root) -> "Iterator[queue.SimpleQueue[Message]]":
     """What a watcher of the workstation's folder posts."""
