@@ -20,6 +20,8 @@ from supervisor.ports import DaemonHandle, Workstations
 # Waiting times before a daemon that keeps dying is started again; after the last its attempt is given up.
 RESTART_BACKOFF_SECONDS = (0.0, 1.0, 5.0, 30.0)
 CALM_SECONDS = 300.0
+# A file that is refused is told of once in this time, whatever else is written into it.
+REFUSAL_QUIET_SECONDS = 60.0
 LONGEST_BEAT_SECONDS = 5.0
 
 
@@ -57,6 +59,7 @@ class Station:
     refused: str | None = None
     current_task: str | None = None
     retired: bool = False
+    refusal_told: float = -1e9
 
     @property
     def handle(self) -> DaemonHandle | None:
@@ -214,6 +217,14 @@ class Fleet:
             return False
         recovered, station.suspect = station.suspect, False
         return recovered
+
+    def refused(self, name: str, now: float) -> bool:
+        """A workstation's file could not be taken, which is no sign of life; whether to tell of it (again)."""
+        station = self.stations[name]
+        if now - station.refusal_told < REFUSAL_QUIET_SECONDS:
+            return False
+        station.refusal_told = now
+        return True
 
     def forget_run(self, name: str) -> None:
         """The run of the CLI that was watched has been ended: the next one begins with a clean sheet."""

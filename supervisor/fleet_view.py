@@ -68,13 +68,16 @@ def read_stations(
     timing = config.timing if config else TimingSettings()
     rows, events = [], None
     for file, configured in known_stations(reader, config):
-        sign = reader.sign(file.name)
+        found = reader.sign(file.name)
+        sign = None if isinstance(found, Problem) else found
         silent = (now - sign[1]).total_seconds() if sign else None
         state = station_state(file, silent, timing.suspect_after_seconds, running)
         note = "" if configured or config is None else "it is not configured any more"
         if state in ("starting", "down") and file.wanted == "running":
             events = reader.recent_events() if events is None else events
             note = last_refusal(events, file.name)
+        elif isinstance(found, Problem):
+            note = f"its sign of life is not taken: {found}"
         occupant = occupants.get(file.name)
         rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))
     return rows

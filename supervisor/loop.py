@@ -12,6 +12,7 @@ from typing import Any
 from loguru import logger
 
 from agent_daemon.failpoints import reach
+from agent_daemon.protocol.errors import Problem
 from supervisor.clock import Clock
 from supervisor.core.attempts import occupies
 from supervisor.core.decision import Event, problem_details
@@ -151,9 +152,7 @@ class Loop:
             self.ledger.look_anew()
         watched = self._watching.seconds
         for name in self.fleet.stations:
-            sign = self.mail.read_workstation(name)
-            if sign is not None and self.fleet.heard(name, sign, watched):
-                self._log(None, "workstation.recovered", workstation=name)
+            self._listen(name, watched)
         for news in self.fleet.check(watched, self._busy()):
             self._take_fleet_news(news)
         with self.guard("watching over the agents"):
@@ -180,6 +179,14 @@ class Loop:
                 tracker.look_again(self.ledger.sources())
         self._wake_due()
         self.on_beat()
+
+    def _listen(self, name: str, watched: float) -> None:
+        sign = self.mail.read_workstation(name)
+        if isinstance(sign, Problem):
+            if self.fleet.refused(name, watched):
+                self._log(None, "workstation.refused", workstation=name, details=problem_details(sign))
+        elif sign is not None and self.fleet.heard(name, sign, watched):
+            self._log(None, "workstation.recovered", workstation=name)
 
     def _take_in(self, tracker: Tracker) -> None:
         news = tracker.poll()

@@ -34,6 +34,7 @@ from agent_daemon.protocol.model import (
     WorkstationFile,
 )
 from agent_daemon.protocol.paths import Root
+from agent_daemon.protocol.yaml_reader import clip
 
 # A file written less than this before it was read may change again without a visible trace (design §3).
 FRESH_SECONDS = 0.05
@@ -163,8 +164,8 @@ class Mail:
         self._considered.pop(box, None)
         self._revisions.pop(box, None)
 
-    def read_workstation(self, name: str) -> WorkstationFile | None:
-        """The workstation's sign of life if it has changed since last asked and can be read, else None."""
+    def read_workstation(self, name: str) -> WorkstationFile | Problem | None:
+        """The workstation's sign of life if it has changed since last asked, or why it cannot be taken."""
         path = self._station_paths.get(name)
         if path is None:
             path = self._station_paths[name] = self._root.mail_out(name) / "workstation.yaml"
@@ -174,9 +175,11 @@ class Mail:
                 return None
             content = read_file(self._root.mail_out(name), "workstation.yaml")
             self._stations[name] = content.signature
-            return decode_framed(WorkstationFile, content.data, file=f"mail/{name}/out/workstation.yaml")
-        except (OSError, ProtocolError):
+            return decode_sign(content.data, name)
+        except OSError:
             return None
+        except ProtocolError as error:
+            return dataclasses.replace(error.problem, file=f"mail/{name}/out/workstation.yaml")
 
     # --- to the workstations -----------------------------------------------------------------------
 
@@ -264,6 +267,24 @@ class Mail:
 
     def tasking_path(self, box: Box) -> str:
         return str(self._root.attempt_in(box.workstation, box.task_id, box.attempt) / "tasking.yaml")
+
+
+def decode_sign(data: bytes, workstation: str) -> WorkstationFile:
+    """A workstation's sign of life; ProtocolError, also when it is another one's."""
+    file = f"mail/{workstation}/out/workstation.yaml"
+    sign = decode_framed(WorkstationFile, data, file=file)
+    if sign.agent_id != workstation:
+        raise ProtocolError(
+            Problem(
+                code="E_WRONG_WORKSTATION",
+                message=f"the sign of life is that of {clip(sign.agent_id)}",
+                file=file,
+                place="agent_id",
+                expected=workstation,
+                mend="let each workstation write in its own folder only",
+            )
+        )
+    return sign
 
 
 def encode_tasking(tasking: Tasking, root: Root) -> bytes:

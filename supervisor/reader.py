@@ -21,7 +21,7 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.events import parse_event
 from supervisor.fleet import StationFile, load_station
-from supervisor.mail import Box, own_entry
+from supervisor.mail import Box, decode_sign, own_entry
 from supervisor.records import RecordStore
 
 RECENT_EVENT_BYTES = 256 * 1024
@@ -268,14 +268,16 @@ class Reader:
         self._reports[str(path)] = (seen, found)
         return found
 
-    def sign(self, name: str) -> tuple[WorkstationFile, datetime] | None:
-        """A workstation's last sign of life and when it was written, by this machine's clock."""
+    def sign(self, name: str) -> tuple[WorkstationFile, datetime] | Problem | None:
+        """A workstation's last sign of life and when it was written, by this machine's clock; or what is wrong."""
         folder = self.root.mail_out(name)
         try:
             content = read_file(folder, WORKSTATION)
-            file = decode_framed(WorkstationFile, content.data, file=f"mail/{name}/out/{WORKSTATION}")
-        except (FileNotFoundError, ProtocolError):
+            file = decode_sign(content.data, name)
+        except FileNotFoundError:
             return None
+        except ProtocolError as error:
+            return replace(error.problem, file=f"mail/{name}/out/{WORKSTATION}")
         return file, datetime.fromtimestamp(content.signature.modified_ns / 1e9, UTC)
 
 

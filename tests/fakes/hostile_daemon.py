@@ -40,6 +40,7 @@ class Attempt:
     root: Path
     workstation: str
     tasking: dict[str, Any]
+    daemon: "Daemon"
     revision: int = 0
 
     @property
@@ -172,6 +173,21 @@ def _(attempt: Attempt) -> None:
 def _(attempt: Attempt) -> None:
     attempt.folder.parent.rename(attempt.folder.parent.with_name(".away." + attempt.id))
     attempt.folder.parent.symlink_to(attempt.secret.parents[1])
+    attempt.ring()
+
+
+@scenario("link that leads nowhere")
+def _(attempt: Attempt) -> None:
+    attempt.folder.rename(attempt.folder.with_name("away"))
+    attempt.folder.symlink_to("/nonexistent")
+    attempt.ring()
+
+
+@scenario("file in a folder's place")
+def _(attempt: Attempt) -> None:
+    attempt.path.unlink()
+    attempt.folder.rmdir()
+    attempt.folder.write_bytes(attempt.report())
     attempt.ring()
 
 
@@ -433,6 +449,62 @@ def _(attempt: Attempt) -> None:
     attempt.end()
 
 
+# -- the sign of life, and who writes it --------------------------------------------------------------------
+
+
+def sign_as(make: Callable[[Attempt, int], bytes]) -> Callable[[Attempt], None]:
+    """For some beats the sign of life is what `make` says of the beat's number."""
+
+    def attack(attempt: Attempt) -> None:
+        honest = attempt.daemon.sign
+        attempt.daemon.sign = lambda beat: make(attempt, beat)
+        time.sleep(3 * HEARTBEAT_SECONDS)
+        attempt.daemon.sign = honest
+        attempt.end()
+
+    return attack
+
+
+def _many_tasks(attempt: Attempt, beat: int) -> bytes:
+    lines = "".join(f"  demo.x{number}: {{attempt: 1, status: completed}}\n" for number in range(3_000))
+    return attempt.daemon.good_sign(beat).replace(b"heartbeat", b"tasks:\n" + lines.encode() + b"heartbeat")
+
+
+def _leaping(attempt: Attempt, beat: int) -> bytes:
+    heart = (10**17, 0, 5, 10**17)[beat % 4]
+    return attempt.daemon.good_sign(beat).replace(b"heartbeat: %d" % beat, b"heartbeat: %d" % heart)
+
+
+SIGNS: dict[str, Callable[[Attempt], None]] = {
+    "sign of life in another's name": sign_as(
+        lambda attempt, beat: attempt.daemon.good_sign(beat).replace(attempt.workstation.encode(), b"polite-1")
+    ),
+    "thousands of tasks in the sign of life": sign_as(_many_tasks),
+    "sign of life without an end": sign_as(lambda attempt, beat: attempt.daemon.good_sign(beat)[:-8]),
+    "heartbeat that leaps and goes back": sign_as(_leaping),
+}
+
+
+@scenario("a fork that lives on after its attempt")
+def _(attempt: Attempt) -> None:
+    """The first attempt fails; what it left behind goes on to write in its name while the second one works."""
+    if attempt.number > 1:
+        time.sleep(RACE_SECONDS)
+        attempt.end()
+        return
+    attempt.put(attempt.report("failed", error={"code": "E_X", "message": "a first try"}))
+    if os.fork() == 0:
+        os.setsid()
+        until = time.monotonic() + 2 * RACE_SECONDS
+        result = {"kind": "commits", "bundle": "result.bundle", "sha256": "0" * 64, "head": "0" * 40}
+        while time.monotonic() < until:
+            for fields in ({"status": "completed", "result": result}, {"status": "blocked", "question": "LEAKED"}):
+                with contextlib.suppress(OSError):
+                    attempt.put(attempt.report(**fields))
+                time.sleep(0.1)
+        os._exit(0)
+
+
 # -- what is handed in -------------------------------------------------------------------------------------
 
 
@@ -539,7 +611,7 @@ class Daemon:
             except (OSError, yaml.YAMLError):
                 continue
             if tasking["tasks"][0]["status"] == "assigned":
-                yield Attempt(self.root, self.workstation, tasking)
+                yield Attempt(self.root, self.workstation, tasking, self)
 
     def treat(self, attempt: Attempt) -> None:
         try:
@@ -548,7 +620,7 @@ class Daemon:
             if attempt.title != "well-behaved":
                 attempt.put(attempt.report(summary="the last good report"))
                 time.sleep(0.3)
-            attack = SCENARIOS.get(name) or BUNDLES.get(name)
+            attack = SCENARIOS.get(name) or BUNDLES.get(name) or SIGNS.get(name)
             if attack is None:
                 attack = hand_in if (FOLDER / "wares" / attempt.id).exists() else behave
             attack(attempt)

@@ -17,6 +17,8 @@ PLACES = {
     "link to a file of the supervisor": "E_SYMLINK",
     "attempt's folder is a link": "E_SYMLINK",
     "task's folder is a link": "E_SYMLINK",
+    "link that leads nowhere": "E_SYMLINK",
+    "file in a folder's place": "E_NOT_REGULAR",
     "FIFO": "E_NOT_REGULAR",
     "device": "E_NOT_REGULAR",
     "socket": "E_NOT_REGULAR",
@@ -65,11 +67,20 @@ PASSING = {
     "report in the folder of a future attempt": ("", "nobody looks there"),
     "planted links beside what is written": ("E_TAG", "what they lead to is untouched; feedback is written"),
 }
-SCENARIOS = reliability.declare(SECTION, [*PLACES, *CONTENTS, *PASSING])
+# Each on a workstation of its own: what is told of its sign of life meanwhile.
+SIGNS = {
+    "sign of life in another's name": "E_WRONG_WORKSTATION",
+    "thousands of tasks in the sign of life": "E_TOO_MANY",
+    "sign of life without an end": "E_UNFINISHED",
+    "heartbeat that leaps and goes back": "",
+}
+FORK = "a fork that lives on after its attempt"
+SCENARIOS = reliability.declare(SECTION, [*PLACES, *CONTENTS, *PASSING, *SIGNS, FORK])
 
 
 def test_each_scenario_is_expected() -> None:
-    assert {*PLACES, *CONTENTS, *PASSING} == set(hostile_daemon.SCENARIOS)
+    assert {*PLACES, *CONTENTS, *PASSING, FORK} == set(hostile_daemon.SCENARIOS)
+    assert set(SIGNS) == set(hostile_daemon.SIGNS)
 
 
 @pytest.fixture
@@ -132,6 +143,34 @@ def test_races_and_storms(ground: Ground) -> None:
     ground.add(PASSING)
     run(ground, {})
     assert len(ground.events("revision that goes back", "report.revision_fell")) == 1
+
+
+def test_signs_of_life_and_forks(ground: Ground) -> None:
+    ground.add(SIGNS)
+    ground.add([FORK], max_failures=2)
+    ground.open()
+    ground.wait_until_over()
+    for name, code in SIGNS.items():
+        task = ground.record(name)
+        assert task.waits_for[0].message == "the attack is over", name
+        station = task.attempts[0].workstation
+        told = [e for e in ground.site.events("workstation.refused") if e["workstation"] == station]
+        assert [event["details"]["code"] for event in told] == [code] * bool(code), name
+        assert all(e["details"]["file"] == f"mail/{station}/out/workstation.yaml" for e in told)
+        assert all(event["details"]["mend"] for event in told)
+    forked = ground.record(FORK)
+    assert [attempt.verdict for attempt in forked.attempts] == ["failed", "blocked"]
+    assert forked.waits_for[0].message == "the attack is over"
+    assert "LEAKED" not in ground.everything_written()
+    assert not ground.site.events("workstation.suspect", "workstation.silent", "workstation.died")
+    figures = check_supervisor(ground)
+    if audit.why_not():
+        pytest.skip(f"all but the audit of files and programs: {audit.why_not()}")
+    check_audit(ground)
+    for name, code in SIGNS.items():
+        outcome = "told; counts as no sign of life" if code else "each change is a sign of life, nothing more"
+        reliability.record(SECTION, name, outcome, code=code, **figures)
+    reliability.record(SECTION, FORK, "what it writes for the ended attempt decides nothing", **figures)
 
 
 def run(ground: Ground, refused: dict[str, str]) -> None:
