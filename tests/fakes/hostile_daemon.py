@@ -13,8 +13,10 @@ import contextlib
 import ctypes
 import json
 import os
+import shutil
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -566,6 +568,149 @@ def swap(attempt: Attempt) -> None:
     attempt.leave(flips=flips)
 
 
+# -- its clone and its worktree ----------------------------------------------------------------------------
+
+
+def run_git(folder: Path, *arguments: str) -> None:
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_CONFIG_GLOBAL": "/dev/null"}
+    command = ["git", "-c", "safe.directory=*", "-c", "core.hooksPath=/dev/null", *arguments]
+    subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
+
+
+@dataclass
+class Place:
+    """The workstation's clone and the task's worktree, made as the real daemon makes them."""
+
+    attempt: Attempt
+
+    @property
+    def clone(self) -> Path:
+        return self.attempt.root / "workspaces" / self.attempt.workstation / "demo"
+
+    @property
+    def worktree(self) -> Path:
+        return Path(self.attempt.tasking["workspace"])
+
+    @property
+    def trap(self) -> Path:
+        """A program that tells on whoever runs it."""
+        path = FOLDER / f"{self.attempt.id}.trap"
+        path.write_text(f'#!/bin/sh\necho "$0 $*: $(cat /proc/$PPID/cmdline)" >> {FOLDER}/caught\n')
+        path.chmod(0o755)
+        return path
+
+    def make(self) -> None:
+        if not self.clone.exists():
+            self.clone.parent.mkdir(parents=True, exist_ok=True)
+            run_git(
+                self.clone.parent,
+                "clone",
+                "--quiet",
+                "--shared",
+                str(self.attempt.task["workspace_source"]),
+                "demo",
+            )
+        run_git(
+            self.clone,
+            "worktree",
+            "add",
+            "--quiet",
+            "--detach",
+            str(self.worktree),
+            self.attempt.task["base_commit"],
+        )
+
+    def configure(self, **settings: str) -> None:
+        """Settings such as ``core_fsmonitor``, for the clone and for whatever includes it."""
+        for name, value in settings.items():
+            run_git(self.clone, "config", name.replace("_", ".", 1).replace("__", "."), value)
+
+
+def plant(trap: Callable[[Place], None]) -> Callable[[Attempt], None]:
+    """Make the places, set the trap, and hand honest work in: who looks after it would step into it."""
+
+    def attack(attempt: Attempt) -> None:
+        place = Place(attempt)
+        place.make()
+        trap(place)
+        hand_in(attempt)
+
+    return attack
+
+
+def _hooks(place: Place) -> None:
+    names = ("pre-commit", "post-checkout", "post-index-change", "reference-transaction", "pre-push", "update",
+             "pre-receive", "post-receive", "post-update", "pre-auto-gc", "fsmonitor-watchman")  # fmt: skip
+    for name in names:
+        for folder in (place.clone / ".git/hooks", place.worktree / ".githooks"):
+            folder.mkdir(exist_ok=True)
+            shutil.copy(place.trap, folder / name)
+    place.configure(core_hooksPath=str(place.worktree / ".githooks"))
+
+
+def _settings(place: Place) -> None:
+    trap = str(place.trap)
+    place.configure(core_sshCommand=trap, core_editor=trap, core_pager=trap, core_askPass=trap, diff_external=trap,
+                    gpg_program=trap, credential_helper=trap, uploadpack_packObjectsHook=trap)  # fmt: skip
+    evil = place.clone.parent / "evil.config"
+    evil.write_text(f'[core]\n\tfsmonitor = {trap}\n[url "ext::{trap}"]\n\tinsteadOf = /\n')
+    place.configure(include_path=str(evil))
+
+
+def _filters(place: Place) -> None:
+    trap = str(place.trap)
+    for name in ("filter.evil.clean", "filter.evil.smudge", "filter.evil.process", "diff.evil.textconv",
+                 "diff.evil.command", "merge.evil.driver"):  # fmt: skip
+        run_git(place.clone, "config", name, trap)
+    for folder in (place.worktree, place.clone):
+        (folder / ".gitattributes").write_text("* filter=evil diff=evil merge=evil\n")
+
+
+def _git_file(place: Place) -> None:
+    """The worktree's pointer leads to a repository of the attacker's making, and so does the clone."""
+    evil = place.clone.parent / f"evil-{place.attempt.id}.git"
+    run_git(place.clone.parent, "init", "--quiet", "--bare", evil.name)
+    run_git(evil, "config", "core.fsmonitor", str(place.trap))
+    (place.worktree / ".git").write_text(f"gitdir: {evil}\n")
+    (evil / "commondir").write_text(f"{place.attempt.root}/mirrors/default/demo.git\n")
+    (evil / "gitdir").write_text(str(place.worktree / ".git"))
+
+
+def _alternates(place: Place) -> None:
+    """Other stores are borrowed from: the supervisor's own, and another workstation's."""
+    stores = [place.attempt.root / "state/quarantine", place.clone.parents[1] / "polite-1/demo/.git/objects"]
+    (place.clone / ".git/objects/info/alternates").write_text("".join(f"{store}\n" for store in stores))
+
+
+def _nested(place: Place) -> None:
+    """A repository within the repository, and a submodule's settings."""
+    inner = place.worktree / "src" / "inner"
+    inner.mkdir(parents=True)
+    run_git(inner, "init", "--quiet")
+    run_git(inner, "config", "core.fsmonitor", str(place.trap))
+    (place.worktree / ".gitmodules").write_text(f'[submodule "x"]\n\tpath = x\n\turl = ext::{place.trap}\n')
+
+
+def _link(place: Place) -> None:
+    """The worktree is a link into the supervisor's state, and the clone one to the mirror."""
+    place.worktree.rename(place.worktree.with_name(f"away-{place.attempt.id}"))
+    place.worktree.symlink_to(place.attempt.root / "state")
+    place.clone.rename(place.clone.with_name(f"away-clone-{place.attempt.id}"))
+    place.clone.symlink_to(place.attempt.root / "mirrors/default/demo.git")
+
+
+REPOSITORIES: dict[str, Callable[[Attempt], None]] = {
+    "hooks in the clone and the worktree": plant(_hooks),
+    "core.fsmonitor": plant(lambda place: place.configure(core_fsmonitor=str(place.trap))),
+    "programs in the settings, and included ones": plant(_settings),
+    "filters, diff and merge drivers": plant(_filters),
+    "rewritten .git": plant(_git_file),
+    "alternates to other stores": plant(_alternates),
+    "repository within the repository": plant(_nested),
+    "worktree and clone replaced by links": plant(_link),
+}
+
+
 # -- the daemon --------------------------------------------------------------------------------------------
 
 
@@ -620,7 +765,7 @@ class Daemon:
             if attempt.title != "well-behaved":
                 attempt.put(attempt.report(summary="the last good report"))
                 time.sleep(0.3)
-            attack = SCENARIOS.get(name) or BUNDLES.get(name) or SIGNS.get(name)
+            attack = SCENARIOS.get(name) or BUNDLES.get(name) or SIGNS.get(name) or REPOSITORIES.get(name)
             if attack is None:
                 attack = hand_in if (FOLDER / "wares" / attempt.id).exists() else behave
             attack(attempt)

@@ -40,19 +40,24 @@ class Ground:
         }
         config["projects"]["demo"] |= {"limits": {"max_failures": 1}, "poll_interval_seconds": 30}
         config["timing"] |= {"problem_grace_seconds": 1.0, "suspect_after_seconds": 60}
-        self._environment = {"PATH": os.environ["PATH"], **environment}
         self._log = (folder / "daemons.log").open("ab")
 
     @property
     def root(self) -> Path:
         return self.site.root.path
 
-    def add(self, names: Iterable[str], **fields: Any) -> None:
+    def use_real_daemon(self, name: str, *script: str) -> None:
+        """A scenario of a coding CLI, these lines of shell, that the real daemon of the type `backend` drives."""
+        self.site.use_script(*script)
+        self.site.config["workstations"]["backend"] = {"driver": "local", "count": 1, "clis": ["scripted"]}
+        self.add([name], kind="backend")
+
+    def add(self, names: Iterable[str], kind: str = "hostile", **fields: Any) -> None:
         """A task for each of these scenarios, and a good report of it in a place where it must not be read."""
         for name in names:
             task = f"demo.t{len(self.tasks):03d}"
             self.tasks[name] = task
-            self.site.write_task(task.removeprefix("demo."), title=name, specialist="hostile", **fields)
+            self.site.write_task(task.removeprefix("demo."), title=name, specialist=kind, **fields)
             secret = self.root / hostile_daemon.SECRET / task / "1" / "reporting.yaml"
             secret.parent.mkdir(parents=True)
             report = {"attempt": 1, "status": "blocked", "question": LEAKED}
@@ -71,10 +76,11 @@ class Ground:
         self.supervisor = self.site.start(through=trace, PYTHONDONTWRITEBYTECODE="1")
 
     def start_daemon(self, name: str, kind: str) -> subprocess.Popen[bytes]:
+        settings = self.site.config["workstations"][kind]
         process = subprocess.Popen(
             daemon_argv(self.site.root, name, kind),
             cwd=self.root,
-            env=self._environment,
+            env={"PATH": os.environ["PATH"], **settings.get("environment", {})},
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
