@@ -231,6 +231,13 @@ def _unregister(clone: Path, worktree: Path, registration: Path) -> None:
     shutil.rmtree(registration, ignore_errors=True)
 
 
+def find_again(clone: Path, worktree: Path) -> None:
+    """Should the agent have bent how a worktree finds its clone: put it right, so that no work is out of reach."""
+    registration = registration_of(clone, worktree)
+    if registration is not None and worktree.is_dir():
+        repair(worktree, registration)
+
+
 def repair(worktree: Path, registration: Path) -> None:
     """Restore the two files by which a worktree and its clone find each other."""
     pointer = worktree / ".git"

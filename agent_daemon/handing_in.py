@@ -102,6 +102,7 @@ def hand_in(attempt: Attempt) -> dict[str, Any] | None:
     """Commit what is left, verify that very commit, bundle it; None when asked to stop meanwhile."""
     task, worktree = attempt.task, attempt.places.worktree
     workplace.link_files(attempt.places)
+    checkout.find_again(attempt.places.clone, worktree)
     checkout.remove_stale_locks(worktree)
     message = attempt.stage.message if attempt.stage else ""
     unfinished = what_is_unfinished(worktree)

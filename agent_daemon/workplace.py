@@ -71,6 +71,7 @@ def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage
     worktree = ownership.worktree_of(places.worktree, _owner(task), begun=begun)
     if worktree is not None:
         end_processes(places.marker)
+        checkout.find_again(places.clone, worktree)
         checkout.remove_stale_locks(worktree)
         finish_switch(worktree)
         base = handover.result_base(worktree, task.base_branch, task.base_commit)

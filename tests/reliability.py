@@ -64,7 +64,7 @@ SECTIONS = {
         title="Hostile bundles and repositories",
         about="A finished task hands in commits that were made by hand to do harm.",
         what="what is handed in",
-        suites=("tests/hostile/test_bundles.py",),
+        suites=("tests/hostile/test_bundles.py", "tests/hostile/test_repositories.py"),
     ),
     "kill-points": Section(
         title="Killed at every step",

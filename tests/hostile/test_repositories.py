@@ -67,16 +67,22 @@ def test_traps_in_the_workspace(ground: Ground) -> None:
         assert record.state is State.REVIEW, (name, record.waits_for)
         pushed = git("rev-parse", f"{record.branch}:new.txt", cwd=ground.site.remote)
         assert pushed == bundles.sha_of("blob", name.encode())
+    honest = ground.record(CLI)
+    assert honest.state is State.REVIEW, honest.waits_for
+    assert git("show", f"{honest.branch}:new.txt", cwd=ground.site.remote) == "new"
     one = ground.tasks["rewritten .git"]
     for verb in ("show", "diff", "logs", "explain"):  # what a person looks at them with
         ground.site.cli("task", verb, one, check=False)
     ground.site.cli("workstation", "list")
     figures = check_supervisor(ground)
-    caught = ground.marks / "caught"
-    assert not caught.exists(), caught.read_text()
+    caught = {path.name: path.read_text() for path in ground.marks.glob("caught*")}
+    assert caught == {}
     if audit.why_not():
         pytest.skip(f"all but the audit of files and programs: {audit.why_not()}")
     found = check_audit(ground)
     assert not [program for program in found.executed if "trap" in program.argv[0]]
     for name in REPOSITORIES:
         reliability.record(SECTION, name, "not stepped into; the work is taken from its bundle", **figures)
+    reliability.record(
+        SECTION, CLI, "the daemon puts .git right and runs none of it; the work is taken", **figures
+    )
