@@ -497,6 +497,9 @@ def _(attempt: Attempt) -> None:
     attempt.put(attempt.report("failed", error={"code": "E_X", "message": "a first try"}))
     if os.fork() == 0:
         os.setsid()
+        until = time.monotonic() + 30
+        while not attempt.inbox.with_name("2").exists() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
         until = time.monotonic() + 2 * RACE_SECONDS
         result = {"kind": "commits", "bundle": "result.bundle", "sha256": "0" * 64, "head": "0" * 40}
         while time.monotonic() < until:
