@@ -1,8 +1,10 @@
 """What lies in `in/`: the taskings of this workstation, read again when they change."""
 
+import contextlib
 import os
+import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from agent_daemon.protocol.model import AgentConfig, FeedbackFile, Tasking, Task
 from agent_daemon.protocol.paths import is_task_id
 
 FRESH_SECONDS = 0.05
+_ATTEMPT = re.compile("[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,31 +33,56 @@ class Assignment:
         return self.tasking.task
 
 
+Key = tuple[str, int]
+
+
 @dataclass
 class Inbox:
-    """Finds the taskings in `in/<task>/<attempt>/`. The supervisor alone writes there, and people over SSH."""
+    """Finds the taskings in `in/<task>/<attempt>/`. The supervisor alone writes there, and people over SSH.
+
+    Where `in/` itself cannot be listed nothing has changed: that is no order to stop everything.
+    """
 
     folder: Path
-    _looks: dict[tuple[str, int], Signature | None] = field(default_factory=dict, init=False)
-    _known: dict[tuple[str, int], Assignment] = field(default_factory=dict, init=False)
-    _feedback: dict[tuple[str, int], Signature] = field(default_factory=dict, init=False)
+    _looks: dict[Key, Signature | None] = field(default_factory=dict, init=False)
+    _known: dict[Key, Assignment] = field(default_factory=dict, init=False)
+    _feedback: dict[Key, Signature] = field(default_factory=dict, init=False)
+    _folders: set[Key] | None = field(default=None, init=False)
+    _taskings: set[Key] = field(default_factory=set, init=False)
 
     def read_changed(self) -> Iterator[Assignment]:
         """Assignments that are new or differ from when they were last read; unreadable ones are passed over."""
-        for task_id, attempt in self._listed():
-            path = self.folder / task_id / str(attempt) / "tasking.yaml"
+        self._folders, self._taskings = self._listed(), set()
+        for key in sorted(self._folders or ()):
+            path = self.folder / key[0] / str(key[1]) / "tasking.yaml"
             look = signature(path)
-            if look is None or look == self._looks.get((task_id, attempt)):
+            if look is None:
+                continue
+            self._taskings.add(key)
+            if look == self._looks.get(key):
                 continue
             fresh = time.time_ns() - look.modified_ns < FRESH_SECONDS * 1e9
-            self._looks[(task_id, attempt)] = None if fresh else look
+            self._looks[key] = None if fresh else look
             try:
-                found = self._read(task_id, attempt)
+                found = self._read(*key)
             except (ProtocolError, FileNotFoundError) as error:
                 logger.warning("{} is not read: {}", path, error)
                 continue
-            self._known[(task_id, attempt)] = found
+            self._known[key] = found
             yield found
+
+    def has_folder(self, key: Key) -> bool:
+        """Whether the attempt's folder was there when last looked."""
+        return self._folders is None or key in self._folders
+
+    def has_tasking(self, key: Key) -> bool:
+        """Whether its tasking was."""
+        return self._folders is None or key in self._taskings
+
+    def forget(self, key: Key) -> None:
+        """Read it as new, should it be there again."""
+        for memory in (self._looks, self._known, self._feedback):
+            memory.pop(key, None)
 
     def told_wanting(self) -> list[tuple[tuple[str, int], str]]:
         """Attempts whose `feedback.yaml` is new, with its first sentence: the supervisor misses something."""
@@ -95,26 +123,15 @@ class Inbox:
         seen_at = before.seen_at if before else time.monotonic()
         return Assignment(tasking=tasking, config=config, seen_at=seen_at)
 
-    def _listed(self) -> Iterator[tuple[str, int]]:
+    def _listed(self) -> set[Key] | None:
         try:
-            names = sorted(os.listdir(self.folder))
-        except FileNotFoundError:
-            return
+            names = [name for name in os.listdir(self.folder) if is_task_id(name)]
+        except OSError as error:
+            logger.error("{} cannot be listed: {}", self.folder, error)
+            return None
+        found = set()
         for task_id in names:
-            if not is_task_id(task_id):
-                continue
-            try:
-                attempts = sorted(os.listdir(self.folder / task_id))
-            except (FileNotFoundError, NotADirectoryError):  # cleared in this moment
-                continue
-            for attempt in attempts:
-                if attempt.isdecimal():
-                    yield task_id, int(attempt)
-
-    def vanished(self, known: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Of these, the ones whose folder is gone."""
-        gone = [key for key in known if not (self.folder / key[0] / str(key[1])).is_dir()]
-        for key in gone:
-            self._looks.pop(key, None)
-            self._known.pop(key, None)
-        return gone
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # cleared in this moment
+                attempts = filter(_ATTEMPT.fullmatch, os.listdir(self.folder / task_id))
+                found |= {(task_id, int(attempt)) for attempt in attempts}
+        return found

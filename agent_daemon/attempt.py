@@ -54,6 +54,7 @@ class Attempt:
         write_stage(self.places.outbox, self.stage)
 
 
-def has_begun(report: TaskReport) -> bool:
-    """Whether the attempt had a worktree, by its report."""
-    return report.status not in (ReportStatus.RECEIVED, ReportStatus.PLANNING)
+def has_begun(report: TaskReport, stage: Stage | None) -> bool:
+    """Whether the attempt had a worktree; it may have been paused before."""
+    not_yet = (ReportStatus.RECEIVED, ReportStatus.PLANNING, ReportStatus.PAUSED)
+    return stage is not None or report.status not in not_yet

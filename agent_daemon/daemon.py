@@ -1,5 +1,6 @@
 """The daemon's loop: read what is asked, run one attempt at a time, report. Everything it needs is in files."""
 
+import contextlib
 import os
 import queue
 import threading
@@ -12,58 +13,46 @@ from loguru import logger
 
 from agent_daemon import duties
 from agent_daemon.activity import ActivityMeter, own_control_group
-from agent_daemon.assignments import Assignment, Inbox
+from agent_daemon.assignments import Assignment, Inbox, Key
 from agent_daemon.attempt import (
     STOP_CANCELLED,
     STOP_EDITED,
     STOP_PAUSED,
     STOP_SHUTDOWN,
     STOP_UNRESPONSIVE,
-    Attempt,
-    has_begun,
 )
-from agent_daemon.failpoints import reach
+from agent_daemon.entries import Entry, open_entry
 from agent_daemon.handing_in import interrupted
 from agent_daemon.heartbeat import Heartbeat
 from agent_daemon.places import attempt_places
 from agent_daemon.processes import become_subreaper
 from agent_daemon.protocol.files import make_folder, ring
-from agent_daemon.protocol.model import ReportStatus, TaskingStatus, TaskingTask
+from agent_daemon.protocol.model import ReportStatus, TaskingStatus
 from agent_daemon.protocol.paths import Root
-from agent_daemon.reporting import AttemptReport
 from agent_daemon.run import cancel, release, work
-from agent_daemon.stage import read_stage, text_digest
-from agent_daemon.worker import Job, Key, Worker, start_worker
-from agent_daemon.workplace import end_processes
+from agent_daemon.stage import text_digest
+from agent_daemon.worker import Job, Worker, start_worker
+from agent_daemon.workplace import end_all_processes, end_processes
 
 SWEEP_SECONDS = 1.0
 MESSAGES_AT_ONCE = 2000
-RETRY_SECONDS = 60.0
-
-_UNDER_WAY = (ReportStatus.IN_PROGRESS, ReportStatus.VERIFYING, ReportStatus.WAITING)
-
-
-@dataclass
-class _Entry:
-    """What is known of one attempt; `assignment` is None once its folder in `in/` is gone."""
-
-    report: AttemptReport
-    assignment: Assignment | None
-    not_before: float = 0.0
-    release_refused: str | None = ""
 
 
 @dataclass
 class Daemon:
-    """One workstation's daemon."""
+    """One workstation's daemon; `step` is one pass of its loop."""
 
     root: Root
     workstation: str
     agent_type: str
     _messages: "queue.SimpleQueue[tuple[Any, ...]]" = field(default_factory=queue.SimpleQueue, init=False)
-    _entries: dict[Key, _Entry] = field(default_factory=dict, init=False)
+    _entries: dict[Key, Entry] = field(default_factory=dict, init=False)
     _worker: Worker | None = field(default=None, init=False)
     _meter: ActivityMeter = field(default_factory=ActivityMeter, init=False)
+    _look_at: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._inbox = Inbox(self.root.mail_in(self.workstation))
 
     def wake(self) -> None:
         """Called by watchers: look at `in/` now."""
@@ -74,56 +63,68 @@ class Daemon:
         folder = self.root.mail_out(self.workstation)
         make_folder(folder)
         become_subreaper()
-        inbox = Inbox(self.root.mail_in(self.workstation))
+        end_all_processes(folder)
         self._meter.control_group = own_control_group()
         heartbeat = Heartbeat(folder, self.workstation, self.agent_type, self._meter)
         while not stop.is_set():
-            self._read(inbox)
-            self._decide()
-            self._write_reports()
+            self.step()
             heartbeat.beat(*(self._worker.key if self._worker else (None, 0)))
             self._receive(min(SWEEP_SECONDS, heartbeat.seconds))
         self._shut_down()
 
+    def step(self) -> None:
+        """Look, once a second or when woken; then do what follows, and report."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + SWEEP_SECONDS
+            self._read()
+        self._decide()
+        self._write_reports()
+
+    @property
+    def known(self) -> list[Key]:
+        """The attempts that are looked after."""
+        return list(self._entries)
+
     # --- observe --------------------------------------------------------------------------------------
 
-    def _read(self, inbox: Inbox) -> None:
-        for assignment in inbox.read_changed():
+    def _read(self) -> None:
+        for assignment in self._inbox.read_changed():
             key = (assignment.task.id, assignment.task.attempt)
             entry = self._entries.get(key)
             if entry is None:
-                entry = self._entries[key] = _Entry(self._open_report(assignment), None)
-            before, entry.assignment = entry.assignment, assignment
-            if not duties.awaits_verification(assignment.task, entry.report.value):
-                entry.report.update(observed_revision=assignment.tasking.revision)
+                entry = self._entries[key] = open_entry(self.root, self.workstation, self.agent_type, assignment)
+            before = entry.assignment
+            entry.heed(assignment)
             if before is not None and self._worker is not None and self._worker.key == key:
                 self._heed_change(self._worker, before, assignment)
-        for key, said in inbox.told_wanting():
+        for key, said in self._inbox.told_wanting():
             if key in self._entries:
-                report = self._entries[key].report
-                report.progress(f"The supervisor says: {said}")
-                report.write(time.monotonic)
-        for key in inbox.vanished([key for key, entry in self._entries.items() if entry.assignment]):
-            logger.info("attempt {} {} is gone from in/", *key)
-            self._entries[key].assignment = None
+                self._entries[key].say(f"The supervisor says: {said}")
+        for key, entry in list(self._entries.items()):
+            self._notice_absence(key, entry)
 
-    def _open_report(self, assignment: Assignment) -> AttemptReport:
-        task = assignment.task
-        report = AttemptReport(
-            self.root.attempt_out(self.workstation, task.id, task.attempt),
-            self.root.bell_out(self.workstation),
-            task_id=task.id,
-            attempt=task.attempt,
-            agent_id=self.workstation,
-            agent_type=self.agent_type,
-            cli=assignment.config.cli.name,
-        )
-        if report.revision == 0:
-            report.update(observed_revision=assignment.tasking.revision)
-            report.progress("Task received")
-            report.write(time.monotonic)
-            reach("daemon.received")
-        return report
+    def _notice_absence(self, key: Key, entry: Entry) -> None:
+        """A released attempt whose tasking is gone is forgotten; of others, that is an order to stop."""
+        if entry.report.value.status is ReportStatus.RELEASED:
+            if not self._inbox.has_tasking(key):
+                self._forget(key)
+                with contextlib.suppress(OSError):  # a report and logs are left in them, mostly
+                    entry.report.folder.rmdir()
+                    entry.report.folder.parent.rmdir()
+        elif not self._inbox.has_folder(key):
+            if entry.assignment is not None:
+                logger.warning("attempt {} {} is gone from in/, and was not released: it stays as it is", *key)
+                entry.assignment = None
+                self._inbox.forget(key)
+            elif self._worker is None or self._worker.key != key:
+                if entry.report.changed:
+                    entry.report.write(time.monotonic)
+                self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        """Keep it in mind no longer; what lies on disk stays there, and is read when it is asked for again."""
+        self._inbox.forget(key)
+        del self._entries[key]
 
     @staticmethod
     def _heed_change(worker: Worker, before: Assignment, now: Assignment) -> None:
@@ -141,7 +142,9 @@ class Daemon:
             return
 
     def _take(self, message: tuple[Any, ...]) -> None:
-        if message[0] == "tell":
+        if message[0] == "wake":
+            self._look_at = 0.0
+        elif message[0] == "tell":
             _, key, fields, text = message
             report = self._entries[key].report
             report.update(**fields)
@@ -150,32 +153,9 @@ class Daemon:
             if "status" in fields:
                 report.write(time.monotonic)
         elif message[0] == "done":
-            self._finish(message[1], message[2])
-
-    def _finish(self, key: Key, fields: dict[str, Any]) -> None:
-        worker, self._worker = self._worker, None
-        entry = self._entries[key]
-        report = entry.report
-        if worker is not None and worker.attempt.stop.reason == STOP_EDITED and "error" not in fields:
-            report.progress("The task's text was changed: going on with the new text")
-            return
-        if worker is not None and worker.attempt.stop.reason == STOP_UNRESPONSIVE and "status" not in fields:
-            report.update(**fields)
-            report.progress("The coding CLI showed no sign of life and was ended; its work is bundled and goes on")
-            report.write(time.monotonic)
-            return
-        if entry.assignment is not None:
-            ended = report.value.model_copy(update=fields)
-            if duties.awaits_verification(entry.assignment.task, ended):
-                fields = fields | {"status": ReportStatus.VERIFYING}
-        if fields:
-            if fields.get("status") in duties.ENDED:
-                fields.setdefault("salvage", None)  # that of an interruption is no longer all there is
-            report.update(**fields)
-            report.progress(f"{fields.get('status', report.value.status)}".replace("_", " "))
-            report.write(time.monotonic)
-        else:
-            entry.not_before = time.monotonic() + RETRY_SECONDS
+            worker, self._worker = self._worker, None
+            reason = worker.attempt.stop.reason if worker is not None else ""
+            self._entries[message[1]].finish(reason, message[2])
 
     # --- decide ---------------------------------------------------------------------------------------
 
@@ -185,102 +165,63 @@ class Daemon:
             self._stop_if_asked(self._worker)
             return
         now = time.monotonic()
-        due = [
-            (duties.ORDER.index(entry.assignment.task.status), entry.assignment.seen_at, key)
-            for key, entry in self._entries.items()
-            if entry.assignment
-            and now >= entry.not_before
-            and duties.is_due(entry.assignment.task, entry.report.value)
-        ]
-        for _, _, key in sorted(due):
+        ranked = ((entry.rank(now), key) for key, entry in self._entries.items())
+        for _, key in sorted((rank, key) for rank, key in ranked if rank is not None):
             entry = self._entries[key]
             if entry.assignment is not None and self._act(key, entry, entry.assignment):
                 return
 
     def _stop_if_asked(self, worker: Worker) -> None:
-        assignment = self._entries[worker.key].assignment
-        if assignment is None or assignment.task.status in (TaskingStatus.CANCELLED, TaskingStatus.RELEASED):
-            worker.attempt.stop.set(STOP_CANCELLED)
-        elif assignment.task.status is TaskingStatus.PAUSED:
-            worker.attempt.stop.set(STOP_PAUSED)
-        elif duties.to_interrupt(assignment.task, self._entries[worker.key].report.value) is not None:
+        entry, stop = self._entries[worker.key], worker.attempt.stop
+        task = entry.assignment.task if entry.assignment is not None else None
+        if task is None or task.status in (TaskingStatus.CANCELLED, TaskingStatus.RELEASED):
+            stop.set(STOP_CANCELLED)
+        elif task.status is TaskingStatus.PAUSED:
+            stop.set(STOP_PAUSED)
+        elif duties.to_interrupt(task, entry.report.value) is not None:
             if self._meter.running:
-                worker.attempt.stop.set(STOP_UNRESPONSIVE)
-            elif not worker.attempt.stop.is_set():  # the CLI has come to its end, or is yet to be started
-                self._note_interruption(self._entries[worker.key], assignment)
+                stop.set(STOP_UNRESPONSIVE)
+            elif not stop.is_set():  # the CLI has come to its end, or is yet to be started
+                entry.note_interruption()
 
-    @staticmethod
-    def _note_interruption(entry: _Entry, assignment: Assignment) -> None:
-        asked = duties.to_interrupt(assignment.task, entry.report.value)
-        if asked is not None:
-            entry.report.update(interruptions=asked.number)
-            entry.report.progress("The coding CLI is to be interrupted, but does not run now")
-            entry.report.write(time.monotonic)
-
-    def _act(self, key: Key, entry: _Entry, assignment: Assignment) -> bool:
+    def _act(self, key: Key, entry: Entry, assignment: Assignment) -> bool:
         """Do what is asked of an attempt that nothing is done for now; returns whether work was started."""
-        wanted, report = assignment.task.status, entry.report
+        wanted, report = assignment.task.status, entry.report.value
+        job: Job
         if wanted is TaskingStatus.PAUSED:
-            report.update(status=ReportStatus.PAUSED)
-            report.progress("Paused")
-            report.write(time.monotonic)
+            entry.say("Paused", status=ReportStatus.PAUSED)
+            return False
+        if wanted is TaskingStatus.RELEASED:
+            if not entry.may_release():
+                return False
+            job = partial(release, in_use=self._newer_has_begun(key))
         elif wanted is TaskingStatus.CANCELLED:
-            return self._start(key, entry, assignment, cancel)
-        elif wanted is TaskingStatus.ASSIGNED:
-            if report.value.status is ReportStatus.COMPLETED:
-                report.update(status=ReportStatus.VERIFYING, observed_revision=assignment.tasking.revision)
-                report.progress("The verification commands were changed")
-                report.write(time.monotonic)
-            elif duties.is_to_end(assignment.task, report.value):
-                return self._start(key, entry, assignment, interrupted)
-            self._note_interruption(entry, assignment)
-            return self._start(key, entry, assignment, work)
-        elif self._may_release(entry, assignment):
-            newer = [
-                e.report.value for (name, number), e in self._entries.items() if name == key[0] and number > key[1]
-            ]
-            in_use = any(report.status is not ReportStatus.RECEIVED for report in newer)
-            return self._start(key, entry, assignment, partial(release, in_use=in_use))
-        return False
+            job = cancel
+        elif report.status is ReportStatus.COMPLETED:
+            entry.verify_again()
+            job = work
+        elif duties.is_to_end(assignment.task, report):
+            job = interrupted
+        else:
+            job = work
+        if job is work:
+            entry.note_interruption()
+        self._start(key, entry, assignment, job)
+        return True
 
-    def _may_release(self, entry: _Entry, assignment: Assignment) -> bool:
-        saved = assignment.task.released_sha256
-        if duties.may_release(entry.report.value, saved):
-            return True
-        if entry.release_refused != saved:
-            entry.release_refused = saved
-            logger.error(
-                "{} is released with {}, which is not what was handed in: kept", assignment.task.id, saved
-            )
-        return False
+    def _newer_has_begun(self, key: Key) -> bool:
+        newer = [e for (task_id, attempt), e in self._entries.items() if task_id == key[0] and attempt > key[1]]
+        return any(entry.report.value.status is not ReportStatus.RECEIVED for entry in newer)
 
     # --- work, in a thread ----------------------------------------------------------------------------
 
-    def _start(self, key: Key, entry: _Entry, assignment: Assignment, job: Job) -> bool:
-        def latest() -> TaskingTask:
-            return (entry.assignment or assignment).task
-
+    def _start(self, key: Key, entry: Entry, assignment: Assignment, job: Job) -> None:
         def tell(fields: dict[str, Any], text: str | None) -> None:
             self._messages.put(("tell", key, fields, text))
 
         places = attempt_places(self.root, self.workstation, assignment.tasking)
-        stage = read_stage(places.outbox)
-        attempt = Attempt(
-            task=assignment.task,
-            config=assignment.config,
-            places=places,
-            agent_type=self.agent_type,
-            known=entry.report.value,
-            tell=tell,
-            latest=latest,
-            stage=stage,
-            resumed=stage is not None or entry.report.value.status in _UNDER_WAY,
-            changed=stage is not None and stage.text_sha256 != text_digest(assignment.task),
-            begun=stage is not None or has_begun(entry.report.value),
-            meter=self._meter,
-        )
+        attempt = entry.attempt(assignment, places, tell, self._meter)
         self._worker = start_worker(key, attempt, job, lambda fields: self._messages.put(("done", key, fields)))
-        return True
 
     # --- report ---------------------------------------------------------------------------------------
 

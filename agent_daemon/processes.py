@@ -133,12 +133,22 @@ def is_subreaper() -> bool:
 def find_marked(name: str, value: str) -> list[int]:
     """Living processes that were started with NAME=VALUE in their environment, without this one."""
     wanted = f"{name}={value}".encode()
+    return _find_by_environment(lambda entry: entry == wanted)
+
+
+def find_marked_below(name: str, prefix: str) -> list[int]:
+    """The same of those whose value begins with `prefix`."""
+    wanted = f"{name}={prefix}".encode()
+    return _find_by_environment(lambda entry: entry.startswith(wanted))
+
+
+def _find_by_environment(fits: Callable[[bytes], bool]) -> list[int]:
     found = []
     for pid in _pids():
         # Another user's process cannot be read, and one that ends meanwhile is no longer of interest.
         with contextlib.suppress(OSError):
             environment = (_PROC / str(pid) / "environ").read_bytes()
-            if wanted in environment.split(b"\0") and pid != os.getpid() and identify(pid) is not None:
+            if any(map(fits, environment.split(b"\0"))) and pid != os.getpid() and identify(pid) is not None:
                 found.append(pid)
     return found
 

@@ -67,7 +67,7 @@ class AttemptReport:
         cli: str = "",
     ) -> None:
         self.folder, self._bell = folder, bell
-        self.task_id, self._agent_id, self._agent_type = task_id, agent_id, agent_type
+        self.task_id, self._agent_id, self.agent_type = task_id, agent_id, agent_type
         self.cli = cli
         self.revision = 0
         self.written_at = 0.0
@@ -113,7 +113,7 @@ class AttemptReport:
         self.revision += 1
         reporting = Reporting(
             revision=self.revision,
-            agent_type=self._agent_type,
+            agent_type=self.agent_type,
             agent_id=self._agent_id,
             cli=self.cli,
             updated_at=utc_now(),

@@ -19,6 +19,7 @@ from agent_daemon.protocol.files import make_folder, read_file
 from agent_daemon.protocol.model import ReportStatus, Salvage, Tasking, TaskingStatus, TaskReport
 from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
+from agent_daemon.stage import read_stage
 from agent_daemon.workplace import salvage
 
 NOT_BUNDLED = "E_NOT_BUNDLED"
@@ -68,7 +69,7 @@ def salvage_attempt(root: Root, workstation: str, task_id: str, attempt: int) ->
     if _is_handed_in(report.value, places):
         return f"{task_id}, attempt {attempt}: its work has been bundled already"
     try:
-        made = salvage(tasking.task, places, begun=has_begun(report.value))
+        made = salvage(tasking.task, places, begun=has_begun(report.value, read_stage(places.outbox)))
         told = _sentence(made, places)
     except (GitError, OSError) as error:
         raise SalvageError(f"{NOT_BUNDLED}: {task_id}, attempt {attempt}: {error}") from error

@@ -7,10 +7,10 @@ from typing import Any
 
 from loguru import logger
 
+from agent_daemon.assignments import Key
 from agent_daemon.attempt import Attempt
 from agent_daemon.run import give_up
 
-Key = tuple[str, int]
 Job = Callable[[Attempt], dict[str, Any]]
 
 

@@ -10,7 +10,7 @@ from agent_daemon.execution import ATTEMPT_MARKER
 from agent_daemon.failpoints import reach
 from agent_daemon.git import commit_of, git, merge_base
 from agent_daemon.places import AttemptPlaces
-from agent_daemon.processes import find_marked, sweep
+from agent_daemon.processes import find_marked, find_marked_below, sweep
 from agent_daemon.protocol.model import Salvage, TaskingTask
 from agent_daemon.rebase import finish_switch
 
@@ -104,6 +104,11 @@ def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
 def end_processes(marker: str) -> None:
     """End whatever of this attempt an earlier run or a crashed daemon left running."""
     sweep(lambda: find_marked(ATTEMPT_MARKER, marker), grace_seconds=1.0)
+
+
+def end_all_processes(outbox: Path) -> None:
+    """The same for all attempts that have their place in `outbox`: a daemon that starts has started none."""
+    sweep(lambda: find_marked_below(ATTEMPT_MARKER, f"{outbox}/"), grace_seconds=1.0)
 
 
 def as_salvage(made: handover.BundleMade | None) -> Salvage | None:
