@@ -4,7 +4,7 @@ from pathlib import Path
 
 from supervisor.git.command import Credential, GitError, open_git
 from supervisor.git.errors import first_line
-from supervisor.git.mirror import header_for, remote_tip
+from supervisor.git.mirror import Mirror, descends, fetch, header_for, remote_tip, resolve
 from supervisor.git.names import check_generated_branch, check_url, is_sha
 
 _PUSH_SECONDS = 600
@@ -21,7 +21,9 @@ def push(
     *,
     timeout_seconds: float = _PUSH_SECONDS,
 ) -> None:
-    """Put `sha` on the remote's branch, if that is at `expected` (None: does not exist); again is a success.
+    """Put `sha` on the remote's branch, if that is at `expected` (None: does not exist).
+
+    Again is a success, also where somebody has gone on from it since.
 
     GitError: E_BRANCH_MOVED (nothing overwritten), E_PUSH_REFUSED with the server's words, E_AUTHENTICATION,
     E_NO_REPOSITORY, E_UNREACHABLE (retryable; the push may have arrived).
@@ -46,8 +48,8 @@ def push(
         if reason is None:
             raise
         tip = remote_tip(url, branch, credential, owner=quarantine)
-        # Somebody pushed the very same: an earlier try of ours whose answer was lost.
-        if tip == sha:
+        # An earlier try of ours arrived, and its answer was lost; somebody may have gone on from it since.
+        if tip == sha or (tip is not None and _holds(quarantine, url, branch, sha, credential)):
             return
         if "stale info" in reason or tip != expected:
             raise GitError(
@@ -55,6 +57,14 @@ def push(
             ) from None
         said = first_line(error.stderr_tail, "remote: ") or reason
         raise GitError("E_PUSH_REFUSED", f"The remote refused the push: {said}", error.stderr_tail) from None
+
+
+def _holds(quarantine: Path, url: str, branch: str, sha: str, credential: Credential | None) -> bool:
+    """Whether the remote's branch has this commit, by a look at the branch; it passes through the quarantine."""
+    seen = "refs/seen/tip"
+    fetch(quarantine, url, (f"+refs/heads/{branch}:{seen}",), credential)
+    tip = resolve(Mirror(quarantine), seen)
+    return tip is not None and descends(quarantine, sha, tip)
 
 
 def _refusal(printed: bytes) -> str | None:

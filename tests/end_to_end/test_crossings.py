@@ -371,6 +371,21 @@ def push_as_person(site: Site, branch: str, files: dict[str, str]) -> str:
     return git("rev-parse", "HEAD", cwd=colleague)
 
 
+def test_a_push_whose_answer_was_lost_is_no_strangers_branch_because_a_colleague_went_on(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    killed = site.start(CLOUD_CODE_FAILPOINT="push.done_before_record")
+    site.write_task("fix-add")
+    killed.wait(60)
+    task = site.record("demo.fix-add")
+    assert task is not None and [effect.status for effect in task.effects] == ["sending"]
+    theirs = push_as_person(site, task.branch, {"theirs.txt": "theirs"})
+    site.start()
+    task = site.wait_state("demo.fix-add", "review", "blocked", timeout_seconds=60)
+    assert task.state == "review" and len(site.events("branch.pushed")) == 1
+    assert git("rev-parse", task.branch, cwd=site.remote) == theirs
+
+
 def bring_to_conflict(site: Site, files: dict[str, str], *third: str) -> str:
     """A delivered task, asked for changes; a colleague pushes to its branch while attempt 2 works. The branch."""
     runs = site.folder / "runs"

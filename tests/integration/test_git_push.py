@@ -68,6 +68,16 @@ def test_a_new_branch_then_more_and_each_push_twice(world: World) -> None:
     assert refs == [f"refs/heads/{BRANCH}", "refs/heads/main", "refs/heads/people"]
 
 
+def test_a_push_whose_answer_was_lost_is_known_again_under_a_persons_commits(world: World) -> None:
+    world.push(world.first, None)
+    theirs = world.commit("By a person", world.first)
+    git(world.quarantine, "push", "--quiet", str(world.upstream), f"{theirs}:refs/heads/{BRANCH}")
+    world.push(world.first, None)
+    assert world.tip() == theirs
+    assert error_of(world, world.second, None).code == "E_BRANCH_MOVED"
+    assert world.tip() == theirs
+
+
 def test_a_persons_push_meanwhile_is_not_overwritten(world: World) -> None:
     world.push(world.first, None)
     world.person.git("push", "--quiet", "--force", "origin", f"people:{BRANCH}")
