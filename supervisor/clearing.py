@@ -28,7 +28,8 @@ from supervisor.records import RecordStore
 AT_ONCE = 20
 
 _OURS = (TASKING, CONFIG, FEEDBACK, START_BUNDLE, DESCRIPTION)
-_UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.new")
+# Earlier work that was laid beside, and what a write or a copy that was cut short has left.
+_ALSO_OURS = re.compile(r"earlier-[0-9]+\.bundle|\.[0-9a-f]{16}\.new|\.(start|earlier-[0-9]+)\.bundle\.new")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -95,7 +96,7 @@ class Clearing:
             except FileNotFoundError:
                 return
             for name in os.listdir(folder):
-                if name in _OURS or _UNFINISHED.fullmatch(name):
+                if name in _OURS or _ALSO_OURS.fullmatch(name):
                     os.unlink(name, dir_fd=folder)
             with contextlib.suppress(OSError):  # something is left in it
                 os.rmdir(str(box.attempt), dir_fd=above)

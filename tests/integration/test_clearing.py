@@ -20,7 +20,8 @@ from tests.unit.conftest import NOW, make_attempt
 
 SAVED = make_attempt(ended_at=NOW, verdict="completed", saved=True, mail=MailState(digest=digest(b"")))
 RELEASED = SAVED.evolve(released=True)
-OURS = ("tasking.yaml", "config.yaml", "description.md", "feedback.yaml", "start.bundle", f".{'0' * 16}.new")
+WRITTEN = ("tasking.yaml", "config.yaml", "description.md", "feedback.yaml", "start.bundle", "earlier-2.bundle")
+OURS = (*WRITTEN, f".{'0' * 16}.new", ".start.bundle.new", ".earlier-2.bundle.new")
 
 
 @pytest.fixture
