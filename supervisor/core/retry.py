@@ -68,7 +68,12 @@ def bounded(task: TaskRecord, retry: RetrySettings, now: datetime) -> TaskRecord
         for attempt in task.attempts
     )
     waits = None if task.not_before is None else min(task.not_before, latest)
-    return task.evolve(attempts=attempts, effects=tuple(map(sooner, task.effects)), not_before=waits)
+    return task.evolve(
+        attempts=attempts,
+        effects=tuple(map(sooner, task.effects)),
+        not_before=waits,
+        preparing=sooner(task.preparing),
+    )
 
 
 def fail_attempt(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Priority
-from supervisor.core.record import Dependency, TaskRecord
+from supervisor.core.record import Dependency, TaskRecord, Tries
 from supervisor.core.retry import backoff_seconds, bounded
 from supervisor.core.routing import route
 from supervisor.core.schedule import (
@@ -58,11 +58,12 @@ def test_an_attempt_that_was_lost_is_followed_by_one_elsewhere_if_there_is_an_el
 
 def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
     ahead = NOW + timedelta(days=365)
-    task = make_task(attempts=(make_attempt(started_at=ahead),), not_before=ahead)
+    tried = Tries(tries=1, not_before=ahead)
+    task = make_task(attempts=(make_attempt(started_at=ahead),), not_before=ahead, preparing=tried)
     mended = bounded(task, RetrySettings(cap_seconds=60), NOW)
     assert mended.attempts[0].started_at == NOW
-    assert mended.not_before == NOW + timedelta(seconds=60)
-    soon = task.evolve(attempts=(make_attempt(),), not_before=NOW + timedelta(seconds=5))
+    assert mended.not_before == mended.preparing.not_before == NOW + timedelta(seconds=60)
+    soon = task.evolve(attempts=(make_attempt(),), not_before=NOW + timedelta(seconds=5), preparing=Tries())
     assert bounded(soon, RetrySettings(cap_seconds=60), NOW) == soon
 
 
