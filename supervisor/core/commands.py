@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 
 from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.decision import Decision, Event
-from supervisor.core.delivery import is_work_done
+from supervisor.core.delivery import is_to_be_inspected, is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.moved_base import conflict_feedback
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
@@ -166,7 +166,7 @@ def _resume(task: TaskRecord, command: Command, now: datetime) -> Decision:
     if task.state is not State.PAUSED:
         raise CommandRefusedError(f"{task.id} is {task.state.words}: there is nothing to resume")
     back = task.paused_from or State.PENDING
-    if back in ACTIVE and task.live is None and task.delivery is None:
+    if back in ACTIVE and task.live is None and task.delivery is None and not is_to_be_inspected(task):
         back = State.PENDING
     resumed = task.moved(back, reason="asked for by a person", actor=command.actor.id, at=now, paused_from=None)
     return Decision(task=resumed, events=(Event(name="task.resumed", actor=command.actor.id),))

@@ -18,6 +18,7 @@ _REASONS = {"E_BRANCH_MOVED": WaitReason.CONFLICT, "E_BRANCH_EXISTS": WaitReason
 
 # The verdict on an attempt whose claim could not be looked at: it may be looked at again as it is.
 NOT_INSPECTED = "not inspected"
+HELD = "held"  # the verdict on one whose claim waits for a person's approval
 MAX_TOLD = 5  # of a claim's problems in its event; the next attempt is told of all
 
 
@@ -79,7 +80,7 @@ def settle_inspection(
     if outcome.conflict is not None and outcome.delivery is None:
         return _send_back(task, attempt, outcome.conflict, report, retry, now)
     if outcome.held:
-        return _hold(_end(task, attempt, "held", report, now), outcome, now)
+        return _hold(_end(task, attempt, HELD, report, now), outcome, now)
     if outcome.delivery is None:
         return _complete_without_push(_end(task, attempt, "completed", report, now), outcome, now)
     ended = _end(task, attempt, "completed", report, now).evolve(
@@ -285,6 +286,12 @@ def _closed_unmerged(task: TaskRecord, request: Request, base_branch: str, now: 
         f"closed unmerged: {task.branch} was deleted on the remote, and {base_branch} does not have its changes"
     )
     return block(closed, reason=WaitReason.HUMAN, message=message, now=now)
+
+
+def is_to_be_inspected(task: TaskRecord) -> bool:
+    """In progress, or paused from there, with an attempt that has ended and whose claim is looked at again."""
+    newest = task.attempt_number(task.attempt)
+    return task.delivery is None and newest is not None and newest.verdict in (NOT_INSPECTED, HELD)
 
 
 def is_work_done(task: TaskRecord) -> bool:

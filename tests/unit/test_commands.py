@@ -7,6 +7,7 @@ import pytest
 
 from agent_daemon.protocol.model import Limits, Priority, TaskingStatus, TaskingTask
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
+from supervisor.core.delivery import HELD, NOT_INSPECTED
 from supervisor.core.hand_edit import Edit, read_edit
 from supervisor.core.intake import when_told
 from supervisor.core.record import Approval, TaskRecord
@@ -82,6 +83,14 @@ def test_resume_of_an_attempt_that_ended_meanwhile_waits_for_the_next() -> None:
     ended = make_attempt(ended_at=NOW, verdict="failed", saved=True)
     task = make_task(state=State.PAUSED, paused_from=State.IN_PROGRESS, attempt=1, attempts=(ended,))
     assert do(task, "resume").state is State.PENDING
+
+
+@pytest.mark.parametrize("verdict", [NOT_INSPECTED, HELD])
+def test_resume_goes_on_with_a_claim_that_is_looked_at_once_more(verdict: str) -> None:
+    ended = make_attempt(ended_at=NOW, verdict=verdict, bundle="result.bundle", bundle_sha256=DIGEST)
+    task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(ended,))
+    paused = do(task, "pause")
+    assert apply_command(paused, command("resume", 2), NOW).task.state is State.IN_PROGRESS
 
 
 def test_approve_and_deny() -> None:
