@@ -105,6 +105,7 @@ def _attempt_line(attempt: Attempt) -> str:
     tokens = attempt.usage.input_tokens + attempt.usage.output_tokens
     used = f", {count(tokens, 'token')}" if tokens else ""
     lost = f"; its work could not be saved: {attempt.save_error}" if attempt.save_error else ""
+    lost += f"; given up by {attempt.dropped_by}" if attempt.dropped_by else ""
     verdict = attempt.verdict or "under way"
     return f"{attempt.number} on {attempt.workstation} with {attempt.cli}: {verdict}{took}{used}{cost}{lost}"
 

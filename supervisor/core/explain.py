@@ -84,6 +84,8 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
         can.append(retry_action(task, "Make another attempt with the changed text"))
+    if not task.ended:
+        why += _left_behind(task)
     waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
     if not around.running and not task.ended and not waits:
         following.insert(0, "No supervisor is running: nothing is decided until one is started.")
@@ -416,13 +418,26 @@ def _ended(task: TaskRecord, around: Surroundings) -> _Told:
 
 def _left_behind(task: TaskRecord) -> list[str]:
     """What could not be saved of its attempts, why, and where it lies."""
-    root = Root(Path())
     return [
-        f"What attempt {a.number} left could not be saved: {_phrase(a.save_error or '')}. It lies untouched on "
-        f"{a.workstation}, in {root.task_workspace(a.workstation, task.id, a.workspace_mode).worktree}."
+        f"What attempt {a.number} left could not be saved: {_phrase(a.save_error or '')}. {_where_left(task, a)}"
         for a in task.attempts
         if a.left_behind
     ]
+
+
+def _where_left(task: TaskRecord, attempt: Attempt) -> str:
+    """Where an attempt's worktree is: its own place, unless a later attempt there needed that."""
+    place = Root(Path()).task_workspace(attempt.workstation, task.id, attempt.workspace_mode).worktree
+    there = [a for a in task.attempts if (a.workstation, a.workspace_mode) == _home(attempt)]
+    later = next((a.number for a in there if a.number > attempt.number), None)
+    if later is None:
+        return f"It lies untouched on {attempt.workstation}, in {place}."
+    moved = f"else it was moved to {place}.kept-before-{later}"
+    return f"On {attempt.workstation}, attempt {later} went on in it if it could ({place}); {moved}."
+
+
+def _home(attempt: Attempt) -> tuple[str, WorkspaceMode]:
+    return attempt.workstation, attempt.workspace_mode
 
 
 def _left_behind_actions(task: TaskRecord) -> list[Action]:

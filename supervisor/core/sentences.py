@@ -23,17 +23,21 @@ _WARNINGS = frozenset(
         "held",
         "ignored",
         "interrupted",
+        "left_behind",
+        "left_out",
         "lost",
+        "low",
         "not_prepared",
         "not_started",
         "refused",
         "reminded",
+        "renewed",
         "resting",
+        "revision_fell",
         "silent",
         "suspect",
     }
 )
-_PLACED = ("line", "place", "expected")
 
 
 def level_of(event: str, details: Mapping[str, Any]) -> Level:
@@ -195,6 +199,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "request.mergeable": _form("it merges with {base_branch} again without a conflict"),
     "mirror.renewed": _form("it was damaged ({reason}) and is replaced; the old one is kept as {aside}"),
     "work.left_behind": _form("what attempt {attempt} left is not saved: {message}; it stays in {worktree}"),
+    "attempt.salvaged": _form("what attempt {attempt} left: {message}"),
+    "salvage.retried": _form("what could not be saved is tried again, says {actor}"),
+    "report.revision_fell": _form("from {from} to {to}: an agent may have meddled, or its daemon lost its files"),
     "work.dropped": _form("what attempt {attempt} left is given up, says {actor}"),
     "work.left_out": _form("the work of attempt {attempt} is not in its start, but beside it: {reason}"),
     "branch.pushed": lambda v: f"{v['branch']} is at {v['head'][:12]} on the remote",

@@ -319,6 +319,20 @@ def test_an_ended_task_names_what_is_left_of_it() -> None:
     assert "cleaned up" not in told(clean)
 
 
+def test_what_could_not_be_saved_is_named_with_its_place_in_every_state() -> None:
+    left = make_attempt(ended_at=NOW, verdict="failed", save_error="E_NO_BUNDLE: it is gone")
+    for state in (State.CANCELLED, State.BLOCKED, State.FAILED):
+        task = make_task(state=state, attempt=1, attempts=(left,))
+        said = told(task)
+        assert "What attempt 1 left could not be saved: E_NO_BUNDLE: it is gone." in said
+        assert "untouched on backend-1, in workspaces/backend-1/acme.worktrees/acme.login." in said
+    elsewhere = make_attempt(number=2, workstation="backend-2", ended_at=NOW, saved=True, released=True)
+    assert "It lies untouched" in told(task.evolve(attempt=2, attempts=(left, elsewhere)))
+    said = told(task.evolve(attempt=2, attempts=(left, elsewhere.evolve(workstation="backend-1"))))
+    assert "attempt 2 went on in it if it could" in said and "acme.login.kept-before-2" in said
+    assert "could not be saved" not in told(task.evolve(attempts=(left.evolve(dropped_by="ada"),)))
+
+
 def test_times_are_given_in_the_unit_that_people_think_in() -> None:
     spans = (-3, 0.4, 45, 89, 100, 3599, 7200, 7500, 3 * 86400)
     assert [duration(s) for s in spans] == [
