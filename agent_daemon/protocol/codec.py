@@ -62,11 +62,9 @@ def decode_framed(
     try:
         document = read_yaml(data, file=file, limits=limits)
     except ProtocolError as error:
-        code, cut_line = (
-            error.problem.code,
-            not data.endswith(b"\n") and error.problem.line == len(data.splitlines()),
-        )
-        if not ended and (code in _CUT_SHORT or (cut_line and code in _CUT_KEY)):
+        code = error.problem.code
+        cut_key = code in _CUT_KEY and _is_last_key(data, error.problem.line or 1)
+        if not ended and (code in _CUT_SHORT or cut_key):
             unfinished("it breaks off")
         raise
     value: dict[str, Any] = document.value
@@ -79,6 +77,14 @@ def decode_framed(
         unfinished(f"`revision` is {clip(revision)}, `end` is {clip(end)}")
     del value["end"]  # belongs to the frame, not to the model
     return _validate(model, document, file, understood, ("version", "requires"))
+
+
+def _is_last_key(data: bytes, line: int) -> bool:
+    """Whether the file breaks off within the key that begins on this line: plain, or `? |` with lines below."""
+    first, *rest = data.split(b"\n")[line - 1 :]
+    indent = len(first) - len(first.lstrip(b" "))
+    below = all(not part.strip() or part.startswith(b" " * (indent + 1)) for part in rest)
+    return not rest or (first.lstrip(b" ").startswith(b"? ") and below)
 
 
 def _validate(

@@ -158,10 +158,12 @@ def test_what_is_written_reads_back_equal(report: Report) -> None:
 
 
 CUT_KEYS = Report(version=1, revision=0, by_name={"k": (), "k:x": ()}, table=(("<<:a",),))
+CUT_BLOCK_KEY = Report(version=1, revision=0, by_name={" ": (), "  x\ny": (), "x": (), "x\nz": ()})
 
 
 @given(REPORTS)
 @example(CUT_KEYS)
+@example(CUT_BLOCK_KEY)
 def test_a_file_that_is_cut_anywhere_is_never_read(report: Report) -> None:
     data = encode(report, end=True)
     for length in {*range(min(len(data), 40)), *range(max(0, len(data) - 40), len(data))}:
