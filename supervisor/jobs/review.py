@@ -3,8 +3,10 @@ with what its base branch is by now.
 """
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loguru import logger
 
@@ -42,6 +44,20 @@ class Looked:
     compared: dict[str, Fit] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Open:
+    """A task in review that is not merged: where its base branch is now, and its own, if that is still there."""
+
+    task: TaskRecord
+    delivery: Delivery
+    base_tip: str
+    tip: str | None
+
+    @property
+    def place(self) -> tuple[str, str | None, str]:
+        return (self.delivery.pushed_head, self.tip, self.base_tip)
+
+
 @dataclass
 class Reviews:
     """Looks at the requests of one project, again and again; what has not moved is not compared twice."""
@@ -64,11 +80,17 @@ class Reviews:
         merged = host.merged(mirror, delivered.values())
         looked = Looked({id_: RequestSeen(state="merged", base_branch=branch) for id_, branch in merged.items()})
         tips = host.branch_tips()
-        for task in delivered.values():
-            if task.id not in merged:
-                found = self._look_closer(task, tips.get(task.branch), looked)
+        bases = {name: mirrors.resolve(mirror, name) for name in {task.base_branch for task in delivered.values()}}
+        open_ones = [
+            _Open(task=task, delivery=task.delivery, base_tip=base_tip, tip=tips.get(task.branch))
+            for task in delivered.values()
+            if task.id not in merged and task.delivery is not None and (base_tip := bases[task.base_branch])
+        ]
+        with self._fetched(open_ones) as scratch:
+            for one in open_ones:
+                found = self._look_closer(one, scratch, looked)
                 if found is not None:
-                    looked.decided[task.id] = found
+                    looked.decided[one.task.id] = found
         self._gone &= delivered.keys()
         self._compared = {id_: at for id_, at in self._compared.items() if id_ in delivered}
         return looked
@@ -82,16 +104,31 @@ class Reviews:
                 raise
             logger.info("the mirror {} is not fetched: {}", self.project.mirror.path.name, error)
 
-    def _look_closer(self, task: TaskRecord, tip: str | None, looked: Looked) -> RequestSeen | None:
-        delivery, base_tip = task.delivery, mirrors.resolve(self.project.mirror, task.base_branch)
-        if delivery is None or base_tip is None:
-            return None
-        now = (delivery.pushed_head, tip, base_tip)
-        if self._compared.get(task.id) != now:
-            if self._compare(task, delivery, base_tip, tip, looked):
+    @contextmanager
+    def _fetched(self, open_ones: list[_Open]) -> Iterator[Path]:
+        """A scratch repository with the branches of those that moved, fetched at once."""
+        scratch = self.root.quarantine / f"{self.project.mirror.path.stem}.reviews.git"
+        names = [one.task.branch for one in open_ones if one.tip is not None and self._has_moved(one)]
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            if names:
+                mirrors.make_repository(scratch, self.project.mirror)
+                refspecs = tuple(f"+refs/heads/{name}:refs/heads/{name}" for name in names)
+                mirrors.fetch(scratch, self.project.host.url(), refspecs, None)
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _has_moved(self, one: _Open) -> bool:
+        return self._compared.get(one.task.id) != one.place
+
+    def _look_closer(self, one: _Open, scratch: Path, looked: Looked) -> RequestSeen | None:
+        task = one.task
+        if self._has_moved(one):
+            if self._compare(one, scratch, looked):
                 return RequestSeen(state="merged", base_branch=task.base_branch, commits=False)
-            self._compared[task.id] = now
-        if tip is not None:
+            self._compared[task.id] = one.place
+        if one.tip is not None:
             self._gone.discard(task.id)
             return None
         if task.id not in self._gone:  # said only when it is so twice: a server may be in the middle of something
@@ -99,34 +136,32 @@ class Reviews:
             return None
         return RequestSeen(state="closed", base_branch=task.base_branch)
 
-    def _compare(
-        self, task: TaskRecord, delivery: Delivery, base_tip: str, tip: str | None, looked: Looked
-    ) -> bool:
+    def _compare(self, one: _Open, scratch: Path, looked: Looked) -> bool:
         """Whether the base branch has all that the task changed, be it squashed or rebased; else how it fits."""
-        scratch = self.root.quarantine / f"{task.id}.review.git"
-        shutil.rmtree(scratch, ignore_errors=True)
-        attempt = task.attempt_number(delivery.attempt)
         try:
-            if tip is not None:
-                mirrors.make_repository(scratch, self.project.mirror)
-                refspec = f"+refs/heads/{task.branch}:refs/heads/work"
-                mirrors.fetch(scratch, self.project.host.url(), (refspec,), None)
-                head = delivery.pushed_head
-            elif attempt is not None and self._import(task, attempt):
-                head = delivery.claimed_head  # other commits than those that were pushed, with the same trees
-            else:
-                return False
+            if one.tip is None:
+                return self._holds_what_is_kept(one)
+            head = one.delivery.pushed_head
             known = mirrors.resolve(Mirror(scratch), head)
-            if known is not None and is_contained(scratch, head, base_tip, _LIMITS):
+            if known is not None and is_contained(scratch, head, one.base_tip, _LIMITS):
                 return True
-            if tip is not None:
-                conflict = find_conflict(scratch, base_tip, tip)
-                looked.compared[task.id] = Fit(delivered=delivery.pushed_head, conflict=conflict)
+            conflict = find_conflict(scratch, one.base_tip, one.tip)
+            looked.compared[one.task.id] = Fit(delivered=head, conflict=conflict)
             return False
         except GitError as error:
             if error.retryable:
                 raise
             return False
+
+    def _holds_what_is_kept(self, one: _Open) -> bool:
+        """The branch is gone: what the base branch is held against is the work as it is kept here."""
+        scratch = self.root.quarantine / f"{one.task.id}.review.git"
+        attempt = one.task.attempt_number(one.delivery.attempt)
+        try:
+            if attempt is None or not self._import(one.task, attempt):
+                return False
+            # Other commits than those that were pushed, with the same trees.
+            return is_contained(scratch, one.delivery.claimed_head, one.base_tip, _LIMITS)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
