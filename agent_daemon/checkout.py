@@ -52,7 +52,7 @@ def ensure_worktree(request: WorktreeRequest) -> Literal["created", "existing"]:
         if registration is not None and is_half_made(registration, request.worktree):
             _unregister(request.clone, request.worktree, registration)
             if request.worktree.exists():
-                _remove_folder(request.worktree)
+                remove_folder(request.worktree)
             registration = None
         if registration is not None:
             repair(request.worktree, registration)
@@ -110,9 +110,13 @@ def remove_own_folder(own: Path) -> None:
 
 def _is_of_no_worth(name: str) -> bool:
     """Whether an entry of a task's own folder may go with it: what the clone and our own notes are made of."""
-    return name in ("repository", "home", ".repository.lock", ".worktree.owner") or name.startswith(
-        (".repository.new-", ".worktree.removed-")
-    )
+    return name in (
+        "repository",
+        "home",
+        ".repository.lock",
+        ".worktree.owner",
+        ".worktree.left",
+    ) or name.startswith((".repository.new-", ".worktree.removed-"))
 
 
 def link_protocol_files(worktree: Path, targets: Mapping[str, Path]) -> None:
@@ -271,10 +275,11 @@ def _removal_name(worktree: Path) -> Path:
 
 def _finish_removals(worktree: Path) -> None:
     for leftover in worktree.parent.glob(f".{worktree.name}.removed-*"):
-        _remove_folder(leftover)
+        remove_folder(leftover)
 
 
-def _remove_folder(folder: Path) -> None:
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it."""
     try:
         shutil.rmtree(folder)
     except PermissionError:  # tests and build tools leave folders that their owner may not write in

@@ -21,6 +21,7 @@ from agent_daemon.attempt import (
     STOP_SHUTDOWN,
     STOP_UNRESPONSIVE,
 )
+from agent_daemon.cleanup import Cleaner
 from agent_daemon.entries import Entry, open_entry
 from agent_daemon.handing_in import interrupted
 from agent_daemon.heartbeat import Heartbeat
@@ -36,6 +37,7 @@ from agent_daemon.workplace import end_all_processes, end_processes
 
 SWEEP_SECONDS = 1.0
 MESSAGES_AT_ONCE = 2000
+CLEANUP_SECONDS = 2.0
 
 
 @dataclass
@@ -65,12 +67,15 @@ class Daemon:
         become_subreaper()
         end_all_processes(folder)
         self._meter.control_group = own_control_group()
-        heartbeat = Heartbeat(folder, self.workstation, self.agent_type, self._meter)
+        cleaner = Cleaner(self.root, self.workstation)
+        heartbeat = Heartbeat(folder, self.workstation, self.agent_type, self._meter, cleaner.clones)
         while not stop.is_set():
             self.step()
+            cleaner.look()
             heartbeat.beat(*(self._worker.key if self._worker else (None, 0)))
             self._receive(min(SWEEP_SECONDS, heartbeat.seconds))
         self._shut_down()
+        cleaner.wait(CLEANUP_SECONDS)
 
     def step(self) -> None:
         """Look, once a second or when woken; then do what follows, and report."""

@@ -154,6 +154,12 @@ def make_salvage(worktree: Path, base: str, target: Path) -> BundleMade | None:
         git("update-ref", "-d", name, folder=worktree)
 
 
+def same_tree(folder: Path, one: str, other: str) -> bool:
+    """Whether two commits hold the same files; no where one of them is not known here."""
+    trees = [git_text("rev-parse", "--verify", f"{c}^{{tree}}", folder=folder, check=False) for c in (one, other)]
+    return trees[0] != "" and trees[0] == trees[1]
+
+
 def _commit_tree(worktree: Path, tree: str, parents: list[str], message: str, identity: Identity) -> str:
     options = [part for parent in parents for part in ("-p", parent)]
     return (

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Heartbeat:
     agent_id: str
     agent_type: str
     meter: ActivityMeter
+    clones: Callable[[], tuple[str, ...]] = tuple
     seconds: float = field(default_factory=beat_seconds)
     _count: int = field(default=0, init=False)
     _at: float = field(default=-1e9, init=False)
@@ -51,6 +53,7 @@ class Heartbeat:
             daemon_version=__version__,
             heartbeat=self._count,
             current_task=task_id,
+            clones=self.clones(),
             activity=self._activity(task_id, attempt) if task_id else None,
         )
         try:

@@ -153,6 +153,18 @@ def _find_by_environment(fits: Callable[[bytes], bool]) -> list[int]:
     return found
 
 
+def working_in(folder: Path) -> list[tuple[int, str]]:
+    """Living processes whose working directory is in this folder, with their names; without this one."""
+    wanted, found = os.path.realpath(folder), []
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            place = str((_PROC / str(pid) / "cwd").readlink()).removesuffix(" (deleted)")
+            inside = place == wanted or place.startswith(f"{wanted}/")
+            if inside and pid != os.getpid() and identify(pid) is not None:
+                found.append((pid, (_PROC / str(pid) / "comm").read_text(errors="replace").strip()))
+    return found
+
+
 def find_adopted(since_ticks: int, table: dict[int, ProcessStat] | None = None) -> list[int]:
     """Orphans that this subreaper was given: its children in a foreign session, started since then.
 

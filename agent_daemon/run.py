@@ -13,6 +13,8 @@ from agent_daemon.coding import CodingRun
 from agent_daemon.execution import StopRequest
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
+from agent_daemon.git import GitError
+from agent_daemon.parting import size_bytes
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Criterion, ReportError, ReportStatus, WorkspaceMode
 from agent_daemon.stage import text_digest
@@ -98,13 +100,35 @@ def cancel(attempt: Attempt) -> dict[str, Any]:
 
 
 def release(attempt: Attempt, *, in_use: bool) -> dict[str, Any]:
-    """Remove what the supervisor has saved; nothing to report where the disk refuses, for it is tried again."""
+    """Remove what the supervisor has saved. What was touched since is bundled again, and saved first.
+
+    Nothing is reported as done where it is in use, not there or the disk refuses, for it is tried again.
+    """
+    task, places = attempt.task, attempt.places
+    workplace.end_processes(places.marker)
+    handed_in = attempt.known.salvage or attempt.known.result
     try:
-        workplace.release(attempt.task, attempt.places, in_use=in_use)
-    except OSError as error:
-        logger.error("{} {} is not released: {}", attempt.task.id, attempt.task.attempt, error)
+        more = workplace.bundle_again(
+            task, places, handed_in.head if handed_in else None, given_up=_given_up(attempt)
+        )
+        if more is not None:
+            attempt.tell({}, "Touched after it had been saved: bundled again")
+            return {"salvage": more}
+        workplace.release(task, places, in_use=in_use)
+        output_bytes = size_bytes(places.outbox)
+    except (OSError, GitError) as error:
+        logger.error("{} {} is not released: {}", task.id, task.attempt, error)
+        told = f"Not released: {error}"[:600]
+        if not attempt.known.progress or attempt.known.progress[-1].message != " ".join(told.split()):
+            attempt.tell({}, told)
         return {}
-    return {"status": ReportStatus.RELEASED, "current_step": "Released"}
+    return {"status": ReportStatus.RELEASED, "current_step": "Released", "output_bytes": output_bytes}
+
+
+def _given_up(attempt: Attempt) -> bool:
+    """It could not be bundled, and is to be removed all the same: a person wants that."""
+    error = attempt.known.error
+    return error is not None and error.code == "E_NOT_BUNDLED"
 
 
 def _stopped(attempt: Attempt) -> dict[str, Any]:

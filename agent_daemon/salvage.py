@@ -20,7 +20,7 @@ from agent_daemon.protocol.model import ReportStatus, Salvage, Tasking, TaskingS
 from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
 from agent_daemon.stage import read_stage
-from agent_daemon.workplace import salvage
+from agent_daemon.workplace import leave, salvage
 
 NOT_BUNDLED = "E_NOT_BUNDLED"
 _ENDED = frozenset({ReportStatus.BLOCKED, ReportStatus.COMPLETED, ReportStatus.FAILED, ReportStatus.CANCELLED})
@@ -77,6 +77,7 @@ def salvage_attempt(root: Root, workstation: str, task_id: str, attempt: int) ->
         report.update(status=ReportStatus.CANCELLED)
     failure = report.value.error
     report.update(salvage=made, error=None if failure and failure.code == NOT_BUNDLED else failure)
+    report.update(**leave(tasking.task, places))
     report.progress(told)
     report.write(time.monotonic)
     if report.changed:

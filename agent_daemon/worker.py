@@ -9,7 +9,9 @@ from loguru import logger
 
 from agent_daemon.assignments import Key
 from agent_daemon.attempt import Attempt
+from agent_daemon.duties import ENDED
 from agent_daemon.run import give_up
+from agent_daemon.workplace import leave
 
 Job = Callable[[Attempt], dict[str, Any]]
 
@@ -31,6 +33,8 @@ def start_worker(key: Key, attempt: Attempt, job: Job, done: Callable[[dict[str,
         except Exception as error:  # whatever went wrong is this attempt's end, told with its reason
             logger.exception("attempt {} {}", *key)
             fields = give_up(attempt, error)
+        if fields.get("status") in ENDED:
+            fields |= leave(attempt.task, attempt.places)
         done(fields)
 
     threading.Thread(target=body, name=f"attempt {key[0]} {key[1]}", daemon=True).start()

@@ -3,7 +3,9 @@
 import contextlib
 from pathlib import Path
 
-from agent_daemon import artifacts, checkout, handover, ownership
+from loguru import logger
+
+from agent_daemon import artifacts, checkout, handover, ownership, parting
 from agent_daemon.attempt import Attempt
 from agent_daemon.clone import ensure_clone
 from agent_daemon.execution import ATTEMPT_MARKER
@@ -13,6 +15,9 @@ from agent_daemon.places import AttemptPlaces
 from agent_daemon.processes import find_marked, find_marked_below, sweep
 from agent_daemon.protocol.model import Salvage, TaskingTask
 from agent_daemon.rebase import finish_switch
+
+# Of a worktree that somebody touched after its work had been bundled.
+SALVAGE_AGAIN = "salvage-again.bundle"
 
 
 def prepare(attempt: Attempt) -> None:
@@ -85,17 +90,57 @@ def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage
     return None
 
 
+def leave(task: TaskingTask, places: AttemptPlaces) -> dict[str, int]:
+    """Note that the attempt's worktree has been bundled as it lies there; its size, for the report."""
+    worktree = ownership.worktree_of(places.worktree, _owner(task), begun=True)
+    if worktree is None:
+        return {}
+    try:
+        return {"worktree_bytes": parting.leave(worktree)}
+    except OSError as error:
+        logger.warning("{} is not noted as bundled: {}", worktree, error)
+        return {}
+
+
+def bundle_again(
+    task: TaskingTask, places: AttemptPlaces, handed_in: str | None, *, given_up: bool = False
+) -> Salvage | None:
+    """What the worktree holds beside what was handed in (that commit), if anybody touched it since; else None.
+
+    `given_up`: nobody wants what it holds.
+    StillUsedError while a process works in it; NotThereError where it may not be mounted.
+    """
+    worktree = ownership.worktree_of(places.worktree, _owner(task), begun=True)
+    if worktree is None:
+        around = places.own.parent if places.own is not None else places.worktree.parent
+        if not places.worktree.exists() and not around.exists() and not places.clone.exists():
+            raise parting.NotThereError(f"neither {places.worktree} nor {around} is there: is it not mounted?")
+        return None
+    parting.refuse_if_used(worktree)
+    if given_up or not parting.is_touched(worktree):
+        return None
+    base = handover.result_base(worktree, task.base_branch, task.base_commit)
+    made = handover.make_salvage(worktree, base, places.outbox / SALVAGE_AGAIN)
+    parting.leave(worktree)
+    if made is None or (handed_in and handover.same_tree(worktree, made.head, handed_in)):
+        (places.outbox / SALVAGE_AGAIN).unlink(missing_ok=True)
+        return None
+    return as_salvage(made)
+
+
 def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
     """Remove the worktree and the bundles of an attempt whose work the supervisor has saved.
 
     `in_use`: a newer attempt of the task has begun.
     """
-    end_processes(places.marker)
+    worktree = ownership.worktree_of(places.worktree, _owner(task), begun=True)
     if places.clone.exists():
         ownership.remove_owned(places.clone, places.worktree, _owner(task), in_use=in_use)
+    if worktree is not None and not worktree.exists():
+        parting.forget(worktree)
     if places.own is not None:
         checkout.remove_own_folder(places.own)
-    for name in ("result.bundle", "salvage.bundle", "document.md"):
+    for name in ("result.bundle", "salvage.bundle", SALVAGE_AGAIN, "document.md"):
         with contextlib.suppress(FileNotFoundError, IsADirectoryError):
             (places.outbox / name).unlink()
     reach("daemon.released_before_report")

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -20,6 +21,7 @@ from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import SupervisorIdentity, Written
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__, spool
+from supervisor.cleaning import Cleaning
 from supervisor.clearing import Clearing
 from supervisor.clock import Clock
 from supervisor.config import load_config
@@ -47,6 +49,7 @@ from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
+from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
@@ -160,6 +163,9 @@ class Supervisor:
         edits = Edits(self.clock, self.mail)
         self.disk = DiskWatch(root, self.config.disk, self.clock)
         self.clearing = Clearing(root, self.store, self.mail, self.ledger)
+        self.runs = RunLog(root, self.clock)
+        self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
+        self.people.clean = self.cleaning.start
         self.loop = Loop(
             self.inbox,
             self.clock,
@@ -178,8 +184,12 @@ class Supervisor:
                 ConfigWatch(root).look,
                 partial(spool.remove_forgotten, root.commands),
                 self.clearing.look,
+                self.runs.look,
+                self.cleaning.look,
             ),
             has_room=self.disk.has_room,
+            clean=self.cleaning.start,
+            settle_cleaning=self.cleaning.settle,
         )
 
     def _project(self, name: str) -> Project:
@@ -206,6 +216,7 @@ class Supervisor:
         """Work until `stop` is set; SIGTERM and SIGINT set it when it is not given."""
         stop = stop or _stop_on_signals(self.inbox)
         note_start(self.root, self.config, self.clock.now())
+        self.runs.begin()
         self.ledger.log(Event(name="supervisor.started", details={"version": __version__, "pid": os.getpid()}))
         self.recover()
         watcher, calendar = Watcher(self.inbox), BackgroundScheduler(timezone="UTC")
@@ -231,6 +242,8 @@ class Supervisor:
         while self.pool.running and self.clock.monotonic() < deadline:
             end_leftovers(self.root.path, timeout_seconds=1)  # jobs wait for git, and some for each other
             time.sleep(0.05)
+        with contextlib.suppress(OSError):
+            self.runs.note()
         self.ledger.log(Event(name="supervisor.stopped"))
         self.events.close()
 
@@ -258,6 +271,24 @@ class Supervisor:
                 id=f"maintain:{name}",
                 misfire_grace_time=None,
             )
+        if self.config.cleanup.enabled:
+            calendar.add_job(
+                self.inbox.put,
+                "interval",
+                args=[("clean",)],
+                hours=self.config.cleanup.interval_hours,
+                jitter=60,
+                next_run_time=_first_cleaning(),
+                id="clean",
+                max_instances=1,
+                coalesce=True,
+                misfire_grace_time=None,
+            )
+
+
+def _first_cleaning() -> datetime:
+    """Not in the midst of a start; soon enough for a supervisor that is started and stopped often."""
+    return datetime.now(UTC) + timedelta(minutes=5)
 
 
 def _stop_on_signals(inbox: "queue.SimpleQueue[Message]") -> threading.Event:

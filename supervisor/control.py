@@ -9,7 +9,7 @@ from typing import Any
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
-from supervisor.core.commands import Actor, Command, CommandAnswer, TaskCommandKind, WorkstationCommandKind
+from supervisor.core.commands import Actor, Command, CommandAnswer, CommandKind
 from supervisor.errors import CloudCodeError, writing
 from supervisor.reader import is_locked
 from supervisor.running import running_supervisor
@@ -19,7 +19,7 @@ _LOOK_SECONDS = 0.5
 
 
 def new_command(
-    kind: TaskCommandKind | WorkstationCommandKind,
+    kind: CommandKind,
     target: str,
     actor: str,
     args: dict[str, Any],

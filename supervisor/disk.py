@@ -89,7 +89,8 @@ def low_problem(state: DiskState) -> Problem | None:
         code="E_DISK_LOW",
         message=f"no attempt begins; those under way go on; waiting for {state.no_room}",
         file=state.path,
-        mend=f"make room: `du -xh --max-depth=2 {state.path} | sort -h` shows what takes it",
+        mend=f"make room: `cloud-code gc --dry-run` says what clean-up would remove, "
+        f"`du -xh --max-depth=2 {state.path} | sort -h` what takes it",
     )
 
 

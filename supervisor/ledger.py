@@ -39,7 +39,7 @@ class Ledger:
         identity: SupervisorIdentity,
     ) -> None:
         self._root, self.config, self._store, self._mail = root, config, store, mail
-        self._events, self._clock, self._identity = events, clock, identity
+        self._events, self._clock, self.identity = events, clock, identity
         self._since = clock.now()
         self.tasks: dict[str, TaskRecord] = {}
         self.reports: dict[str, dict[int, TaskReport]] = {}
@@ -184,7 +184,7 @@ class Ledger:
             inbox=str(self._root.attempt_in(attempt.workstation, task.id, attempt.number)),
         )
         now = utc(self._clock.now())
-        return render_tasking(task, attempt, places, self._identity, revision=revision, now=now)
+        return render_tasking(task, attempt, places, self.identity, revision=revision, now=now)
 
     # --- the rest -------------------------------------------------------------------------------------
 
@@ -218,6 +218,11 @@ class Ledger:
         self.dirty.discard(task.id)
         for attempt in task.attempts:
             self._close(Box(attempt.workstation, task.id, attempt.number))
+
+    def forget(self, task_id: str) -> None:
+        """An archived task goes for good."""
+        self._store.remove_archived(task_id)
+        self._archived.pop(task_id, None)
 
     def find(self, task_id: str) -> TaskRecord | None:
         """A live task, or an archived one read from disk."""

@@ -58,6 +58,8 @@ class Loop:
     trackers: tuple[Tracker, ...]
     looks: tuple[Callable[[], Event | None], ...] = ()
     has_room: Callable[[], bool] = lambda: True
+    clean: Callable[[], object] = lambda: None
+    settle_cleaning: Callable[[Any], None] = lambda _: None
     on_beat: Callable[[], None] = lambda: None
 
     _watching: Watching = field(default_factory=Watching, init=False)
@@ -127,6 +129,9 @@ class Loop:
                 rung.add(message[1])
             elif message[0] == "poll":
                 self.work.poll(message[1], self.ledger)
+            elif message[0] == "clean":
+                with self.guard("beginning a clean-up"):
+                    self.clean()
             elif message[0] == "sources":
                 for tracker in self.trackers:
                     tracker.wake()
@@ -250,7 +255,11 @@ class Loop:
         self.pool.finished(key)
         self._scheduling_due = True
         reach_outcome(key)
-        self.work.settle(key, outcome, self.ledger)
+        kind = key.partition(":")[0]
+        if kind == "Clean":
+            self.settle_cleaning(outcome)
+        elif kind != "Unlink":
+            self.work.settle(key, outcome, self.ledger)
 
     def _busy(self) -> set[str]:
         """Workstations with an attempt under way, or one being prepared."""

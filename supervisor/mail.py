@@ -25,6 +25,8 @@ from agent_daemon.protocol.files import (
 )
 from agent_daemon.protocol.model import (
     AgentConfig,
+    Cleanup,
+    CleanupReport,
     Feedback,
     FeedbackFile,
     Reporting,
@@ -33,7 +35,7 @@ from agent_daemon.protocol.model import (
     TaskReport,
     WorkstationFile,
 )
-from agent_daemon.protocol.paths import Root
+from agent_daemon.protocol.paths import CLEANUP_DONE, CLEANUP_WANTED, NAME, Root
 from agent_daemon.protocol.yaml_reader import clip
 
 # A file written less than this before it was read may change again without a visible trace (design §3).
@@ -82,6 +84,7 @@ class Mail:
         self._revisions: dict[Box, int | None] = {}
         self._stations: dict[str, Signature | None] = {}
         self._station_paths: dict[str, Path] = {}
+        self._cleanups: dict[str, Signature | None] = {}
 
     # --- from the workstations ---------------------------------------------------------------------
 
@@ -181,6 +184,25 @@ class Mail:
         except ProtocolError as error:
             return dataclasses.replace(error.problem, file=f"mail/{name}/out/workstation.yaml")
 
+    def workstations(self) -> list[str]:
+        """The workstations that have a folder in the mail, configured or not."""
+        try:
+            return sorted(name for name in os.listdir(self._root.mail) if NAME.fullmatch(name))
+        except FileNotFoundError:
+            return []
+
+    def read_cleanup(self, name: str) -> CleanupReport | None:
+        """The workstation's answer about its clean-up if it has changed since last asked and can be read."""
+        try:
+            found = signature(self._root.mail_out(name) / CLEANUP_DONE)
+            if found is None or self._cleanups.get(name) == found:
+                return None
+            content = read_file(self._root.mail_out(name), CLEANUP_DONE)
+            self._cleanups[name] = content.signature
+            return decode_framed(CleanupReport, content.data, file=f"mail/{name}/out/{CLEANUP_DONE}")
+        except (OSError, ProtocolError):
+            return None
+
     # --- to the workstations -----------------------------------------------------------------------
 
     def prepare_folders(self, workstation: str) -> None:
@@ -218,6 +240,21 @@ class Mail:
             return
         if digest(found) not in (*ours, self._considered.get(box)):
             self.reject_tasking(box, found, "The task changed in the same moment: look at it, then edit again.")
+
+    def write_cleanup(self, name: str, cleanup: Cleanup) -> None:
+        """What a workstation is to remove of ended tasks."""
+        path = self._root.mail_in(name) / CLEANUP_WANTED
+        make_folder(path.parent)
+        write_file(path, encode(cleanup))
+        ring(self._root.bell_in(name))
+
+    def asked_cleanup(self, name: str) -> Cleanup | None:
+        """What it was asked last; None when that was nothing, or nobody can read it any more."""
+        try:
+            data = read_file(self._root.mail_in(name), CLEANUP_WANTED).data
+            return decode(Cleanup, data, file=f"mail/{name}/in/{CLEANUP_WANTED}")
+        except (FileNotFoundError, ProtocolError):
+            return None
 
     def write_feedback(self, box: Box, items: tuple[Feedback, ...], revision: int) -> None:
         folder = self._root.attempt_in(box.workstation, box.task_id, box.attempt)

@@ -38,6 +38,7 @@ class People:
     fleet: Fleet
     work: Work
     offer: Callable[[Source], None]
+    clean: Callable[[], str] = lambda: "nothing is cleaned up here"
     _projects: set[str] = field(default_factory=set, init=False)
 
     # --- task files -----------------------------------------------------------------------------------
@@ -132,7 +133,9 @@ class People:
                 raise CommandRefusedError(
                     "the command is older than a minute and was not carried out; give it again"
                 )
-            if command.kind.startswith("workstation-"):
+            if command.kind == "clean":
+                message = self.clean()
+            elif command.kind.startswith("workstation-"):
                 message = self._command_workstation(command)
             else:
                 message = self._command_task(ledger, command)

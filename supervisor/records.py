@@ -100,6 +100,15 @@ class RecordStore:
         names = (name for folder in folders for name in os.listdir(folder))
         return {name.partition(".")[0] for name in names if is_task_id(name.removesuffix(".yaml"))}
 
+    def live_ids(self) -> list[str]:
+        """The ids of all live tasks, by the names of their files."""
+        names = (name.removesuffix(".yaml") for name in os.listdir(self._root.records) if name.endswith(".yaml"))
+        return sorted(name for name in names if is_task_id(name))
+
+    def remove_archived(self, task_id: str) -> None:
+        """Forget an ended task for good."""
+        (self._root.archive / f"{task_id}.yaml").unlink(missing_ok=True)
+
     def archived_ids(self) -> list[str]:
         """The ids of all archived tasks: the file names are the index."""
         names = (name.removesuffix(".yaml") for name in os.listdir(self._root.archive))

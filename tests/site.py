@@ -93,6 +93,7 @@ class Site:
             "workstations": {"backend": {"driver": "local", "count": 1, "clis": ["scripted"]}},
             "clis": {"scripted": {"adapter": "command", "argv": ["true"]}},
             "retry": {"first_seconds": 0.2, "factor": 1, "cap_seconds": 1},
+            "cleanup": {"worktree_days": 0},
             "timing": {"report_interval_seconds": 0.2, "deletion_grace_seconds": 2},
         }
 

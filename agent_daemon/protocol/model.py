@@ -16,6 +16,7 @@ PROTOCOL_VERSION: Final = 1
 MAX_DESCRIPTION_BYTES = 12 * 1024
 MAX_PROGRESS_ENTRIES = 50
 MAX_LISTED = 200
+MAX_CLEANUP_ITEMS = 200
 MAX_EXTERNAL = 20
 
 Time = AwareDatetime
@@ -202,6 +203,25 @@ class SupervisorIdentity(Wire):
 
     id: Line
     epoch: Count
+
+
+class CleanupItem(Wire):
+    """Something of ended tasks that is to go: an attempt's folder in `out/`, or the clone of a project."""
+
+    kind: Literal["output", "clone"]
+    task: Line | None = None
+    attempt: Annotated[int, Field(ge=1)] | None = None
+    project: Line | None = None
+
+
+class Cleanup(Wire):
+    """`in/cleanup/wanted.yaml`: what a workstation is to remove; nothing else may be."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    updated_at: Time
+    supervisor: SupervisorIdentity
+    items: Annotated[tuple[CleanupItem, ...], FailFast(), Field(max_length=MAX_CLEANUP_ITEMS)] = ()
 
 
 class Tasking(Wire):
@@ -418,6 +438,8 @@ class TaskReport(Wire):
     error: ReportError | None = None
     blocked_reason: BlockedReason | None = None
     question: Text | None = None
+    worktree_bytes: Count | None = None
+    output_bytes: Count | None = None
     credential_requests: Annotated[tuple[CredentialRequest, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
 
     def run_of(self, command: VerificationCommand) -> VerificationResult | None:
@@ -474,7 +496,25 @@ class WorkstationFile(Wire):
     recipient: Line | None = None
     heartbeat: Count = 0
     current_task: Line | None = None
+    clones: tuple[Line, ...] = ()
     activity: Activity | None = None
+
+
+class CleanupDone(CleanupItem):
+    """What became of one item: removed, with the bytes that it took, or kept, with the reason."""
+
+    done: bool
+    reason: Line = ""
+    bytes: Count = 0
+
+
+class CleanupReport(Wire):
+    """`out/cleanup/done.yaml`: the answer to the `wanted.yaml` of this revision; framed as a report is."""
+
+    version: Literal[1] = PROTOCOL_VERSION
+    revision: Count
+    observed_revision: Count
+    items: Annotated[tuple[CleanupDone, ...], FailFast(), Field(max_length=MAX_CLEANUP_ITEMS)] = ()
 
 
 def utc(value: datetime) -> datetime:

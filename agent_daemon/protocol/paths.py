@@ -17,6 +17,8 @@ START_BUNDLE: Final = "start.bundle"
 DESCRIPTION: Final = "description.md"
 CREDENTIALS: Final = "credentials"
 REPORTING: Final = "reporting.yaml"
+CLEANUP_WANTED: Final = "cleanup/wanted.yaml"  # in a folder, for `cleanup.yaml` could be a task of a project
+CLEANUP_DONE: Final = "cleanup/done.yaml"
 WORKSTATION: Final = "workstation.yaml"
 RESULT_BUNDLE: Final = "result.bundle"
 SALVAGE_BUNDLE: Final = "salvage.bundle"
@@ -90,6 +92,15 @@ def is_task_id(text: str) -> bool:
     """Whether `parse_task_id` accepts it."""
     try:
         parse_task_id(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_project(text: str) -> bool:
+    """Whether `check_project` accepts it."""
+    try:
+        check_project(text)
     except ValueError:
         return False
     return True

@@ -7,14 +7,14 @@ from typing import Any
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.output import here, note, progress, say
 from supervisor.control import give, give_all, new_command
-from supervisor.core.commands import TaskCommandKind, WorkstationCommandKind
+from supervisor.core.commands import CommandKind, WorkstationCommandKind
 from supervisor.errors import CloudCodeError
 from supervisor.reader import is_locked
 
 
 def give_and_tell(
     root: Root,
-    kind: TaskCommandKind | WorkstationCommandKind,
+    kind: CommandKind,
     target: str,
     args: dict[str, Any] | None = None,
     *,

@@ -24,6 +24,7 @@ COMMANDS = {
     "check": Entry("supervisor.cli.check:check", "Validate what a person edited, with line and reason."),
     "doctor": Entry("supervisor.cli.doctor:doctor", "What is missing on this host, and what mends it."),
     "schema": Entry("supervisor.cli.schema:schema", "JSON Schema of a file."),
+    "gc": Entry("supervisor.cli.gc:gc", "Remove what ended tasks left behind; --dry-run says what and why."),
     "completion": Entry("supervisor.cli.completion:completion", "Print the completion script of a shell."),
 }
 

@@ -37,6 +37,9 @@ FINISHED = frozenset(
 )
 
 
+# How often what was touched after it had been saved is saved again.
+MAX_TOUCHED = 3
+
 # The daemon's word that an attempt left work behind that it could not bundle: its worktree must stay.
 NOT_BUNDLED = "E_NOT_BUNDLED"
 
@@ -85,13 +88,14 @@ def _work_of(report: TaskReport) -> dict[str, object]:
         return answered | {"save_error": f"the daemon could not bundle its work: {report.error.message}"[:500]}
     if work is None or work.bundle is None:
         digest = work.sha256 if work is not None else None
-        return answered | {"saved": True, "save_error": None, "bundle_sha256": digest}
+        return answered | {"saved": True, "saved_in": "nothing", "save_error": None, "bundle_sha256": digest}
     return answered | {
         "bundle": work.bundle,
         "bundle_sha256": work.sha256,
         "bundle_head": work.head,
         "bundle_base": work.base,
         "saved": False,
+        "saved_in": None,
         "save_error": None,
     }
 
@@ -130,10 +134,24 @@ def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Deci
         return Decision(task=task.with_attempt(attempt.number, released=True))
     if attempt.bundle_again and report.error is not None and report.error.code == NOT_BUNDLED:
         return Decision(task=task)  # that is what it said before it was asked again
+    if _is_touched(attempt, report):
+        again = task.with_attempt(attempt.number, **_work_of(report), times_touched=attempt.times_touched + 1)
+        event = Event(name="worktree.touched", details={"attempt": attempt.number})
+        return Decision(task=again, events=(event,))
     unknown = attempt.save_error is not None or attempt.salvage_since is not None
     if report.status in FINISHED and unknown and attempt.bundle is None and not attempt.saved:
         return Decision(task=task.with_attempt(attempt.number, **_work_of(report)))
     return Decision(task=task)
+
+
+def _is_touched(attempt: Attempt, report: TaskReport) -> bool:
+    """Its worktree was about to go, and holds more than what was saved: that is saved before it goes.
+
+    Not for ever: whoever hands in something else again and again keeps the worktree.
+    """
+    saved = attempt.expendable and not attempt.released and report.status in FINISHED
+    more = report.salvage is not None and report.salvage.sha256 != attempt.bundle_sha256
+    return saved and more and attempt.times_touched < MAX_TOUCHED
 
 
 def _ended_event(attempt: Attempt, verdict: str) -> Event:

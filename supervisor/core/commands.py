@@ -17,6 +17,7 @@ from supervisor.core.states import ACTIVE, State
 
 TaskCommandKind = Literal["retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop"]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
+CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean"]
 MAX_APPLIED = 100
 
 
@@ -33,7 +34,7 @@ class Command(Stored):
     at: AwareDatetime
     actor: Actor
     channel: Literal["cli", "tasking"]
-    kind: TaskCommandKind | WorkstationCommandKind
+    kind: CommandKind
     target: str
     args: dict[str, Any] = Field(default_factory=dict)
     if_revision: int | None = None

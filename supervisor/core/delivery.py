@@ -172,7 +172,7 @@ def _complete_without_push(task: TaskRecord, outcome: Inspected, now: datetime) 
     what = "the document was handed in" if outcome.document else "there was nothing to change"
     done = task.moved(State.COMPLETED, reason=what, actor="supervisor", at=now, feedback=(), failures=0)
     if not done.with_attempt(outcome.attempt).attempts[-1].bundle:
-        done = done.with_attempt(outcome.attempt, saved=True)
+        done = done.with_attempt(outcome.attempt, saved=True, saved_in="nothing")
     return Decision(task=done, events=(Event(name="task.completed", details={"reason": what}),))
 
 
@@ -190,7 +190,9 @@ def settle_push(task: TaskRecord, key: str, outcome: Failed | None, now: datetim
     if delivery is None or key != push_key(task):
         return _of_an_earlier_run(task, effect, "branch.pushed", {"head": key.partition(":")[2]})
     head = delivery.pushed_head
-    pushed = done.evolve(remote_head=head).with_attempt(delivery.attempt, saved=True, pushed_head=head)
+    pushed = done.evolve(remote_head=head).with_attempt(
+        delivery.attempt, saved=True, saved_in="remote", pushed_head=head
+    )
     if pushed.effect(request_key(pushed)) is None and not task.ended:
         pushed = pushed.with_effect(Effect(key=request_key(pushed), kind="request"))
     details = {"branch": task.branch, "head": delivery.pushed_head} | _state_if_over(task)

@@ -178,7 +178,8 @@ def _pending(task: TaskRecord, around: Surroundings) -> _Told:
     waits = _pending_waits(task, around)
     can = list(answers(task, around.cancelled, around.unknown))
     if around.no_room:
-        can.append(Action(text="Make room on the disk"))
+        text = "Make room on the disk; see what clean-up would remove"
+        can.append(Action(text=text, command="cloud-code gc --dry-run"))
     can += [
         Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
         for station in around.stations
@@ -408,9 +409,13 @@ def _paused(task: TaskRecord, around: Surroundings) -> _Told:
 def _ended(task: TaskRecord, around: Surroundings) -> _Told:
     following = ["Nothing: it has ended."]
     left = [a for a in task.attempts if not a.released and not a.left_behind]
-    if left:
-        names = ", ".join(f"attempt {a.number} on {a.workstation}" for a in left)
-        following.append(f"What is left of it is being cleaned up: {names}.")
+    resting = [a for a in left if a.saved and not a.let_go and a.number == task.attempt]
+    going = ", ".join(f"attempt {a.number} on {a.workstation}" for a in left if a not in resting)
+    if going:
+        following.append(f"What is left of it is being cleaned up: {going}.")
+    for attempt in resting:
+        where = f"of attempt {attempt.number} on {attempt.workstation}"
+        following.append(f"The worktree {where} stays for a while (`cloud-code gc --dry-run --all`).")
     following += _left_on_the_remote(task)
     again = retry_action(task, "Run it again from today's base, on a new branch")
     return [*_last_step(task), *_left_behind(task)], following, [*_left_behind_actions(task), again]

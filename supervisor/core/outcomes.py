@@ -54,7 +54,7 @@ def _of_attempt(
         case Save() if isinstance(outcome, Failed):
             return fail_saving(task, job.attempt, outcome, now)
         case Save():
-            return Decision(task=task.with_attempt(job.attempt, saved=True, save_error=None))
+            return Decision(task=task.with_attempt(job.attempt, saved=True, saved_in="salvage", save_error=None))
         case Bundle() if isinstance(outcome, str | Failed):
             return settle_salvage(task, job.attempt, outcome, now)
     return Decision(task=task)

@@ -138,8 +138,10 @@ class Attempt(Stored):
     name a remote branch whose commits its work contains: those are never rewritten.
     `pushed_head` is what was pushed of its work, `left_out` what it starts without.
     `bundle` names the file in its `out/` folder that holds its work; `saved` says that the work is safe
-    elsewhere (in `state/salvage/`, on the remote) or that there was none; only then may it be `released`, or when
-    a person has given up what could not be saved (`dropped_by`).
+    elsewhere (in `state/salvage/`, on the remote) or that there was none, and `saved_in` which; only then, or when
+    a person has given up what could not be saved (`dropped_by`), may it be `let_go`, which asks its workstation
+    to remove its worktree, and be `released`, which says that it has.
+    `times_touched` counts what was found in the worktree after that, and saved again.
     `inspecting` and `saving` count what failed for a passing reason.
     `salvage_since`: it was given up without a word about its work, which is to be bundled yet. `bundle_again`: a
     person asks for that although its workstation has said that it could not.
@@ -176,12 +178,15 @@ class Attempt(Stored):
     bundle_base: str | None = None
     pushed_head: str | None = None
     saved: bool = False
+    saved_in: Literal["salvage", "remote", "nothing"] | None = None
     save_error: str | None = None
     dropped_by: str | None = None
     inspecting: Tries = Tries()
     saving: Tries = Tries()
     salvage_since: AwareDatetime | None = None
     bundle_again: bool = False
+    times_touched: int = 0
+    let_go: bool = False
     released: bool = False
     abandoned: bool = False
     mail: Mail = Mail()

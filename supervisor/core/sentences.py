@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.answers import WAITED_FOR
+from supervisor.core.disk import gibibytes
 from supervisor.core.times import duration
 from supervisor.core.words import count
 
@@ -19,6 +20,7 @@ _WARNINGS = frozenset(
         "conflicts",
         "damaged",
         "died",
+        "doubt",
         "failed",
         "held",
         "ignored",
@@ -151,6 +153,14 @@ def _resumed(v: Mapping[str, Any]) -> str:
     return "its CLI was interrupted and goes on" + (", what it had made is bundled" if v["saved"] else "")
 
 
+def _thing(values: Mapping[str, Any]) -> str:
+    """What clean-up speaks of."""
+    if values["kind"] == "clone":
+        return f"clone of {values['project']}"
+    attempt = f", attempt {values['attempt']}" if values.get("attempt") and values["kind"] != "record" else ""
+    return f"{values['kind']} of {values['task']}{attempt}"
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -212,5 +222,16 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "source.held": _form("{ref} vanished with too many others to be taken for deleted; the task goes on"),
     "source.returned": _form("{ref} is there again"),
     "config.restored": _form("config.yaml is again what the supervisor was started with"),
+    "worktree.touched": _form(
+        "somebody touched the worktree of attempt {attempt}: it is saved again before it goes"
+    ),
+    "disk.low": lambda v: f"{gibibytes(v['free_bytes'])} are free on that of {v['path']}: no attempt begins",
+    "disk.recovered": lambda v: (
+        f"{gibibytes(v['free_bytes'])} are free on that of {v['path']}: attempts begin again"
+    ),
+    "cleanup.asked": lambda v: f"the {_thing(v)} may go: {v['reason']}",
+    "cleanup.removed": lambda v: f"the {_thing(v)} is gone" + (f": {v['reason']}" if v.get("reason") else ""),
+    "cleanup.kept": lambda v: f"the {_thing(v)} stays: {v['reason']}",
+    "cleanup.doubt": lambda v: f"the {_thing(v)} is left to a person: {v['reason']}",
     "report.readable": _form("its reports can be read again"),
 }

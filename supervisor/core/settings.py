@@ -124,6 +124,24 @@ class DiskSettings(Written):
     resume_above_share: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.02
 
 
+Days = Annotated[float, Field(ge=0, le=36_500, allow_inf_nan=False)]
+
+
+class CleanupSettings(Written):
+    """When what ended tasks left behind is removed; days since the task ended, as a supervisor saw them pass."""
+
+    enabled: bool = True
+    interval_hours: Annotated[float, Field(gt=0, le=168, allow_inf_nan=False)] = 6
+    grace_days: Days = 1
+    worktree_days: Days = 7
+    worktree_count: Annotated[int, Field(ge=0)] = 50
+    output_days: Days = 30
+    salvage_days: Days = 30
+    salvage_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.2
+    record_days: Days = 365
+    clone_days: Days = 30
+
+
 class Config(Written):
     """The whole of `config.yaml`."""
 
@@ -138,6 +156,7 @@ class Config(Written):
     retry: RetrySettings = RetrySettings()
     timing: TimingSettings = TimingSettings()
     disk: DiskSettings = DiskSettings()
+    cleanup: CleanupSettings = CleanupSettings()
 
     def types_for(self, project: str) -> tuple[str, ...]:
         """The workstation types that serve a project's trust domain, in the order of the file."""

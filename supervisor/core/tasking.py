@@ -41,10 +41,11 @@ def wanted_status(task: TaskRecord, attempt: Attempt) -> TaskingStatus:
         if attempt.rerun == task.rerun and task.state in ACTIVE:
             return TaskingStatus.ASSIGNED
         return TaskingStatus.CANCELLED  # the task was cancelled, be it only to be run again
-    if attempt.expendable and (task.ended or attempt.number < task.attempt):
+    gone = attempt.number < task.attempt or (task.ended and (attempt.let_go or attempt.dropped_by is not None))
+    if attempt.expendable and gone:
         return TaskingStatus.RELEASED
-    if attempt.verdict in SUPERVISOR_VERDICTS:
-        return TaskingStatus.CANCELLED
+    if attempt.verdict in SUPERVISOR_VERDICTS or task.ended:
+        return TaskingStatus.CANCELLED  # it stays as it is, and nobody begins with it again
     return TaskingStatus.ASSIGNED
 
 

@@ -1,5 +1,6 @@
 """After an attempt: its work copied to where only the supervisor writes."""
 
+import contextlib
 import hashlib
 import shutil
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
                 **import_grounds(root, project, task, attempt),
             )
         )
+        _keep_earlier(target)
         replace_durably(staged, target)
         return Saved(attempt=attempt.number)
     except FileNotFoundError:
@@ -58,6 +60,13 @@ def save(root: Root, project: Project, task: TaskRecord, attempt: Attempt, job: 
     finally:
         staged.unlink(missing_ok=True)
         shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def _keep_earlier(target: Path) -> None:
+    """What was saved of this attempt before somebody touched its worktree stays beside the new bundle."""
+    with contextlib.suppress(FileNotFoundError), target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        target.rename(target.with_name(f"{target.stem}.earlier-{digest[:8]}.bundle"))
 
 
 def _is_saved(target: Path, attempt: Attempt) -> bool:

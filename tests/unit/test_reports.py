@@ -161,7 +161,8 @@ def test_what_is_wanted_of_an_attempt() -> None:
         (working().evolve(state=State.PAUSED), make_attempt(), TaskingStatus.PAUSED),
         (working().evolve(state=State.CANCELLED), make_attempt(), TaskingStatus.CANCELLED),
         (working().evolve(state=State.REVIEW), done, TaskingStatus.ASSIGNED),
-        (working().evolve(state=State.COMPLETED), done, TaskingStatus.RELEASED),
+        (working().evolve(state=State.COMPLETED), done, TaskingStatus.CANCELLED),
+        (working().evolve(state=State.COMPLETED), done.evolve(let_go=True), TaskingStatus.RELEASED),
         (working().evolve(attempt=2, attempts=(done, newer)), done, TaskingStatus.RELEASED),
         (working().evolve(attempt=2, attempts=(lost, newer)), lost, TaskingStatus.CANCELLED),
     ]

@@ -35,6 +35,18 @@ def event(name: str, **details: Any) -> dict[str, Any]:
             "a.yaml:3: E_X: bad; mend it",
         ),
         (event("push.failed", code="E_UNREACHABLE", message="It cannot be reached."), "E_UNREACHABLE: It cannot"),
+        (
+            event("cleanup.removed", kind="output", task="acme.x", attempt=1, reason="it is old"),
+            "the output of acme.x, attempt 1 is gone: it is old",
+        ),
+        (
+            event("cleanup.doubt", kind="clone", project="acme", reason="odd"),
+            "the clone of acme is left to a person",
+        ),
+        (
+            event("disk.low", path="/srv", free_bytes=2**30, stop_below_bytes=1),
+            "1.00 GiB are free on that of /srv",
+        ),
         (event("some.thing", here=[1, 2], nothing=None), "here 1, 2"),
         (event("some.thing"), ""),
     ],
