@@ -15,6 +15,7 @@ from watchdog.observers import Observer
 
 from agent_daemon import __version__
 from agent_daemon.daemon import Daemon
+from agent_daemon.own_log import OwnLog
 from agent_daemon.protocol.paths import Root, check_name, is_task_id
 from agent_daemon.salvage import DaemonRunsError, SalvageError, daemon_lock, salvage_attempt
 
@@ -44,9 +45,7 @@ _root = click.option("--root", type=click.Path(path_type=Path, file_okay=False),
 def main(ctx: click.Context, workstation: str | None, root: Path | None, agent_type: str | None) -> None:
     """Run the daemon of one workstation until SIGTERM; or, with a command, do one thing for one that is dead."""
     logger.remove()
-    logger.add(
-        sys.stderr, format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False
-    )
+    logger.add(OwnLog(), format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False)
     if ctx.invoked_subcommand is not None:
         return
     place, name = _place(workstation, root)

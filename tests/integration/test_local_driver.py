@@ -69,6 +69,18 @@ def test_a_log_that_has_grown_large_is_put_aside_at_the_next_start(root: Root) -
     assert log.with_name("backend-1.log.1").stat().st_size == LOG_BYTES
 
 
+def test_a_log_that_grows_large_while_the_daemon_runs_is_put_aside(root: Root) -> None:
+    log = root.workstations / "backend-1.log"
+    with log.open("wb") as file:
+        file.truncate(LOG_BYTES - 1)
+    driver = LocalWorkstations(root)
+    handle = driver.start("backend-1", "backend", {})
+    wait_for((root.mail_out("backend-1") / "workstation.yaml").exists)
+    driver.stop(handle)
+    assert log.stat().st_size < LOG_BYTES
+    assert log.with_name("backend-1.log.1").stat().st_size >= LOG_BYTES
+
+
 def test_a_zombie_counts_as_dead(started: tuple[LocalWorkstations, DaemonHandle], root: Root) -> None:
     _, handle = started
     os.kill(handle.pid, signal.SIGKILL)
