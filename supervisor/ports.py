@@ -3,9 +3,18 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from agent_daemon.protocol.errors import Problem
+from supervisor.core.forge import (
+    Budget,
+    Cursor,
+    Finding,
+    ForgeNews,
+    ForgeRequest,
+    RequestText,
+    Watched,
+)
 from supervisor.core.intake import Draft
 from supervisor.core.record import Request, Source, TaskRecord
 from supervisor.git.mirror import Mirror
@@ -69,6 +78,69 @@ class CodeHost(Protocol):
 
     def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
         """Of these tasks, those whose pushed head is in their base branch now, with that branch's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where on a forge something is said: an issue or a request by its number, or one comment there."""
+
+    kind: Literal["issue", "request"]
+    number: str
+    comment: str | None = None
+
+
+class Forge(Protocol):
+    """The issues, comments and requests of one project on GitHub or GitLab; called from pool jobs only.
+
+    Every method is one thing done or a ForgeError: E_FORGE_DOWN (no answer, or 5xx), E_FORGE_LIMIT (a rate
+    limit; `retry_at`), E_FORGE_DENIED (401, 403: the token may not), E_FORGE_GONE (404, 410), E_FORGE_MOVED
+    (the repository was renamed; where to), E_FORGE_ANSWER (an answer that makes no sense). Nothing that
+    creates is repeated inside: the caller looks first, by marker or branch, and then repeats.
+    """
+
+    def read(self, cursor: Cursor, watched: Watched) -> ForgeNews:
+        """What is new since the cursor, with the new cursor; conditional reads, so that quiet costs nothing."""
+
+    def find_comment(self, place: Place, marker: str) -> str | None:
+        """The id of our own comment whose first line is this marker; one by anybody else does not count."""
+
+    def post_comment(self, place: Place, body: str) -> str: ...
+
+    def edit_comment(self, place: Place, body: str) -> None:
+        """Replace the text of our comment `place.comment`; E_FORGE_GONE where a person has deleted it."""
+
+    def react(self, place: Place, emoji: str) -> None:
+        """Our reaction (`eyes`, `+1`, `confused`) on an issue or comment; again changes nothing."""
+
+    def reply(self, request: int, thread: str, body: str) -> str: ...
+
+    def find_reply(self, request: int, thread: str, marker: str) -> str | None: ...
+
+    def ensure_labels(self, colours: Mapping[str, str]) -> None:
+        """Make the labels (name to six hex digits) that the project lacks."""
+
+    def change_labels(self, place: Place, add: tuple[str, ...], remove: tuple[str, ...]) -> None: ...
+
+    def find_request(self, branch: str) -> ForgeRequest | None:
+        """The newest request of ours from this branch, in any state."""
+
+    def open_request(self, text: RequestText) -> ForgeRequest:
+        """Open it; one that is open already from this branch is brought to this text instead."""
+
+    def edit_request(self, number: int, text: RequestText) -> None:
+        """Bring title, body and draft or ready to this; labels and reviewers are only ever added."""
+
+    def request_review(self, number: int, logins: tuple[str, ...]) -> None:
+        """Ask these for a review; those who may not review are left out."""
+
+    def close_request(self, number: int) -> None: ...
+
+    def delete_branch(self, branch: str) -> None: ...
+
+    def budget(self) -> Budget: ...
+
+    def check_access(self) -> tuple[Finding, ...]:
+        """Whether the token can do what a project needs, each lack with its mend."""
 
 
 @dataclass(frozen=True, kw_only=True)

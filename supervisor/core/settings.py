@@ -43,6 +43,15 @@ class Bot(Written):
     email: Annotated[str, StringConstraints(pattern=r"^[^<>\s\x00-\x1f]{1,200}$")] = "cloud-code@localhost"
 
 
+class TriggerSettings(Written):
+    """What on a forge starts a task: one of these labels, or assignment to this account. Ignored labels win."""
+
+    labels: tuple[Annotated[str, SHORT], ...] = ("cloud-code",)
+    assignee: Annotated[str, SHORT] | None = None
+    ignore_labels: tuple[Annotated[str, SHORT], ...] = ("wontfix", "human-only")
+    bots: tuple[Annotated[str, SHORT], ...] = ()
+
+
 class ProjectSettings(Written):
     """One repository and how its tasks are done."""
 

@@ -1,0 +1,76 @@
+"""Slash commands in comments: `/cloud-code VERB …` on a line of its own, outside of code and quotations."""
+
+import re
+from dataclasses import dataclass
+
+PREFIX = "/cloud-code"
+
+# What each verb takes after it, as the help shows it.
+VERBS = {
+    "run": "[CLI]",
+    "status": "",
+    "retry": "[NOTE]",
+    "pause": "",
+    "resume": "",
+    "cancel": "[REASON]",
+    "approve": "ID",
+    "deny": "ID [REASON]",
+    "handoff": "CLI",
+    "priority": "critical|high|medium|low|background",
+    "answer": "TEXT",
+    "help": "",
+}
+_NEEDS_WORD = {"approve", "deny", "handoff", "priority", "answer"}
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slash:
+    """One command: its verb, the first word after it, and everything after the verb.
+
+    `verb` is empty where it is none of ours; then `word` is what stood in its place.
+    """
+
+    verb: str
+    word: str = ""
+    text: str = ""
+
+
+def parse_slash(body: str) -> Slash | None:
+    """The command in a comment: the first line that is one. None where there is none.
+
+    `answer`, `deny`, `cancel` and `retry` take the rest of the comment with them.
+    """
+    lines = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    fence = ""
+    for number, line in enumerate(lines):
+        found = _FENCE.match(line)
+        if fence:
+            closes = line.strip()
+            fence = "" if closes.startswith(fence) and not closes.strip(fence[0]) else fence
+        elif found:
+            fence = found[1]
+        elif line == PREFIX or line.startswith((PREFIX + " ", PREFIX + "\t")):
+            return _slash(line[len(PREFIX) :].strip(), "\n".join(lines[number + 1 :]).strip())
+    return None
+
+
+def _slash(rest: str, below: str) -> Slash:
+    verb, _, text = rest.partition(" ")
+    verb, text = verb.lower(), text.strip()
+    if not verb:
+        return Slash(verb="help")
+    if verb not in VERBS:
+        return Slash(verb="", word=verb[:40])
+    if verb in ("answer", "deny", "cancel", "retry"):
+        text = f"{text}\n{below}".strip()
+    word = text.split(maxsplit=1)[0] if text else ""
+    if verb in _NEEDS_WORD and not word:
+        return Slash(verb="", word=verb)
+    return Slash(verb=verb, word=word, text=text)
+
+
+def render_help() -> str:
+    """The table of commands, as the answer to `help` and to an unknown command."""
+    rows = "\n".join(f"{PREFIX} {verb} {takes}".rstrip() for verb, takes in VERBS.items())
+    return f"```text\n{rows}\n```"
