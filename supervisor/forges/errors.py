@@ -1,0 +1,93 @@
+"""What goes wrong between us and a forge, and what an answer's status means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from supervisor.errors import CloudCodeError
+
+# GitHub's advice for a secondary limit that names no time, in seconds.
+_UNNAMED_LIMIT_SECONDS = 60
+_LIMIT_WORDS = ("rate limit", "retry your request again later", "wait a few minutes")
+
+
+class ForgeError(CloudCodeError):
+    """Something that a forge did not do. `retryable`: the same may succeed later, `retry_at` not before.
+
+    `moved_to` is the new address where a repository was renamed.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        mend: str = "",
+        *,
+        retryable: bool = False,
+        retry_at: datetime | None = None,
+        moved_to: str = "",
+    ) -> None:
+        super().__init__(code, message, mend)
+        self.retryable, self.retry_at, self.moved_to = retryable, retry_at, moved_to
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A forge's answer: `headers` with small letters, `data` as decoded JSON (None for an empty body)."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: Any = None
+
+    @property
+    def tag(self) -> str:
+        return self.headers.get("etag", "")
+
+
+def checked(answer: Answer, what: str, now: datetime) -> Any:
+    """The data of a good answer; raises ForgeError for every other. `what` was asked for, as ``GET /path``."""
+    if 200 <= answer.status < 300 or answer.status == 304:
+        return answer.data
+    said = f"{what} was answered with {answer.status}: {_message(answer.data)}"
+    if answer.status in (301, 302, 307, 308):
+        address = answer.headers.get("location", "")
+        mend = "Set the project's `repository` in config.yaml to its new name, and restart the supervisor."
+        raise ForgeError("E_FORGE_MOVED", f"{what}: the repository has moved.", mend, moved_to=address)
+    limited = limit_ends(answer, now)
+    if limited is not None:
+        raise ForgeError("E_FORGE_LIMIT", said, retryable=True, retry_at=limited)
+    if answer.status in (401, 403):
+        mend = "Give the token the permissions that the project needs, or make a new one."
+        raise ForgeError("E_FORGE_DENIED", said, mend)
+    if answer.status in (404, 410):
+        raise ForgeError("E_FORGE_GONE", said)
+    if answer.status >= 500 or answer.status == 408:
+        raise ForgeError("E_FORGE_DOWN", said, retryable=True)
+    raise ForgeError("E_FORGE_REFUSED", said)
+
+
+def limit_ends(answer: Answer, now: datetime) -> datetime | None:
+    """When a rate limit that this answer tells of is over; None where it tells of none."""
+    if answer.status not in (403, 429):
+        return None
+    after = answer.headers.get("retry-after", "")
+    if after.isdigit():
+        return now + timedelta(seconds=int(after))
+    remaining = answer.headers.get("x-ratelimit-remaining", answer.headers.get("ratelimit-remaining"))
+    reset = answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", ""))
+    if remaining == "0" and reset.isdigit():
+        return max(now, datetime.fromtimestamp(int(reset), tz=now.tzinfo))
+    named = any(words in _message(answer.data).lower() for words in _LIMIT_WORDS)
+    if answer.status == 429 or named:
+        return now + timedelta(seconds=_UNNAMED_LIMIT_SECONDS)
+    return None
+
+
+def _message(data: Any) -> str:
+    """What the forge says, clipped: GitHub's `message` with its errors, GitLab's `message` or `error`."""
+    if not isinstance(data, dict):
+        return str(data or "nothing")[:300]
+    said = data.get("message") or data.get("error") or "nothing"
+    errors = data.get("errors")
+    return f"{said}{f' {errors}' if errors else ''}"[:300]

@@ -1,0 +1,75 @@
+"""A GitHub App's tokens, minted for one repository and renewed before they end."""
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+
+import requests
+from github import Auth, GithubException, GithubIntegration
+
+from supervisor.forges.errors import ForgeError
+from supervisor.forges.tokens import generation_of
+
+# What a project needs of a repository, and no more. Workflows are left out: changing them is held for a person.
+PERMISSIONS = {"contents": "write", "issues": "write", "pull_requests": "write", "checks": "read"}
+_RENEW_BEFORE = timedelta(minutes=10)
+
+
+def _named(permissions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}: {level}" for name, level in permissions.items())
+
+
+class AppTokens:
+    """Installation tokens of a GitHub App, narrowed to one repository and `PERMISSIONS`, an hour each."""
+
+    def __init__(
+        self,
+        api_url: str,
+        app_id: str,
+        private_key: str,
+        repository: str,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._integration = GithubIntegration(
+            auth=Auth.AppAuth(app_id, private_key),
+            base_url=api_url,
+            timeout=20,
+            retry=None,
+            seconds_between_requests=0,
+            seconds_between_writes=0,
+        )
+        self._owner, _, self._name = repository.partition("/")
+        self._now = now
+        self._lock = threading.Lock()
+        self._token = ""
+        self._ends = datetime.min.replace(tzinfo=UTC)
+
+    @property
+    def generation(self) -> str:
+        return self.current()[1]
+
+    def current(self) -> tuple[str, str]:
+        with self._lock:
+            if self._now() >= self._ends - _RENEW_BEFORE:
+                self._mint()
+            return self._token, generation_of(self._token)
+
+    def _mint(self) -> None:
+        """Ask for a token; PyGithub's own call for it cannot name the repository."""
+        try:
+            requester = self._integration.requester
+            _, found = requester.requestJsonAndCheck("GET", f"/repos/{self._owner}/{self._name}/installation")
+            _, made = requester.requestJsonAndCheck(
+                "POST",
+                f"/app/installations/{int(found['id'])}/access_tokens",
+                input={"repositories": [self._name], "permissions": PERMISSIONS},
+            )
+            self._token, ends = str(made["token"]), str(made["expires_at"])
+            self._ends = datetime.fromisoformat(ends.replace("Z", "+00:00"))
+        except GithubException as error:
+            mend = f"Install the App on the repository, with {_named(PERMISSIONS)}."
+            message = f"GitHub gives the App no token for {self._owner}/{self._name} (status {error.status})."
+            raise ForgeError("E_FORGE_DENIED", message, mend, retryable=error.status >= 500) from None
+        except (requests.RequestException, ConnectionError, KeyError, TypeError, ValueError) as error:
+            message = f"GitHub gives the App no token ({type(error).__name__})."
+            raise ForgeError("E_FORGE_DOWN", message, retryable=True) from None

@@ -1,0 +1,83 @@
+"""Requests to GitHub's API through PyGithub: never repeated inside, one `Github` object a thread.
+
+Why so (observed with PyGithub 2.10): its retries post a comment up to three times when an answer is lost; a
+`Github` object shared by threads returned another address's answer; a 307 after a rename looks like success;
+listed objects fetch themselves again when an attribute is missing.
+"""
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import requests
+from github import Auth, Github, GithubException
+
+from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
+from supervisor.forges.errors import Answer, ForgeError
+from supervisor.forges.pace import Pace
+from supervisor.forges.tokens import Tokens
+
+_API_VERSION = "2022-11-28"
+
+
+class GitHubClient(ForgeClient):
+    """The API at `api_url` (``https://api.github.com``, or ``…/api/v3`` of a GitHub Enterprise Server)."""
+
+    def __init__(self, api_url: str, tokens: Tokens, pace: Pace | None = None) -> None:
+        super().__init__(pace)
+        self._api_url, self._tokens = api_url.rstrip("/"), tokens
+        self._threads = threading.local()
+
+    @property
+    def generation(self) -> str:
+        return self._tokens.generation
+
+    def graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The `data` of a GraphQL answer."""
+        address = self._github().requester.graphql_url
+        found = self._answer("POST", address, body={"query": query, "variables": dict(variables)}).data
+        if not isinstance(found, dict) or found.get("errors") or not isinstance(found.get("data"), dict):
+            raise ForgeError("E_FORGE_REFUSED", f"GraphQL refused: {str(found)[:300]}")
+        data: dict[str, Any] = found["data"]
+        return data
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+    ) -> Answer:
+        try:
+            status, answered, text = self._github().requester.requestJson(
+                method, path, parameters=dict(parameters or {}), headers=dict(headers or {}), input=body
+            )
+            return Answer(status=status, headers=answered, data=json.loads(text) if text else None)
+        except (requests.RequestException, ConnectionError, TimeoutError) as error:
+            message = f"{method} {path}: no answer ({type(error).__name__})."
+            raise ForgeError("E_FORGE_DOWN", message, retryable=True) from None
+        except (GithubException, AssertionError, ValueError) as error:
+            message = f"{method} {path}: the answer makes no sense ({type(error).__name__})."
+            raise ForgeError("E_FORGE_ANSWER", message, retryable=True) from None
+
+    def _github(self) -> Github:
+        """This thread's own object, made anew when the token has changed."""
+        token, generation = self._tokens.current()
+        if getattr(self._threads, "generation", None) != generation:
+            self._threads.github = Github(
+                auth=Auth.Token(token),
+                base_url=self._api_url,
+                timeout=TIMEOUT_SECONDS,
+                per_page=PAGE,
+                retry=None,
+                seconds_between_requests=0,
+                seconds_between_writes=0,
+                lazy=True,
+                api_version=_API_VERSION,
+            )
+            self._threads.generation = generation
+        github: Github = self._threads.github
+        return github

@@ -1,0 +1,283 @@
+"""One poll of a GitHub repository: a single conditional read while nothing happens, details where something did.
+
+Everything that matters here (a label, an assignment, a comment, a review, an edit, a push to a request) brings
+an issue's or request's `updated_at` forward, so the list of issues by that time is asked first, always at the
+same address. Only checks of a request's head do not: those are asked for each open request of ours.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from supervisor.core.forge import (
+    Cursor,
+    ForgeNews,
+    ForgeRequest,
+    IssueSeen,
+    Person,
+    ReviewSeen,
+    Trigger,
+    Watched,
+    text_digest,
+)
+from supervisor.core.settings import TriggerSettings
+from supervisor.forges.client import PAGE
+from supervisor.forges.errors import ForgeError
+from supervisor.forges.github.client import GitHubClient
+from supervisor.forges.github.values import (
+    check_of,
+    comment_of,
+    is_bot,
+    login_of,
+    request_of,
+    review_comment_of,
+    status_of,
+    time_of,
+    verdict_of,
+)
+from supervisor.forges.tags import Tags
+
+# Times in lists are whole seconds, and writes of the same second may show up one after another.
+OVERLAP = timedelta(seconds=60)
+# A list read in the second of its newest change may look the same after the next one: it is read again.
+RACY = timedelta(seconds=3)
+_LATEST = {"state": "all", "sort": "updated", "direction": "desc", "per_page": str(PAGE)}
+_COMMENTS = {"sort": "updated", "direction": "desc", "per_page": str(PAGE)}
+_EVENTS = {"labeled": "label", "assigned": "assignment", "review_requested": "review_request"}
+_EDITOR_QUERY = """
+query($owner: String!, $name: String!, $number: Int!) {
+  repository(owner: $owner, name: $name) {
+    issueOrPullRequest(number: $number) {
+      ... on Issue { lastEditedAt editor { login } }
+      ... on PullRequest { lastEditedAt editor { login } }
+    }
+  }
+}
+"""
+
+
+def _runs_of(repository: str, sha: str) -> str:
+    return f"{repository}/commits/{sha}/check-runs"
+
+
+def _status_of(repository: str, sha: str) -> str:
+    return f"{repository}/commits/{sha}/status"
+
+
+class Poll:
+    """One reading; made anew for each. `bot` is our own login."""
+
+    def __init__(
+        self, client: GitHubClient, repository: str, bot: str, trigger: TriggerSettings, cursor: Cursor
+    ) -> None:
+        self._client, self._bot, self._trigger = client, bot, trigger
+        self._owner, _, self._name = repository.partition("/")
+        self._path = f"/repos/{repository}"
+        self._cursor = cursor
+        self._tags = Tags(cursor, client.generation)
+        self._people: dict[str, Person] = {}
+
+    def read(self, watched: Watched) -> ForgeNews:
+        """What is new since the cursor."""
+        since = dict(self._cursor.since)
+        issues: list[IssueSeen] = []
+        comments, changed = [], []
+        latest = self._client.get_changed(f"{self._path}/issues", _LATEST, self._tags)
+        if latest is not None:
+            changed = list(self._newer(f"{self._path}/issues", _LATEST, latest, "issues"))
+            triggers = self._triggers()
+            for item in changed:
+                seen = self._issue(item, triggers.get(str(item["number"])), watched)
+                if seen is not None:
+                    issues.append(seen)
+            comments = list(self._comments())
+            since |= self._newest("issues", changed) | self._newest("comments", comments)
+            self._distrust_fresh(since.get("issues"))
+        touched = {int(item["number"]) for item in changed}
+        requests = [self._request(number, head) for number, head in watched.requests.items()]
+        reviews = [review for number in watched.requests if number in touched for review in self._reviews(number)]
+        return ForgeNews(
+            issues=tuple(issues),
+            comments=tuple(
+                comment_of(item, self._person(login_of(item), is_bot(item)))
+                for item in comments
+                if login_of(item) != self._bot
+            ),
+            reviews=tuple(reviews),
+            requests=tuple(seen for seen in requests if seen is not None),
+            cursor=Cursor(token_generation=self._client.generation, tags=self._tags.all(), since=since),
+            budget=self._client.budget,
+        )
+
+    # --- lists by time ------------------------------------------------------------------------------------
+
+    def _newer(self, path: str, parameters: dict[str, str], first: list[Any], kind: str) -> Iterator[Any]:
+        """The items of a list, newest first, down to what has been taken in (with an overlap)."""
+        after = self._cursor.since.get(kind)
+        for item in self._client.pages(path, parameters, first):
+            if after is not None and time_of(item["updated_at"]) < after - OVERLAP:
+                return
+            yield item
+
+    def _newest(self, kind: str, items: list[Any]) -> dict[str, datetime]:
+        times = [time_of(item["updated_at"]) for item in items]
+        known = self._cursor.since.get(kind)
+        newest = max([*times, *([known] if known else [])], default=None)
+        return {kind: newest} if newest else {}
+
+    def _distrust_fresh(self, newest: datetime | None) -> None:
+        if newest is not None and newest > self._client.now() - RACY:
+            for path in ("issues", "issues/events", "issues/comments"):
+                self._tags.forget_path(f"{self._path}/{path}")
+
+    def _comments(self) -> Iterator[Any]:
+        path = f"{self._path}/issues/comments"
+        first = self._client.get_changed(path, _COMMENTS, self._tags)
+        if first is not None:
+            yield from self._newer(path, _COMMENTS, first, "comments")
+
+    # --- triggers -----------------------------------------------------------------------------------------
+
+    def _triggers(self) -> dict[str, dict[str, Any]]:
+        """For each issue, the newest event that asks for a run: who labelled, assigned or asked for a review."""
+        path, parameters = f"{self._path}/issues/events", {"per_page": str(PAGE)}
+        first = self._client.get_changed(path, parameters, self._tags)
+        found: dict[str, dict[str, Any]] = {}
+        if first is None:
+            return found
+        after = self._cursor.since.get("issues")
+        for event in self._client.pages(path, parameters, first):
+            if after is not None and time_of(event["created_at"]) < after - OVERLAP:
+                break
+            if self._asks(event):
+                found.setdefault(str((event.get("issue") or {}).get("number", "")), event)
+        return found
+
+    def _asks(self, event: dict[str, Any]) -> bool:
+        match event.get("event"):
+            case "labeled":
+                return (event.get("label") or {}).get("name") in self._trigger.labels
+            case "assigned":
+                return self._trigger.assignee is not None and login_of(event, "assignee") == self._trigger.assignee
+            case "review_requested":
+                return login_of(event, "requested_reviewer") == self._bot
+            case _:
+                return False
+
+    def _issue(self, item: dict[str, Any], event: dict[str, Any] | None, watched: Watched) -> IssueSeen | None:
+        """An issue that asks for a run, or that a task came from; None for all others."""
+        ref, labels = str(item["number"]), tuple(str(label["name"]) for label in item["labels"])
+        is_request = "pull_request" in item
+        asked = event is not None and (event["event"] == "review_requested") == is_request
+        standing = any(label in self._trigger.labels for label in labels) and not is_request
+        if standing and not asked and ref not in watched.issues:
+            event = self._label_event(ref)  # (older than what the repository's list of events still told)
+            asked = event is not None
+        if ref not in watched.issues and not asked:
+            return None
+        trigger = None
+        if asked and event is not None:
+            who = self._person(login_of(event, "actor"), is_bot(event, "actor"))
+            kind = _EVENTS[event["event"]]
+            trigger = Trigger(id=str(event["id"]), kind=kind, by=who, at=time_of(event["created_at"]))
+        body = str(item.get("body") or "")
+        digest = watched.issues.get(ref)
+        edited = digest not in (None, "", text_digest(str(item["title"]), body))
+        return IssueSeen(
+            ref=ref,
+            kind="request" if is_request else "issue",
+            url=str(item["html_url"]),
+            title=str(item["title"]),
+            body=body,
+            labels=labels,
+            author=self._person(login_of(item), is_bot(item)),
+            open=item["state"] == "open",
+            updated_at=time_of(item["updated_at"]),
+            trigger=trigger,
+            edited_by=self._editor(int(ref)) if edited else None,
+        )
+
+    def _label_event(self, ref: str) -> dict[str, Any] | None:
+        events = self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)})
+        asking = [event for event in events if event.get("event") == "labeled" and self._asks(event)]
+        return asking[-1] if asking else None
+
+    def _editor(self, number: int) -> Person:
+        """Who edited the text last; somebody without any right where GitHub does not tell."""
+        variables = {"owner": self._owner, "name": self._name, "number": number}
+        data = self._client.graphql(_EDITOR_QUERY, variables)
+        found = ((data.get("repository") or {}).get("issueOrPullRequest") or {}).get("editor") or {}
+        return self._person(str(found.get("login") or "ghost"))
+
+    # --- people -------------------------------------------------------------------------------------------
+
+    def _person(self, login: str, bot: bool = False) -> Person:
+        """Who somebody is, with the permission that they have now; asked once a poll."""
+        if login not in self._people:
+            own = login == self._bot
+            level = "none" if own or login == "ghost" else self._permission(login)
+            self._people[login] = Person(
+                login=login,
+                can_write=level in ("write", "maintain", "admin"),
+                is_admin=level == "admin",
+                is_bot=bot or login.endswith("[bot]"),
+                is_self=own,
+            )
+        return self._people[login]
+
+    def _permission(self, login: str) -> str:
+        try:
+            found = self._client.get(f"{self._path}/collaborators/{login}/permission")
+        except ForgeError as error:
+            if error.code == "E_FORGE_GONE":
+                return "none"
+            raise
+        return str(found.get("permission") or "none")
+
+    # --- our requests -------------------------------------------------------------------------------------
+
+    def _request(self, number: int, head: str) -> ForgeRequest | None:
+        """One of our requests where it or its head's checks changed; None where all is as it was."""
+        pull, runs, statuses = (
+            f"{self._path}/pulls/{number}",
+            _runs_of(self._path, head),
+            _status_of(self._path, head),
+        )
+        found = self._client.get_changed(pull, {}, self._tags)
+        changed = [self._client.get_changed(path, {}, self._tags) for path in (runs, statuses) if head]
+        if found is None and not any(data is not None for data in changed):
+            return None
+        data = found or self._client.get(pull)
+        if data["head"]["sha"] != head or len(changed) < 2:
+            head, changed = data["head"]["sha"], [None, None]
+        ran = changed[0] or self._client.get(_runs_of(self._path, head))
+        stated = changed[1] or self._client.get(_status_of(self._path, head))
+        checks = [check_of(run) for run in ran.get("check_runs", ())]
+        checks += [status_of(entry) for entry in stated.get("statuses", ())]
+        return request_of(data, tuple(checks))
+
+    def _reviews(self, number: int) -> Iterator[ReviewSeen]:
+        """The submitted reviews of a request that are new, with their comments."""
+        path = f"{self._path}/pulls/{number}"
+        first = self._client.get_changed(f"{path}/reviews", {"per_page": str(PAGE)}, self._tags)
+        if first is None:
+            return
+        after = self._cursor.since.get("issues")
+        for review in self._client.pages(f"{path}/reviews", {}, first):
+            submitted = review.get("submitted_at")
+            if not submitted or login_of(review) == self._bot:
+                continue  # (a pending review is its author's own)
+            if after is not None and time_of(submitted) < after - OVERLAP:
+                continue
+            author = self._person(login_of(review), is_bot(review))
+            comments = self._client.pages(f"{path}/reviews/{review['id']}/comments", {})
+            yield ReviewSeen(
+                id=str(review["id"]),
+                request=number,
+                author=author,
+                at=time_of(submitted),
+                verdict=verdict_of(str(review["state"])),
+                body=str(review.get("body") or ""),
+                comments=tuple(review_comment_of(item, author, number) for item in comments),
+                head=str(review.get("commit_id") or ""),
+            )

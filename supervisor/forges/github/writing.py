@@ -1,0 +1,145 @@
+"""What we say and do on GitHub: comments, reactions, labels, pull requests. Each method is one thing done."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from supervisor.core.forge import ForgeRequest, RequestText
+from supervisor.forges.errors import ForgeError
+from supervisor.forges.github.client import GitHubClient
+from supervisor.forges.github.values import login_of, request_of
+from supervisor.ports import Place
+
+_REACTIONS = {"eyes": "eyes", "+1": "+1", "confused": "confused"}
+_READY = """
+mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { pullRequest { isDraft } } }
+"""
+_DRAFT = """
+mutation($id: ID!) { convertPullRequestToDraft(input: {pullRequestId: $id}) { pullRequest { isDraft } } }
+"""
+
+
+class Writer:
+    """The writing half of `Forge` for one repository; `bot` is our own login."""
+
+    def __init__(self, client: GitHubClient, repository: str, bot: str) -> None:
+        self._client, self._bot = client, bot
+        self._owner = repository.partition("/")[0]
+        self._path = f"/repos/{repository}"
+
+    # --- comments -----------------------------------------------------------------------------------------
+
+    def find_comment(self, place: Place, marker: str) -> str | None:
+        """Our own comment with this first line; one by anybody else does not count."""
+        path = f"{self._path}/issues/{place.number}/comments"
+        return self._ours(self._client.pages(path, {}), marker)
+
+    def _ours(self, comments: Any, marker: str) -> str | None:
+        for comment in comments:
+            first = str(comment.get("body") or "").partition("\n")[0].rstrip("\r")
+            if login_of(comment) == self._bot and first == marker:
+                return str(comment["id"])
+        return None
+
+    def post_comment(self, place: Place, body: str) -> str:
+        return str(self._client.create(f"{self._path}/issues/{place.number}/comments", {"body": body})["id"])
+
+    def edit_comment(self, place: Place, body: str) -> None:
+        self._client.change("PATCH", f"{self._path}/issues/comments/{place.comment}", {"body": body})
+
+    def react(self, place: Place, emoji: str) -> None:
+        subject = f"comments/{place.comment}" if place.comment else place.number
+        self._client.change("POST", f"{self._path}/issues/{subject}/reactions", {"content": _REACTIONS[emoji]})
+
+    def reply(self, request: int, thread: str, body: str) -> str:
+        path = f"{self._path}/pulls/{request}/comments/{thread}/replies"
+        return str(self._client.create(path, {"body": body})["id"])
+
+    def find_reply(self, request: int, thread: str, marker: str) -> str | None:
+        comments = self._client.pages(f"{self._path}/pulls/{request}/comments", {})
+        return self._ours((c for c in comments if str(c.get("in_reply_to_id")) == thread), marker)
+
+    # --- labels -------------------------------------------------------------------------------------------
+
+    def ensure_labels(self, colours: Mapping[str, str]) -> None:
+        known = {str(label["name"]).lower() for label in self._client.pages(f"{self._path}/labels", {})}
+        for name, colour in colours.items():
+            if name.lower() in known:
+                continue
+            try:
+                self._client.create(f"{self._path}/labels", {"name": name, "color": colour})
+            except ForgeError as error:
+                if "already_exists" not in error.message:  # (somebody else was faster)
+                    raise
+
+    def change_labels(self, place: Place, add: tuple[str, ...], remove: tuple[str, ...]) -> None:
+        path = f"{self._path}/issues/{place.number}/labels"
+        for name in remove:
+            try:
+                self._client.change("DELETE", f"{path}/{quote(name, safe='')}")
+            except ForgeError as error:
+                if error.code != "E_FORGE_GONE":
+                    raise
+        if add:
+            self._client.change("POST", path, {"labels": list(add)})
+
+    # --- pull requests ------------------------------------------------------------------------------------
+
+    def find_request(self, branch: str) -> ForgeRequest | None:
+        """The newest pull request from this branch of the repository itself, in any state."""
+        parameters = {"head": f"{self._owner}:{branch}", "state": "all", "sort": "created", "direction": "desc"}
+        found = next(iter(self._client.pages(f"{self._path}/pulls", parameters)), None)
+        return request_of(found) if found is not None else None
+
+    def open_request(self, text: RequestText) -> ForgeRequest:
+        body = {"head": text.branch, "base": text.base, "title": text.title, "body": text.body}
+        try:
+            made = self._client.create(f"{self._path}/pulls", {**body, "draft": text.draft})
+        except ForgeError as error:
+            known = self.find_request(text.branch) if error.code == "E_FORGE_REFUSED" else None
+            if known is None and "draft" in error.message.lower() and text.draft:
+                made = self._client.create(f"{self._path}/pulls", body)  # (some plans have no drafts)
+            elif known is None or known.state != "open":
+                raise
+            else:
+                self.edit_request(known.number, text)
+                return known
+        opened = request_of(made)
+        self._add(opened.number, text)
+        return opened
+
+    def edit_request(self, number: int, text: RequestText) -> None:
+        body = {"title": text.title, "body": text.body, "base": text.base}
+        found = self._client.change("PATCH", f"{self._path}/pulls/{number}", body)
+        if bool(found.get("draft")) != text.draft:
+            self._client.graphql(_DRAFT if text.draft else _READY, {"id": found["node_id"]})
+        self._add(number, text)
+
+    def _add(self, number: int, text: RequestText) -> None:
+        if text.labels:
+            self.change_labels(Place(kind="request", number=str(number)), text.labels, ())
+        self.request_review(number, text.reviewers)
+
+    def request_review(self, number: int, logins: tuple[str, ...]) -> None:
+        """One after another, for GitHub refuses all where one may not review."""
+        for login in logins:
+            try:
+                self._client.change(
+                    "POST", f"{self._path}/pulls/{number}/requested_reviewers", {"reviewers": [login]}
+                )
+            except ForgeError as error:
+                if error.code != "E_FORGE_REFUSED":
+                    raise
+
+    def close_request(self, number: int) -> None:
+        self._client.change("PATCH", f"{self._path}/pulls/{number}", {"state": "closed"})
+
+    def delete_branch(self, branch: str) -> None:
+        """Again is a success."""
+        try:
+            self._client.change("DELETE", f"{self._path}/git/refs/heads/{quote(branch)}")
+        except ForgeError as error:
+            if error.code not in ("E_FORGE_GONE", "E_FORGE_REFUSED"):
+                raise
+            if error.code == "E_FORGE_REFUSED" and "does not exist" not in error.message:
+                raise

@@ -1,0 +1,292 @@
+"""One poll of a GitLab project: two conditional reads while nothing happens, details where something did.
+
+A label, an assignment, a note, an edit or a push brings the `updated_at` of its issue or merge request forward,
+so both are listed by that time, always at the same address. GitLab groups no remarks into a review: the notes
+that one person leaves on a request until they pause are taken for one.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from supervisor.core.forge import (
+    CommentSeen,
+    Cursor,
+    ForgeNews,
+    ForgeRequest,
+    IssueSeen,
+    Person,
+    ReviewSeen,
+    Trigger,
+    Watched,
+    text_digest,
+)
+from supervisor.core.settings import TriggerSettings
+from supervisor.forges.client import PAGE
+from supervisor.forges.errors import ForgeError
+from supervisor.forges.gitlab.client import GitLabClient, project_path
+from supervisor.forges.gitlab.values import comment_of, login_of, request_of, time_of
+from supervisor.forges.tags import Tags
+
+OVERLAP = timedelta(seconds=60)
+# A list read in the second of its newest change may look the same after the next one: it is read again.
+RACY = timedelta(seconds=3)
+# Somebody who reviews leaves several remarks: they are one review once nothing was added for so long.
+PAUSE = timedelta(seconds=20)
+_LATEST = {"state": "all", "scope": "all", "order_by": "updated_at", "sort": "desc", "per_page": str(PAGE)}
+_NOTES = {"order_by": "created_at", "sort": "desc", "per_page": str(PAGE)}
+_EDITS = ("changed the description", "changed title")
+_DEVELOPER, _MAINTAINER = 30, 40
+# The accounts that GitLab makes for project and group access tokens.
+_TOKEN_BOT = re.compile(r"(project|group)_\d+_bot")
+
+
+class Poll:
+    """One reading; made anew for each. `bot` is our own user name."""
+
+    def __init__(
+        self, client: GitLabClient, repository: str, bot: str, trigger: TriggerSettings, cursor: Cursor
+    ) -> None:
+        self._client, self._bot, self._trigger, self._cursor = client, bot, trigger, cursor
+        self._path = project_path(repository)
+        self._tags = Tags(cursor, client.generation)
+        self._people: dict[str, Person] = {}
+        self._since, self._marks = dict(cursor.since), dict(cursor.marks)
+
+    def read(self, watched: Watched) -> ForgeNews:
+        """What is new since the cursor."""
+        issues: list[IssueSeen] = []
+        comments: list[CommentSeen] = []
+        for item in self._changed("issues"):
+            notes = self._new_notes("issues", item)
+            comments += self._comments(notes, item)
+            seen = self._issue(item, notes, watched)
+            if seen is not None:
+                issues.append(seen)
+        reviews: list[ReviewSeen] = []
+        for item in self._changed("merge_requests"):
+            number = int(item["iid"])
+            if number in watched.requests:
+                reviews += self._reviews(item)
+            elif self._asked_for_review(item):
+                issues += self._review_asked(item)
+        requests = [self._request(number) for number in watched.requests]
+        return ForgeNews(
+            issues=tuple(issues),
+            comments=tuple(comments),
+            reviews=tuple(reviews),
+            requests=tuple(seen for seen in requests if seen is not None),
+            cursor=Cursor(
+                token_generation=self._client.generation,
+                tags=self._tags.all(),
+                since=self._since,
+                marks=self._marks,
+            ),
+            budget=self._client.budget,
+        )
+
+    # --- lists by time ------------------------------------------------------------------------------------
+
+    def _changed(self, kind: str) -> list[dict[str, Any]]:
+        """The issues or merge requests that changed since the last poll, newest first."""
+        path = f"{self._path}/{kind}"
+        first = self._client.get_changed(path, _LATEST, self._tags)
+        if first is None:
+            return []
+        after, found = self._cursor.since.get(kind), []
+        for item in self._client.pages(path, _LATEST, first):
+            if after is not None and time_of(item["updated_at"]) < after - OVERLAP:
+                break
+            found.append(item)
+        self._remember_newest(kind, [time_of(item["updated_at"]) for item in found])
+        return found
+
+    def _remember_newest(self, kind: str, times: list[datetime]) -> None:
+        known = self._cursor.since.get(kind)
+        newest = max([*times, *([known] if known else [])], default=None)
+        if newest is None:
+            return
+        self._since[kind] = newest
+        if newest > self._client.now() - RACY:
+            self._tags.forget_path(f"{self._path}/{kind}")
+
+    def _new_notes(self, kind: str, item: dict[str, Any]) -> list[dict[str, Any]]:
+        """The notes of an issue or request that have not been taken in, oldest first. Their ids only grow."""
+        mark = f"{kind}/{item['iid']}"
+        known, path = self._cursor.marks.get(mark, 0), f"{self._path}/{kind}/{item['iid']}/notes"
+        found = []
+        for note in self._client.pages(path, _NOTES):
+            if int(note["id"]) <= known:
+                break
+            found.append(note)
+        if found:
+            self._marks[mark] = int(found[0]["id"])
+        return list(reversed(found))
+
+    # --- issues -------------------------------------------------------------------------------------------
+
+    def _comments(self, notes: list[dict[str, Any]], item: dict[str, Any]) -> Iterator[CommentSeen]:
+        for note in notes:
+            if not note["system"] and login_of(note) != self._bot:
+                yield comment_of(note, self._person(note["author"]), str(item["web_url"]))
+
+    def _issue(self, item: dict[str, Any], notes: list[dict[str, Any]], watched: Watched) -> IssueSeen | None:
+        """An issue that asks for a run, or that a task came from; None for all others."""
+        ref, labels = str(item["iid"]), tuple(str(label) for label in item["labels"])
+        trigger = self._label_trigger(ref, labels) or self._assignment(item, notes)
+        if trigger is None and ref not in watched.issues:
+            return None
+        body = str(item.get("description") or "")
+        digest = watched.issues.get(ref)
+        edited = digest not in (None, "", text_digest(str(item["title"]), body))
+        return IssueSeen(
+            ref=ref,
+            url=str(item["web_url"]),
+            title=str(item["title"]),
+            body=body,
+            labels=labels,
+            author=self._person(item["author"]),
+            open=item["state"] == "opened",
+            updated_at=time_of(item["updated_at"]),
+            trigger=trigger,
+            edited_by=self._editor(ref) if edited else None,
+        )
+
+    def _label_trigger(self, ref: str, labels: tuple[str, ...]) -> Trigger | None:
+        """The newest setting of a label that asks for a run, where one is set now."""
+        if not set(labels) & set(self._trigger.labels):
+            return None
+        events = self._client.pages(f"{self._path}/issues/{ref}/resource_label_events", {"per_page": str(PAGE)})
+        asking = [
+            event
+            for event in events
+            if event["action"] == "add" and (event.get("label") or {}).get("name") in self._trigger.labels
+        ]
+        if not asking:
+            return None
+        newest = max(asking, key=lambda event: int(event["id"]))
+        who = self._person(newest["user"])
+        return Trigger(id=f"label-{newest['id']}", kind="label", by=who, at=time_of(newest["created_at"]))
+
+    def _assignment(self, item: dict[str, Any], notes: list[dict[str, Any]]) -> Trigger | None:
+        """Assignment to the configured account, by the system note that tells who did it."""
+        wanted = self._trigger.assignee
+        assigned = [login_of({"author": person}) for person in item["assignees"]]
+        if wanted is None or wanted not in assigned:
+            return None
+        words = f"assigned to @{wanted}"
+        asking = [note for note in notes if note["system"] and str(note["body"]).startswith(words)]
+        if not asking:
+            return None
+        note = asking[-1]
+        who = self._person(note["author"])
+        return Trigger(id=f"note-{note['id']}", kind="assignment", by=who, at=time_of(note["created_at"]))
+
+    def _editor(self, ref: str) -> Person:
+        """Who changed title or text last, by the system notes; somebody without any right where none tells."""
+        for note in self._client.pages(f"{self._path}/issues/{ref}/notes", _NOTES):
+            if note["system"] and str(note["body"]).startswith(_EDITS):
+                return self._person(note["author"])
+        return Person(login="ghost")
+
+    # --- people -------------------------------------------------------------------------------------------
+
+    def _person(self, user: dict[str, Any] | None) -> Person:
+        """Who somebody is, with the role that they have now, inherited ones included; asked once a poll."""
+        login = str((user or {}).get("username") or "ghost")
+        if login not in self._people:
+            number = str((user or {}).get("id") or "")
+            own = login == self._bot
+            level = 0 if own or not number else self._level(number)
+            self._people[login] = Person(
+                login=login,
+                id=number,
+                name=str((user or {}).get("name") or ""),
+                can_write=level >= _DEVELOPER,
+                is_admin=level >= _MAINTAINER,
+                is_bot=bool((user or {}).get("bot"))
+                or (login.startswith(("project_", "group_")) and "_bot" in login),
+                is_self=own,
+            )
+        return self._people[login]
+
+    def _level(self, number: str) -> int:
+        try:
+            return int(self._client.get(f"{self._path}/members/all/{number}")["access_level"])
+        except ForgeError as error:
+            if error.code == "E_FORGE_GONE":
+                return 0
+            raise
+
+    # --- merge requests -----------------------------------------------------------------------------------
+
+    def _asked_for_review(self, item: dict[str, Any]) -> bool:
+        return any(login_of({"author": person}) == self._bot for person in item.get("reviewers", ()))
+
+    def _review_asked(self, item: dict[str, Any]) -> Iterator[IssueSeen]:
+        """A request of somebody else's that we were asked to review, by the note that tells who asked."""
+        words = "requested review from"
+        asking = [
+            note
+            for note in self._new_notes("merge_requests", item)
+            if note["system"] and words in str(note["body"]) and f"@{self._bot}" in str(note["body"])
+        ]
+        if asking:
+            note, who = asking[-1], self._person(asking[-1]["author"])
+            at = time_of(note["created_at"])
+            yield IssueSeen(
+                ref=str(item["iid"]),
+                kind="request",
+                url=str(item["web_url"]),
+                title=str(item["title"]),
+                body=str(item.get("description") or ""),
+                labels=tuple(str(label) for label in item["labels"]),
+                author=self._person(item["author"]),
+                open=item["state"] == "opened",
+                updated_at=time_of(item["updated_at"]),
+                trigger=Trigger(id=f"note-{note['id']}", kind="review_request", by=who, at=at),
+            )
+
+    def _request(self, number: int) -> ForgeRequest | None:
+        found = self._client.get_changed(f"{self._path}/merge_requests/{number}", {}, self._tags)
+        return request_of(found) if found is not None else None
+
+    def _reviews(self, item: dict[str, Any]) -> list[ReviewSeen]:
+        """What each person has remarked on one of our requests since the last review that was taken in."""
+        mark = f"merge_requests/{item['iid']}"
+        known = self._cursor.marks.get(mark, 0)
+        remarks = self._remarks(item, known)
+        if any(remark.at > self._client.now() - PAUSE for remark in remarks):
+            self._tags.forget_path(f"{self._path}/merge_requests")  # (somebody is still writing: look again soon)
+            return []
+        if remarks:
+            self._marks[mark] = max(int(remark.id) for remark in remarks)
+        found = []
+        for login in dict.fromkeys(remark.author.login for remark in remarks):
+            theirs = [remark for remark in remarks if remark.author.login == login]
+            found.append(
+                ReviewSeen(
+                    id=theirs[-1].id,
+                    request=int(item["iid"]),
+                    author=theirs[0].author,
+                    at=theirs[-1].at,
+                    verdict="commented",
+                    body="\n\n".join(remark.body for remark in theirs if remark.path is None),
+                    comments=tuple(remark for remark in theirs if remark.path is not None),
+                    head=str(item.get("sha") or ""),
+                )
+            )
+        return found
+
+    def _remarks(self, item: dict[str, Any], known: int) -> list[CommentSeen]:
+        """The notes by others on a request since note `known`, oldest first, with the threads they stand in."""
+        path = f"{self._path}/merge_requests/{item['iid']}/discussions"
+        found = []
+        for discussion in self._client.pages(path, {}):
+            for note in discussion["notes"]:
+                if note["system"] or int(note["id"]) <= known or login_of(note) == self._bot:
+                    continue
+                author = self._person(note["author"])
+                found.append(comment_of(note, author, str(item["web_url"]), thread=str(discussion["id"])))
+        return sorted(found, key=lambda remark: int(remark.id))

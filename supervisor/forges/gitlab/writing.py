@@ -1,0 +1,145 @@
+"""What we say and do on GitLab: notes, emoji, labels, merge requests. Each method is one thing done."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from supervisor.core.forge import ForgeRequest, RequestText
+from supervisor.forges.errors import ForgeError
+from supervisor.forges.gitlab.client import GitLabClient, project_path
+from supervisor.forges.gitlab.values import login_of, request_of
+from supervisor.ports import Place
+
+_KINDS = {"issue": "issues", "request": "merge_requests"}
+_EMOJI = {"eyes": "eyes", "+1": "thumbsup", "confused": "confused"}
+
+
+class Writer:
+    """The writing half of `Forge` for one project; `bot` is our own user name."""
+
+    def __init__(self, client: GitLabClient, repository: str, bot: str) -> None:
+        self._client, self._bot = client, bot
+        self._path = project_path(repository)
+
+    def _item(self, place: Place) -> str:
+        return f"{self._path}/{_KINDS[place.kind]}/{place.number}"
+
+    # --- notes --------------------------------------------------------------------------------------------
+
+    def find_comment(self, place: Place, marker: str) -> str | None:
+        """Our own note with this first line; one by anybody else does not count."""
+        return self._ours(self._client.pages(f"{self._item(place)}/notes", {"sort": "asc"}), marker)
+
+    def _ours(self, notes: Any, marker: str) -> str | None:
+        for note in notes:
+            first = str(note.get("body") or "").partition("\n")[0].rstrip("\r")
+            if login_of(note) == self._bot and first == marker:
+                return str(note["id"])
+        return None
+
+    def post_comment(self, place: Place, body: str) -> str:
+        return str(self._client.create(f"{self._item(place)}/notes", {"body": body})["id"])
+
+    def edit_comment(self, place: Place, body: str) -> None:
+        self._client.change("PUT", f"{self._item(place)}/notes/{place.comment}", {"body": body})
+
+    def react(self, place: Place, emoji: str) -> None:
+        note = f"/notes/{place.comment}" if place.comment else ""
+        try:
+            self._client.change("POST", f"{self._item(place)}{note}/award_emoji", {"name": _EMOJI[emoji]})
+        except ForgeError as error:
+            if "already been taken" not in error.message:
+                raise
+
+    def reply(self, request: int, thread: str, body: str) -> str:
+        path = f"{self._path}/merge_requests/{request}/discussions/{thread}/notes"
+        return str(self._client.create(path, {"body": body})["id"])
+
+    def find_reply(self, request: int, thread: str, marker: str) -> str | None:
+        for discussion in self._client.pages(f"{self._path}/merge_requests/{request}/discussions", {}):
+            if str(discussion["id"]) == thread:
+                return self._ours(discussion["notes"], marker)
+        return None
+
+    # --- labels -------------------------------------------------------------------------------------------
+
+    def ensure_labels(self, colours: Mapping[str, str]) -> None:
+        known = {str(label["name"]) for label in self._client.pages(f"{self._path}/labels", {})}
+        for name, colour in colours.items():
+            if name in known:
+                continue
+            try:
+                self._client.create(f"{self._path}/labels", {"name": name, "color": f"#{colour}"})
+            except ForgeError as error:
+                if "already exists" not in error.message:  # (somebody else was faster)
+                    raise
+
+    def change_labels(self, place: Place, add: tuple[str, ...], remove: tuple[str, ...]) -> None:
+        """Both in one request: nobody sees the state between."""
+        body = {"add_labels": ",".join(add), "remove_labels": ",".join(remove)}
+        self._client.change("PUT", self._item(place), {key: value for key, value in body.items() if value})
+
+    # --- merge requests -----------------------------------------------------------------------------------
+
+    def find_request(self, branch: str) -> ForgeRequest | None:
+        parameters = {"source_branch": branch, "state": "all", "order_by": "created_at", "sort": "desc"}
+        found = next(iter(self._client.pages(f"{self._path}/merge_requests", parameters)), None)
+        return request_of(found) if found is not None else None
+
+    def open_request(self, text: RequestText) -> ForgeRequest:
+        try:
+            made = self._client.create(
+                f"{self._path}/merge_requests",
+                {
+                    "source_branch": text.branch,
+                    "target_branch": text.base,
+                    "title": _title(text),
+                    "description": text.body,
+                    **({"labels": ",".join(text.labels)} if text.labels else {}),
+                },
+            )
+        except ForgeError as error:
+            known = self.find_request(text.branch) if error.code == "E_FORGE_REFUSED" else None
+            if known is None or known.state != "open":
+                raise
+            self.edit_request(known.number, text)
+            return known
+        opened = request_of(made)
+        self.request_review(opened.number, text.reviewers)
+        return opened
+
+    def edit_request(self, number: int, text: RequestText) -> None:
+        body = {"title": _title(text), "description": text.body, "target_branch": text.base}
+        labels = {"add_labels": ",".join(text.labels)} if text.labels else {}
+        self._client.change("PUT", f"{self._path}/merge_requests/{number}", body | labels)
+        self.request_review(number, text.reviewers)
+
+    def request_review(self, number: int, logins: tuple[str, ...]) -> None:
+        """Add reviewers; those whom the instance does not know are left out, those there are kept."""
+        if not logins:
+            return
+        found = self._client.get(f"{self._path}/merge_requests/{number}")
+        known = [int(person["id"]) for person in found.get("reviewers", ())]
+        wanted = [*known, *(number for login in logins for number in self._user(login) if number not in known)]
+        if wanted != known:
+            self._client.change("PUT", f"{self._path}/merge_requests/{number}", {"reviewer_ids": wanted})
+
+    def _user(self, login: str) -> list[int]:
+        """The account's number among the project's members."""
+        members = self._client.pages(f"{self._path}/members/all", {"query": login})
+        return [int(member["id"]) for member in members if member["username"] == login]
+
+    def close_request(self, number: int) -> None:
+        self._client.change("PUT", f"{self._path}/merge_requests/{number}", {"state_event": "close"})
+
+    def delete_branch(self, branch: str) -> None:
+        """Again is a success."""
+        try:
+            self._client.change("DELETE", f"{self._path}/repository/branches/{quote(branch, safe='')}")
+        except ForgeError as error:
+            if error.code != "E_FORGE_GONE":
+                raise
+
+
+def _title(text: RequestText) -> str:
+    return f"Draft: {text.title}" if text.draft else text.title
