@@ -157,6 +157,9 @@ class Work:
             self._settle_job(self._open.pop(key), outcome, ledger)
 
     def _settle_for_project(self, kind: str, project_name: str, outcome: Any, ledger: Ledger) -> None:
+        if isinstance(outcome, Looked):
+            self._settle_poll(outcome, ledger)
+            outcome = outcome.problem
         if isinstance(outcome, Failed):
             name = {"Poll": "poll.failed", "Maintain": "maintenance.failed", "Renew": "mirror.not_renewed"}[kind]
             details = {"project": project_name, "code": outcome.code, "message": outcome.message}
@@ -168,7 +171,6 @@ class Work:
             self._look_at_mirror(project_name, outcome)
         elif kind == "Poll":
             self._poll_failures.pop(project_name, None)
-            self._settle_poll(outcome, ledger)
         elif isinstance(outcome, Renewed):
             details = {"project": project_name, "reason": outcome.reason, "aside": str(outcome.aside)}
             ledger.log(Event(name="mirror.renewed", details=details))

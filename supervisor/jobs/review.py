@@ -5,7 +5,7 @@ with what its base branch is by now.
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from loguru import logger
@@ -38,10 +38,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look found: the requests that are decided, and, of others that moved, how they fit."""
+    """What a look found: the requests that are decided, and, of others that moved, how they fit.
+
+    `problem` is why some of them could not be looked at.
+    """
 
     decided: dict[str, RequestSeen] = field(default_factory=dict)
     compared: dict[str, Fit] = field(default_factory=dict)
+    problem: Failed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +90,21 @@ class Reviews:
             for task in delivered.values()
             if task.id not in merged and task.delivery is not None and (base_tip := bases[task.base_branch])
         ]
-        with self._fetched(open_ones) as scratch:
+        problems: list[GitError] = []
+        with self._fetched(open_ones) as (scratch, failed):
             for one in open_ones:
-                found = self._look_closer(one, scratch, looked)
+                try:
+                    if one.task.branch in failed:
+                        raise failed[one.task.branch]
+                    found = self._look_closer(one, scratch, looked)
+                except GitError as error:  # one branch that cannot be read keeps nothing else from being noticed
+                    problems.append(error)
+                    continue
                 if found is not None:
                     looked.decided[one.task.id] = found
         self._gone &= delivered.keys()
         self._compared = {id_: at for id_, at in self._compared.items() if id_ in delivered}
-        return looked
+        return replace(looked, problem=_as_failed(problems[0])) if problems else looked
 
     def _fetch(self, *, needed: bool) -> None:
         """Keep the mirror fresh, also for what is worked on; where that is all, a remote that is away can wait."""
@@ -105,19 +116,32 @@ class Reviews:
             logger.info("the mirror {} is not fetched: {}", self.project.mirror.path.name, error)
 
     @contextmanager
-    def _fetched(self, open_ones: list[_Open]) -> Iterator[Path]:
-        """A scratch repository with the branches of those that moved, fetched at once."""
+    def _fetched(self, open_ones: list[_Open]) -> Iterator[tuple[Path, dict[str, GitError]]]:
+        """A scratch repository with the branches of those that moved, and why some could not be fetched."""
         scratch = self.root.quarantine / f"{self.project.mirror.path.stem}.reviews.git"
         names = [one.task.branch for one in open_ones if one.tip is not None and self._has_moved(one)]
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             if names:
                 mirrors.make_repository(scratch, self.project.mirror)
-                refspecs = tuple(f"+refs/heads/{name}:refs/heads/{name}" for name in names)
-                mirrors.fetch(scratch, self.project.host.url(), refspecs, None)
-            yield scratch
+            yield scratch, self._fetch_branches(scratch, names)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
+
+    def _fetch_branches(self, scratch: Path, names: list[str]) -> dict[str, GitError]:
+        """Fetch them at once, or where that fails each by itself; those that failed, and why."""
+        refspecs = tuple(f"+refs/heads/{name}:refs/heads/{name}" for name in names)
+        try:
+            if names:
+                mirrors.fetch(scratch, self.project.host.url(), refspecs, None)
+            return {}
+        except GitError as error:
+            if len(names) == 1 or error.code == "E_UNREACHABLE":
+                return dict.fromkeys(names, error)
+        failed: dict[str, GitError] = {}
+        for name in names:
+            failed |= self._fetch_branches(scratch, [name])
+        return failed
 
     def _has_moved(self, one: _Open) -> bool:
         return self._compared.get(one.task.id) != one.place
@@ -186,3 +210,7 @@ class Reviews:
         except Rejected:
             return False
         return True
+
+
+def _as_failed(error: GitError) -> Failed:
+    return Failed(code=error.code, message=error.message, retryable=error.retryable)

@@ -103,3 +103,28 @@ def test_a_task_that_builds_on_squashed_work_starts_from_the_base(site: Site) ->
     second = site.wait_state("demo.next", "review", "blocked")
     assert second.state == "review" and second.delivery is not None
     assert [file.path for file in second.delivery.files] == ["next.txt"]
+
+
+@pytest.mark.parametrize("way", [merge, squash])
+def test_a_branch_that_the_remote_cannot_read_keeps_no_other_merge_from_being_noticed(
+    site: Site, way: Callable[[Path, str], None]
+) -> None:
+    site.use_script("cat > /dev/null", "basename $PWD > $(basename $PWD).txt")
+    site.config["projects"]["demo"]["poll_interval_seconds"] = 2
+    site.write_config()
+    site.start()
+    for stem in ("first", "second"):
+        site.write_task(stem)
+        site.wait_state(f"demo.{stem}", "review")
+    first, second = site.record("demo.first"), site.record("demo.second")
+    assert first is not None and second is not None
+    folder = colleague(site)
+    tree = git("rev-parse", f"{first.branch}^{{tree}}", cwd=site.remote)
+    damaged = site.remote / "objects" / tree[:2] / tree[2:]
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"garbage")
+    way(folder, second.branch)
+    git("push", "-q", "origin", "main", cwd=folder)
+    site.wait_state("demo.second", "completed")
+    wait_for(lambda: site.events("poll.failed"), what="the branch that cannot be read is told of")
+    assert site.record("demo.first").state == "review"  # type: ignore[union-attr]
