@@ -44,7 +44,7 @@ from supervisor.loop import Loop
 from supervisor.mail import Mail
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
-from supervisor.ports import Workstations
+from supervisor.ports import Scan, Workstations
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.reports import Reports
@@ -139,10 +139,13 @@ def next_epoch(root: Root, name: str | None = None) -> SupervisorIdentity:
 
 
 class Supervisor:
-    """A wired supervisor. Use as: `with locked(root): Supervisor(root).run()`."""
+    """A wired supervisor. Use as: `with locked(root): Supervisor(root).run()`.
 
-    def __init__(self, root: Root, config: Config | None = None) -> None:
-        self.root = root
+    `scan` looks at everything that is pushed or told in a request.
+    """
+
+    def __init__(self, root: Root, config: Config | None = None, scan: Scan | None = None) -> None:
+        self.root, self._scan = root, scan
         self.config = config or load_config(root)
         open_root(root)
         self.clock = Clock()
@@ -195,7 +198,8 @@ class Supervisor:
     def _project(self, name: str) -> Project:
         settings = self.config.projects[name]
         mirror = Mirror(self.root.mirror(settings.trust_domain, name))
-        return Project(settings=settings, host=FORGES[settings.forge](self.root, settings), mirror=mirror)
+        host = FORGES[settings.forge](self.root, settings)
+        return Project(settings=settings, host=host, mirror=mirror, scan=self._scan)
 
     def recover(self) -> None:
         """What a restart must do before the first decision (docs/protocol.md, "Restart")."""

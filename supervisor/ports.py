@@ -1,6 +1,6 @@
 """What the loop needs of the outside world. An adapter is a module that offers one of these."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -32,6 +32,16 @@ class TrackerNews:
     gone: tuple[str, ...] = ()
     held: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+
+
+class Scan(Protocol):
+    """Looks for what must not leave, such as a secret, in something that is about to: a file, a message, a text.
+
+    Called in the threads of jobs, once for each thing; `content` comes in chunks and need not be read to its end.
+    The answer's code is of the scan's own choice (``E_SECRET_IN_OUTPUT``); it must not quote what was found.
+    """
+
+    def __call__(self, content: Iterator[bytes]) -> Problem | None: ...
 
 
 class Tracker(Protocol):

@@ -18,7 +18,14 @@ from supervisor.git.mirror import resolve
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import Imported, ImportLimits, ImportRequest
 from supervisor.jobs.base_check import find_conflict
-from supervisor.jobs.project import Project, feedback, import_grounds, quarantine_path, replace_durably
+from supervisor.jobs.project import (
+    Project,
+    check_text,
+    feedback,
+    import_grounds,
+    quarantine_path,
+    replace_durably,
+)
 
 MAX_BUNDLE_BYTES = ImportLimits().bundle_bytes
 
@@ -35,10 +42,13 @@ def inspect(
         return Inspected(attempt=attempt.number, problems=(feedback(gone),))
     try:
         if result.kind == "document":
-            return _take_document(root, task, attempt, result)
+            return _take_document(root, project, task, attempt, result)
         _refresh(project)
         bundle = take_bundle(root, task, attempt, result, approved=job.approved)
         imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
+        if report is not None:  # stands in the request
+            outputs = "\n".join(f"{run.command}\n{run.output_tail}" for run in report.verification)
+            check_text(project, f"{report.summary}\n{outputs}".encode(), "the report's summary or verification")
     except FileNotFoundError:
         missing = Problem(
             code="E_NO_BUNDLE",
@@ -154,12 +164,13 @@ def import_into_quarantine(
             protected_paths=project.settings.protected_paths,
             approved=approved,
             allow_empty=task.allow_empty,
+            scan=project.scan,
             **import_grounds(root, project, task, attempt),
         )
     )
 
 
-def _take_document(root: Root, task: TaskRecord, attempt: Attempt, result: Result) -> Inspected:
+def _take_document(root: Root, project: Project, task: TaskRecord, attempt: Attempt, result: Result) -> Inspected:
     target = root.requests / f"{task.id}.md"
     staged = root.quarantine / f"{task.id}.{attempt.number}.md"
     staged.unlink(missing_ok=True)
@@ -170,8 +181,10 @@ def _take_document(root: Root, task: TaskRecord, attempt: Attempt, result: Resul
             code="E_DIGEST", message="the document is not the one that was claimed", file="document.md"
         )
         raise ProtocolError(problem)
-    write_file(target, staged.read_bytes(), mode=0o640)
+    document = staged.read_bytes()
     staged.unlink()
+    check_text(project, document, "document.md")
+    write_file(target, document, mode=0o640)
     return Inspected(attempt=attempt.number, document=True)
 
 

@@ -1,7 +1,7 @@
 """What every job needs to know of a project, and what any bundle of a task is held against."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from supervisor.core.settings import ProjectSettings
 from supervisor.git.bundle import Rejected, parse_header
 from supervisor.git.mirror import Mirror
 from supervisor.git.rewrite import Identity
-from supervisor.ports import CodeHost
+from supervisor.ports import CodeHost, Scan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,14 @@ class Project:
     settings: ProjectSettings
     host: CodeHost
     mirror: Mirror
+    scan: Scan | None = None
+
+
+def check_text(project: Project, text: bytes, place: str) -> None:
+    """Show a text that is about to leave to the project's scan; Rejected with what it finds."""
+    found = project.scan(iter([text])) if project.scan is not None else None
+    if found is not None:
+        raise Rejected(replace(found, place=found.place or place))
 
 
 def quarantine_path(root: Root, task_id: str, attempt: int) -> Path:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests import reliability
 from tests.site import Site, git, wait_for
 
+FULL = "fills the disk to the last byte"
+reliability.declare("hostile-workstation", [FULL])
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 MEBIBYTE = 1024**2
 DISK_BYTES = 64 * MEBIBYTE
@@ -109,6 +112,10 @@ def test_a_full_disk_keeps_the_old_files_and_goes_on_when_there_is_room(small: S
     assert process.poll() is None
     numbers = [json.loads(line)["seq"] for line in small.root.events.read_text().splitlines()]
     assert numbers == list(range(1, len(numbers) + 1)), "no event is lost, torn or told twice"
+    outcome = (
+        "the old files stay whole; tried again until there is room, then everything goes on; no event is lost"
+    )
+    reliability.record("hostile-workstation", FULL, outcome, code="E_STATE_DISK")
 
 
 def rewrite_in_place(site: Site, title: str) -> None:
