@@ -1,11 +1,10 @@
 """Where an attempt starts: the task's branch, saved work, or both together, laid ready in its mail."""
 
-import os
-import shutil
+import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.files import copy_file, make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Prepare, Save
 from supervisor.core.record import Attempt, LeftOut, TaskRecord
@@ -16,7 +15,7 @@ from supervisor.git.bundle import Rejected
 from supervisor.git.combining import Combined, combine, write_bundle
 from supervisor.git.quarantine import discard, import_bundle
 from supervisor.git.request import SALVAGE_LIMITS, ImportRequest
-from supervisor.jobs.project import Project, import_grounds, shared_path
+from supervisor.jobs.project import Project, import_grounds, replace_durably, shared_path
 from supervisor.jobs.salvage import save
 
 
@@ -208,9 +207,8 @@ def _try_both(setting: Setting, work: Attempt) -> tuple[Combined, str]:
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """Copy so that the target is there whole or not at all."""
+    """Copy so that the target is there whole or not at all, durably, by a name that nobody can have planted."""
     make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.new")
-    temporary.unlink(missing_ok=True)
-    shutil.copyfile(source, temporary)
-    os.replace(temporary, target)
+    staged = target.with_name(f".{secrets.token_hex(8)}.new")
+    copy_file(source.parent, source.name, staged, max_bytes=source.stat().st_size)
+    replace_durably(staged, target)
