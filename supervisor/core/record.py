@@ -25,6 +25,7 @@ from agent_daemon.protocol.model import (
 from supervisor.core.states import ENDED, State, TransitionError, may_move
 
 MAX_HISTORY = 200
+MAX_REASON_CHARACTERS = 2000  # an agent's words may be among them, and 200 of 16 KiB would fill a record
 
 # Why a coding CLI is taken for hung: it waits for somebody to type; it neither writes nor works.
 Concern = Literal["input", "quiet"]
@@ -360,7 +361,9 @@ class TaskRecord(Stored):
         """This record in another state, with the step in its history; raises TransitionError if not allowed."""
         if not may_move(self.state, target):
             raise TransitionError(self.id, self.state, target)
-        step = HistoryEntry(at=at, source=self.state, target=target, reason=reason, actor=actor)
+        step = HistoryEntry(
+            at=at, source=self.state, target=target, reason=reason[:MAX_REASON_CHARACTERS], actor=actor
+        )
         return self.evolve(state=target, history=(*self.history, step)[-MAX_HISTORY:], **changes)
 
     def attempt_number(self, number: int) -> Attempt | None:

@@ -36,7 +36,16 @@ from supervisor.core.delivery import (
     settle_request,
 )
 from supervisor.core.plan import Seen, next_deadline, plan_task
-from supervisor.core.record import Approval, Delivery, Effect, Mail, Request, TaskRecord, Tries
+from supervisor.core.record import (
+    MAX_REASON_CHARACTERS,
+    Approval,
+    Delivery,
+    Effect,
+    Mail,
+    Request,
+    TaskRecord,
+    Tries,
+)
 from supervisor.core.render import fence, one_line_code, render_request
 from supervisor.core.schedule import is_due
 from supervisor.core.settings import Config, RetrySettings
@@ -368,3 +377,10 @@ def test_work_that_cannot_be_saved_is_given_up_in_the_end(config: Config) -> Non
         task = fail_saving(task, 1, failed, NOW).task
         assert plan_task(task, Seen(reports={}), config, NOW).jobs == ()
     assert task.attempts[0].save_error == "E_BUG: KeyError (tried 5 times)"
+
+
+def test_long_words_of_an_agent_do_not_fill_the_record() -> None:
+    question = "why? " * 3000
+    task = take_report(working(), report("blocked", question=question), RETRY, NOW).task
+    assert task.waits_for[0].message == question
+    assert len(task.history[-1].reason) == MAX_REASON_CHARACTERS
