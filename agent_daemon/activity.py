@@ -16,7 +16,6 @@ from agent_daemon.waiting import wait_for_input
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
-_ACTIVE_STATES = "RD"  # on a processor or in line for one; waiting for a disk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +23,15 @@ class Look:
     """One look at a run. `run` numbers the runs of this daemon; the counters are those of this run and only grow.
 
     `output_bytes` leaves out what a CLI writes about waiting for its next try; `steps` are the things that it
-    did. `running` says that a process runs, wants to run or waits for a disk at this moment.
+    did; `queued_seconds` is the time in line for a processor. `waits_for_disk` holds at this moment.
     """
 
     run: int
     output_bytes: int
     steps: int
     cpu_seconds: float
-    running: bool
+    queued_seconds: float
+    waits_for_disk: bool
     waits_for_input: bool
     quiet_seconds: float
 
@@ -93,6 +93,7 @@ class _Run:
     _told_bytes: int = 0
     _told_steps: int = 0
     _cpu: "_CpuCounter" = field(default_factory=lambda: _CpuCounter())
+    _queued: "_Grown" = field(default_factory=lambda: _Grown())
 
     def look(self, now: float, control_group: Path | None) -> Look:
         leader = self.pid or 0
@@ -101,7 +102,8 @@ class _Run:
         family = processes.family(leader, since, table)
         stats = [table[pid] for pid in family]
         self._cpu.count(stats, control_group, table)
-        running = _any_running(stats)
+        self._queued.add("processes", processes.queued_seconds(family))
+        idle = not any(stat.state in "RD" for stat in stats)
         output = max(self._told_bytes, self.written_bytes - self.retry_bytes)
         if output > self._told_bytes or self.steps > self._told_steps:
             self.changed_at = now
@@ -111,47 +113,44 @@ class _Run:
             output_bytes=output,
             steps=self.steps,
             cpu_seconds=round(self._cpu.seconds, 3),
-            running=running,
-            waits_for_input=not running and wait_for_input(family, leader),
+            queued_seconds=round(self._queued.seconds, 3),
+            waits_for_disk=any(stat.state == "D" for stat in stats),
+            waits_for_input=idle and wait_for_input(family, leader),
             quiet_seconds=round(now - self.changed_at, 1),
         )
 
 
-def _any_running(stats: Iterable[ProcessStat]) -> bool:
-    """A thread of these is on a processor, in line for one, or waits for a disk."""
-    known = list(stats)
-    if any(stat.state in _ACTIVE_STATES for stat in known):
-        return True
-    threads = (state for stat in known if stat.threads > 1 for state in processes.thread_states(stat.pid))
-    return any(state in _ACTIVE_STATES for state in threads)
-
-
 @dataclass
-class _CpuCounter:
-    """Sums up processor time that only grows, although processes come and go.
+class _Grown:
+    """Sums up a reading that ought to grow, although what it is made of comes and goes; what is lost is lost.
 
-    Where the daemon has a control group of its own that is asked, for it misses nobody. Else the times of the
-    living processes and of the children that they collected are added; what is lost is passed over.
+    Readings of different sources are not compared. Of the first one, `begin` was there before.
     """
 
     seconds: float = 0.0
     _last: tuple[str, float] | None = None
+
+    def add(self, source: str, reading: float, begin: float = 0.0) -> None:
+        known, before = self._last or (source, begin)
+        self._last = (source, reading)
+        self.seconds += max(0.0, reading - before) if known == source else 0.0
+
+
+class _CpuCounter(_Grown):
+    """Processor time: of the daemon's control group where it has one of its own, for that misses nobody.
+
+    Else that of the living processes and of the children that they collected.
+    """
 
     def count(
         self, stats: Iterable[ProcessStat], control_group: Path | None, table: dict[int, ProcessStat]
     ) -> None:
         """Take a new reading."""
         used = control_group_seconds(control_group, table) if control_group is not None else None
-        source = "group"
-        if used is None:
-            source, used = "processes", processes.cpu_ticks(stats) / _TICKS_PER_SECOND
-        if self._last is None:
-            # What the run's processes used is the run's; a group was used by others before it.
-            before = 0.0 if source == "processes" else used
+        if used is not None:
+            self.add("group", used, begin=used)  # it was used by others before
         else:
-            before = self._last[1] if self._last[0] == source else used
-        self._last = (source, used)
-        self.seconds += max(0.0, used - before)
+            self.add("processes", processes.cpu_ticks(stats) / _TICKS_PER_SECOND)
 
 
 def own_control_group() -> Path | None:

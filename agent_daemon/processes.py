@@ -187,15 +187,15 @@ def cpu_ticks(stats: Iterable[ProcessStat]) -> int:
     return sum(stat.cpu_ticks + stat.waited_ticks for stat in stats)
 
 
-def thread_states(pid: int) -> list[str]:
-    """The states of a process's threads; nothing when it has ended."""
-    states = []
-    with contextlib.suppress(OSError):
-        for task in (_PROC / str(pid) / "task").iterdir():
-            with contextlib.suppress(OSError):
-                text = (task / "stat").read_bytes().decode("latin-1")
-                states.append(text[text.rindex(")") + 2])
-    return states
+def queued_seconds(pids: Iterable[int]) -> float:
+    """How long the threads of these processes have stood in line for a processor; 0 where that is not told."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for task in (_PROC / str(pid) / "task").iterdir():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    total += int((task / "schedstat").read_text().split()[1])
+    return total / 1e9
 
 
 def family(leader: int, since_ticks: int, table: dict[int, ProcessStat]) -> set[int]:

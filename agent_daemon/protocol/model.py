@@ -469,7 +469,7 @@ class ProtocolRange(Wire):
 class Activity(Wire):
     """What the coding CLI under way is seen to do. The counters are those of run `run` and only grow.
 
-    `running`: at this moment a process of it has, wants, or waits for a disk to have, a processor.
+    `queued_seconds` is the time that it stood in line for a processor.
     """
 
     task: Line
@@ -478,7 +478,8 @@ class Activity(Wire):
     output_bytes: Count = 0
     steps: Count = 0
     cpu_seconds: Amount = 0.0
-    running: bool = False
+    queued_seconds: Amount = 0.0
+    waits_for_disk: bool = False
     waits_for_input: bool = False
     quiet_seconds: Amount = 0.0
 

@@ -43,8 +43,7 @@ def _past(rule: Concern) -> str:
 
 def _activity(cli: str, activity: Activity) -> str:
     used = f"it has used {duration(activity.cpu_seconds)} of processor time"
-    works = ", and works at this moment" if activity.running else ""
-    return f"{cli} wrote or did something {duration(activity.quiet_seconds)} ago; {used}{works}."
+    return f"{cli} wrote or did something {duration(activity.quiet_seconds)} ago; {used}."
 
 
 def follows(task: TaskRecord, live: Attempt, now: datetime) -> list[str]:

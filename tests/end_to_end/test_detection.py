@@ -41,6 +41,7 @@ HUNG = {
     "sleeps": ("sleeps for ever", "quiet"),
     "deaf": ("sleeps for ever and ignores SIGTERM", "quiet"),
     "only_retries": ("only tells that it tries again", "quiet"),
+    "ticks": ("waits for ever with a timer that uses 1 % of a processor", "quiet"),
     "stops": ("stopped by a signal for good", "quiet"),
 }
 reliability.declare("detection", [*HONEST.values(), *(name for name, _ in HUNG.values())])

@@ -151,6 +151,13 @@ def only_retries() -> None:
         time.sleep(1)
 
 
+def ticks() -> None:
+    """Waits for ever with a timer that uses a little processor time, as event loops do."""
+    while True:
+        burn(0.001)
+        time.sleep(0.1)
+
+
 def stops() -> None:
     """Is stopped by a signal, and nobody lets it go on."""
     os.kill(os.getpid(), signal.SIGSTOP)
@@ -167,7 +174,7 @@ def hides_and_hangs() -> None:
 
 ENDLESS = (hides_and_hangs,)
 HONEST = (quiet_build, quiet_build_of_children, bursts, slow_printer, starved, awaits_the_network, double_forker)
-HUNG = (asks_on_a_terminal, reads_standard_input, sleeps, deaf, only_retries, stops)
+HUNG = (asks_on_a_terminal, reads_standard_input, sleeps, deaf, only_retries, ticks, stops)
 
 
 def main() -> None:

@@ -11,14 +11,18 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from agent_daemon import processes
+from agent_daemon.activity import ActivityMeter
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Usage, Verdict
 from agent_daemon.execution import Finished, ProcessLimits, StopRequest, run_process
+from agent_daemon.protocol.model import Activity
+from supervisor.core.liveness import acted
 from tests.fakes.scripted_model import FINAL_TEXT, ScriptedModel
 
 CODEX = os.environ.get("CLOUD_CODE_TEST_CODEX") or shutil.which("codex")
@@ -48,6 +52,7 @@ class Driver:
     stop: StopRequest = field(default_factory=StopRequest)
     events: list[Progress] = field(default_factory=list)
     finished: Finished | None = None
+    meter: ActivityMeter = field(default_factory=ActivityMeter)
 
     @property
     def tree(self) -> Path:
@@ -88,12 +93,14 @@ class Driver:
             marker=self.marker,
         )
         self.events = []
+        self.meter.begin()
         self.finished = run_process(
             adapter.invocation(request),
             limits=ProcessLimits(wall_seconds=60),
             on_line=lambda stream, line: self.events.extend(adapter.parse(stream, line)),
             stop=self.stop,
             log=self.folder / "cli.log",
+            on_tick=self.meter.tick,
         )
         return adapter.verdict(self.finished, self.events, previous=previous)
 
@@ -216,3 +223,31 @@ def test_a_stop_leaves_nothing_behind(driver: Driver, scenario: str) -> None:
     assert [pid for pid in pids if processes.identify(pid)] == []
     assert driver.finished is not None
     assert driver.finished.signalled_by_us
+
+
+def test_while_it_waits_for_a_model_that_never_answers_it_does_nothing(driver: Driver) -> None:
+    """Its timers use a little processor time for ever, which must not be taken for work."""
+    looks: list[Activity] = []
+
+    def look() -> None:
+        deadline = time.monotonic() + 30
+        while not model.requests and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(2)  # until what it does after its request is done
+        for _ in range(6):
+            found = driver.meter.look()
+            if found is not None:
+                looks.append(Activity(task="a.b", attempt=1, **vars(found)))
+            time.sleep(3)
+        driver.stop.set("hung")
+
+    with ScriptedModel("hang") as model:
+        thread = threading.Thread(target=look)
+        thread.start()
+        verdict = driver.run(model)
+        thread.join()
+
+    assert verdict.outcome == "hung"
+    quiet = [not acted(before, after, 3) for before, after in pairwise(looks)]
+    assert len(quiet) == 5 and sum(quiet) >= 4, looks
+    assert not any(found.waits_for_input for found in looks)

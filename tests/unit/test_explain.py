@@ -180,10 +180,10 @@ class TestSignsOfLife:
         )
 
     def test_what_the_cli_is_seen_to_do_is_told_of_this_very_attempt(self) -> None:
-        found = Activity(task="acme.login", attempt=1, run=1, cpu_seconds=95, quiet_seconds=12, running=True)
+        found = Activity(task="acme.login", attempt=1, run=1, cpu_seconds=95, quiet_seconds=12)
         station = StationSeen(name="backend-1", state="running", activity=found)
         said = told(self.task(), stations=(station,))
-        assert "codex wrote or did something 12 s ago; it has used 2 min of processor time, and works" in said
+        assert "codex wrote or did something 12 s ago; it has used 2 min of processor time." in said
         other = StationSeen(name="backend-1", state="running", activity=found.model_copy(update={"attempt": 2}))
         assert "processor time" not in told(self.task(), stations=(other,))
 
