@@ -275,6 +275,10 @@ class Fleet:
         if name in self.stations:
             self.stations[name].salvaging = under_way
 
+    def give_up(self, name: str, handle: DaemonHandle) -> None:
+        """The attempt of this workstation is lost as soon as this daemon is dead."""
+        self.stations[name].lost_with = handle
+
     def is_configured(self, name: str) -> bool:
         kind, _, number = name.rpartition("-")
         settings = self._config.workstations.get(kind)

@@ -161,7 +161,7 @@ class Loop:
         for news in self.fleet.check(watched, self._busy()):
             self._take_fleet_news(news)
         with self.guard("watching over the agents"):
-            self.vigil.look()
+            self.vigil.look(watched)
         if not self._stopping:
             for tracker in self.trackers:
                 with self.guard("taking tasks in"):

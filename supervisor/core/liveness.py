@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from agent_daemon.protocol.model import Activity, WorkstationFile
-from supervisor.core.record import Concern
+from supervisor.core.record import Concern, TaskRecord
 from supervisor.core.settings import TimingSettings
 
 # Looks are one second apart, a daemon's beats at most five: what is longer was not watched.
@@ -120,3 +120,28 @@ def pulse(vitals: Vitals, timing: TimingSettings, now: float) -> Pulse:
     if silent >= timing.restart_after_seconds:
         return "silent"
     return "suspect" if silent >= timing.suspect_after_seconds else "alive"
+
+
+def longest_seconds(task: TaskRecord, timing: TimingSettings) -> float:
+    """What an attempt may take by its own limits, and for git besides: beyond that its daemon holds it up."""
+    checks = sum(command.timeout_seconds for command in task.verification)
+    return task.limits.timeout_minutes * 60 + checks + timing.overdue_after_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """How long a workstation has been at one attempt, since it was last told something new or was started.
+
+    `restarts` counts how often that was because the attempt was overdue.
+    """
+
+    revision: int
+    started: float
+    since: float
+    restarts: int = 0
+
+    def at(self, revision: int, started: float, now: float) -> "Stretch":
+        """The stretch of this moment: the same one, or one that begins now."""
+        if revision != self.revision:
+            return Stretch(revision=revision, started=started, since=now)
+        return self if started == self.started else replace(self, started=started, since=now)

@@ -31,6 +31,7 @@ _WARNINGS = frozenset(
         "low",
         "not_prepared",
         "not_started",
+        "overdue",
         "refused",
         "reminded",
         "renewed",
@@ -175,7 +176,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.died": _died,
     "workstation.suspect": _form("no sign of life for {silent_seconds} s"),
     "workstation.silent": _form("no sign of life for {silent_seconds} s: it is restarted"),
-    "workstation.lost": _form("it fell silent again and is dead now: its attempt is given up"),
+    "workstation.lost": _form("it is dead now, and was restarted in vain before: its attempt is given up"),
     "workstation.recovered": _form("it gives signs of life again"),
     "task.created": _form("'{title}', for the type {specialist}, priority {priority}"),
     "task.edited": lambda v: f"changed: {_value(v['fields'])}" + (f"; {v['note']}" if v.get("note") else ""),
@@ -198,6 +199,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.ignored": _form(
         "it does not interrupt its CLI, {seconds} s after the first sign: it is restarted"
     ),
+    "workstation.overdue": _form("it has been at attempt {attempt} for {seconds} s, longer than that may take"),
     "task.cli_changed": lambda v: (
         f"{count(v['failures'], 'attempt')} with {v['from']} failed: {v['to']} takes over"
     ),

@@ -118,6 +118,7 @@ class TimingSettings(Written):
     suspect_after_seconds: Seconds = 30
     restart_after_seconds: Seconds = 120
     hang_after_seconds: Seconds = 900
+    overdue_after_seconds: Seconds = 3600
     problem_grace_seconds: Seconds = 600
     salvage_timeout_seconds: Seconds = 300
     report_interval_seconds: Seconds = 1

@@ -1,6 +1,7 @@
 """Agents and programs that stop, with the real supervisor and daemons under shortened limits."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -145,3 +146,23 @@ def test_an_interruption_outlives_the_daemon_that_was_to_carry_it_out(site: Site
     assert task.attempt == 1
     report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
     assert "interruptions: 1" in report.read_text()
+
+
+def test_a_daemon_that_beats_and_gets_nowhere_is_restarted_then_its_attempt_is_given_up(site: Site) -> None:
+    """Its git waits for ever, as on a file system that is gone: nothing of the CLI is there to be watched."""
+    programs, stuck = site.folder / "bin", site.folder / "stuck"
+    programs.mkdir()
+    (programs / "git").write_text(
+        f'#!/bin/sh\ncase "$PWD $*" in *worktree*add*)\n  echo >> {stuck}\n'
+        f'  [ $(wc -l < {stuck}) -gt 2 ] || sleep 300;;\nesac\nexec {shutil.which("git")} "$@"\n'
+    )
+    (programs / "git").chmod(0o755)
+    site.config["workstations"]["backend"]["environment"] = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 3, "timeout_minutes": 0.2}
+    site.config["timing"] |= {"overdue_after_seconds": 3}
+    site.config["retry"] = {"first_seconds": 0.2}
+    begin(site, FIX)
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=110)
+    assert [event["details"]["rule"] for event in site.events("workstation.overdue")] == ["overdue"] * 2
+    assert [attempt.verdict for attempt in task.attempts] == ["workstation lost", "completed"]

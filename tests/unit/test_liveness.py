@@ -7,18 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_daemon.protocol.model import Activity, WorkstationFile
+from agent_daemon.protocol.model import Activity, Limits, VerificationCommand, WorkstationFile
 from supervisor.core.liveness import (
     LONGEST_BEAT_SECONDS,
     LONGEST_LOOK_SECONDS,
     Finding,
+    Stretch,
     Vitals,
     Watching,
     find,
+    longest_seconds,
     observe,
     pulse,
 )
 from supervisor.core.settings import TimingSettings
+from tests.unit.conftest import make_task
 
 TIMING = TimingSettings()
 
@@ -111,6 +114,20 @@ def test_the_daemon_s_own_silence_is_not_that_of_its_cli() -> None:
     late = observe(vitals, sign(21, activity()), vitals.beat_at + 3600)
     assert late.quiet_seconds <= vitals.quiet_seconds + LONGEST_BEAT_SECONDS
     assert find(late, TIMING) is None
+
+
+def test_a_stretch_begins_anew_with_news_and_with_a_restart() -> None:
+    first = Stretch(revision=1, started=0.0, since=10.0)
+    assert first.at(1, 0.0, 50.0) == first
+    restarted = replace(first, restarts=1).at(1, 60.0, 61.0)
+    assert (restarted.since, restarted.restarts) == (61.0, 1), "the restart did not make it another attempt"
+    assert restarted.at(2, 60.0, 99.0) == Stretch(revision=2, started=60.0, since=99.0)
+
+
+def test_an_attempt_may_take_what_its_own_limits_allow() -> None:
+    checks = (VerificationCommand(name="a", command="a", timeout_seconds=100),)
+    task = make_task(limits=Limits(timeout_minutes=2), verification=checks)
+    assert longest_seconds(task, TIMING) == 120 + 100 + 3600
 
 
 GAPS = st.lists(st.floats(0, 5000, allow_nan=False), max_size=60)
