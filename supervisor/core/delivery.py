@@ -41,9 +41,10 @@ class Inspected:
 
 @dataclass(frozen=True, kw_only=True)
 class RequestSeen:
-    """A request that is decided: merged (`commits` says whether by its very commits), or its branch is gone."""
+    """The request of `head` is decided: merged (`commits`: by its very commits), or its branch is gone."""
 
     state: Literal["merged", "closed"]
+    head: str
     base_branch: str
     commits: bool = True
 
@@ -260,8 +261,13 @@ def arrive(task: TaskRecord, now: datetime) -> Decision:
 
 
 def settle_review(task: TaskRecord, seen: RequestSeen, now: datetime) -> Decision:
-    """What was seen of a request on the remote: completed, or a person is asked what is to become of it."""
-    if task.state is not State.REVIEW or task.request is None:
+    """What was seen of a request on the remote: completed, or a person is asked what is to become of it.
+
+    What was seen of work that was delivered before changes nothing.
+    """
+    if task.state is not State.REVIEW or task.request is None or task.delivery is None:
+        return Decision(task=task)
+    if seen.head != task.delivery.pushed_head:
         return Decision(task=task)
     if seen.state == "closed":
         return _closed_unmerged(task, task.request, seen.base_branch, now)

@@ -82,7 +82,13 @@ class Reviews:
         if not delivered:
             return Looked()
         merged = host.merged(mirror, delivered.values())
-        looked = Looked({id_: RequestSeen(state="merged", base_branch=branch) for id_, branch in merged.items()})
+        looked = Looked(
+            {
+                task.id: RequestSeen(state="merged", head=task.delivery.pushed_head, base_branch=merged[task.id])
+                for task in delivered.values()
+                if task.id in merged and task.delivery is not None
+            }
+        )
         tips = host.branch_tips()
         bases = {name: mirrors.resolve(mirror, name) for name in {task.base_branch for task in delivered.values()}}
         open_ones = [
@@ -147,10 +153,10 @@ class Reviews:
         return self._compared.get(one.task.id) != one.place
 
     def _look_closer(self, one: _Open, scratch: Path, looked: Looked) -> RequestSeen | None:
-        task = one.task
+        task, head = one.task, one.delivery.pushed_head
         if self._has_moved(one):
             if self._compare(one, scratch, looked):
-                return RequestSeen(state="merged", base_branch=task.base_branch, commits=False)
+                return RequestSeen(state="merged", head=head, base_branch=task.base_branch, commits=False)
             self._compared[task.id] = one.place
         if one.tip is not None:
             self._gone.discard(task.id)
@@ -158,7 +164,7 @@ class Reviews:
         if task.id not in self._gone:  # said only when it is so twice: a server may be in the middle of something
             self._gone.add(task.id)
             return None
-        return RequestSeen(state="closed", base_branch=task.base_branch)
+        return RequestSeen(state="closed", head=head, base_branch=task.base_branch)
 
     def _compare(self, one: _Open, scratch: Path, looked: Looked) -> bool:
         """Whether the base branch has all that the task changed, be it squashed or rebased; else how it fits."""

@@ -250,7 +250,8 @@ class LifeOfATask(RuleBasedStateMachine):
 
     @rule(state=st.sampled_from(["merged", "closed"]), commits=st.booleans())
     def request_is_decided(self, state: Literal["merged", "closed"], commits: bool) -> None:
-        seen = RequestSeen(state=state, base_branch="main", commits=commits)
+        head = self.task.delivery.pushed_head if self.task.delivery is not None else SHA_A
+        seen = RequestSeen(state=state, head=head, base_branch="main", commits=commits)
         self.apply(settle_review(self.task, seen, self.now))
 
     @rule()
