@@ -16,7 +16,7 @@ from agent_daemon.protocol.errors import Problem
 from supervisor.clock import Clock
 from supervisor.core.attempts import occupies
 from supervisor.core.decision import Event, problem_details
-from supervisor.core.liveness import Watching
+from supervisor.core.liveness import ABSENCE_SECONDS, Watching
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import WorkstationView, schedule, stop_circle
@@ -153,7 +153,7 @@ class Loop:
 
     def _look_around(self, now: float) -> None:
         self._watching = self._watching.look(now)
-        if self._watching.missed:
+        if self._watching.missed >= ABSENCE_SECONDS:
             self.ledger.look_anew()
         watched = self._watching.seconds
         for name in self.fleet.stations:

@@ -14,6 +14,8 @@ from supervisor.core.settings import TimingSettings
 # Looks are one second apart, a daemon's beats at most five: what is longer was not watched.
 LONGEST_LOOK_SECONDS = 2.0
 LONGEST_BEAT_SECONDS = 15.0
+# So long without a look, and everything that was awaited meanwhile is awaited anew.
+ABSENCE_SECONDS = 10.0
 # Of one processor. A CLI that only waits was measured to use 2 % (timers, of Node and Codex), and on a machine
 # with four times as much to do as it can, to stand in line for another 9 %.
 BUSY_SHARE = 0.05

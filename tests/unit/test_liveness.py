@@ -149,7 +149,7 @@ def test_a_clock_that_goes_back_takes_nothing_away() -> None:
     assert replace(watching.look(50.0), looked_at=None) == replace(watching, looked_at=None, missed=0.0)
 
 
-ACTS = st.sampled_from([{"output_bytes": 1}, {"steps": 1}, {"cpu_seconds": 0.5}])
+ACTS = st.sampled_from([{"output_bytes": 1}, {"steps": 1}, {"cpu_seconds": 1.5}])
 
 
 @given(st.lists(st.tuples(st.floats(0.5, 20), ACTS, st.booleans()), min_size=1, max_size=120))
