@@ -47,6 +47,9 @@ def render_request(task: TaskRecord) -> str:
     if delivery.summary:
         parts += ["## What the agent says", fence(delivery.summary)]
     parts += ["## Evidence", _evidence(task, delivery)]
+    if task.base_conflict is not None:
+        base, files = task.base_conflict.base, ", ".join(map(one_line_code, task.base_conflict.files))
+        parts.append(f"**It does not merge as it is:** {one_line_code(task.base_branch)} is at `{base}`. {files}")
     approved = _approvals(task, delivery)
     if approved:
         parts += ["## Approved by a person", "\n".join(approved)]
@@ -57,6 +60,7 @@ def render_request(task: TaskRecord) -> str:
 def _evidence(task: TaskRecord, delivery: Delivery) -> str:
     rows = ["| what | claimed | verified |", "|---|---|---|"]
     rows.append(f"| head | `{delivery.claimed_head}` | seen in the bundle; pushed as `{delivery.pushed_head}` |")
+    rows.append(f"| base | | `{delivery.base}` of {one_line_code(task.base_branch)}, seen in the bundle |")
     changes = f"{count(delivery.files_total, 'file')}, {count(delivery.commits_total, 'commit')}"
     rows.append(f"| changes | | {changes}, seen in the bundle |")
     for command in task.verification:

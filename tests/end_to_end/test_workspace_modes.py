@@ -102,3 +102,22 @@ def test_work_goes_from_one_mode_to_another(site: Site) -> None:
     assert git("show", f"{task.branch}:steps.txt", cwd=site.remote) == "x\nx"
     wait_for(lambda: (r := site.record("demo.life")) and r.attempts[0].released)
     assert not places(site, "isolated")[1].exists() and places(site, "shared")[0].exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_work_of_a_dead_daemon_is_saved_and_its_place_removed_by_the_next_one(site: Site, mode: str) -> None:
+    script(site)
+    site.write_config()
+    site.start()
+    site.write_task("life", workspace_mode=mode)
+    wait_for((site.folder / "begun").exists)
+    site.cli("workstation", "stop", "backend-1")
+    wait_for(lambda: not site.daemons())
+    site.cli("task", "cancel", "life")
+    wait_for((site.root.salvage / "demo.life" / "1.bundle").exists, 60)
+    assert places(site, mode)[0].exists(), "nothing is removed by anybody but a daemon"
+    site.cli("workstation", "start", "backend-1")
+    wait_for(lambda: site.store.is_archived("demo.life"), 60, "it is released")
+    assert not places(site, mode)[1].exists()
+    listed = site.cli("task", "salvage", "show", "life").stdout
+    assert "committed.txt" in listed and "loose.txt" in listed
