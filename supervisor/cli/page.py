@@ -15,16 +15,18 @@ from supervisor.view import FileRow, Overview, TaskRow, Waiting
 
 @dataclass(frozen=True)
 class Room:
-    """How many entries of each part of the page are shown."""
+    """How many entries of each part of the page are shown, and whether with what a person can do about them."""
 
     workstations: int = 100
     tasks: int = 40
     files: int = 40
     waiting: int = 40
     problems: int = 40
+    actions: bool = True
 
 
 # How many lines an entry of each part takes, roughly.
+FEW = 4
 _LINES = {"workstations": 1, "tasks": 1, "files": 1, "waiting": 4, "problems": 2}
 
 
@@ -42,7 +44,11 @@ def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableT
         parts += _more(seen.files, room.files, "cloud-code task list", ctx)
     if seen.waiting:
         parts += [text(""), text("Waits for a person", "bold")]
-        parts += [line for entry in seen.waiting[: room.waiting] for line in _waiting_lines(entry, ctx)]
+        parts += [line for entry in seen.waiting[: room.waiting] for line in _waiting_lines(entry, ctx, room)]
+        if not room.actions:
+            parts.append(
+                text(f"What you can do: {command_here('cloud-code task explain ID', ctx)}", "dim", indent=2)
+            )
         parts += _more(seen.waiting, room.waiting, "cloud-code status --json", ctx)
     if seen.problems:
         parts += [text(""), text("Problems", "bold red")]
@@ -84,13 +90,16 @@ class FittedPage:
 
 
 def _smaller(room: Room, seen: Overview, lines_over: int) -> Room | None:
-    """Less room for the part that takes the most lines; None when no part can give any."""
-    shown = {name: min(getattr(room, name), len(getattr(seen, name))) for name in _LINES}
-    longest = max(shown, key=lambda name: shown[name] * _LINES[name] if shown[name] > 1 else 0)
-    if shown[longest] <= 1:
-        return None
-    wanted = shown[longest] - max(1, lines_over // _LINES[longest])
-    return replace(room, **{longest: max(1, shown[longest] // 2, wanted)})
+    """Less room: some entries of each part stay, then what can be done goes, then one of each; None after that."""
+    for floor, actions in ((FEW, True), (FEW, False), (1, False)):
+        if room.actions and not actions and seen.waiting:
+            return replace(room, actions=False)
+        shown = {name: min(getattr(room, name), len(getattr(seen, name))) for name in _LINES}
+        longest = max(shown, key=lambda name: shown[name] * _LINES[name] if shown[name] > floor else 0)
+        if shown[longest] > floor:
+            wanted = shown[longest] - max(1, lines_over // _LINES[longest])
+            return replace(room, **{longest: max(floor, shown[longest] // 2, wanted)})
+    return None
 
 
 def _headline(seen: Overview, ctx: click.Context) -> RenderableType:
@@ -145,13 +154,13 @@ def files_table(rows: Sequence[FileRow], title: str | None = None) -> Renderable
     return table(("FILE", "NOT TAKEN IN YET", "TITLE"), cells, title)
 
 
-def _waiting_lines(entry: Waiting, ctx: click.Context) -> Iterator[RenderableType]:
+def _waiting_lines(entry: Waiting, ctx: click.Context, room: Room) -> Iterator[RenderableType]:
     line = text(entry.task, "bold", indent=2)
     line.append(" ")
     line.append_text(state_text(entry.state.value))
     line.append(" ")
     line.append_text(text(f"for {ago(entry.since)}: {entry.message}"))
     yield line
-    if entry.request:
+    if room.actions and entry.request:
         yield text(f"read it: {entry.request}", indent=6)
-    yield from action_lines(entry.can, ctx, indent=6)
+    yield from action_lines(entry.can if room.actions else (), ctx, indent=6)
