@@ -3,11 +3,13 @@
 import click
 
 from agent_daemon.protocol.errors import ProtocolError
+from supervisor.cli.output import progress
 from supervisor.cli.place import existing_root, record_ids, resolve_id
 from supervisor.core.record import TaskRecord
 from supervisor.errors import CloudCodeError
 from supervisor.forges.task_folder import is_task_file, read_draft
 from supervisor.reader import Reader, TaskFiles
+from supervisor.view import Picture, take_picture
 
 TASK_FILES = TaskFiles(is_task_file, read_draft)
 
@@ -28,3 +30,9 @@ def read_task(ctx: click.Context, given: str) -> tuple[Reader, TaskRecord]:
     if task is None:  # archived and brought back at this very moment
         raise CloudCodeError("E_NO_TASK", f"{task_id} cannot be read just now.", "Try again.")
     return reader, task
+
+
+def picture_of(reader: Reader) -> Picture:
+    """Everything that a root shows; said to be read where it takes a while."""
+    with progress("reading the tasks"):
+        return take_picture(reader)

@@ -4,10 +4,10 @@ import click
 
 from supervisor.cli.output import json_option, note, print_json, progress, say, show, text
 from supervisor.cli.page import files_table, tasks_table
-from supervisor.cli.reading import reader_of
+from supervisor.cli.reading import picture_of, reader_of
 from supervisor.core.explain import Surroundings
 from supervisor.core.states import ENDED, State
-from supervisor.view import TaskRow, file_rows, take_picture, task_row, task_rows
+from supervisor.view import TaskRow, file_rows, task_row, task_rows
 
 
 @click.command()
@@ -21,8 +21,7 @@ def list_tasks(ctx: click.Context, every: bool, state: str | None, as_json: bool
     Task files that are not taken in yet are listed below; a task comes into being when its file is.
     """
     reader = reader_of(ctx)
-    with progress("reading the tasks"):
-        picture = take_picture(reader)
+    picture = picture_of(reader)
     rows: list[TaskRow] = task_rows(picture)
     ended = every or (state is not None and State(state) in ENDED)
     problems = list(picture.problems)

@@ -20,12 +20,12 @@ from supervisor.cli.output import (
     text,
 )
 from supervisor.cli.place import task_argument
-from supervisor.cli.reading import read_task
+from supervisor.cli.reading import picture_of, read_task
 from supervisor.core.explain import explain, headline
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.states import State
 from supervisor.core.words import count
-from supervisor.view import Picture, surroundings, take_picture
+from supervisor.view import Picture, surroundings
 
 MAX_REQUEST_BYTES = 1024 * 1024
 
@@ -37,7 +37,7 @@ MAX_REQUEST_BYTES = 1024 * 1024
 def explain_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
     """Say what state a task is in, since when and why, what happens next and when, and what a person can do."""
     reader, task = read_task(ctx, task_id)
-    explanation = explain(task, surroundings(task, take_picture(reader)))
+    explanation = explain(task, surroundings(task, picture_of(reader)))
     if as_json:
         print_json(explanation)
         return
@@ -63,7 +63,7 @@ def show_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
         found = report if isinstance(report, TaskReport) else None
         print_json({"task": task, "report": found, "request_text": _request_text(reader.root, task)})
         return
-    show(*_head(task, take_picture(reader)))
+    show(*_head(task, picture_of(reader)))
     for attempt_shown in task.attempts:
         show(text(_attempt_line(attempt_shown), indent=2))
     show(*_report_lines(report))

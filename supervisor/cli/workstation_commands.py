@@ -11,13 +11,12 @@ from supervisor.cli.giving import give_and_tell, give_to_all
 from supervisor.cli.output import json_option, note, print_json, show, text
 from supervisor.cli.page import stations_table
 from supervisor.cli.place import complete_workstation
-from supervisor.cli.reading import reader_of
+from supervisor.cli.reading import picture_of, reader_of
 from supervisor.core.commands import WorkstationCommandKind
 from supervisor.errors import CloudCodeError
 from supervisor.fleet import StationFile
 from supervisor.fleet_view import known_stations
 from supervisor.reader import Reader
-from supervisor.view import take_picture
 
 _name = click.argument("name", metavar="NAME", shell_complete=complete_workstation)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -38,7 +37,7 @@ def list_workstations(ctx: click.Context, as_json: bool) -> None:
     The state `silent` means that it has shown no sign of life for longer than timing.suspect_after_seconds.
     """
     reader = reader_of(ctx)
-    picture = take_picture(reader)
+    picture = picture_of(reader)
     rows = picture.stations
     if picture.config is None:
         for problem in picture.problems:
