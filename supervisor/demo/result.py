@@ -17,7 +17,11 @@ def show_result(console: Console, stage: Stage, played: Played) -> None:
     _print(console, Markdown(request) if console.is_terminal else request)
     _rule(console, f"The diff of the pushed branch {played.branch}")
     difference = plain(played.difference)
-    shown = Syntax(difference, "diff", background_color="default") if console.is_terminal else difference
+    shown = (
+        Syntax(difference, "diff", background_color="default", word_wrap=True)
+        if console.is_terminal
+        else difference
+    )
     _print(console, shown)
     _rule(console, "The tests on a clone of main, before")
     _show_run(console, played.before)
