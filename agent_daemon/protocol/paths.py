@@ -55,7 +55,7 @@ class TaskId:
 def check_name(text: str) -> str:
     """A name of a project, workstation, trust domain or file stem, unchanged; ValueError when it is none."""
     if not NAME.fullmatch(text):
-        raise ValueError(f"{_shown(text)} is not a name: a letter, then up to 40 of a-z, 0-9 and -")
+        raise ValueError(f"{_shown(text)} is not a name: a small letter, then up to 40 of a-z, 0-9 and -")
     return text
 
 

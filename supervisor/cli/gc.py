@@ -10,6 +10,7 @@ from supervisor.cli.output import json_option, note, print_json, progress, say, 
 from supervisor.cli.reading import reader_of
 from supervisor.core.cleanup import Candidate, decide
 from supervisor.core.times import duration
+from supervisor.core.words import count
 from supervisor.runs import read_runs
 from supervisor.survey import survey
 
@@ -50,7 +51,9 @@ def gc(ctx: click.Context, dry_run: bool, every: bool, as_json: bool) -> None:
     unknown = sum(c.size_bytes is None for c in removed)
     more = f" and {unknown} of unknown size" if unknown else ""
     young = sum(c.waiting for c in candidates)
-    say(f"{len(removed)} would be removed ({total}{more}); {young} are kept because they are young.")
+    kept = f"{count(young, 'thing is', 'things are')} kept because of {'its' if young == 1 else 'their'} age"
+    listed = "" if every or not young else " (--all lists what)"
+    say(f"{len(removed)} would be removed ({total}{more}); {kept}{listed}.")
 
 
 def _row(root: Root, candidate: Candidate) -> tuple[object, ...]:

@@ -117,7 +117,8 @@ def _report_lines(report: TaskReport | Problem | None) -> list[RenderableType]:
     if isinstance(report, Problem):
         return [title, text(report, "red", indent=2)]
     lines: list[RenderableType] = [text(""), title]
-    lines.append(text(f"{report.status.value}: {report.current_step}", indent=2))
+    status, step = report.status.value, report.current_step
+    lines.append(text(f"{status}: {step}" if step not in ("", status) else status, indent=2))
     lines += [text(f"{e.timestamp:%H:%M:%S} {e.message}", "dim", indent=2) for e in report.progress[-10:]]
     lines += [
         text(f"{file.change_type} {file.path} +{file.lines_added} -{file.lines_removed}", indent=2)

@@ -80,7 +80,9 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     tell = _resting if around.resting and not task.ended else _EXPLAIN[task.state]
     why, following, can = tell(task, around)
     if around.report_problem and task.live is not None:
-        why.append(f"Its last report could not be taken, the one before it counts: {around.report_problem}")
+        why.append(f"Its report could not be taken, what it reported before counts: {around.report_problem}")
+        grace = duration(around.timing.problem_grace_seconds)
+        following.append(f"If that lasts {grace}, the attempt is ended and the task waits for a person.")
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
         can.append(retry_action(task, "Make another attempt with the changed text"))
@@ -134,7 +136,7 @@ def _last_step(task: TaskRecord) -> list[str]:
     if not task.history:
         return ["It was created and has not been started yet."]
     last = task.history[-1]
-    return [f"It was {last.source.value} before; the step was made by {last.actor}: {_phrase(last.reason)}."]
+    return [f"It was {last.source.words} before; {last.actor} changed that: {_phrase(last.reason)}."]
 
 
 def _phrase(text: str) -> str:
@@ -333,13 +335,15 @@ def _doing(task: TaskRecord, around: Surroundings) -> str:
     if task.live.suspicion is not None:
         return doubt_of(task.live, task.live.suspicion, around.now)
     if report is None:
-        return "no report yet"
+        return "its report cannot be taken" if around.report_problem else "no report yet"
     if report.status is ReportStatus.COMPLETED:
         inspecting = task.live.inspecting
         failed = f"; try {inspecting.tries} failed: {inspecting.error}" if inspecting.error else ""
         return f"the agent claims to be done; its work is being checked{failed}"
     step = " ".join(report.current_step.split())
     percent = f" ({report.percent} %)" if report.percent is not None else ""
+    if step and report.status is ReportStatus.IN_PROGRESS:
+        return f"{step}{percent}"  # the state says already that it is in progress
     return f"{report.status.value}: {step}{percent}" if step else f"{report.status.value}{percent}"
 
 
@@ -401,7 +405,7 @@ def _after_too_many(task: TaskRecord) -> str:
 
 
 def _paused(task: TaskRecord, around: Surroundings) -> _Told:
-    was = f" It was {task.paused_from.value}." if task.paused_from else ""
+    was = f" It was {task.paused_from.words}." if task.paused_from else ""
     can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
     return [f"A person paused it.{was}"], ["Nothing happens until a person lets it go on."], can
 

@@ -156,8 +156,23 @@ class TestInProgress:
         report = TaskReport(attempt=1, status=ReportStatus.COMPLETED)
         assert "claims to be done" in headline(self.task(), around(report=report))
 
-    def test_a_report_that_cannot_be_taken_is_told(self) -> None:
-        assert "E_UNFINISHED" in told(self.task(), report_problem="x.yaml: E_UNFINISHED: it breaks off")
+    def test_who_brought_it_where_it_is_reads_as_a_sentence(self) -> None:
+        entry = HistoryEntry(
+            at=NOW, source=State.IN_PROGRESS, target=State.CANCELLED, actor="ann", reason="asked for"
+        )
+        said = told(make_task(state=State.CANCELLED, history=(entry,)))
+        assert "It was in progress before; ann changed that: asked for." in said
+
+    def test_the_state_is_not_said_twice(self) -> None:
+        report = TaskReport(attempt=1, status=ReportStatus.IN_PROGRESS, current_step="Reading", percent=5)
+        assert headline(self.task(), around(report=report)) == "Reading (5 %)"
+
+    def test_a_report_that_cannot_be_taken_is_told_and_what_follows(self) -> None:
+        problem = "x.yaml: E_UNFINISHED: it breaks off"
+        said = told(self.task(), report_problem=problem)
+        assert problem in said and "If that lasts 10 min, the attempt is ended" in said
+        assert "no report yet" not in said, "there were reports, and this one is there"
+        assert headline(self.task(), around(report_problem=problem)) == "its report cannot be taken"
 
     def test_a_failing_push_says_why_and_when_it_is_tried_again(self) -> None:
         ended = self.task(ended_at=NOW, verdict="completed").evolve(delivery=DELIVERY)

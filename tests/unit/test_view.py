@@ -81,7 +81,7 @@ def test_a_row_shows_the_step_of_the_last_good_report_and_its_workstation() -> N
     task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),), workstation="backend-1")
     report = TaskReport(attempt=1, status=ReportStatus.IN_PROGRESS, current_step="Writing")
     (row,) = task_rows(picture(task, reports={task.id: report}))
-    assert (row.doing, row.workstation) == ("in_progress: Writing", "backend-1")
+    assert (row.doing, row.workstation) == ("Writing", "backend-1")
     ended = make_task(
         state=State.FAILED, attempt=1, attempts=(make_attempt(ended_at=NOW),), workstation="backend-1"
     )
