@@ -27,6 +27,7 @@ _SETTINGS = (
     "filter.lfs.clean=",
     "filter.lfs.required=false",
     "worktree.useRelativePaths=false",
+    "merge.renameLimit=1000",  # as where the supervisor tries a merge: both must come to the same answer
 )
 _ENVIRONMENT = {
     "LANG": "C.UTF-8",
