@@ -77,6 +77,9 @@ class CodeHost(Protocol):
 
     def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None: ...
 
+    def holds(self, quarantine: Path, branch: str, sha: str) -> bool:
+        """Whether the remote's branch has this commit, as its tip or below; the branch passes through."""
+
     def open_request(self, task: TaskRecord) -> Request:
         """Open the request of a delivered task, or bring it up to date; the same call twice makes one request."""
 

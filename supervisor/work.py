@@ -33,7 +33,7 @@ from supervisor.git.mirror_repair import Renewed
 from supervisor.jobs.inspection import inspect
 from supervisor.jobs.preparation import prepare
 from supervisor.jobs.project import Project
-from supervisor.jobs.push import push
+from supervisor.jobs.push import look_for_push, push
 from supervisor.jobs.review import Looked, Reviews
 from supervisor.jobs.salvage import save
 from supervisor.ledger import Ledger
@@ -123,7 +123,8 @@ class Work:
         if self.pool.under_way(f"Push:{task.id}") or self.pool.under_way(f"OpenRequest:{task.id}"):
             return
         if job.effect.startswith("push:"):
-            self._submit(job, partial(project.host.remote_tip, job.branch))
+            sha = job.effect.partition(":")[2]
+            self._submit(job, partial(look_for_push, self.root, project, task.id, job.branch, sha))
         else:
             self._submit(job, partial(project.host.find_request, task))
 

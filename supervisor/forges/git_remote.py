@@ -42,6 +42,9 @@ class GitRemote:
     def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None:
         remote.push(quarantine, self._address, sha, branch, expected, self._credential())
 
+    def holds(self, quarantine: Path, branch: str, sha: str) -> bool:
+        return remote.holds(quarantine, self._address, branch, sha, self._credential())
+
     def merged(self, mirror: Mirror, tasks: Iterable[TaskRecord]) -> Mapping[str, str]:
         """Of these tasks, those whose pushed head is in their base branch now, with that branch's name."""
         delivered = [(task, task.delivery.pushed_head) for task in tasks if task.delivery]

@@ -49,7 +49,7 @@ def push(
             raise
         tip = remote_tip(url, branch, credential, owner=quarantine)
         # An earlier try of ours arrived, and its answer was lost; somebody may have gone on from it since.
-        if tip == sha or (tip is not None and _holds(quarantine, url, branch, sha, credential)):
+        if tip == sha or (tip is not None and holds(quarantine, url, branch, sha, credential)):
             return
         if "stale info" in reason or tip != expected:
             raise GitError(
@@ -59,12 +59,13 @@ def push(
         raise GitError("E_PUSH_REFUSED", f"The remote refused the push: {said}", error.stderr_tail) from None
 
 
-def _holds(quarantine: Path, url: str, branch: str, sha: str, credential: Credential | None) -> bool:
+def holds(quarantine: Path, url: str, branch: str, sha: str, credential: Credential | None = None) -> bool:
     """Whether the remote's branch has this commit, by a look at the branch; it passes through the quarantine."""
     seen = "refs/seen/tip"
     fetch(quarantine, url, (f"+refs/heads/{branch}:{seen}",), credential)
     tip = resolve(Mirror(quarantine), seen)
-    return tip is not None and descends(quarantine, sha, tip)
+    known = Mirror(quarantine)
+    return tip is not None and resolve(known, sha) is not None and descends(quarantine, sha, tip)
 
 
 def _refusal(printed: bytes) -> str | None:

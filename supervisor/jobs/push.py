@@ -6,6 +6,7 @@ from pathlib import Path
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import Attempt, Delivery, TaskRecord
 from supervisor.errors import CloudCodeError
+from supervisor.git.mirror import make_repository
 from supervisor.jobs.inspection import claimed_result, import_into_quarantine, take_bundle
 from supervisor.jobs.project import Project, quarantine_path
 
@@ -27,6 +28,20 @@ def push(root: Root, project: Project, task: TaskRecord) -> None:
         quarantine = _import_again(root, project, task, attempt, delivery)
     project.host.push(quarantine, delivery.pushed_head, task.branch, task.remote_head)
     shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def look_for_push(root: Root, project: Project, task_id: str, branch: str, sha: str) -> str | None:
+    """The commit, where the remote's branch has it (somebody may have gone on from it since); else the tip."""
+    tip = project.host.remote_tip(branch)
+    if tip is None or tip == sha:
+        return tip
+    scratch = root.quarantine / f"{task_id}.look.git"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        make_repository(scratch, borrow_from=project.mirror)
+        return sha if project.host.holds(scratch, branch, sha) else tip
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _import_again(root: Root, project: Project, task: TaskRecord, attempt: Attempt, delivery: Delivery) -> Path:

@@ -307,8 +307,9 @@ def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) 
     assert "stays on the remote" in site.cli("task", "explain", "fix-add").stdout
 
 
-@pytest.mark.parametrize("arrived", [True, False])
-def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(site: Site, arrived: bool) -> None:
+@pytest.mark.parametrize("remote", ["has it", "has it and goes on", "has something else", "has nothing"])
+def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(site: Site, remote: str) -> None:
+    arrived = remote.startswith("has it")
     site.use_script("cat > /dev/null", FIX)
     hold_pushes(site)
     site.write_config()
@@ -332,6 +333,10 @@ def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(
             f"{head}:refs/heads/{task.branch}",
             cwd=site.folder,
         )
+    if remote in ("has it and goes on", "has something else"):
+        parent = task.branch if arrived else "main"
+        commit = git("commit-tree", f"{parent}^{{tree}}", "-p", parent, "-m", "By a colleague", cwd=site.remote)
+        git("update-ref", f"refs/heads/{task.branch}", commit, cwd=site.remote)
     site.start()
     wait_for(lambda: archived(site, "demo.fix-add"), 60)
     task = site.record("demo.fix-add")
