@@ -105,7 +105,7 @@ def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
 
 # What in a task's text helps against a failure.
 _EDITS = {
-    "E_CLI_HUNG": "Give it more time: limits.timeout_minutes in the task's file",
+    "E_CLI_HUNG": "See in its log what it waited for; if it worked, raise limits.timeout_minutes of the task",
     "E_CLI_TURN_LIMIT": "Allow it more turns: limits.max_turns in the task's file",
     "E_EMPTY_RESULT": "Say more clearly what is wanted, or allow_empty: true",
 }

@@ -100,6 +100,7 @@ class LocalWorkstations:
         family.look()
         with contextlib.suppress(ProcessLookupError):
             os.kill(daemon.pid, signal.SIGTERM)
+            os.kill(daemon.pid, signal.SIGCONT)  # one that was stopped can end in order
         deadline = time.monotonic() + STOP_SECONDS
         while self.alive(handle) and time.monotonic() < deadline:
             time.sleep(0.05)
