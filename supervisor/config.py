@@ -7,7 +7,7 @@ from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import Root
 from agent_daemon.protocol.yaml_reader import read_yaml
 from supervisor.core.settings import Config
-from supervisor.errors import CloudCodeError
+from supervisor.errors import CloudCodeError, mend_of
 from supervisor.references import reference_problems
 
 
@@ -22,7 +22,8 @@ def load_config(root: Root) -> Config:
             f"Run `cloud-code init {root.path}` to make one, or name the right root with --root.",
         ) from None
     except OSError as error:
-        raise CloudCodeError("E_CONFIG_UNREADABLE", f"{root.config} cannot be read: {error.strerror}.") from None
+        message = f"{root.config} cannot be read: {error.strerror}."
+        raise CloudCodeError("E_CONFIG_UNREADABLE", message, mend_of(error)) from None
     return parse_config(data, file=str(root.config))
 
 

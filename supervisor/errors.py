@@ -40,6 +40,10 @@ def mend_of(error: OSError) -> str:
         return f"You are {_user(os.geteuid())}. {_owner(Path(os.fsdecode(error.filename)))}"
     if error.errno == errno.EROFS:
         return "Its file system is mounted read-only."
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "A folder belongs there: move away what stands in its place."
+    if error.errno == errno.EISDIR:
+        return "A file belongs there: move the folder away."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "Make room on its disk."
     return ""

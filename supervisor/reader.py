@@ -239,7 +239,7 @@ class Reader:
                 size = file.seek(0, os.SEEK_END)
                 file.seek(max(0, size - RECENT_EVENT_BYTES))
                 return [entry for line in file if (entry := parse_event(line)) is not None]
-        except FileNotFoundError:
+        except OSError:  # who writes it says what is wrong with it
             return []
 
     # --- what the workstations write --------------------------------------------------------------------

@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
 from supervisor.checking import check_config, check_file, check_tasks
-from supervisor.cli.output import json_option, note, print_json, text
+from supervisor.cli.output import json_option, note, print_json, progress, text
 from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
@@ -32,7 +32,8 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     Each problem is told with file, line, what was expected and what to do. Exit code 1 if there is one.
     """
     root: Root = ctx.obj
-    checked, problems = _look(root, what)
+    with progress("checking"):
+        checked, problems = _look(root, what)
     changed = _changed(root) if what in (None, "config") else None
     if as_json:
         print_json(

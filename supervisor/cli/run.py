@@ -1,5 +1,6 @@
 """`cloud-code run`: the supervisor in the foreground."""
 
+import contextlib
 import signal
 import tempfile
 import threading
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from supervisor import __version__
-from supervisor.cli.output import note
+from supervisor.cli.output import here, note, progress
 from supervisor.cli.place import existing_root
 from supervisor.core.progress import progressing
 
@@ -68,11 +69,19 @@ def run(ctx: click.Context, once: bool, log_format: str, verbose: bool) -> int:
         signal.signal(signal.SIGTERM, ask)
         signal.signal(signal.SIGINT, ask)
         supervisor.loop.on_beat = stop_when_idle
-        supervisor.run(stop, ready=lambda: _say_ready(supervisor, once, tell))
+        with contextlib.ExitStack() as starting:
+            if not in_json:
+                starting.enter_context(progress(f"taking up the work on {root.path}"))
+
+            def say_ready() -> None:
+                starting.close()
+                _say_ready(supervisor, once, tell)
+
+            supervisor.run(stop, ready=say_ready)
         if once and not received:
             _end_workstations(supervisor)
     if not once:
-        tell("Stopped. The agents go on working; `cloud-code run` finds them again.")
+        tell(f"Stopped. The agents go on working; `{here('cloud-code run')}` finds them again.")
     return EXIT_INTERRUPTED if received[:1] == [signal.SIGINT] else 0
 
 
@@ -97,7 +106,7 @@ def _say_ready(supervisor: "Supervisor", once: bool, tell: Callable[[str], None]
     if once:
         tell("It ends when no task can make progress.")
     else:
-        tell("`cloud-code status --watch` shows what happens. Ctrl-C stops it; agents go on working.")
+        tell(f"`{here('cloud-code status --watch')}` shows what happens. Ctrl-C stops it; agents go on working.")
 
 
 def _end_workstations(supervisor: "Supervisor") -> None:

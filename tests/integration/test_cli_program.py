@@ -227,6 +227,24 @@ def test_what_may_not_be_written_is_named_with_its_owner(site: Site) -> None:
             path.chmod(0o755)
 
 
+def test_a_file_in_a_folders_place_is_named_with_the_way_out(site: Site) -> None:
+    site.write_config()
+    site.root.state.mkdir()
+    site.root.commands.touch()
+    done = site.cli("run", "--once", check=False)
+    assert done.returncode == 1
+    assert f"{site.root.commands}: File exists." in done.stderr and "move away" in done.stderr
+    site.root.commands.unlink()
+    site.root.events.mkdir()
+    assert site.cli("status").returncode == 0
+    done = site.cli("run", "--once", check=False)
+    assert done.returncode == 1 and f"{site.root.events}: Is a directory." in done.stderr
+    site.root.config.unlink()
+    site.root.config.mkdir()
+    done = site.cli("check", check=False)
+    assert done.returncode == 1 and "E_CONFIG_UNREADABLE" in done.stdout and "move the folder away" in done.stdout
+
+
 def test_ctrl_c_ends_what_follows_with_130(site: Site) -> None:
     site.write_config()
     site.root.events.parent.mkdir()
