@@ -101,6 +101,18 @@ class Attempt:
             return "gone"
         return str(tasking["tasks"][0]["status"])
 
+    def wait_until_taken(self) -> None:
+        """Until the first report has been taken in: an attack on what nobody has looked at yet proves less."""
+        wanted = f'"task": "{self.id}", "attempt": {self.number}'
+
+        def taken() -> bool:
+            lines = (self.root / "state/events.jsonl").read_text().splitlines()
+            return any(wanted in line for line in lines if '"task.started"' in line)
+
+        until = time.monotonic() + 30
+        while not taken() and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+
     def end(self, message: str = "the attack is over") -> None:
         """A good last report: the task waits for a person, and the workstation is free."""
         self.put(self.report("blocked", question=message))
@@ -767,7 +779,7 @@ class Daemon:
             name = attempt.title.partition(" #")[0]
             if attempt.title != "well-behaved":
                 attempt.put(attempt.report(summary="the last good report"))
-                time.sleep(0.3)
+                attempt.wait_until_taken()
             attack = SCENARIOS.get(name) or BUNDLES.get(name) or SIGNS.get(name) or REPOSITORIES.get(name)
             if attack is None:
                 attack = hand_in if (FOLDER / "wares" / attempt.id).exists() else behave

@@ -16,6 +16,7 @@ from tests.fakes.repositories import clone, git, make_upstream
 from tests.hostile import audit
 from tests.hostile.ground import Ground, check_audit, check_supervisor
 
+pytestmark = pytest.mark.timeout(300)
 SECTION = "hostile-bundles"
 
 # Of the cases that the import is tested with one by one: those that are also tried on the whole.

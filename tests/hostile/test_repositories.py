@@ -16,6 +16,7 @@ from tests.hostile import audit
 from tests.hostile.ground import Ground, check_audit, check_supervisor
 from tests.site import git
 
+pytestmark = pytest.mark.timeout(300)
 SECTION = "hostile-bundles"
 CLI = "coding CLI that rewrites .git under the daemon"
 SCENARIOS = reliability.declare(SECTION, [*REPOSITORIES, CLI])
