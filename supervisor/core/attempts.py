@@ -9,7 +9,7 @@ from agent_daemon.protocol.model import (
     VerificationResult,
     WaitReason,
 )
-from supervisor.core.decision import Decision, Event
+from supervisor.core.decision import Decision, Event, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block, fail_attempt
@@ -170,7 +170,9 @@ def _finished(
         if not missing:
             return started  # the claim is inspected: see `plan.needed_jobs`
         ended = end_attempt(task, attempt, verdict="claim refused", report=report, now=now)
-        why = missing[0].message
+        why = f"{missing[0].code}: {missing[0].message}"
+        refused = claim_refused(attempt.number, [problem_of(item) for item in missing])
+        started = started.then(Decision(task=task, events=(refused,)))
         after = fail_attempt(ended, why=why, feedback=missing, retry=retry, now=now)
     elif report.status is ReportStatus.BLOCKED:
         ended = end_attempt(task, attempt, verdict="blocked", report=report, now=now)

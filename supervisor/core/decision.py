@@ -1,5 +1,6 @@
 """What a pure decision returns: the record as it should be, what to tell, and what slow work to start."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,19 @@ def problem_details(problem: Problem) -> dict[str, Any]:
         "expected": problem.expected,
         "mend": problem.mend,
     }
+
+
+MAX_TOLD = 5  # of a claim's problems in its event; the next attempt is told of all
+
+
+def claim_refused(attempt: int, problems: Sequence[Problem]) -> Event:
+    """What an attempt claimed is not taken."""
+    details = {
+        "attempt": attempt,
+        "codes": list(dict.fromkeys(problem.code for problem in problems)),
+        "problems": [problem_details(problem) for problem in problems[:MAX_TOLD]],
+    }
+    return Event(name="claim.refused", details=details)
 
 
 def problem_of(feedback: Feedback) -> Problem:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from agent_daemon.protocol.model import Feedback, TaskReport, WaitReason
 from supervisor.core.attempts import end_attempt, still_claimed
-from supervisor.core.decision import Decision, Event, Failed, problem_details, problem_of
+from supervisor.core.decision import Decision, Event, Failed, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, is_on_remote
 from supervisor.core.record import Approval, Attempt, BaseConflict, Delivery, Effect, Request, TaskRecord, Tries
 from supervisor.core.retry import block, fail_attempt, needs_person, note_failure, told_of
@@ -19,7 +19,6 @@ _REASONS = {"E_BRANCH_MOVED": WaitReason.CONFLICT, "E_BRANCH_EXISTS": WaitReason
 # The verdict on an attempt whose claim could not be looked at: it may be looked at again as it is.
 NOT_INSPECTED = "not inspected"
 HELD = "held"  # the verdict on one whose claim waits for a person's approval
-MAX_TOLD = 5  # of a claim's problems in its event; the next attempt is told of all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +70,7 @@ def settle_inspection(
         refused = _end(task, attempt, "claim refused", report, now).evolve(start_squashed=True)
         problems = [problem_of(feedback) for feedback in outcome.problems]
         failed = fail_attempt(refused, why=str(problems[0]), feedback=outcome.problems, retry=retry, now=now)
-        details = {
-            "attempt": attempt.number,
-            "codes": list(dict.fromkeys(problem.code for problem in problems)),
-            "problems": [problem_details(problem) for problem in problems[:MAX_TOLD]],
-        }
-        event = Event(name="claim.refused", details=details)
-        return Decision(task=refused, events=(event,)).then(failed)
+        return Decision(task=refused, events=(claim_refused(attempt.number, problems),)).then(failed)
     if outcome.conflict is not None and outcome.delivery is None:
         return _send_back(task, attempt, outcome.conflict, report, retry, now)
     if outcome.held:
