@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
-from supervisor.core.explain import Surroundings, headline
+from supervisor.core.explain import headline
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.states import State
+from supervisor.core.surroundings import Surroundings
 from supervisor.core.times import duration
 
 SHOWN_STEPS = 8
@@ -98,8 +99,8 @@ def _criteria(task: TaskRecord, report: TaskReport | None) -> str:
 def _steps(report: TaskReport | None) -> str:
     if report is None:
         return ""
-    entries = [entry for entry in report.progress[-SHOWN_STEPS:] if entry.message]
-    return "\n".join(f"- {one_line_code(entry.message[:300])}" for entry in entries)
+    said = (one_line_code(" ".join(entry.message.split())[:300]) for entry in report.progress[-SHOWN_STEPS:])
+    return "\n".join(f"- {line}" for line in said if line)
 
 
 def _facts(task: TaskRecord, around: Surroundings, cost_usd: float | None) -> str:

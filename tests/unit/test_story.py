@@ -2,14 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Criterion, ProgressEntry, ReportStatus, TaskReport, WaitReason
-from supervisor.core.explain import Surroundings
 from supervisor.core.record import Wait
 from supervisor.core.states import State
 from supervisor.core.story import marker, render_story, story_due, story_gap_seconds, text_hash
+from supervisor.core.surroundings import Surroundings
 from tests.unit.conftest import make_attempt, make_task
 
 NOW = datetime(2026, 1, 7, 10, 30, tzinfo=UTC)
@@ -68,6 +68,8 @@ def test_it_is_edited_rarely_when_a_task_takes_long_and_at_once_when_somebody_is
 
 
 @given(st.text(max_size=300))
+@example(" ")
+@example(" " * 300 + "x")
 def test_an_agents_words_stand_in_code_only(words: str) -> None:
     task = make_task(state=State.IN_PROGRESS, attempts=(make_attempt(),), attempt=1)
     plain = render_story(task, around(report_of("x")))
