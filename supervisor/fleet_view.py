@@ -7,10 +7,10 @@ from datetime import datetime
 from agent_daemon.processes import ProcessIdentity, is_alive
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Activity, WorkstationFile
-from supervisor.core.explain import StationState
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.states import ACTIVE
+from supervisor.core.surroundings import StationState
 from supervisor.fleet import StationFile
 from supervisor.reader import Reader, Report
 

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Priority
 from supervisor.core.answers import Action, answers
-from supervisor.core.explain import StationSeen, Surroundings, headline, since
+from supervisor.core.explain import headline, since
 from supervisor.core.intake import Draft
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.schedule import DependencyState, unmet
 from supervisor.core.settings import ISOLATING_DRIVERS, Config, TimingSettings
 from supervisor.core.states import State
+from supervisor.core.surroundings import StationSeen, Surroundings
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations

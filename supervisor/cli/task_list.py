@@ -5,8 +5,8 @@ import click
 from supervisor.cli.output import json_option, note, print_json, progress, say, show, text
 from supervisor.cli.page import files_table, tasks_table
 from supervisor.cli.reading import picture_of, reader_of
-from supervisor.core.explain import Surroundings
 from supervisor.core.states import ENDED, State
+from supervisor.core.surroundings import Surroundings
 from supervisor.view import TaskRow, file_rows, task_row, task_rows
 
 

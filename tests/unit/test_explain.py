@@ -16,7 +16,7 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.answers import answers
 from supervisor.core.delivery import push_key, request_key
-from supervisor.core.explain import StationSeen, Surroundings, explain, headline
+from supervisor.core.explain import explain, headline
 from supervisor.core.record import (
     Approval,
     Delivery,
@@ -29,6 +29,7 @@ from supervisor.core.record import (
     Wait,
 )
 from supervisor.core.states import ENDED, State
+from supervisor.core.surroundings import StationSeen, Surroundings
 from supervisor.core.times import duration
 from tests.unit.conftest import DIGEST, NOW, SHA_A, SHA_B, make_attempt, make_task
 
