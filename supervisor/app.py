@@ -183,7 +183,7 @@ class Supervisor:
             self.pool,
             trackers=(self.tasks,),
             looks=(
-                self.disk.look,
+                self._look_at_disk,
                 ConfigWatch(root).look,
                 partial(spool.remove_forgotten, root.commands),
                 self.clearing.look,
@@ -194,6 +194,13 @@ class Supervisor:
             clean=self.cleaning.start,
             settle_cleaning=self.cleaning.settle,
         )
+
+    def _look_at_disk(self) -> Event | None:
+        """Where room becomes scarce, clean-up does not wait for its hour."""
+        event = self.disk.look()
+        if self.disk.low and event is not None and self.config.cleanup.enabled:
+            self.cleaning.start()
+        return event
 
     def _project(self, name: str) -> Project:
         settings = self.config.projects[name]

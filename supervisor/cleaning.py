@@ -45,6 +45,7 @@ class Cleaning:
     runs: RunLog
     _doubts: set[tuple[str, str | None, int | None, str]] = field(default_factory=set, init=False)
     _answered: dict[str, int] = field(default_factory=dict, init=False)
+    _asked: dict[str, set[CleanupItem]] = field(default_factory=lambda: defaultdict(set), init=False)
 
     def start(self) -> str:
         """Begin, unless one is under way; what was begun, in a sentence."""
@@ -139,8 +140,13 @@ class Cleaning:
         for name in sorted({*wanted, *self.mail.workstations()}):
             before = self.mail.asked_cleanup(name)
             items = tuple(wanted[name][:MAX_CLEANUP_ITEMS])
+            if before is not None:
+                self._asked[name].update(before.items)
             if not items and (before is None or not before.items):
                 continue
+            if before is not None and before.items == items and self._answered.get(name) != before.revision:
+                continue  # it is at it
+            self._asked[name].update(items)
             revision = before.revision + 1 if before is not None else int(self.clock.now().timestamp())
             asked = Cleanup(
                 revision=revision,
@@ -158,14 +164,13 @@ class Cleaning:
                 continue
             self._answered[name] = answer.observed_revision
             asked = self.mail.asked_cleanup(name)
-            if asked is not None and asked.revision == answer.observed_revision:
-                self._tell_answers(name, asked, answer.items)
+            known = self._asked[name] | set(asked.items if asked is not None else ())
+            self._tell_answers(name, known, answer.items)
 
-    def _tell_answers(self, name: str, asked: Cleanup, answers: Iterable[CleanupDone]) -> None:
+    def _tell_answers(self, name: str, known: set[CleanupItem], answers: Iterable[CleanupDone]) -> None:
         """Only about what was asked for."""
-        known = {(item.kind, item.task, item.attempt, item.project) for item in asked.items}
         for item in answers:
-            if (item.kind, item.task, item.attempt, item.project) not in known:
+            if CleanupItem.model_validate(item.model_dump()) not in known:
                 continue
             named = item.model_dump(include=set(CleanupItem.model_fields), exclude_none=True)
             if item.done and item.bytes:

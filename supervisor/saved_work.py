@@ -42,7 +42,10 @@ class SavedRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedWork:
-    """What one bundle holds. `uncommitted`: it ends with a commit of ours, of what was uncommitted."""
+    """What one bundle holds. `uncommitted`: it ends with a commit of ours, of what was uncommitted.
+
+    `earlier` are bundles of the same attempt, from before somebody touched its worktree.
+    """
 
     task: str
     attempt: int
@@ -54,6 +57,7 @@ class SavedWork:
     uncommitted: bool
     files: tuple[SavedFile, ...]
     files_total: int
+    earlier: tuple[str, ...] = ()
 
 
 def saved_rows(root: Root, find: Callable[[str], TaskRecord | None], only: str | None = None) -> list[SavedRow]:
@@ -165,6 +169,7 @@ def look(root: Root, project: Project, task: TaskRecord, attempt: Attempt) -> Sa
             uncommitted=loose,
             files=files,
             files_total=total,
+            earlier=tuple(str(p) for p in sorted(path.parent.glob(f"{attempt.number}.earlier-*.bundle"))),
         )
 
 

@@ -45,9 +45,9 @@ class Survey:
 def survey(root: Root, config: Config, runs: Sequence[Run]) -> Survey:
     """Look at everything; raises OSError when the folders of the records cannot be listed."""
     store = RecordStore(root)
-    surveyor = _Surveyor(root, config, runs, store, unreadable=sorted(store.damaged_ids()))
+    surveyor = _Surveyor(root, config, runs, store, sorted(store.damaged_ids()), store.archived_ids())
     live = list(surveyor.read(store.live_ids(), store.read))
-    archived = list(surveyor.read(surveyor.worth_a_look(store.archived_ids()), store.read_archived))
+    archived = list(surveyor.read(surveyor.worth_a_look(), store.read_archived))
     wanted: dict[str, list[str]] = defaultdict(list)
     for task in live:
         if not task.ended:
@@ -72,6 +72,7 @@ class _Surveyor:
     runs: Sequence[Run]
     store: RecordStore
     unreadable: list[str]
+    archived: list[str]
     _reads: int = 0
 
     def read(self, ids: Iterable[str], read: Callable[[str], TaskRecord]) -> Iterator[TaskRecord]:
@@ -86,7 +87,7 @@ class _Surveyor:
             except ProtocolError:
                 self.unreadable.append(task_id)
 
-    def worth_a_look(self, ids: Iterable[str]) -> list[str]:
+    def worth_a_look(self) -> list[str]:
         """Archived tasks of which something is left, or whose record is old: the others are not even read."""
         stations = self._stations()
         with_bundles = {*_names(self.root.salvage), *_names(self.root.held)}
@@ -99,7 +100,7 @@ class _Surveyor:
             written = _lstat(self.root.archived(task_id))
             return written is not None and written.st_mtime < oldest
 
-        return [task_id for task_id in ids if is_worth(task_id)]
+        return [task_id for task_id in self.archived if is_worth(task_id)]
 
     def found(self, task: TaskRecord, *, archived: bool, wanted_by: tuple[str, ...]) -> Found:
         record = self.root.archived(task.id) if archived else self.root.record(task.id)
@@ -164,7 +165,7 @@ class _Surveyor:
     def _has_rested(self, project: str) -> bool:
         """Whether nothing of the project was archived lately; cheap, for its records are read only then."""
         since = time.time() - self.config.cleanup.clone_days * DAY_SECONDS
-        ids = [task_id for task_id in self.store.archived_ids() if task_id.startswith(f"{project}.")]
+        ids = [task_id for task_id in self.archived if task_id.startswith(f"{project}.")]
         written = [found.st_mtime for task_id in ids if (found := _lstat(self.root.archived(task_id))) is not None]
         return all(moment <= since for moment in written)
 
@@ -179,7 +180,7 @@ class _Surveyor:
     def _clone(self, station: str, project: str, live: list[TaskRecord]) -> CloneFound:
         """All records of its project are read, for any of them may have a worktree of it."""
         before = len(self.unreadable)
-        ids = [task_id for task_id in self.store.archived_ids() if task_id.startswith(f"{project}.")]
+        ids = [task_id for task_id in self.archived if task_id.startswith(f"{project}.")]
         tasks = [*live, *self.read(ids, self.store.read_archived)]
         of_project = [task_id for task_id in self.unreadable[:before] if task_id.startswith(f"{project}.")]
         attempts = [(task, a) for task in tasks for a in task.attempts if a.workstation == station]

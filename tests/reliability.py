@@ -78,6 +78,19 @@ SECTIONS = {
         what="under way",
         suites=("tests/chaos/test_random.py",),
     ),
+    "clean-up": Section(
+        title="Clean-up when it must not trust what it sees",
+        about="A root with worktrees, logs, saved work and records of tasks in every stage is bent while no "
+        "supervisor runs; then clean-up runs three times. But for the clock, everything is old enough to go.",
+        what="what happened meanwhile",
+        suites=("tests/end_to_end/test_cleanup.py",),
+    ),
+    "full-disk": Section(
+        title="A disk that runs full",
+        about="The root is a file system of 64 MiB.",
+        what="what the disk does",
+        suites=("tests/end_to_end/test_disk.py",),
+    ),
     "detection": Section(
         title="How soon trouble is seen, and false alarms",
         about="From the fault until its event stands in `events.jsonl`; and events that no fault explains.",

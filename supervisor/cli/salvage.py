@@ -91,6 +91,8 @@ def show_saved(ctx: click.Context, task_id: str, number: int | None, as_json: bo
         return
     show(text(f"{task.id}, attempt {attempt.number}: {task.title}", "bold"))
     show(text(f"{work.path}, {size(work.size_bytes)}; {work.base[:12]}..{work.head[:12]}", indent=2))
+    for earlier in work.earlier:
+        show(text(f"{earlier}: the same before somebody touched the worktree", indent=2))
     for sha, subject in work.commits:
         show(text(f"{sha[:12]} {subject}", indent=2))
     if work.uncommitted:

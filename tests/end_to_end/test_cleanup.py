@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import reliability
 from tests.site import Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -157,6 +158,7 @@ def things(site: Site) -> dict[str, set[str]]:
 def planted(site: Site) -> Site:
     """Worktrees, outputs, saved work and records of tasks in every stage; the supervisor is stopped."""
     site.config["cleanup"] = {}
+    site.config["workstations"]["other"] = {"driver": "local", "clis": ["scripted"]}  # so that the first is idle
     hang = f"echo x > x.txt; touch {site.folder}/$(basename $(pwd)); sleep 600"
     site.use_script("cat > /dev/null", f"case $(pwd) in *stopped*|*live*) {hang};; esac", FIX)
     site.write_config()
@@ -169,7 +171,7 @@ def planted(site: Site) -> Site:
     wait_for((site.folder / "demo.stopped").exists)
     site.cli("task", "cancel", "stopped")
     wait_for(lambda: (t := site.record("demo.stopped")) is not None and t.attempts[0].saved)
-    site.write_task("live")
+    site.write_task("live", specialist="other")
     wait_for((site.folder / "demo.live").exists)
     site.wait_state("demo.live", "in_progress")
     for path in (
@@ -246,6 +248,10 @@ TRAPS = {
 }
 
 
+SOUND = "nothing: the control"
+reliability.declare("clean-up", [*TRAPS, SOUND])
+
+
 @pytest.mark.parametrize("name", TRAPS)
 def test_a_trap_makes_it_remove_nothing(planted: Site, name: str) -> None:
     spring, cleanup = TRAPS[name]
@@ -256,8 +262,7 @@ def test_a_trap_makes_it_remove_nothing(planted: Site, name: str) -> None:
     planted.write_config()
     planted.start()
     wait_for(lambda: planted.events("supervisor.started"))
-    wait_for(planted.daemons)
-    wait_for(lambda: all(d.pid for d in planted.daemons()))
+    wait_for(lambda: len(planted.daemons()) == 2)
     if cleanup:
         wait_for(lambda: all(c["age_seconds"] > 1 for c in gc(planted) if c["task"] and c["verdict"] != "doubt"))
     for _ in range(3):
@@ -268,6 +273,14 @@ def test_a_trap_makes_it_remove_nothing(planted: Site, name: str) -> None:
         away = {path.replace("unmounted", WS) for path in after[kind]} | after[kind]
         assert paths <= away, f"{kind}: {sorted(paths - after[kind])} were removed"
     assert not planted.events("cleanup.removed"), planted.events("cleanup.removed")
+    if spring is workspaces_that_are_not_mounted:
+        report = planted.root.attempt_out(WS, "demo.merged", 1) / "reporting.yaml"
+        wait_for(
+            lambda: "is it not mounted" in report.read_text(), 30, "the workstation says why it removes nothing"
+        )
+    doubts = len(planted.events("cleanup.doubt"))
+    kept = sum(map(len, before.values()))
+    reliability.record("clean-up", name, "nothing is removed", things_before=kept, removed=0, told=doubts)
 
 
 def under_way(site: Site) -> bool:
@@ -291,3 +304,28 @@ def test_a_root_in_which_nothing_ended_has_nothing_to_clean_up(site: Site) -> No
     site.cli("gc")
     wait_for(lambda: site.daemons())
     assert not site.events("cleanup.failed", "supervisor.bug")
+
+
+def test_without_a_trap_what_is_due_goes_and_nothing_else(planted: Site) -> None:
+    """That the traps stop something: the same root, sound, and everything old enough."""
+    before = things(planted)
+    planted.config["cleanup"] = AT_ONCE
+    planted.write_config()
+    planted.start()
+    wait_for(planted.daemons)
+    clean_until(planted, lambda: not worktree(planted, "merged").exists(), "the worktree of the merged task")
+    clean_until(planted, lambda: not worktree(planted, "stopped").exists(), "and that of the cancelled one")
+    out = planted.root.mail_out(WS)
+    clean_until(planted, lambda: not (out / "demo.merged").exists(), "the output")
+    assert planted.record("demo.live").state == "in_progress"  # type: ignore[union-attr]
+    planted.stop_supervisors()
+    saved = planted.root.salvage / "demo.stopped"
+    clean_until(planted, lambda: not saved.exists(), "a person cleans up without a supervisor, too")
+    after = things(planted)
+    removed = {path for kind, paths in before.items() if kind != "records" for path in paths - after[kind]}
+    assert removed and not [path for path in removed if "live" in path or "foreign" in path]
+    assert not planted.events("supervisor.bug", "cleanup.failed")
+    outcome = "what is due goes; a running task's and a stranger's folders stay"
+    reliability.record(
+        "clean-up", SOUND, outcome, things_before=sum(map(len, before.values())), removed=len(removed)
+    )

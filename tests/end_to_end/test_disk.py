@@ -22,6 +22,9 @@ MARKS = {
     "resume_above_share": 0,
 }
 
+LOW = "room falls below the lower mark, and comes back"
+reliability.declare("full-disk", [LOW])
+
 
 @pytest.fixture
 def small(site: Site) -> Iterator[Site]:
@@ -80,6 +83,8 @@ def test_below_the_lower_mark_nothing_begins_until_the_upper_one_is_reached(smal
     small.wait_state("demo.later", "review")
     assert len(small.events("disk.low")) == len(small.events("disk.recovered")) == 1
     assert "E_DISK_LOW" not in small.cli("status").stdout
+    outcome = "no attempt begins, the running one ends well; they begin again above the upper mark"
+    reliability.record("full-disk", LOW, outcome, code="E_DISK_LOW")
 
 
 def test_a_full_disk_keeps_the_old_files_and_goes_on_when_there_is_room(small: Site) -> None:
