@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP)  ## The whole way, from a task file to a pushed branch, in under a minute
 	@$(VENV)/bin/cloud-code demo
 
-test: $(STAMP)  ## All tests; what needs something absent is skipped with the reason
-	@$(VENV)/bin/pytest -n 2 --dist worksteal
+test: $(STAMP)  ## All tests (they wait more than they work: six at once); what needs something absent is skipped
+	@$(VENV)/bin/pytest -n 6 --dist worksteal
 
 check: $(STAMP)  ## Style, types, imports, generated files
 	@$(VENV)/bin/ruff format --check .
