@@ -65,10 +65,11 @@ class Daemon:
         folder = self.root.mail_out(self.workstation)
         make_folder(folder)
         become_subreaper()
-        end_all_processes(folder)
         self._meter.control_group = own_control_group()
         cleaner = Cleaner(self.root, self.workstation)
         heartbeat = Heartbeat(folder, self.workstation, self.agent_type, self._meter, cleaner.clones)
+        heartbeat.beat(None, 0)
+        end_all_processes(folder)
         while not stop.is_set():
             self.step()
             cleaner.look()

@@ -37,6 +37,7 @@ class Place:
         self.inbox, self.outbox = self.root.mail_in("backend-1"), self.root.mail_out("backend-1")
         make_folder(self.inbox)
         make_folder(self.outbox)
+        make_folder(self.root.worktree("backend-1", "demo", "demo.1").parent)
         self.daemon = self.new_daemon()
 
     def new_daemon(self) -> Daemon:
