@@ -43,7 +43,17 @@ class Edits:
                 continue
             del self._changing[box]
             self._take(ledger, task, attempt, box)
-            self._known[box] = self.mail.tasking_signature(box)
+            self._remember(ledger, box)
+
+    def _remember(self, ledger: Ledger, box: Box) -> None:
+        """Know the file by its look where it says what we wrote: an edit of this very moment is looked at next."""
+        seen, data = self.mail.tasking_signature(box), self.mail.read_tasking(box)
+        task = ledger.tasks.get(box.task_id)
+        attempt = task.attempt_number(box.attempt) if task is not None else None
+        if attempt is not None and data is not None and digest(data) != attempt.mail.digest:
+            self._known.pop(box, None)
+        else:
+            self._known[box] = seen
 
     def _ended(self, ledger: Ledger) -> set[Box]:
         """The attempts that have ended and are not released; what is known of all others is forgotten."""
