@@ -58,7 +58,7 @@ SECTIONS = {
         title="A hostile workstation",
         about="A daemon that misbehaves on purpose writes into `mail/WORKSTATION/out/` of a running supervisor.",
         what="what it does",
-        suites=("tests/hostile/test_files.py", "tests/end_to_end/test_disk.py"),
+        suites=("tests/hostile/test_files.py",),
     ),
     "hostile-bundles": Section(
         title="Hostile bundles and repositories",

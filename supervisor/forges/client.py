@@ -2,32 +2,56 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
 
 from supervisor.core.forge import Budget
 from supervisor.forges.errors import Answer, ForgeError, checked
 from supervisor.forges.pace import Pace
 from supervisor.forges.tags import Tags
+from supervisor.forges.tokens import Tokens
 
 PAGE = 100
 TIMEOUT_SECONDS = 20
 _MAX_PAGES = 50
+# Times in lists are whole seconds, and writes of the same second may show up one after another.
+_OVERLAP = timedelta(seconds=60)
+# A list read in the second of its newest change may look the same after the next one: it is read again.
+_RACY = timedelta(seconds=3)
+
+_Library = TypeVar("_Library")
 
 
-class ForgeClient(ABC):
-    """One project's way to an API; raises ForgeError only. `now` is the wall clock, in UTC."""
+class ForgeClient(ABC, Generic[_Library]):
+    """One project's way to the API at `url`; raises ForgeError only. `now` is the wall clock, in UTC.
 
-    def __init__(self, pace: Pace | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._pace, self.now = pace or Pace(), now
+    Each thread has a library object of its own, made anew when the token has changed.
+    """
+
+    def __init__(self, url: str, tokens: Tokens, pace: Pace | None = None) -> None:
+        self._url, self._tokens, self._pace = url.rstrip("/"), tokens, pace or Pace()
+        self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self._threads = threading.local()
         self._lock = threading.Lock()
         self._budget = Budget()
 
     @property
-    @abstractmethod
     def generation(self) -> str:
         """Names the token in use without telling it: entity tags belong to it."""
+        return self._tokens.generation
+
+    def _library(self) -> _Library:
+        token, generation = self._tokens.current()
+        if getattr(self._threads, "generation", None) != generation:
+            self._threads.library = self._open(token)
+            self._threads.generation = generation
+        library: _Library = self._threads.library
+        return library
+
+    @abstractmethod
+    def _open(self, token: str) -> _Library:
+        """A library object that signs in with this token and repeats nothing by itself."""
 
     @abstractmethod
     def _send(
@@ -72,6 +96,10 @@ class ForgeClient(ABC):
             yield from items
             if len(items) < PAGE:
                 return
+
+    def is_racy(self, newest: datetime | None) -> bool:
+        """Whether a list with this newest change has to be read again although it will look the same."""
+        return newest is not None and newest > self.now() - _RACY
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -123,3 +151,19 @@ class ForgeClient(ABC):
 
 def _address(path: str, parameters: Mapping[str, str]) -> str:
     return path + "?" + "&".join(f"{key}={value}" for key, value in sorted(parameters.items()))
+
+
+def time_of(text: str) -> datetime:
+    """A time as both forges write it."""
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def is_taken(text: str, since: datetime | None) -> bool:
+    """Whether what has this time was taken in when `since` was the newest, overlap included."""
+    return since is not None and time_of(text) < since - _OVERLAP
+
+
+def newest_of(items: Iterable[Mapping[str, Any]], known: datetime | None) -> datetime | None:
+    """The newest change of these items, or what was the newest before."""
+    times = [time_of(item["updated_at"]) for item in items]
+    return max([*times, *([known] if known else [])], default=None)

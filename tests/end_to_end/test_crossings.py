@@ -287,7 +287,8 @@ def archived(site: Site, task_id: str) -> bool:
     return site.store.is_archived(task_id)
 
 
-def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) -> None:
+def cancel_while_pushing(site: Site) -> None:
+    """The remote holds the push of `fix-add` back, and the task is cancelled meanwhile."""
     site.use_script("cat > /dev/null", FIX)
     hold_pushes(site)
     site.write_config()
@@ -295,6 +296,10 @@ def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) 
     site.write_task("fix-add")
     wait_for((site.folder / "asked").exists)
     site.cli("task", "cancel", "fix-add")
+
+
+def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) -> None:
+    cancel_while_pushing(site)
     task = site.wait_state("demo.fix-add", "cancelled")
     assert [effect.status for effect in task.effects] == ["sending"] and not archived(site, "demo.fix-add")
     (site.folder / "go").touch()
@@ -310,13 +315,7 @@ def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) 
 @pytest.mark.parametrize("remote", ["has it", "has it and goes on", "has something else", "has nothing"])
 def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(site: Site, remote: str) -> None:
     arrived = remote.startswith("has it")
-    site.use_script("cat > /dev/null", FIX)
-    hold_pushes(site)
-    site.write_config()
-    site.start()
-    site.write_task("fix-add")
-    wait_for((site.folder / "asked").exists)
-    site.cli("task", "cancel", "fix-add")
+    cancel_while_pushing(site)
     task = site.wait_state("demo.fix-add", "cancelled")
     site.stop_supervisors(signal.SIGKILL)
     assert task.delivery is not None
@@ -346,13 +345,7 @@ def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(
 
 
 def test_a_push_of_a_run_that_was_cancelled_is_told_though_the_next_run_has_begun(site: Site) -> None:
-    site.use_script("cat > /dev/null", FIX)
-    hold_pushes(site)
-    site.write_config()
-    site.start()
-    site.write_task("fix-add")
-    wait_for((site.folder / "asked").exists)
-    site.cli("task", "cancel", "fix-add")
+    cancel_while_pushing(site)
     site.cli("task", "retry", "fix-add")
     (site.folder / "go").touch()
     task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)

@@ -10,8 +10,6 @@ import yaml
 from tests import reliability
 from tests.site import Site, git, wait_for
 
-FULL = "fills the disk to the last byte"
-reliability.declare("hostile-workstation", [FULL])
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 MEBIBYTE = 1024**2
 DISK_BYTES = 64 * MEBIBYTE
@@ -22,8 +20,8 @@ MARKS = {
     "resume_above_share": 0,
 }
 
-LOW = "room falls below the lower mark, and comes back"
-reliability.declare("full-disk", [LOW])
+LOW, FULL = "room falls below the lower mark, and comes back", "fills to the last byte, and is emptied"
+reliability.declare("full-disk", [LOW, FULL])
 
 
 @pytest.fixture
@@ -120,7 +118,7 @@ def test_a_full_disk_keeps_the_old_files_and_goes_on_when_there_is_room(small: S
     outcome = (
         "the old files stay whole; tried again until there is room, then everything goes on; no event is lost"
     )
-    reliability.record("hostile-workstation", FULL, outcome, code="E_STATE_DISK")
+    reliability.record("full-disk", FULL, outcome, code="E_STATE_DISK")
 
 
 def rewrite_in_place(site: Site, title: str) -> None:

@@ -17,6 +17,15 @@ def use_agent_that_hangs_once(site: Site) -> None:
     site.write_config()
 
 
+def start_a_task_that_hangs(site: Site) -> None:
+    """Returns while the first attempt hangs, its file committed and the other one not."""
+    use_agent_that_hangs_once(site)
+    site.start()
+    site.write_task("lost")
+    wait_for((site.folder / "ready").exists)
+    site.wait_state("demo.lost", "in_progress")
+
+
 def kill_until_it_is_given_up(site: Site, task_id: str) -> None:
     def given_up() -> bool:
         for daemon in site.daemons():
@@ -29,11 +38,7 @@ def kill_until_it_is_given_up(site: Site, task_id: str) -> None:
 
 def test_the_next_attempt_starts_from_what_a_dead_daemon_left(site: Site) -> None:
     site.config["workstations"]["backend"]["count"] = 1
-    use_agent_that_hangs_once(site)
-    site.start()
-    site.write_task("lost")
-    wait_for((site.folder / "ready").exists)
-    site.wait_state("demo.lost", "in_progress")
+    start_a_task_that_hangs(site)
     kill_until_it_is_given_up(site, "demo.lost")
     wait_for(lambda: site.events("attempt.salvaged"), 60, "it is bundled although no daemon lives")
     task = site.wait_state("demo.lost", "review", timeout_seconds=90)
@@ -46,11 +51,7 @@ def test_the_next_attempt_starts_from_what_a_dead_daemon_left(site: Site) -> Non
 
 
 def test_a_cancelled_task_is_saved_although_its_workstation_was_stopped(site: Site) -> None:
-    use_agent_that_hangs_once(site)
-    site.start()
-    site.write_task("lost")
-    wait_for((site.folder / "ready").exists)
-    site.wait_state("demo.lost", "in_progress")
+    start_a_task_that_hangs(site)
     site.cli("workstation", "stop", "backend-1")
     wait_for(lambda: not site.daemons())
     site.cli("task", "cancel", "lost")
@@ -86,11 +87,7 @@ def test_work_on_a_workstation_that_is_configured_no_longer_is_gone_on_with_else
 def test_what_cannot_be_bundled_holds_the_next_attempt_up_for_a_while_only(site: Site) -> None:
     site.config["timing"]["salvage_timeout_seconds"] = 3
     site.config["workstations"]["backend"]["count"] = 1
-    use_agent_that_hangs_once(site)
-    site.start()
-    site.write_task("lost")
-    wait_for((site.folder / "ready").exists)
-    site.wait_state("demo.lost", "in_progress")
+    start_a_task_that_hangs(site)
     (site.root.attempt_out("backend-1", "demo.lost", 1) / "salvage.bundle" / "in-the-way").mkdir(parents=True)
     kill_until_it_is_given_up(site, "demo.lost")
     wait_for(lambda: (t := site.record("demo.lost")) is not None and t.attempts[0].settled, 60)

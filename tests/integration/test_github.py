@@ -16,8 +16,8 @@ from supervisor.forges.pace import Pace
 from supervisor.forges.tokens import FixedToken
 from supervisor.ports import Place
 from tests.fakes.forge.github import GitHub
-from tests.fakes.forge.running import running_github
-from tests.site import git, make_remote
+from tests.fakes.forge.running import push_branch, running_github
+from tests.site import make_remote
 
 REPO, BOT = "acme/app", "cloud-code-bot"
 MARKER = "<!-- cloud-code:root:acme.1:story -->"
@@ -44,18 +44,6 @@ def writer(client: GitHubClient) -> Writer:
 
 def poll(client: GitHubClient, cursor: Cursor, watched: Watched | None = None) -> ForgeNews:
     return Poll(client, REPO, BOT, TriggerSettings(), cursor).read(watched or Watched())
-
-
-def push_branch(hub: GitHub, branch: str, tmp_path: Path) -> str:
-    """A commit on a branch of the repository, as a push would leave it."""
-    bare = hub.repositories[REPO]
-    work = tmp_path / branch.replace("/", "-")
-    git("clone", "--quiet", str(bare), str(work), cwd=tmp_path)
-    (work / "b.py").write_text(branch)
-    git("add", "--all", cwd=work)
-    git("commit", "--quiet", "--message=Work", cwd=work)
-    git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}", cwd=work)
-    return git("rev-parse", "HEAD", cwd=work)
 
 
 def request_text(branch: str, *, draft: bool = True) -> RequestText:
@@ -159,7 +147,7 @@ def test_labels_are_made_once_and_changed(hub: GitHub, writer: Writer) -> None:
 def test_a_request_is_opened_once_made_ready_and_reviewed(
     hub: GitHub, client: GitHubClient, writer: Writer, tmp_path: Path
 ) -> None:
-    head = push_branch(hub, "cloud-code/1-fix", tmp_path)
+    head = push_branch(hub.repositories[REPO], "cloud-code/1-fix", tmp_path)
     opened = writer.open_request(request_text("cloud-code/1-fix"))
     assert (opened.draft, opened.head, opened.state) == (True, head, "open")
     again = writer.open_request(request_text("cloud-code/1-fix", draft=False))

@@ -16,8 +16,8 @@ from supervisor.forges.pace import Pace
 from supervisor.forges.tokens import FixedToken
 from supervisor.ports import Place
 from tests.fakes.forge.gitlab import DEVELOPER, MAINTAINER, REPORTER, GitLab
-from tests.fakes.forge.running import running_gitlab
-from tests.site import git, make_remote
+from tests.fakes.forge.running import push_branch, running_gitlab
+from tests.site import make_remote
 
 PROJECT, BOT = "grp/sub/app", "cloud-code-bot"
 MARKER = "<!-- cloud-code:root:app.1:story -->"
@@ -46,17 +46,6 @@ def writer(client: GitLabClient) -> Writer:
 
 def poll(client: GitLabClient, cursor: Cursor, watched: Watched | None = None) -> ForgeNews:
     return Poll(client, PROJECT, BOT, TriggerSettings(assignee=BOT), cursor).read(watched or Watched())
-
-
-def push_branch(lab: GitLab, branch: str, tmp_path: Path) -> str:
-    bare = lab.repositories[PROJECT]
-    work = tmp_path / branch.replace("/", "-")
-    git("clone", "--quiet", str(bare), str(work), cwd=tmp_path)
-    (work / "b.py").write_text(branch)
-    git("add", "--all", cwd=work)
-    git("commit", "--quiet", "--message=Work", cwd=work)
-    git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}", cwd=work)
-    return git("rev-parse", "HEAD", cwd=work)
 
 
 def request_text(branch: str, *, draft: bool = True) -> RequestText:
@@ -145,7 +134,7 @@ def test_labels_are_made_once_and_changed_at_once(lab: GitLab, writer: Writer) -
 def test_a_request_is_opened_once_made_ready_and_reviewed(
     lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
 ) -> None:
-    head = push_branch(lab, "cloud-code/1-fix", tmp_path)
+    head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
     opened = writer.open_request(request_text("cloud-code/1-fix"))
     assert (opened.draft, opened.head, opened.state) == (True, head, "open")
     again = writer.open_request(request_text("cloud-code/1-fix", draft=False))
@@ -177,7 +166,7 @@ def test_a_request_is_opened_once_made_ready_and_reviewed(
 def test_a_review_is_taken_once_its_author_pauses(
     lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
 ) -> None:
-    head = push_branch(lab, "cloud-code/1-fix", tmp_path)
+    head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
     opened = writer.open_request(request_text("cloud-code/1-fix"))
     watched = Watched(requests={opened.number: head})
     client.now = lambda: datetime.now(UTC)

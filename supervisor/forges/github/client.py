@@ -6,7 +6,6 @@ listed objects fetch themselves again when an attribute is missing.
 """
 
 import json
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,27 +14,16 @@ from github import Auth, Github, GithubException
 
 from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
 from supervisor.forges.errors import Answer, ForgeError
-from supervisor.forges.pace import Pace
-from supervisor.forges.tokens import Tokens
 
 _API_VERSION = "2022-11-28"
 
 
-class GitHubClient(ForgeClient):
-    """The API at `api_url` (``https://api.github.com``, or ``…/api/v3`` of a GitHub Enterprise Server)."""
-
-    def __init__(self, api_url: str, tokens: Tokens, pace: Pace | None = None) -> None:
-        super().__init__(pace)
-        self._api_url, self._tokens = api_url.rstrip("/"), tokens
-        self._threads = threading.local()
-
-    @property
-    def generation(self) -> str:
-        return self._tokens.generation
+class GitHubClient(ForgeClient[Github]):
+    """The API at `url` (``https://api.github.com``, or ``…/api/v3`` of a GitHub Enterprise Server)."""
 
     def graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The `data` of a GraphQL answer."""
-        address = self._github().requester.graphql_url
+        address = self._library().requester.graphql_url
         found = self._answer("POST", address, body={"query": query, "variables": dict(variables)}).data
         if not isinstance(found, dict) or found.get("errors") or not isinstance(found.get("data"), dict):
             raise ForgeError("E_FORGE_REFUSED", f"GraphQL refused: {str(found)[:300]}")
@@ -52,7 +40,7 @@ class GitHubClient(ForgeClient):
         body: Any = None,
     ) -> Answer:
         try:
-            status, answered, text = self._github().requester.requestJson(
+            status, answered, text = self._library().requester.requestJson(
                 method, path, parameters=dict(parameters or {}), headers=dict(headers or {}), input=body
             )
             return Answer(status=status, headers=answered, data=json.loads(text) if text else None)
@@ -63,21 +51,15 @@ class GitHubClient(ForgeClient):
             message = f"{method} {path}: the answer makes no sense ({type(error).__name__})."
             raise ForgeError("E_FORGE_ANSWER", message, retryable=True) from None
 
-    def _github(self) -> Github:
-        """This thread's own object, made anew when the token has changed."""
-        token, generation = self._tokens.current()
-        if getattr(self._threads, "generation", None) != generation:
-            self._threads.github = Github(
-                auth=Auth.Token(token),
-                base_url=self._api_url,
-                timeout=TIMEOUT_SECONDS,
-                per_page=PAGE,
-                retry=None,
-                seconds_between_requests=0,
-                seconds_between_writes=0,
-                lazy=True,
-                api_version=_API_VERSION,
-            )
-            self._threads.generation = generation
-        github: Github = self._threads.github
-        return github
+    def _open(self, token: str) -> Github:
+        return Github(
+            auth=Auth.Token(token),
+            base_url=self._url,
+            timeout=TIMEOUT_SECONDS,
+            per_page=PAGE,
+            retry=None,
+            seconds_between_requests=0,
+            seconds_between_writes=0,
+            lazy=True,
+            api_version=_API_VERSION,
+        )

@@ -6,7 +6,6 @@ same address. Only checks of a request's head do not: those are asked for each o
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
 from typing import Any
 
 from supervisor.core.forge import (
@@ -21,7 +20,7 @@ from supervisor.core.forge import (
     text_digest,
 )
 from supervisor.core.settings import TriggerSettings
-from supervisor.forges.client import PAGE
+from supervisor.forges.client import PAGE, is_taken, newest_of, time_of
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.values import (
@@ -32,15 +31,10 @@ from supervisor.forges.github.values import (
     request_of,
     review_comment_of,
     status_of,
-    time_of,
     verdict_of,
 )
 from supervisor.forges.tags import Tags
 
-# Times in lists are whole seconds, and writes of the same second may show up one after another.
-OVERLAP = timedelta(seconds=60)
-# A list read in the second of its newest change may look the same after the next one: it is read again.
-RACY = timedelta(seconds=3)
 _LATEST = {"state": "all", "sort": "updated", "direction": "desc", "per_page": str(PAGE)}
 _COMMENTS = {"sort": "updated", "direction": "desc", "per_page": str(PAGE)}
 _EVENTS = {"labeled": "label", "assigned": "assignment", "review_requested": "review_request"}
@@ -91,8 +85,12 @@ class Poll:
                 if seen is not None:
                     issues.append(seen)
             comments = list(self._comments())
-            since |= self._newest("issues", changed) | self._newest("comments", comments)
-            self._distrust_fresh(since.get("issues"))
+            for kind, items in (("issues", changed), ("comments", comments)):
+                newest = newest_of(items, since.get(kind))
+                since |= {kind: newest} if newest else {}
+            if self._client.is_racy(since.get("issues")):
+                for path in ("issues", "issues/events", "issues/comments"):
+                    self._tags.forget_path(f"{self._path}/{path}")
         touched = {int(item["number"]) for item in changed}
         requests = [self._request(number, head) for number, head in watched.requests.items()]
         reviews = [review for number in watched.requests if number in touched for review in self._reviews(number)]
@@ -113,22 +111,10 @@ class Poll:
 
     def _newer(self, path: str, parameters: dict[str, str], first: list[Any], kind: str) -> Iterator[Any]:
         """The items of a list, newest first, down to what has been taken in (with an overlap)."""
-        after = self._cursor.since.get(kind)
         for item in self._client.pages(path, parameters, first):
-            if after is not None and time_of(item["updated_at"]) < after - OVERLAP:
+            if is_taken(item["updated_at"], self._cursor.since.get(kind)):
                 return
             yield item
-
-    def _newest(self, kind: str, items: list[Any]) -> dict[str, datetime]:
-        times = [time_of(item["updated_at"]) for item in items]
-        known = self._cursor.since.get(kind)
-        newest = max([*times, *([known] if known else [])], default=None)
-        return {kind: newest} if newest else {}
-
-    def _distrust_fresh(self, newest: datetime | None) -> None:
-        if newest is not None and newest > self._client.now() - RACY:
-            for path in ("issues", "issues/events", "issues/comments"):
-                self._tags.forget_path(f"{self._path}/{path}")
 
     def _comments(self) -> Iterator[Any]:
         path = f"{self._path}/issues/comments"
@@ -145,9 +131,8 @@ class Poll:
         found: dict[str, dict[str, Any]] = {}
         if first is None:
             return found
-        after = self._cursor.since.get("issues")
         for event in self._client.pages(path, parameters, first):
-            if after is not None and time_of(event["created_at"]) < after - OVERLAP:
+            if is_taken(event["created_at"], self._cursor.since.get("issues")):
                 break
             if self._asks(event):
                 found.setdefault(str((event.get("issue") or {}).get("number", "")), event)
@@ -262,12 +247,11 @@ class Poll:
         first = self._client.get_changed(f"{path}/reviews", {"per_page": str(PAGE)}, self._tags)
         if first is None:
             return
-        after = self._cursor.since.get("issues")
         for review in self._client.pages(f"{path}/reviews", {}, first):
             submitted = review.get("submitted_at")
             if not submitted or login_of(review) == self._bot:
                 continue  # (a pending review is its author's own)
-            if after is not None and time_of(submitted) < after - OVERLAP:
+            if is_taken(submitted, self._cursor.since.get("issues")):
                 continue
             author = self._person(login_of(review), is_bot(review))
             comments = self._client.pages(f"{path}/reviews/{review['id']}/comments", {})

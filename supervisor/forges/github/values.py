@@ -1,10 +1,10 @@
 """GitHub's JSON as our values. A missing or odd field is an answer that makes no sense, not a crash."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from supervisor.core.forge import CheckSeen, CommentSeen, ForgeRequest, Person
+from supervisor.forges.client import time_of
 
 _MAX_SUMMARY_CHARACTERS = 4000
 _CONCLUSIONS = {
@@ -15,10 +15,6 @@ _CONCLUSIONS = {
     "stale": "waiting",
 }
 _VERDICTS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes_requested"}
-
-
-def time_of(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def login_of(data: Mapping[str, Any], key: str = "user") -> str:

@@ -5,7 +5,6 @@ notes, and a private token follows a redirect to another host (a token sent as B
 """
 
 import json
-import threading
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -16,21 +15,10 @@ from gitlab.exceptions import GitlabError
 
 from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
 from supervisor.forges.errors import Answer, ForgeError
-from supervisor.forges.pace import Pace
-from supervisor.forges.tokens import Tokens
 
 
-class GitLabClient(ForgeClient):
+class GitLabClient(ForgeClient[Gitlab]):
     """The API of the instance at `url` (``https://gitlab.com``)."""
-
-    def __init__(self, url: str, tokens: Tokens, pace: Pace | None = None) -> None:
-        super().__init__(pace)
-        self._url, self._tokens = url.rstrip("/"), tokens
-        self._threads = threading.local()
-
-    @property
-    def generation(self) -> str:
-        return self._tokens.generation
 
     def _send(
         self,
@@ -43,7 +31,7 @@ class GitLabClient(ForgeClient):
     ) -> Answer:
         self._threads.answered = None
         try:
-            response = self._gitlab().http_request(
+            response = self._library().http_request(
                 method.lower(),
                 path,
                 query_data=dict(parameters or {}),
@@ -65,24 +53,18 @@ class GitLabClient(ForgeClient):
             raise ForgeError("E_FORGE_ANSWER", f"{method} {path}: the answer makes no sense.", retryable=True)
         return _answer_of(method, path, response)
 
-    def _gitlab(self) -> Gitlab:
-        """This thread's own object, made anew when the token has changed."""
-        token, generation = self._tokens.current()
-        if getattr(self._threads, "generation", None) != generation:
-            session = requests.Session()
-            session.max_redirects = 0
-            session.hooks["response"].append(self._note)
-            self._threads.gitlab = Gitlab(
-                self._url,
-                oauth_token=token,
-                timeout=TIMEOUT_SECONDS,
-                per_page=PAGE,
-                keep_base_url=True,
-                session=session,
-            )
-            self._threads.generation = generation
-        gitlab: Gitlab = self._threads.gitlab
-        return gitlab
+    def _open(self, token: str) -> Gitlab:
+        session = requests.Session()
+        session.max_redirects = 0
+        session.hooks["response"].append(self._note)
+        return Gitlab(
+            self._url,
+            oauth_token=token,
+            timeout=TIMEOUT_SECONDS,
+            per_page=PAGE,
+            keep_base_url=True,
+            session=session,
+        )
 
     def _note(self, response: requests.Response, *_: Any, **__: Any) -> None:
         self._threads.answered = response

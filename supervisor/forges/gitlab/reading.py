@@ -7,7 +7,7 @@ that one person leaves on a request until they pause are taken for one.
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from supervisor.core.forge import (
@@ -23,15 +23,12 @@ from supervisor.core.forge import (
     text_digest,
 )
 from supervisor.core.settings import TriggerSettings
-from supervisor.forges.client import PAGE
+from supervisor.forges.client import PAGE, is_taken, newest_of, time_of
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
-from supervisor.forges.gitlab.values import comment_of, login_of, request_of, time_of
+from supervisor.forges.gitlab.values import comment_of, login_of, request_of
 from supervisor.forges.tags import Tags
 
-OVERLAP = timedelta(seconds=60)
-# A list read in the second of its newest change may look the same after the next one: it is read again.
-RACY = timedelta(seconds=3)
 # Somebody who reviews leaves several remarks: they are one review once nothing was added for so long.
 PAUSE = timedelta(seconds=20)
 _LATEST = {"state": "all", "scope": "all", "order_by": "updated_at", "sort": "desc", "per_page": str(PAGE)}
@@ -94,22 +91,17 @@ class Poll:
         first = self._client.get_changed(path, _LATEST, self._tags)
         if first is None:
             return []
-        after, found = self._cursor.since.get(kind), []
+        known, found = self._cursor.since.get(kind), []
         for item in self._client.pages(path, _LATEST, first):
-            if after is not None and time_of(item["updated_at"]) < after - OVERLAP:
+            if is_taken(item["updated_at"], known):
                 break
             found.append(item)
-        self._remember_newest(kind, [time_of(item["updated_at"]) for item in found])
+        newest = newest_of(found, known)
+        if newest is not None:
+            self._since[kind] = newest
+        if self._client.is_racy(newest):
+            self._tags.forget_path(path)
         return found
-
-    def _remember_newest(self, kind: str, times: list[datetime]) -> None:
-        known = self._cursor.since.get(kind)
-        newest = max([*times, *([known] if known else [])], default=None)
-        if newest is None:
-            return
-        self._since[kind] = newest
-        if newest > self._client.now() - RACY:
-            self._tags.forget_path(f"{self._path}/{kind}")
 
     def _new_notes(self, kind: str, item: dict[str, Any]) -> list[dict[str, Any]]:
         """The notes of an issue or request that have not been taken in, oldest first. Their ids only grow."""

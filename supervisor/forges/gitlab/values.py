@@ -1,10 +1,10 @@
 """GitLab's JSON as our values."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from supervisor.core.forge import CheckSeen, CommentSeen, Conclusion, ForgeRequest, Person
+from supervisor.forges.client import time_of
 
 _DRAFT = ("draft:", "[draft]", "(draft)")
 _PIPELINES: dict[str, Conclusion] = {
@@ -17,10 +17,6 @@ _PIPELINES: dict[str, Conclusion] = {
 }
 _MERGEABLE = {"can_be_merged": True, "cannot_be_merged": False}
 _STATES = {"opened": "open", "merged": "merged", "locked": "open"}
-
-
-def time_of(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def login_of(data: Mapping[str, Any], key: str = "author") -> str:

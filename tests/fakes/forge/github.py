@@ -13,8 +13,6 @@ import hashlib
 import hmac
 import json
 import re
-import threading
-import urllib.request
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -47,7 +45,6 @@ class GitHub(Forge):
         self.repos: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
         self.apps: dict[str, dict[str, Any]] = {}
-        self.deliveries: list[dict[str, Any]] = []
 
     # --- set up ---------------------------------------------------------------------------------------
 
@@ -336,17 +333,7 @@ class GitHub(Forge):
                 "X-GitHub-Delivery": str(uuid.uuid4()),
                 "X-Hub-Signature-256": f"sha256={signature}",
             }
-            threading.Thread(target=self._deliver, args=(url, data, headers), daemon=True).start()
-
-    def _deliver(self, url: str, data: bytes, headers: dict[str, str]) -> None:
-        request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-                status = answer.status
-        except OSError as error:
-            status = getattr(error, "code", 0)
-        with self.lock:
-            self.deliveries.append({"url": url, "status": status, "headers": headers})
+            self.deliver(url, data, headers)
 
     # --- shapes -------------------------------------------------------------------------------------------
 

@@ -9,8 +9,6 @@ What a person does on the web site is a method here; what a program does comes i
 """
 
 import json
-import threading
-import urllib.request
 import uuid
 from pathlib import Path
 from typing import Any
@@ -39,7 +37,6 @@ class GitLab(Forge):
         self.people: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
-        self.deliveries: list[dict[str, Any]] = []
 
     # --- set up ---------------------------------------------------------------------------------------
 
@@ -252,17 +249,7 @@ class GitLab(Forge):
                 "X-Gitlab-Event-UUID": str(uuid.uuid4()),
                 "Idempotency-Key": str(uuid.uuid4()),
             }
-            threading.Thread(target=self._deliver, args=(url, data, headers), daemon=True).start()
-
-    def _deliver(self, url: str, data: bytes, headers: dict[str, str]) -> None:
-        request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-                status = answer.status
-        except OSError as error:
-            status = getattr(error, "code", 0)
-        with self.lock:
-            self.deliveries.append({"url": url, "status": status, "headers": headers})
+            self.deliver(url, data, headers)
 
     # --- shapes -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from tests.fakes.forge.contract import Contract, contracts_folder
 from tests.fakes.forge.github import GitHub
 from tests.fakes.forge.gitlab import GitLab
 from tests.fakes.forge.server import Forge
+from tests.site import git
 
 
 @contextmanager
@@ -39,3 +40,14 @@ def running_gitlab(projects: dict[str, Path]) -> Iterator[GitLab]:
 def refuse_violations(forge: Forge, allowed: tuple[str, ...]) -> None:
     found = [v for v in forge.violations if not any(re.search(pattern, v) for pattern in allowed)]
     assert not found, "\n".join(found[:20])
+
+
+def push_branch(bare: Path, branch: str, folder: Path) -> str:
+    """A commit on a branch of a repository, as a push would leave it; returns its hash."""
+    work = folder / branch.replace("/", "-")
+    git("clone", "--quiet", str(bare), str(work), cwd=folder)
+    (work / "b.py").write_text(branch)
+    git("add", "--all", cwd=work)
+    git("commit", "--quiet", "--message=Work", cwd=work)
+    git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}", cwd=work)
+    return git("rev-parse", "HEAD", cwd=work)

@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 import urllib.parse
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -135,6 +136,7 @@ class Forge:
         self.journal: list[Exchange] = []
         self.violations: list[str] = []
         self.hooks: list[tuple[str, str]] = []
+        self.deliveries: list[dict[str, Any]] = []
         self.spent: Counter[str] = Counter()
         self._last_id = 1000
         self._routes = [
@@ -195,6 +197,20 @@ class Forge:
 
     def pushed(self, repository: str, login: str) -> None:
         """Called after each push over HTTP: a forge brings its requests up to date."""
+
+    def deliver(self, url: str, data: bytes, headers: dict[str, str]) -> None:
+        """Send a webhook from a thread of its own; what became of it stands in `deliveries`."""
+        threading.Thread(target=self._deliver, args=(url, data, headers), daemon=True).start()
+
+    def _deliver(self, url: str, data: bytes, headers: dict[str, str]) -> None:
+        request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+                status = answer.status
+        except OSError as error:
+            status = getattr(error, "code", 0)
+        with self.lock:
+            self.deliveries.append({"url": url, "status": status, "headers": headers})
 
     def not_found(self) -> RefusedError:
         return RefusedError(404, {"message": "Not Found"})
