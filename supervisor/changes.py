@@ -59,7 +59,7 @@ def _delivered(
             return _read(place, delivery.base, head, source)
     mirrors.make_repository(scratch, mirror)
     ref = f"refs/heads/{task.branch}"
-    mirrors.fetch(scratch, host.url(), (f"+{ref}:{ref}",), None)
+    host.fetch(scratch, (f"+{ref}:{ref}",))
     if mirrors.resolve(Mirror(scratch), head) is None:
         raise CloudCodeError("E_NO_WORK", f"The branch {task.branch} no longer holds {head[:12]}.")
     return _read(scratch, delivery.base, head, f"pushed to {task.branch}")

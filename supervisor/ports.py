@@ -17,7 +17,7 @@ from supervisor.core.forge import (
 )
 from supervisor.core.intake import Draft
 from supervisor.core.record import Request, Source, TaskRecord
-from supervisor.git.mirror import Mirror
+from supervisor.git.mirror import Mirror, StartBundle
 from supervisor.git.mirror_repair import Renewed
 
 
@@ -76,6 +76,14 @@ class CodeHost(Protocol):
     def default_branch(self) -> str: ...
 
     def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None: ...
+
+    def fetch(self, repository: Path, refspecs: tuple[str, ...]) -> None:
+        """Fetch these refs of the remote into a repository of ours."""
+
+    def make_start_bundle(
+        self, mirror: Mirror, branch: str, base_commit: str, *, scratch: Path, target: Path
+    ) -> StartBundle | None:
+        """Write what the remote's branch has beyond `base_commit` to `target`; None when that is nothing."""
 
     def holds(self, quarantine: Path, branch: str, sha: str) -> bool:
         """Whether the remote's branch has this commit, as its tip or below; the branch passes through."""

@@ -8,7 +8,7 @@ from supervisor.core.record import TaskRecord
 from supervisor.git import mirror as mirrors
 from supervisor.git import remote
 from supervisor.git.credential import Credential
-from supervisor.git.mirror import Mirror
+from supervisor.git.mirror import Mirror, StartBundle
 from supervisor.git.mirror_repair import Renewed, renew_mirror
 
 # A remote that hangs must not fill the pool with jobs that wait for its mirror.
@@ -41,6 +41,22 @@ class GitRemote:
 
     def push(self, quarantine: Path, sha: str, branch: str, expected: str | None) -> None:
         remote.push(quarantine, self._address, sha, branch, expected, self._credential())
+
+    def fetch(self, repository: Path, refspecs: tuple[str, ...]) -> None:
+        mirrors.fetch(repository, self._address, refspecs, self._credential())
+
+    def make_start_bundle(
+        self, mirror: Mirror, branch: str, base_commit: str, *, scratch: Path, target: Path
+    ) -> StartBundle | None:
+        return mirrors.make_start_bundle(
+            mirror,
+            self._address,
+            branch,
+            base_commit,
+            scratch=scratch,
+            target=target,
+            credential=self._credential(),
+        )
 
     def holds(self, quarantine: Path, branch: str, sha: str) -> bool:
         return remote.holds(quarantine, self._address, branch, sha, self._credential())

@@ -11,12 +11,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
 from supervisor.git.command import Credential, Limits, run_git
 from supervisor.git.errors import GitError
-from supervisor.git.names import check_branch, check_task_id, check_url, is_sha
+from supervisor.git.names import check_branch, check_task_id, check_url, is_loopback, is_sha
 
 _REFSPECS = ("+refs/heads/*:refs/heads/*", "^refs/heads/cloud-code/*")
 _FETCH_SECONDS = 1_800
@@ -104,8 +105,16 @@ def fetch(
 
 
 def header_for(url: str, credential: Credential | None) -> dict[str, str]:
-    """The variables that carry a credential: none for what is not https, for other programs would see them."""
-    return credential.environment() if credential is not None and url.startswith("https://") else {}
+    """The variables that carry a credential to its own host: none for others, whose programs would see them.
+
+    Plain http is let through to this very machine alone, and then nothing else.
+    """
+    plain = (
+        {"GIT_ALLOW_PROTOCOL": "http"} if url.startswith("http://") and is_loopback(urlsplit(url).netloc) else {}
+    )
+    if credential is None or not url.startswith(f"{credential.scheme}://"):
+        return plain
+    return plain | credential.environment()
 
 
 def make_repository(path: Path, borrow_from: Mirror | None = None) -> None:

@@ -9,6 +9,7 @@ _SHA = re.compile(r"[0-9a-f]{40}")
 _GENERATED_BRANCH = re.compile(r"[a-z0-9][a-z0-9/_.-]{0,120}")
 _FORBIDDEN_IN_BRANCH = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|//|@\{|/\.|\.lock(?:/|$)")
 _SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![:/])[^-:].*")
+_LOOPBACK = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d{1,5})?")
 _TASK_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]|\.(?=[a-z0-9])){0,200}")
 
 
@@ -47,6 +48,11 @@ def check_task_id(task_id: str) -> None:
         raise GitError("E_TASK_ID", f"{task_id[:200]!r} is not the id of a task.")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this host, with a port or without, is this very machine: nothing listens in between."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
 def is_address(repository: str) -> bool:
     """Whether a configured repository is an address (``https://…``, ``user@host:path``) and not a path."""
     head, separator, _ = repository.partition(":")
@@ -56,7 +62,8 @@ def is_address(repository: str) -> bool:
 def check_url(url: str) -> None:
     """Refuse addresses that git would run as a program, that are not encrypted, or that hold a credential.
 
-    Taken are https://, ssh://, host:path, file:// and absolute paths. E_URL, E_CREDENTIAL_IN_URL.
+    Taken are https://, ssh://, host:path, file://, absolute paths, and http:// on the loopback interface alone.
+    E_URL, E_CREDENTIAL_IN_URL.
     """
     if not url.isprintable() or url.startswith("-") or "::" in url.split("/", 1)[0]:
         raise GitError("E_URL", "The repository's address holds characters that are not allowed.")
@@ -77,6 +84,8 @@ def check_url(url: str) -> None:
             "E_CREDENTIAL_IN_URL", "The repository's address holds a credential; configure it as a secret."
         )
     if scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return
+    if scheme == "http" and is_loopback(parts.netloc):
         return
     if scheme not in ("https", "ssh") or not parts.hostname or parts.hostname.startswith("-"):
         raise GitError("E_URL", "Give the repository as https://, ssh://, file:/// or an absolute path.")

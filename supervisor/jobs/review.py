@@ -139,7 +139,7 @@ class Reviews:
         refspecs = tuple(f"+refs/heads/{name}:refs/heads/{name}" for name in names)
         try:
             if names:
-                mirrors.fetch(scratch, self.project.host.url(), refspecs, None)
+                self.project.host.fetch(scratch, refspecs)
             return {}
         except GitError as error:
             if len(names) == 1 or error.code == "E_UNREACHABLE":

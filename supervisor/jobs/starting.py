@@ -124,8 +124,8 @@ def _without_work(setting: Setting, dependency: TaskRecord | None) -> Start:
 def _from_branch(setting: Setting, branch: str, base: str) -> Start:
     kept = shared_path(setting.root, setting.task.id, setting.job.attempt)
     make_folder(kept.parent)
-    made = mirrors.make_start_bundle(
-        setting.project.mirror, setting.project.host.url(), branch, base, scratch=setting.scratch, target=kept
+    made = setting.project.host.make_start_bundle(
+        setting.project.mirror, branch, base, scratch=setting.scratch, target=kept
     )
     if made is None:
         return Start(base=base, shared_branch=branch)
@@ -194,7 +194,7 @@ def _try_both(setting: Setting, work: Attempt) -> tuple[Combined, str]:
         refused = Combined(commit=None, reason=f"it cannot be read: {error.problem.message}")
         mirrors.make_repository(scratch, setting.project.mirror)
     ref = f"refs/heads/{task.branch}"
-    mirrors.fetch(scratch, setting.project.host.url(), (f"+{ref}:{ref}",), None)
+    setting.project.host.fetch(scratch, (f"+{ref}:{ref}",))
     tip = mirrors.resolve(mirrors.Mirror(scratch), ref)
     if tip is None:
         raise CloudCodeError("E_NO_BRANCH", f"the branch {task.branch} has just gone from the remote")
