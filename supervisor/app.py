@@ -33,7 +33,7 @@ from supervisor.edits import Edits
 from supervisor.errors import CloudCodeError, writing
 from supervisor.events import EventLog
 from supervisor.fleet import Fleet
-from supervisor.forges.local import LocalHost
+from supervisor.forges.opening import Forges
 from supervisor.forges.task_folder import TaskFolder
 from supervisor.git.command import end_leftovers
 from supervisor.git.mirror import Mirror
@@ -58,7 +58,6 @@ from supervisor.workstations.local import LocalWorkstations
 
 CLOSE_SECONDS = 25
 
-FORGES = {"local": LocalHost}
 DRIVERS = {"local": LocalWorkstations}
 
 
@@ -159,6 +158,7 @@ class Supervisor:
         self.drivers: dict[str, Workstations] = {name: driver(root) for name, driver in DRIVERS.items()}
         self.fleet = Fleet(root, self.config, self.drivers)
         self.pool = JobPool(self.inbox)
+        self._forges = Forges(root)
         self.projects = {name: self._project(name) for name in self.config.projects}
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
@@ -205,8 +205,8 @@ class Supervisor:
     def _project(self, name: str) -> Project:
         settings = self.config.projects[name]
         mirror = Mirror(self.root.mirror(settings.trust_domain, name))
-        host = FORGES[settings.forge](self.root, settings)
-        return Project(settings=settings, host=host, mirror=mirror, scan=self._scan)
+        forge, host = self._forges.open(settings)
+        return Project(settings=settings, host=host, forge=forge, mirror=mirror, scan=self._scan)
 
     def recover(self) -> None:
         """What a restart must do before the first decision (docs/protocol.md, "Restart")."""
@@ -261,7 +261,7 @@ class Supervisor:
     def _plan_calendar(self, calendar: BackgroundScheduler) -> None:
         """Calendar work only wakes the loop; the polls are spread so that projects do not ask all at once."""
         for name, project in self.projects.items():
-            seconds = project.settings.poll_interval_seconds
+            seconds = project.settings.poll_seconds
             calendar.add_job(
                 self.inbox.put,
                 "interval",

@@ -142,6 +142,10 @@ class Forge(Protocol):
 
     def change_labels(self, place: Place, add: tuple[str, ...], remove: tuple[str, ...]) -> None: ...
 
+    @property
+    def login(self) -> str:
+        """Our own account there."""
+
     def find_request(self, branch: str) -> ForgeRequest | None:
         """The newest request of ours from this branch, in any state."""
 

@@ -1,6 +1,7 @@
 """What the schema of `config.yaml` lets pass and no run could use: names that lead nowhere, bad addresses."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -8,12 +9,16 @@ from agent_daemon.clis import ADAPTERS
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import MAX_NAME_CHARACTERS, check_project
 from agent_daemon.protocol.yaml_reader import Document, show_path
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, ProjectSettings
 from supervisor.git.errors import GitError
 from supervisor.git.names import check_url, is_address, is_branch
 
 # Those that need no description under `clis`.
 _READY = tuple(name for name in ADAPTERS if name != "command")
+_FORGE_NAMES = {
+    "github": (re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}"), "owner/name"),
+    "gitlab": (re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)+"), "group/name, or group/subgroup/name"),
+}
 _DESCRIBE = "describe it under `clis.{}`: `adapter: command` with an argv runs any program"
 
 
@@ -68,6 +73,13 @@ def _project_faults(config: Config) -> Iterator[_Fault]:
         if project.base_branch is not None and not is_branch(project.base_branch):
             message = f"'{project.base_branch}' is not the name of a branch"
             yield _Fault((*place, "base_branch"), message, "a name such as main", "correct it", "E_BRANCH_NAME")
+        if project.forge != "local":
+            yield from _forge_faults(place, project)
+            continue
+        if project.url is not None or project.auth is not None:
+            key = "url" if project.url is not None else "auth"
+            mend = "remove it, or say `forge: github` or `forge: gitlab`"
+            yield _Fault((*place, key), "a project of the forge `local` signs in nowhere", "no such key", mend)
         try:
             if is_address(project.repository):
                 check_url(project.repository)
@@ -80,6 +92,28 @@ def _project_faults(config: Config) -> Iterator[_Fault]:
                 "take it out: an ssh address needs none, with a key of your user" if credential else "correct it",
                 error.code,
             )
+
+
+def _forge_faults(place: tuple[str, ...], project: ProjectSettings) -> Iterator[_Fault]:
+    """A project on GitHub or GitLab: its name there, the address, and a way to sign in."""
+    pattern, shown = _FORGE_NAMES[project.forge]
+    if pattern.fullmatch(project.repository) is None:
+        message = f"'{project.repository}' is not the name of a repository there"
+        yield _Fault((*place, "repository"), message, shown, "give the name, not an address; `url` is for that")
+    if project.auth is None:
+        message = "nothing says how to sign in"
+        yield _Fault((*place, "auth"), message, "auth: {token: {file: …}}", "add it")
+    elif project.auth.app is not None and project.forge != "github":
+        message = "only GitHub has Apps"
+        yield _Fault((*place, "auth", "app"), message, "auth: {token: {file: …}}", "use a token")
+    try:
+        if project.url is not None:
+            check_url(project.url)
+            if not project.url.startswith("http"):
+                raise GitError("E_URL", "")
+    except GitError as error:
+        mend = "give the address that a browser shows, such as https://git.example.org"
+        yield _Fault((*place, "url"), "an address of this kind is not taken", "https://…", mend, error.code)
 
 
 def _workstation_faults(config: Config) -> Iterator[_Fault]:

@@ -6,10 +6,10 @@ from pathlib import Path
 import click
 
 from agent_daemon.protocol.paths import Root
-from supervisor.app import FORGES
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
 from supervisor.core.settings import ProjectSettings
 from supervisor.doctor import examine
+from supervisor.forges.opening import Forges
 from supervisor.ports import CodeHost
 from supervisor.workstations.local import refuse_under_service
 
@@ -36,7 +36,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
 
 
 def _host_of(root: Root, settings: ProjectSettings) -> CodeHost:
-    return FORGES[settings.forge](root, settings)
+    return Forges(root).open(settings)[1]
 
 
 def _check_driver(driver: str) -> None:

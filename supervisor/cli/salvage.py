@@ -188,7 +188,7 @@ def drop_left(ctx: click.Context, task_id: str, number: int) -> None:
 
 def project_of(reader: "Reader", task: "TaskRecord") -> "Project":
     """The mirror and the remote of a task's project; CloudCodeError E_NO_PROJECT."""
-    from supervisor.app import FORGES
+    from supervisor.forges.opening import Forges
     from supervisor.git.mirror import Mirror
     from supervisor.jobs.project import Project
 
@@ -200,4 +200,4 @@ def project_of(reader: "Reader", task: "TaskRecord") -> "Project":
             f"Configure it again; the work itself lies in {reader.root.salvage / task.id}.",
         )
     mirror = Mirror(reader.root.mirror(settings.trust_domain, task.project))
-    return Project(settings=settings, host=FORGES[settings.forge](reader.root, settings), mirror=mirror)
+    return Project(settings=settings, host=Forges(reader.root).open(settings)[1], mirror=mirror)

@@ -50,6 +50,7 @@ class IssueSeen(Stored):
 
     `ref` is its number. `trigger` is None where nothing asks for a run (any more). `edited_by` is who changed
     title or text after the trigger, as far as the forge tells; None where nobody did or it is not known.
+    `branch` and `base` are a request's; without `branch` it comes from another repository.
     """
 
     ref: str
@@ -63,6 +64,8 @@ class IssueSeen(Stored):
     updated_at: AwareDatetime
     trigger: Trigger | None = None
     edited_by: Person | None = None
+    branch: str = ""
+    base: str = ""
 
 
 class CommentSeen(Stored):

@@ -28,19 +28,34 @@ def one_line_code(text: str) -> str:
 
 
 def render_request(task: TaskRecord) -> str:
-    """The Markdown description that the request of a delivered task has."""
+    """What the request of a delivered task says, as a page with its title."""
+    return f"# {task.title}\n\n{render_body(task)}"
+
+
+def is_verified(task: TaskRecord) -> bool:
+    """Whether every verification command is claimed to have passed on what was delivered, and there is one."""
+    ran = {entry.name: entry.exit_code for entry in task.delivery.verification} if task.delivery else {}
+    return bool(task.verification) and all(ran.get(command.name) == 0 for command in task.verification)
+
+
+def render_body(task: TaskRecord) -> str:
+    """The Markdown description that the request of a delivered task has on a forge.
+
+    What an issue asks for is linked, and closed with the merge, rather than repeated.
+    """
     delivery = task.delivery
     if delivery is None:
         raise ValueError(f"task {task.id} has nothing delivered to describe")
     attempt = task.attempt_number(delivery.attempt)
     by = f"{attempt.workstation} with {attempt.cli}, attempt {attempt.number}" if attempt else "an agent"
-    parts = [
-        f"# {task.title}",
-        f"Task `{task.id}` on branch `{task.branch}` for `{task.base_branch}`, done by {by}.",
-    ]
-    if task.description or task.acceptance_criteria:
+    parts = [f"Task `{task.id}` on branch `{task.branch}` for `{task.base_branch}`, done by {by}{_cost(task)}."]
+    is_issue = task.source.kind == "issue"
+    if is_issue:
+        parts.insert(0, f"Closes #{task.source.ref}")
+    description = "" if is_issue else task.description.strip()
+    if description or task.acceptance_criteria:
         parts.append("## Asked for")
-    if task.description.strip():
+    if description:
         parts.append(fence(_clipped(task.description)))
     if task.acceptance_criteria:
         parts.append("\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria))
@@ -55,6 +70,17 @@ def render_request(task: TaskRecord) -> str:
         parts += ["## Approved by a person", "\n".join(approved)]
     parts += ["## Files", _files(delivery), "## Commits", _commits(delivery)]
     return "\n\n".join(parts) + "\n"
+
+
+def _cost(task: TaskRecord) -> str:
+    """What all attempts cost together, as far as their CLIs told."""
+    usd = cost_usd(task)
+    return f", for {usd:.2f} USD" if usd else ""
+
+
+def cost_usd(task: TaskRecord) -> float:
+    """The sum over the attempts that have ended, as their coding CLIs reported it."""
+    return sum(attempt.usage.cost_usd or 0 for attempt in task.attempts)
 
 
 def _evidence(task: TaskRecord, delivery: Delivery) -> str:

@@ -1,8 +1,8 @@
 """The configuration as frozen models: what `config.yaml` may say, with its defaults. Loading is in `config.py`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from agent_daemon.protocol.model import (
     Amount,
@@ -52,11 +52,72 @@ class TriggerSettings(Written):
     bots: tuple[Annotated[str, SHORT], ...] = ()
 
 
-class ProjectSettings(Written):
-    """One repository and how its tasks are done."""
+class SecretSource(Written):
+    """Where a secret is read from each time it is needed: a file, or a variable around the supervisor."""
 
-    forge: Literal["local"] = "local"
+    file: Annotated[str, SHORT] | None = None
+    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.file is None) == (self.env is None):
+            raise ValueError("name one place of the secret: `file:` or `env:`")
+        return self
+
+    def __str__(self) -> str:
+        return f"the file {self.file}" if self.file is not None else f"the variable {self.env}"
+
+
+class AppSettings(Written):
+    """A GitHub App that is installed on the repository; `id` is its number or client id."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.]{1,60}$")]
+    private_key: SecretSource
+
+
+class AuthSettings(Written):
+    """How the supervisor signs in to a forge. `login` is its account there; without it the forge is asked."""
+
+    token: SecretSource | None = None
+    app: AppSettings | None = None
+    login: Annotated[str, SHORT] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.token is None) == (self.app is None):
+            raise ValueError("name one way to sign in: `token:` or `app:`")
+        return self
+
+
+class RequestSettings(Written):
+    """How pull and merge requests are opened. `draft`: as a draft, until the verification is known to have passed.
+
+    `fix_rounds` bounds the attempts that are made because checks of the request's head failed.
+    """
+
+    draft: bool = True
+    reviewers: tuple[Annotated[str, SHORT], ...] = ()
+    labels: tuple[Annotated[str, SHORT], ...] = ()
+    delete_branch: bool = False
+    fix_rounds: Annotated[int, Field(ge=0, le=20)] = 2
+
+
+class WebhookSettings(Written):
+    """A project's webhook: `secret` signs its deliveries (GitHub) or is their token (GitLab)."""
+
+    secret: SecretSource
+
+
+class ProjectSettings(Written):
+    """One repository and how its tasks are done. `url` is that of a self-hosted forge."""
+
+    forge: Literal["local", "github", "gitlab"] = "local"
     repository: Annotated[str, SHORT]
+    url: Annotated[str, SHORT] | None = None
+    auth: AuthSettings | None = None
+    trigger: TriggerSettings = TriggerSettings()
+    request: RequestSettings = RequestSettings()
+    webhook: WebhookSettings | None = None
     base_branch: Annotated[str, SHORT] | None = None
     trust_domain: Name = "default"
     protected_paths: tuple[Annotated[str, SHORT], ...] = ()
@@ -67,7 +128,12 @@ class ProjectSettings(Written):
     conflict_in_review: ConflictInReview = "report"
     bot: Bot = Bot()
     prompt_folder: str | None = None
-    poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] = 5.0
+    poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] | None = None
+
+    @property
+    def poll_seconds(self) -> float:
+        """How often the remote, or the forge, is asked what is new."""
+        return self.poll_interval_seconds or (5.0 if self.forge == "local" else 30.0)
 
     @field_validator("verification", mode="after")
     @classmethod
@@ -152,6 +218,13 @@ class CleanupSettings(Written):
     clone_days: Days = 30
 
 
+class WebhookListener(Written):
+    """Where the supervisor hears webhooks; only if configured. TLS is a reverse proxy's part."""
+
+    host: Annotated[str, SHORT] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8787
+
+
 class Config(Written):
     """The whole of `config.yaml`."""
 
@@ -167,6 +240,7 @@ class Config(Written):
     timing: TimingSettings = TimingSettings()
     disk: DiskSettings = DiskSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    webhooks: WebhookListener | None = None
 
     def types_for(self, project: str) -> tuple[str, ...]:
         """The workstation types that serve a project's trust domain, in the order of the file."""

@@ -29,8 +29,9 @@ class ForgeClient(ABC, Generic[_Library]):
     Each thread has a library object of its own, made anew when the token has changed.
     """
 
-    def __init__(self, url: str, tokens: Tokens, pace: Pace | None = None) -> None:
+    def __init__(self, url: str, tokens: Tokens, pace: Pace | None = None, login: str | None = None) -> None:
         self._url, self._tokens, self._pace = url.rstrip("/"), tokens, pace or Pace()
+        self._login = login
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._threads = threading.local()
         self._lock = threading.Lock()
@@ -64,6 +65,11 @@ class ForgeClient(ABC, Generic[_Library]):
         body: Any = None,
     ) -> Answer:
         """One request, sent once; ForgeError where no answer came that makes sense."""
+
+    @property
+    @abstractmethod
+    def login(self) -> str:
+        """Our own account, asked for once where it is not configured."""
 
     @property
     def budget(self) -> Budget:

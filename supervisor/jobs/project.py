@@ -13,16 +13,17 @@ from supervisor.core.settings import ProjectSettings
 from supervisor.git.bundle import Rejected, parse_header
 from supervisor.git.mirror import Mirror
 from supervisor.git.rewrite import Identity
-from supervisor.ports import CodeHost, Scan
+from supervisor.ports import CodeHost, Forge, Scan
 
 
 @dataclass(frozen=True, kw_only=True)
 class Project:
-    """What the jobs need to know of a task's project."""
+    """What the jobs need to know of a task's project; `forge` is None where its tasks are files alone."""
 
     settings: ProjectSettings
     host: CodeHost
     mirror: Mirror
+    forge: Forge | None = None
     scan: Scan | None = None
 
 

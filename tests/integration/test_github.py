@@ -13,7 +13,7 @@ from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.reading import Poll
 from supervisor.forges.github.writing import Writer
 from supervisor.forges.pace import Pace
-from supervisor.forges.tokens import FixedToken
+from supervisor.forges.tokens import TokenFrom
 from supervisor.ports import Place
 from tests.fakes.forge.github import GitHub
 from tests.fakes.forge.running import push_branch, running_github
@@ -34,16 +34,16 @@ def hub(tmp_path: Path) -> Iterator[GitHub]:
 
 @pytest.fixture
 def client(hub: GitHub) -> GitHubClient:
-    return GitHubClient(hub.url, FixedToken("bot-token"), Pace(gap_seconds=0))
+    return GitHubClient(hub.url, TokenFrom(lambda: "bot-token"), Pace(gap_seconds=0))
 
 
 @pytest.fixture
 def writer(client: GitHubClient) -> Writer:
-    return Writer(client, REPO, BOT)
+    return Writer(client, REPO)
 
 
 def poll(client: GitHubClient, cursor: Cursor, watched: Watched | None = None) -> ForgeNews:
-    return Poll(client, REPO, BOT, TriggerSettings(), cursor).read(watched or Watched())
+    return Poll(client, REPO, TriggerSettings(), cursor).read(watched or Watched())
 
 
 def request_text(branch: str, *, draft: bool = True) -> RequestText:

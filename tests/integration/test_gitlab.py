@@ -13,7 +13,7 @@ from supervisor.forges.gitlab.client import GitLabClient
 from supervisor.forges.gitlab.reading import Poll
 from supervisor.forges.gitlab.writing import Writer
 from supervisor.forges.pace import Pace
-from supervisor.forges.tokens import FixedToken
+from supervisor.forges.tokens import TokenFrom
 from supervisor.ports import Place
 from tests.fakes.forge.gitlab import DEVELOPER, MAINTAINER, REPORTER, GitLab
 from tests.fakes.forge.running import push_branch, running_gitlab
@@ -34,18 +34,18 @@ def lab(tmp_path: Path) -> Iterator[GitLab]:
 
 @pytest.fixture
 def client(lab: GitLab) -> GitLabClient:
-    made = GitLabClient(lab.origin, FixedToken("bot-token"), Pace(gap_seconds=0))
+    made = GitLabClient(lab.origin, TokenFrom(lambda: "bot-token"), Pace(gap_seconds=0))
     made.now = lambda: datetime.now(UTC) + timedelta(seconds=60)  # (some time after the last change)
     return made
 
 
 @pytest.fixture
 def writer(client: GitLabClient) -> Writer:
-    return Writer(client, PROJECT, BOT)
+    return Writer(client, PROJECT)
 
 
 def poll(client: GitLabClient, cursor: Cursor, watched: Watched | None = None) -> ForgeNews:
-    return Poll(client, PROJECT, BOT, TriggerSettings(assignee=BOT), cursor).read(watched or Watched())
+    return Poll(client, PROJECT, TriggerSettings(assignee=BOT), cursor).read(watched or Watched())
 
 
 def request_text(branch: str, *, draft: bool = True) -> RequestText:

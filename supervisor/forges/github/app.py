@@ -26,22 +26,15 @@ class AppTokens:
         self,
         api_url: str,
         app_id: str,
-        private_key: str,
+        private_key: Callable[[], str],
         repository: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._integration = GithubIntegration(
-            auth=Auth.AppAuth(app_id, private_key),
-            base_url=api_url,
-            timeout=20,
-            retry=None,
-            seconds_between_requests=0,
-            seconds_between_writes=0,
-        )
+        self._api_url, self._app_id, self._private_key = api_url, app_id, private_key
         self._owner, _, self._name = repository.partition("/")
         self._now = now
         self._lock = threading.Lock()
-        self._token = ""
+        self._token = self._slug = ""
         self._ends = datetime.min.replace(tzinfo=UTC)
 
     @property
@@ -54,16 +47,30 @@ class AppTokens:
                 self._mint()
             return self._token, generation_of(self._token)
 
+    def login(self) -> str:
+        """The App's own account, by the name that its installation tells."""
+        self.current()
+        return f"{self._slug}[bot]"
+
     def _mint(self) -> None:
         """Ask for a token; PyGithub's own call for it cannot name the repository."""
         try:
-            requester = self._integration.requester
+            integration = GithubIntegration(
+                auth=Auth.AppAuth(self._app_id, self._private_key()),
+                base_url=self._api_url,
+                timeout=20,
+                retry=None,
+                seconds_between_requests=0,
+                seconds_between_writes=0,
+            )
+            requester = integration.requester
             _, found = requester.requestJsonAndCheck("GET", f"/repos/{self._owner}/{self._name}/installation")
             _, made = requester.requestJsonAndCheck(
                 "POST",
                 f"/app/installations/{int(found['id'])}/access_tokens",
                 input={"repositories": [self._name], "permissions": PERMISSIONS},
             )
+            self._slug = str(found["app_slug"])
             self._token, ends = str(made["token"]), str(made["expires_at"])
             self._ends = datetime.fromisoformat(ends.replace("Z", "+00:00"))
         except GithubException as error:

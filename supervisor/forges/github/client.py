@@ -21,6 +21,12 @@ _API_VERSION = "2022-11-28"
 class GitHubClient(ForgeClient[Github]):
     """The API at `url` (``https://api.github.com``, or ``…/api/v3`` of a GitHub Enterprise Server)."""
 
+    @property
+    def login(self) -> str:
+        if self._login is None:
+            self._login = self._tokens.login() or str(self.get("/user")["login"])
+        return self._login
+
     def graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The `data` of a GraphQL answer."""
         address = self._library().requester.graphql_url

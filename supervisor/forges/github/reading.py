@@ -59,12 +59,10 @@ def _status_of(repository: str, sha: str) -> str:
 
 
 class Poll:
-    """One reading; made anew for each. `bot` is our own login."""
+    """One reading; made anew for each."""
 
-    def __init__(
-        self, client: GitHubClient, repository: str, bot: str, trigger: TriggerSettings, cursor: Cursor
-    ) -> None:
-        self._client, self._bot, self._trigger = client, bot, trigger
+    def __init__(self, client: GitHubClient, repository: str, trigger: TriggerSettings, cursor: Cursor) -> None:
+        self._client, self._bot, self._trigger = client, client.login, trigger
         self._owner, _, self._name = repository.partition("/")
         self._path = f"/repos/{repository}"
         self._cursor = cursor

@@ -20,10 +20,10 @@ mutation($id: ID!) { convertPullRequestToDraft(input: {pullRequestId: $id}) { pu
 
 
 class Writer:
-    """The writing half of `Forge` for one repository; `bot` is our own login."""
+    """The writing half of `Forge` for one repository."""
 
-    def __init__(self, client: GitHubClient, repository: str, bot: str) -> None:
-        self._client, self._bot = client, bot
+    def __init__(self, client: GitHubClient, repository: str) -> None:
+        self._client = client
         self._owner = repository.partition("/")[0]
         self._path = f"/repos/{repository}"
 
@@ -37,7 +37,7 @@ class Writer:
     def _ours(self, comments: Any, marker: str) -> str | None:
         for comment in comments:
             first = str(comment.get("body") or "").partition("\n")[0].rstrip("\r")
-            if login_of(comment) == self._bot and first == marker:
+            if login_of(comment) == self._client.login and first == marker:
                 return str(comment["id"])
         return None
 

@@ -20,6 +20,12 @@ from supervisor.forges.errors import Answer, ForgeError
 class GitLabClient(ForgeClient[Gitlab]):
     """The API of the instance at `url` (``https://gitlab.com``)."""
 
+    @property
+    def login(self) -> str:
+        if self._login is None:
+            self._login = self._tokens.login() or str(self.get("/user")["username"])
+        return self._login
+
     def _send(
         self,
         method: str,

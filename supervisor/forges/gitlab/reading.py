@@ -40,12 +40,10 @@ _TOKEN_BOT = re.compile(r"(project|group)_\d+_bot")
 
 
 class Poll:
-    """One reading; made anew for each. `bot` is our own user name."""
+    """One reading; made anew for each."""
 
-    def __init__(
-        self, client: GitLabClient, repository: str, bot: str, trigger: TriggerSettings, cursor: Cursor
-    ) -> None:
-        self._client, self._bot, self._trigger, self._cursor = client, bot, trigger, cursor
+    def __init__(self, client: GitLabClient, repository: str, trigger: TriggerSettings, cursor: Cursor) -> None:
+        self._client, self._bot, self._trigger, self._cursor = client, client.login, trigger, cursor
         self._path = project_path(repository)
         self._tags = Tags(cursor, client.generation)
         self._people: dict[str, Person] = {}

@@ -15,10 +15,10 @@ _EMOJI = {"eyes": "eyes", "+1": "thumbsup", "confused": "confused"}
 
 
 class Writer:
-    """The writing half of `Forge` for one project; `bot` is our own user name."""
+    """The writing half of `Forge` for one project."""
 
-    def __init__(self, client: GitLabClient, repository: str, bot: str) -> None:
-        self._client, self._bot = client, bot
+    def __init__(self, client: GitLabClient, repository: str) -> None:
+        self._client = client
         self._path = project_path(repository)
 
     def _item(self, place: Place) -> str:
@@ -33,7 +33,7 @@ class Writer:
     def _ours(self, notes: Any, marker: str) -> str | None:
         for note in notes:
             first = str(note.get("body") or "").partition("\n")[0].rstrip("\r")
-            if login_of(note) == self._bot and first == marker:
+            if login_of(note) == self._client.login and first == marker:
                 return str(note["id"])
         return None
 

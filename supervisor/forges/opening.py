@@ -1,0 +1,82 @@
+"""From a project's settings to its forge and its code host."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+from urllib.parse import urlsplit
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.settings import ProjectSettings
+from supervisor.errors import CloudCodeError
+from supervisor.forges.github.app import AppTokens
+from supervisor.forges.github.client import GitHubClient
+from supervisor.forges.github.forge import GitHubForge
+from supervisor.forges.gitlab.client import GitLabClient
+from supervisor.forges.gitlab.forge import GitLabForge
+from supervisor.forges.local import LocalHost
+from supervisor.forges.pace import Pace
+from supervisor.forges.request_host import RequestHost
+from supervisor.forges.tokens import TokenFrom, Tokens, read_secret
+from supervisor.git.credential import Credential
+from supervisor.ports import CodeHost, Forge
+
+# The name that each forge wants beside a token over git's https.
+_GIT_USERS = {"github": "x-access-token", "gitlab": "oauth2"}
+_PUBLIC = {"github": "https://github.com", "gitlab": "https://gitlab.com"}
+
+
+@dataclass
+class Forges:
+    """Opens forges; those that sign in alike share one pace."""
+
+    root: Root
+    _paces: dict[str, Pace] = field(default_factory=dict, init=False)
+
+    def open(self, settings: ProjectSettings) -> tuple[Forge | None, CodeHost]:
+        """The forge of a project, None where its tasks are files alone, and its code host.
+
+        No request is made, and no secret read.
+        """
+        if settings.forge == "local":
+            return None, LocalHost(self.root, settings)
+        web = web_address(settings)
+        tokens = self._tokens(settings, web)
+        auth = settings.auth
+        pace = self._paces.setdefault(f"{web} {auth}", Pace())
+        login = auth.login if auth is not None else None
+        forge: Forge
+        if settings.forge == "github":
+            client = GitHubClient(_api(web), tokens, pace, login)
+            forge = GitHubForge(client, settings.repository, settings.trigger)
+        else:
+            forge = GitLabForge(GitLabClient(web, tokens, pace, login), settings.repository, settings.trigger)
+        credential = partial(_credential, web, _GIT_USERS[settings.forge], tokens)
+        return forge, RequestHost(forge, settings.request, f"{web}/{settings.repository}.git", credential)
+
+    def _tokens(self, settings: ProjectSettings, web: str) -> Tokens:
+        auth = settings.auth
+        if auth is None:
+            message = f"The project at {settings.repository} has no `auth`: nobody can sign in to {web}."
+            raise CloudCodeError("E_FORGE_TOKEN", message, "Add `auth: {token: {file: …}}` to it in config.yaml.")
+        if auth.app is not None:
+            key: Callable[[], str] = partial(read_secret, auth.app.private_key, self.root.path)
+            return AppTokens(_api(web), auth.app.id, key, settings.repository)
+        assert auth.token is not None  # noqa: S101 (the settings allow nothing else)
+        return TokenFrom(partial(read_secret, auth.token, self.root.path))
+
+
+def web_address(settings: ProjectSettings) -> str:
+    """Where the forge's pages and repositories are."""
+    return (settings.url or _PUBLIC[settings.forge]).rstrip("/")
+
+
+def _api(web: str) -> str:
+    """GitHub's API: a host of its own, or below the pages of a GitHub Enterprise Server."""
+    return "https://api.github.com" if web == _PUBLIC["github"] else f"{web}/api/v3"
+
+
+def _credential(web: str, user: str, tokens: Tokens) -> Credential:
+    parts = urlsplit(web)
+    scheme: Literal["https", "http"] = "http" if parts.scheme == "http" else "https"
+    return Credential.basic(parts.netloc, user, tokens.current()[0], scheme)
