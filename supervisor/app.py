@@ -37,6 +37,7 @@ from supervisor.forges.opening import Forges
 from supervisor.forges.task_folder import TaskFolder
 from supervisor.git.command import end_leftovers
 from supervisor.git.mirror import Mirror
+from supervisor.issues import Issues
 from supervisor.jobs.maintenance import maintain_mirror
 from supervisor.jobs.project import Project
 from supervisor.ledger import Ledger
@@ -51,12 +52,15 @@ from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
+from supervisor.storyteller import Storyteller
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
 from supervisor.work import Work
 from supervisor.workstations.local import LocalWorkstations
 
 CLOSE_SECONDS = 25
+# Creates on a forge wait for each other: few threads, so that nothing else waits with them.
+TELLERS = 4
 
 DRIVERS = {"local": LocalWorkstations}
 
@@ -169,6 +173,10 @@ class Supervisor:
         self.runs = RunLog(root, self.clock)
         self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
         self.people.clean = self.cleaning.start
+        self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
+        tellers = JobPool(self.inbox, threads=TELLERS)
+        self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects)
+        self.ledger.on_apply = self.storyteller.touch
         self.loop = Loop(
             self.inbox,
             self.clock,
@@ -180,6 +188,8 @@ class Supervisor:
             edits,
             Vigil(self.clock, self.ledger, self.mail, self.fleet, self.work),
             self.work,
+            self.issues,
+            self.storyteller,
             self.pool,
             trackers=(self.tasks,),
             looks=(
@@ -249,6 +259,7 @@ class Supervisor:
     def close(self) -> None:
         """End what slow work is left; it is begun anew after the next start."""
         self.pool.close()
+        self.storyteller.pool.close()
         deadline = self.clock.monotonic() + CLOSE_SECONDS
         while self.pool.running and self.clock.monotonic() < deadline:
             end_leftovers(self.root.path, timeout_seconds=1)  # jobs wait for git, and some for each other
@@ -265,7 +276,7 @@ class Supervisor:
             calendar.add_job(
                 self.inbox.put,
                 "interval",
-                args=[("poll", name)],
+                args=[("poll", name, "timer")],
                 seconds=seconds,
                 jitter=min(seconds * 0.2, 30),
                 id=f"poll:{name}",

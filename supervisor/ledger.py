@@ -1,7 +1,7 @@
 """The live records in memory and what follows from changing one: save, tell the workstation, log."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from loguru import logger
 
@@ -15,10 +15,13 @@ from supervisor.core.plan import Seen
 from supervisor.core.record import Attempt, Source, TaskRecord
 from supervisor.core.record import Mail as MailState
 from supervisor.core.salvage import must_hand_in
-from supervisor.core.schedule import DependencyState
+from supervisor.core.schedule import DependencyState, unmet
 from supervisor.core.sentences import level_of, line
 from supervisor.core.settings import Config
+from supervisor.core.states import State
+from supervisor.core.surroundings import Surroundings
 from supervisor.core.tasking import Places, digest_of_wanted, render_agent_config, render_tasking
+from supervisor.core.telling import announce, is_told
 from supervisor.events import EventLog
 from supervisor.mail import Box, Mail, digest, encode_tasking
 from supervisor.records import RecordStore
@@ -52,6 +55,8 @@ class Ledger:
         # Tasks of which something is to be bundled: whether its daemon lives is looked at every second.
         self.to_be_bundled: set[str] = set()
         self._archived: dict[str, DependencyState] = {}
+        # Told of each task that something was decided about, unless it has gone to the archive.
+        self.on_apply: Callable[[TaskRecord], None] = lambda _: None
 
     def load(self, tasks: dict[str, TaskRecord]) -> None:
         """Take up the records of an earlier run; every one is planned anew."""
@@ -78,7 +83,8 @@ class Ledger:
 
     def apply(self, decision: Decision) -> TaskRecord:
         """Make the decision true: record, then mail, then events. Raises OSError when the disk refuses."""
-        task, before = decision.task, self.tasks.get(decision.task.id)
+        before = self.tasks.get(decision.task.id)
+        task = announce(before, decision.task, self.config.projects[decision.task.project])
         if before is None:
             reach("intake.before_record")
         if task != before:
@@ -88,8 +94,10 @@ class Ledger:
         reach("mail.written_before_assigned_event")
         for event in decision.events:
             self.log(event, task)
-        if _is_over(task):
+        if _is_over(task) and is_told(task, self.config.projects[task.project].forge):
             self._archive(task)
+        else:
+            self.on_apply(task)
         return task
 
     def _save(self, task: TaskRecord) -> TaskRecord:
@@ -237,6 +245,15 @@ class Ledger:
             self.tasks[task_id] = task
             self._archived.pop(task_id, None)
             self._index(task)
+
+    def surroundings(self, task: TaskRecord) -> Surroundings:
+        """What is seen around a task, as far as it is told to a forge."""
+        report = self.reports.get(task.id, {}).get(task.attempt)
+        waits: list[str] = []
+        if task.state is State.PENDING and task.depends_on:
+            waits = unmet(task, self.dependency_states(iter([task])))
+        now, timing = self._clock.now(), self.config.timing
+        return Surroundings(now=now, running=True, report=report, unmet=tuple(waits), timing=timing)
 
     def dependency_states(self, tasks: Iterator[TaskRecord]) -> dict[str, DependencyState]:
         """The state of everything that these tasks depend on, archived tasks included."""

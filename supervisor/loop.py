@@ -23,12 +23,14 @@ from supervisor.core.schedule import WorkstationView, schedule, stop_circle
 from supervisor.core.states import ACTIVE, State
 from supervisor.edits import Edits
 from supervisor.fleet import Fleet, FleetNews
+from supervisor.issues import Issues
 from supervisor.ledger import Ledger
 from supervisor.mail import Mail
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.ports import Tracker
 from supervisor.reports import Reports
+from supervisor.storyteller import Storyteller
 from supervisor.vigil import Vigil
 from supervisor.work import Work
 
@@ -54,6 +56,8 @@ class Loop:
     edits: Edits
     vigil: Vigil
     work: Work
+    issues: Issues
+    storyteller: Storyteller
     pool: JobPool
     trackers: tuple[Tracker, ...]
     looks: tuple[Callable[[], Event | None], ...] = ()
@@ -80,7 +84,7 @@ class Loop:
     def drain(self) -> None:
         """Take in the outcomes of the jobs under way; start nothing new."""
         deadline = self.clock.monotonic() + 20
-        while self.pool.count and self.clock.monotonic() < deadline:
+        while (self.pool.count or self.storyteller.pool.count) and self.clock.monotonic() < deadline:
             for message in self.receive(0.2):
                 if message[0] == "job":
                     self._settle(message)
@@ -128,7 +132,9 @@ class Loop:
             elif message[0] == "bell":
                 rung.add(message[1])
             elif message[0] == "poll":
-                self.work.poll(message[1], self.ledger)
+                with self.guard("asking what is new"):
+                    self.work.poll(message[1], self.ledger)
+                    self.issues.poll(message[1], by_timer="timer" in message)
             elif message[0] == "clean":
                 with self.guard("beginning a clean-up"):
                     self.clean()
@@ -166,6 +172,9 @@ class Loop:
             for tracker in self.trackers:
                 with self.guard("taking tasks in"):
                     self._take_in(tracker)
+        with self.guard("telling the forges"):
+            if not self._stopping:
+                self.storyteller.look()
         with self.guard("looking for edits"):
             self.edits.look(self.ledger)
         self.reports.look_after_troubles()
@@ -253,11 +262,16 @@ class Loop:
     def _settle(self, message: Message) -> None:
         _, key, outcome = message
         self.pool.finished(key)
+        self.storyteller.pool.finished(key)
         self._scheduling_due = True
         reach_outcome(key)
-        kind = key.partition(":")[0]
+        kind, _, subject = key.partition(":")
         if kind == "Clean":
             self.settle_cleaning(outcome)
+        elif kind == "Read":
+            self.issues.settle_read(subject, outcome)
+        elif kind == "Tell":
+            self.storyteller.settle(subject, outcome)
         elif kind != "Unlink":
             self.work.settle(key, outcome, self.ledger)
 

@@ -73,7 +73,12 @@ def attempt_work(key: str, work: Callable[[], Any]) -> Any:
     try:
         return work()
     except CloudCodeError as error:
-        return Failed(code=error.code, message=error.message, retryable=getattr(error, "retryable", False))
+        return Failed(
+            code=error.code,
+            message=error.message,
+            retryable=getattr(error, "retryable", False),
+            retry_at=getattr(error, "retry_at", None),
+        )
     except ProtocolError as error:
         return Failed(code=error.problem.code, message=str(error.problem))
     except OSError as error:

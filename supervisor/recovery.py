@@ -15,6 +15,7 @@ from supervisor.core.retry import bounded
 from supervisor.core.routing import route
 from supervisor.core.settings import Config
 from supervisor.core.states import ACTIVE
+from supervisor.core.telling import look_first
 from supervisor.fleet import Fleet
 from supervisor.git.command import end_leftovers
 from supervisor.git.mirror import remove_stale_locks
@@ -47,7 +48,12 @@ def recover(
     for task_id in store.damaged_ids() - set(loaded.tasks):
         mail.hold(task_id)
     known = _of_known_projects(loaded.tasks, config, ledger)
-    ledger.load({task_id: bounded(task, config.retry, clock.now()) for task_id, task in known.items()})
+    ledger.load(
+        {
+            task_id: look_first(bounded(task, config.retry, clock.now()), clock.now())
+            for task_id, task in known.items()
+        }
+    )
     for news in fleet.adopt(0.0):
         ledger.log(Event(name=news.event, details=dict(news.details)), workstation=news.workstation)
     for name in fleet.stations:

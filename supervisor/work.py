@@ -189,7 +189,7 @@ class Work:
     def _settle_poll(self, outcome: Looked, ledger: Ledger) -> None:
         for task_id, seen in outcome.decided.items():
             task = ledger.tasks.get(task_id)
-            if task is not None:
+            if task is not None and not (seen.state == "closed" and self.projects[task.project].forge):
                 ledger.apply(settle_review(task, seen, self.clock.now()))
         for task_id, fit in outcome.compared.items():
             task = ledger.tasks.get(task_id)

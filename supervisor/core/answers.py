@@ -59,12 +59,30 @@ def answers(
             return (
                 Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
                 *(again if task.base_conflict is not None else []),
-                Action(text=f"Merge {task.branch} into {task.base_branch} on the remote"),
+                _merge_action(task),
             )
+        case State.PAUSED if task.offered is not None:
+            return _offer_answers(task)
         case State.PAUSED:
             return (Action(text="Let it go on", command=f"cloud-code task resume {task.id}"),)
         case _:
             return ()
+
+
+def _merge_action(task: TaskRecord) -> Action:
+    if task.request is not None and task.request.number is not None:
+        return Action(text=f"Review and merge {task.request.url}")
+    return Action(text=f"Merge {task.branch} into {task.base_branch} on the remote")
+
+
+def _offer_answers(task: TaskRecord) -> tuple[Action, ...]:
+    """Somebody who may not steer has changed the text of the source."""
+    ref = next((f" {wait.ref}" for wait in task.waits_for if wait.ref), "")
+    return (
+        Action(text=f"See the changed text: {task.source.url}"),
+        Action(text="Take it, and go on with it", command=f"cloud-code task approve {task.id}{ref}"),
+        Action(text="Go on with the text that was approved", command=f"cloud-code task deny {task.id}{ref}"),
+    )
 
 
 def _blocked_answers(task: TaskRecord) -> tuple[Action, ...]:

@@ -7,22 +7,29 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
 
 from agent_daemon.protocol.model import Feedback, WaitReason
+from supervisor.core.attempts import end_attempt
 from supervisor.core.decision import Decision, Event
 from supervisor.core.delivery import is_to_be_inspected, is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
+from supervisor.core.issue_intake import drop_offer, take_offer
 from supervisor.core.moved_base import conflict_feedback
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
 from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
 
-TaskCommandKind = Literal["retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop"]
+TaskCommandKind = Literal[
+    "retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop", "run", "handoff"
+]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean"]
 MAX_APPLIED = 100
+FROM_COMMENTS = frozenset({"retry", "cancel", "pause", "resume", "approve", "deny", "edit", "run", "handoff"})
 
 
 class Actor(Stored):
-    kind: Literal["operator"] = "operator"
+    """Who gives a command: an operator of this root, or somebody on a forge whose right was asked for there."""
+
+    kind: Literal["operator", "forge"] = "operator"
     id: str
 
 
@@ -33,7 +40,7 @@ class Command(Stored):
     id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,100}$")]
     at: AwareDatetime
     actor: Actor
-    channel: Literal["cli", "tasking"]
+    channel: Literal["cli", "tasking", "comment"]
     kind: CommandKind
     target: str
     args: dict[str, Any] = Field(default_factory=dict)
@@ -56,9 +63,12 @@ class CommandRefusedError(Exception):
 def authorise(actor: Actor, command: Command) -> None:
     """Raises CommandRefusedError unless this actor may give this command.
 
-    Whoever can write into the root's folders is its operator: there is no second kind of actor yet.
+    Whoever can write into the root's folders is its operator. From a forge come only commands for tasks, and only
+    in comments, after the right of their author was asked for (`issue_intake.is_allowed`).
     """
-    if actor.kind != "operator":
+    if actor.kind == "operator":
+        return
+    if command.channel != "comment" or command.kind not in FROM_COMMENTS:
         raise CommandRefusedError(f"{actor.id} may not {command.kind} {command.target}")
 
 
@@ -115,6 +125,40 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
     return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
 
 
+def _run(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """Another run of a task that has ended, or at once an attempt of one that waits; with a CLI, by that one."""
+    cli = str(command.args.get("cli") or "") or None
+    decision = _retry(task, command, now)
+    return Decision(task=decision.task.evolve(cli=cli), events=decision.events)
+
+
+def _handoff(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """The next attempt is another CLI's; one that is under way ends, and its work is what the next starts from."""
+    cli = str(command.args.get("cli") or "")
+    live = task.live
+    if live is None or task.state not in ACTIVE:
+        return _run(task, command, now)
+    if live.cli == cli:
+        raise CommandRefusedError(f"{cli} works on {task.id} already")
+    ended = end_attempt(task, live, verdict="handed over", report=None, now=now)
+    told = Feedback(
+        code="HANDOFF", message=f"{live.cli} worked on this before; {command.actor.id} handed it to you"
+    )
+    pending = ended.moved(
+        State.PENDING,
+        reason=f"handed over to {cli}",
+        actor=command.actor.id,
+        at=now,
+        cli=cli,
+        failures=0,
+        feedback=(*task.feedback, told),
+    )
+    details = {"rule": "handoff", "failures": task.failures, "from": live.cli, "to": cli}
+    return Decision(
+        task=pending, events=(Event(name="task.cli_changed", details=details, actor=command.actor.id),)
+    )
+
+
 def _conflict(task: TaskRecord) -> tuple[Feedback, ...]:
     if task.base_conflict is None:
         return ()
@@ -166,6 +210,11 @@ def _resume(task: TaskRecord, command: Command, now: datetime) -> Decision:
         )
     if task.state is not State.PAUSED:
         raise CommandRefusedError(f"{task.id} is {task.state.words}: there is nothing to resume")
+    if task.offered is not None:
+        ref = next((wait.ref for wait in task.waits_for if wait.ref), "")
+        raise CommandRefusedError(
+            f"{task.id} is held for its changed text: approve {ref} takes it, deny {ref} goes on without"
+        )
     back = task.paused_from or State.PENDING
     if back in ACTIVE and task.live is None and task.delivery is None and not is_to_be_inspected(task):
         back = State.PENDING
@@ -177,7 +226,8 @@ def _approval(task: TaskRecord, command: Command) -> Approval:
     wanted = str(command.args.get("approval") or "")
     open_ones = [a for a in task.approvals if a.status == "pending"]
     found = next((a for a in open_ones if a.id == wanted or not wanted), None)
-    if found is None or task.state is not State.BLOCKED:
+    held = found is not None and found.gate == "source_changed" and task.state is State.PAUSED
+    if found is None or not (held or task.state is State.BLOCKED):
         names = ", ".join(a.id for a in open_ones) or "none"
         raise CommandRefusedError(
             f"{task.id} has no open approval {wanted or ''} (open: {names})".replace("  ", " ")
@@ -193,12 +243,22 @@ def _decide(task: TaskRecord, command: Command, status: str, now: datetime) -> T
 
 def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
     decided = _decide(task, command, "approved", now)
+    if task.offered is not None and task.state is State.PAUSED:
+        taken = take_offer(decided, command.actor.id, now)
+        return Decision(
+            task=taken.task, events=(Event(name="approval.granted", actor=command.actor.id), *taken.events)
+        )
     going = decided.moved(State.IN_PROGRESS, reason="approved", actor=command.actor.id, at=now, waits_for=())
     return Decision(task=going, events=(Event(name="approval.granted", actor=command.actor.id),))
 
 
 def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
     decided = _decide(task, command, "denied", now)
+    if task.offered is not None and task.state is State.PAUSED:
+        left = drop_offer(decided, "the changed text was not approved", command.actor.id, now)
+        return Decision(
+            task=left.task, events=(Event(name="approval.denied", actor=command.actor.id), *left.events)
+        )
     reason = str(command.args.get("reason") or "a person did not approve the change to protected files")
     pending = decided.moved(
         State.PENDING,
@@ -273,4 +333,6 @@ _APPLY = {
     "edit": _edit,
     "save": _save,
     "drop": _drop,
+    "run": _run,
+    "handoff": _handoff,
 }

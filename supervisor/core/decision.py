@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from agent_daemon.protocol.errors import Problem
@@ -117,11 +118,15 @@ class Look(Job):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """A job that did not come through: `code` and one sentence. `retryable`: it may come through later."""
+    """A job that did not come through: `code` and one sentence. `retryable`: it may come through later.
+
+    `retry_at`: not before, says who refused it.
+    """
 
     code: str
     message: str
     retryable: bool = False
+    retry_at: datetime | None = None
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

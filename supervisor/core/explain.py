@@ -81,7 +81,7 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
         case State.FAILED:
             return f"next attempt {when(task.not_before, around.now)}"
         case State.PAUSED:
-            return "paused by a person"
+            return "; ".join(wait.message for wait in task.waits_for) or "paused by a person"
         case _:
             return task.history[-1].reason if task.history else ""
 
@@ -204,8 +204,11 @@ def _after_too_many(task: TaskRecord) -> str:
 
 
 def _paused(task: TaskRecord, around: Surroundings) -> Told:
-    was = f" It was {task.paused_from.words}." if task.paused_from else ""
     can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
+    if task.offered is not None:
+        why = [f"It waits for {WAITED_FOR[wait.reason]}{after_colon(wait.message)}" for wait in task.waits_for]
+        return why, ["Nothing happens until a person takes the changed text or leaves it."], can
+    was = f" It was {task.paused_from.words}." if task.paused_from else ""
     return [f"A person paused it.{was}"], ["Nothing happens until a person lets it go on."], can
 
 

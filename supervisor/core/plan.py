@@ -13,6 +13,7 @@ from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, Look
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
 from supervisor.core.ladder import heed
 from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.request_news import take_up_remarks
 from supervisor.core.retry import block, fail_attempt
 from supervisor.core.salvage import awaited_since, give_up_salvage, must_hand_in
 from supervisor.core.settings import Config
@@ -45,6 +46,7 @@ def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> De
         decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
     decision = decision.then(_time_passed(decision.task, seen, config, now))
     decision = decision.then(arrive(decision.task, now))
+    decision = decision.then(take_up_remarks(decision.task, now))
     decision = decision.then(Decision(task=let_go_at_once(decision.task, config)))
     jobs = needed_jobs(decision.task, seen, now)
     return Decision(task=decision.task, events=decision.events, jobs=jobs)

@@ -47,6 +47,8 @@ class Source(Stored):
     A later text changes only the fields in which it differs: what a person changed elsewhere stays.
     `present`: not known to be deleted. `held`: away together with too many others to be taken for deleted;
     the task goes on until the source is there again, or a person cancels it.
+    `trigger` is the forge's id of what asked for the run, so that it counts once. `refused_hash` is of a text
+    that somebody wrote who may not steer, and that is not taken.
     """
 
     tracker: str
@@ -59,6 +61,13 @@ class Source(Stored):
     fields: dict[str, str] = Field(default_factory=dict)
     present: bool = True
     held: bool = False
+    trigger: str | None = None
+    refused_hash: str = ""
+
+    @property
+    def is_on_forge(self) -> bool:
+        """Whether it can be answered where it came from."""
+        return self.kind in ("issue", "request")
 
 
 class Dependency(Written):
@@ -218,7 +227,7 @@ class Approval(Stored):
     """A gate that only a person opens; `subject_hash` ties it to exactly what was looked at."""
 
     id: str
-    gate: Literal["protected_paths"]
+    gate: Literal["protected_paths", "source_changed"]
     subject_hash: str
     status: Literal["pending", "approved", "denied"] = "pending"
     message: str = ""
@@ -270,6 +279,45 @@ class Effect(Tries):
     status: Literal["pending", "sending", "done"] = "pending"
 
 
+class Post(Tries):
+    """Something said or done once where the task came from (`on` source) or on its request.
+
+    `comment`: a new one, which notifies; `document`: one with what the agent handed in; `reply`: in the thread
+    `target`; `reaction`: the emoji `text` on the comment `target`, or without one on the issue itself;
+    `delete_branch`: the branch `text` is not needed any more. `key` stands in the marker by which it is found.
+    """
+
+    key: str
+    kind: Literal["comment", "document", "reply", "reaction", "delete_branch"]
+    on: Literal["source", "request"] = "source"
+    target: str | None = None
+    text: str = ""
+    sending: bool = False
+
+
+class Shown(Tries):
+    """What a forge shows of a task and is kept current: `applied` is what was shown last, or its hash.
+
+    `life` names run and state as they were then. `sending`: it is being made, and is looked for by its marker.
+    `given_up`: the forge refuses it for good.
+    """
+
+    remote_id: str | None = None
+    applied: str = ""
+    life: str = ""
+    at: AwareDatetime | None = None
+    sending: bool = False
+    given_up: bool = False
+
+
+class Offered(Stored):
+    """Another text of the source, by somebody who may not steer: a person takes it or leaves it."""
+
+    title: str
+    description: str
+    text_hash: str
+
+
 class HistoryEntry(Stored):
     at: AwareDatetime
     source: State
@@ -285,6 +333,9 @@ class TaskRecord(Stored):
     next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
     is the attempt whose saved work a person wants the next one to start from.
     `cli` is the one that the next attempt uses; none: the first of its workstation's chain.
+    `remarks` are what reviewers said that no attempt has been told yet, `threads` where they said it; those are
+    answered when the next work is pushed. `checked_head` is the head whose checks were taken in last, `fix_rounds`
+    counts the attempts that were made because of them.
     """
 
     version: Literal[1] = 1
@@ -336,6 +387,15 @@ class TaskRecord(Stored):
     request: Request | None = None
     base_conflict: BaseConflict | None = None
     effects: tuple[Effect, ...] = ()
+    posts: tuple[Post, ...] = ()
+    posts_made: int = 0
+    story: Shown = Shown()
+    label: Shown = Shown()
+    remarks: tuple[Feedback, ...] = ()
+    threads: tuple[str, ...] = ()
+    checked_head: str | None = None
+    fix_rounds: int = 0
+    offered: Offered | None = None
     applied_commands: tuple[str, ...] = ()
     history: tuple[HistoryEntry, ...] = ()
     metadata: dict[str, str] = Field(default_factory=dict)
@@ -345,6 +405,11 @@ class TaskRecord(Stored):
         """The attempt that counts: the newest, while it has not ended."""
         newest = self.attempts[-1] if self.attempts else None
         return newest if newest is not None and newest.ended_at is None else None
+
+    @property
+    def life_now(self) -> str:
+        """Names this run and state, for what is shown of them elsewhere."""
+        return f"{self.rerun}.{self.state.value}"
 
     @property
     def is_text_newer(self) -> bool:
@@ -368,6 +433,10 @@ class TaskRecord(Stored):
 
     def attempt_number(self, number: int) -> Attempt | None:
         return next((a for a in self.attempts if a.number == number), None)
+
+    def with_post(self, post: Post) -> Self:
+        """This record with one more thing to be said."""
+        return self.evolve(posts=(*self.posts, post))
 
     def with_attempt(self, number: int, **changes: Any) -> Self:
         """This record with one attempt changed."""

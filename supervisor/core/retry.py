@@ -18,15 +18,19 @@ BASE_CONFLICT = "E_BASE_CONFLICT"
 _TRY_AGAIN_SECONDS = (2, 5, 15, 60, 300)
 _MAX_TRIES = 5
 # These pass by themselves, though it may take a night: 100 tries are a good eight hours.
-_OUTAGES = frozenset({"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY"})
+_OUTAGES = frozenset(
+    {"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY", "E_FORGE_DOWN", "E_FORGE_LIMIT"}
+)
 _MAX_TRIES_IN_AN_OUTAGE = 100
 
 
 def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
     """The work with one more try that failed, and the time of the next one."""
     tries = work.tries + 1
-    seconds = _TRY_AGAIN_SECONDS[min(tries, len(_TRY_AGAIN_SECONDS)) - 1]
-    return work.evolve(tries=tries, error=str(failed), not_before=now + timedelta(seconds=seconds))
+    again = now + timedelta(seconds=_TRY_AGAIN_SECONDS[min(tries, len(_TRY_AGAIN_SECONDS)) - 1])
+    if failed.retry_at is not None:
+        again = max(again, failed.retry_at)
+    return work.evolve(tries=tries, error=str(failed), not_before=again)
 
 
 def needs_person(work: Tries, failed: Failed) -> bool:
@@ -71,6 +75,9 @@ def bounded(task: TaskRecord, retry: RetrySettings, now: datetime) -> TaskRecord
     return task.evolve(
         attempts=attempts,
         effects=tuple(map(sooner, task.effects)),
+        posts=tuple(map(sooner, task.posts)),
+        story=sooner(task.story),
+        label=sooner(task.label),
         not_before=waits,
         preparing=sooner(task.preparing),
     )

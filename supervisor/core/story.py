@@ -4,7 +4,6 @@ An agent's words stand in code only, so that nothing in them links, mentions, cl
 """
 
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
@@ -118,20 +117,22 @@ def _facts(task: TaskRecord, around: Surroundings, cost_usd: float | None) -> st
 
 
 def _steering(task: TaskRecord) -> str:
-    """Which commands make sense now."""
-    waits: Sequence[WaitReason] = [wait.reason for wait in task.waits_for]
-    if task.ended:
-        offered = ["retry"]
-    elif WaitReason.QUESTION in waits:
-        offered = ["answer TEXT", "cancel"]
-    elif WaitReason.APPROVAL in waits:
-        ref = next((wait.ref for wait in task.waits_for if wait.ref), "ID")
-        offered = [f"approve {ref}", f"deny {ref} REASON", "cancel"]
-    elif task.state is State.PAUSED:
-        offered = ["resume", "cancel"]
-    elif task.state in (State.BLOCKED, State.FAILED) or task.state is State.REVIEW:
-        offered = ["retry NOTE", "cancel"]
-    else:
-        offered = ["pause", "cancel"]
-    shown = ", ".join(f"`/cloud-code {command}`" for command in [*offered, "help"])
+    shown = ", ".join(f"`/cloud-code {command}`" for command in [*steering(task), "help"])
     return f"<sub>Steer: {shown}</sub>"
+
+
+def steering(task: TaskRecord) -> list[str]:
+    """The commands that make sense now."""
+    waits = [wait.reason for wait in task.waits_for]
+    if task.ended:
+        return ["retry"]
+    if WaitReason.QUESTION in waits:
+        return ["answer TEXT", "cancel"]
+    if WaitReason.APPROVAL in waits:
+        ref = next((wait.ref for wait in task.waits_for if wait.ref), "ID")
+        return [f"approve {ref}", f"deny {ref} REASON", "cancel"]
+    if task.state is State.PAUSED:
+        return ["resume", "cancel"]
+    if task.state in (State.BLOCKED, State.FAILED, State.REVIEW):
+        return ["retry NOTE", "cancel"]
+    return ["pause", "cancel"]

@@ -50,7 +50,7 @@ def wanted_status(task: TaskRecord, attempt: Attempt) -> TaskingStatus:
 
 
 # Attempts that the supervisor ended on its own: the daemon, should it still live, must stop.
-SUPERVISOR_VERDICTS = frozenset({"no report", "workstation lost", "unreadable report"})
+SUPERVISOR_VERDICTS = frozenset({"no report", "workstation lost", "unreadable report", "handed over"})
 
 
 def render_tasking(

@@ -7,9 +7,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from supervisor.forges.errors import ForgeError
 
 CREATE_GAP_SECONDS = 1.0
 CREATES_PER_HOUR = 400
+_LONGEST_WAIT_SECONDS = 10
 
 
 class Pace:
@@ -28,9 +32,16 @@ class Pace:
         self._made: deque[float] = deque()
 
     def wait(self) -> None:
-        """Return when the next create may be sent; callers are let through in turn."""
+        """Return when the next create may be sent; callers are let through in turn.
+
+        ForgeError E_FORGE_LIMIT where that would take long: this hour has had its share.
+        """
         with self._lock:
             while (pause := self._pause()) > 0:
+                if pause > _LONGEST_WAIT_SECONDS:
+                    again = datetime.now(UTC) + timedelta(seconds=pause)
+                    message = f"{self._per_hour} things were made within an hour, which is enough."
+                    raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
                 self._sleep(pause)
             self._made.append(self._clock())
 

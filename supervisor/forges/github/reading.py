@@ -6,6 +6,7 @@ same address. Only checks of a request's head do not: those are asked for each o
 """
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from supervisor.core.forge import (
@@ -20,6 +21,7 @@ from supervisor.core.forge import (
     text_digest,
 )
 from supervisor.core.settings import TriggerSettings
+from supervisor.core.slash import parse_slash
 from supervisor.forges.client import PAGE, is_taken, newest_of, time_of
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github.client import GitHubClient
@@ -27,6 +29,7 @@ from supervisor.forges.github.values import (
     check_of,
     comment_of,
     is_bot,
+    issue_number,
     login_of,
     request_of,
     review_comment_of,
@@ -77,12 +80,14 @@ class Poll:
         latest = self._client.get_changed(f"{self._path}/issues", _LATEST, self._tags)
         if latest is not None:
             changed = list(self._newer(f"{self._path}/issues", _LATEST, latest, "issues"))
+            comments = list(self._comments())
+            spoken = {issue_number(item) for item in comments if self._commands(item)}
             triggers = self._triggers()
             for item in changed:
-                seen = self._issue(item, triggers.get(str(item["number"])), watched)
+                number = str(item["number"])
+                seen = self._issue(item, triggers.get(number), watched, spoken=number in spoken)
                 if seen is not None:
                     issues.append(seen)
-            comments = list(self._comments())
             for kind, items in (("issues", changed), ("comments", comments)):
                 newest = newest_of(items, since.get(kind))
                 since |= {kind: newest} if newest else {}
@@ -97,7 +102,7 @@ class Poll:
             comments=tuple(
                 comment_of(item, self._person(login_of(item), is_bot(item)))
                 for item in comments
-                if login_of(item) != self._bot
+                if self._commands(item)
             ),
             reviews=tuple(reviews),
             requests=tuple(seen for seen in requests if seen is not None),
@@ -115,10 +120,18 @@ class Poll:
             yield item
 
     def _comments(self) -> Iterator[Any]:
+        """What was said since the last poll; before the first one nobody spoke to us."""
         path = f"{self._path}/issues/comments"
         first = self._client.get_changed(path, _COMMENTS, self._tags)
-        if first is not None:
-            yield from self._newer(path, _COMMENTS, first, "comments")
+        known = self._cursor.since.get("comments", self._client.now())
+        for item in self._client.pages(path, _COMMENTS, first) if first is not None else ():
+            if is_taken(item["updated_at"], known):
+                return
+            yield item
+
+    def _commands(self, comment: dict[str, Any]) -> bool:
+        """Whether somebody else gives a command: only then is it asked for what they may."""
+        return login_of(comment) != self._bot and parse_slash(str(comment.get("body") or "")) is not None
 
     # --- triggers -----------------------------------------------------------------------------------------
 
@@ -147,8 +160,10 @@ class Poll:
             case _:
                 return False
 
-    def _issue(self, item: dict[str, Any], event: dict[str, Any] | None, watched: Watched) -> IssueSeen | None:
-        """An issue that asks for a run, or that a task came from; None for all others."""
+    def _issue(
+        self, item: dict[str, Any], event: dict[str, Any] | None, watched: Watched, *, spoken: bool
+    ) -> IssueSeen | None:
+        """An issue that asks for a run, that a task came from, or where we were spoken to; None for others."""
         ref, labels = str(item["number"]), tuple(str(label["name"]) for label in item["labels"])
         is_request = "pull_request" in item
         asked = event is not None and (event["event"] == "review_requested") == is_request
@@ -156,7 +171,7 @@ class Poll:
         if standing and not asked and ref not in watched.issues:
             event = self._label_event(ref)  # (older than what the repository's list of events still told)
             asked = event is not None
-        if ref not in watched.issues and not asked:
+        if ref not in watched.issues and not asked and not (spoken and not is_request):
             return None
         trigger = None
         if asked and event is not None:
@@ -164,32 +179,48 @@ class Poll:
             kind = _EVENTS[event["event"]]
             trigger = Trigger(id=str(event["id"]), kind=kind, by=who, at=time_of(event["created_at"]))
         body = str(item.get("body") or "")
-        digest = watched.issues.get(ref)
+        digest, since = watched.issues.get(ref), trigger.at if trigger is not None else None
         edited = digest not in (None, "", text_digest(str(item["title"]), body))
+        if ref not in watched.issues:  # what was asked for is the text of that time
+            edited = since is not None and time_of(item["updated_at"]) > since
+        branch, base = self._branches(int(ref)) if is_request else ("", "")
         return IssueSeen(
             ref=ref,
             kind="request" if is_request else "issue",
+            branch=branch,
+            base=base,
             url=str(item["html_url"]),
             title=str(item["title"]),
             body=body,
             labels=labels,
-            author=self._person(login_of(item), is_bot(item)),
+            author=Person(login=login_of(item), is_bot=is_bot(item)),
             open=item["state"] == "open",
             updated_at=time_of(item["updated_at"]),
             trigger=trigger,
-            edited_by=self._editor(int(ref)) if edited else None,
+            edited_by=self._editor(int(ref), None if ref in watched.issues else since) if edited else None,
         )
+
+    def _branches(self, number: int) -> tuple[str, str]:
+        """A request's branch and base; no branch where it comes from another repository."""
+        data = self._client.get(f"{self._path}/pulls/{number}")
+        name = str((data["head"].get("repo") or {}).get("full_name") or "")
+        own = name.lower() == f"{self._owner}/{self._name}".lower()
+        return (str(data["head"]["ref"]) if own else ""), str(data["base"]["ref"])
 
     def _label_event(self, ref: str) -> dict[str, Any] | None:
         events = self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)})
         asking = [event for event in events if event.get("event") == "labeled" and self._asks(event)]
         return asking[-1] if asking else None
 
-    def _editor(self, number: int) -> Person:
-        """Who edited the text last; somebody without any right where GitHub does not tell."""
+    def _editor(self, number: int, since: datetime | None) -> Person | None:
+        """Who edited the text last, None if that was before `since`; nobody we know where GitHub does not tell."""
         variables = {"owner": self._owner, "name": self._name, "number": number}
         data = self._client.graphql(_EDITOR_QUERY, variables)
-        found = ((data.get("repository") or {}).get("issueOrPullRequest") or {}).get("editor") or {}
+        seen = (data.get("repository") or {}).get("issueOrPullRequest") or {}
+        edited_at = seen.get("lastEditedAt")
+        if since is not None and (edited_at is None or time_of(edited_at) < since):
+            return None
+        found = seen.get("editor") or {}
         return self._person(str(found.get("login") or "ghost"))
 
     # --- people -------------------------------------------------------------------------------------------

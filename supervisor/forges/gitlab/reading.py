@@ -7,7 +7,7 @@ that one person leaves on a request until they pause are taken for one.
 
 import re
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from supervisor.core.forge import (
@@ -23,6 +23,7 @@ from supervisor.core.forge import (
     text_digest,
 )
 from supervisor.core.settings import TriggerSettings
+from supervisor.core.slash import parse_slash
 from supervisor.forges.client import PAGE, is_taken, newest_of, time_of
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
@@ -55,8 +56,9 @@ class Poll:
         comments: list[CommentSeen] = []
         for item in self._changed("issues"):
             notes = self._new_notes("issues", item)
-            comments += self._comments(notes, item)
-            seen = self._issue(item, notes, watched)
+            said = list(self._comments(notes, item))
+            comments += said
+            seen = self._issue(item, notes, watched, spoken=bool(said))
             if seen is not None:
                 issues.append(seen)
         reviews: list[ReviewSeen] = []
@@ -117,30 +119,37 @@ class Poll:
     # --- issues -------------------------------------------------------------------------------------------
 
     def _comments(self, notes: list[dict[str, Any]], item: dict[str, Any]) -> Iterator[CommentSeen]:
+        """The commands in these notes; before the first poll nobody spoke to us."""
+        known = self._cursor.since.get("issues", self._client.now())
         for note in notes:
-            if not note["system"] and login_of(note) != self._bot:
+            ours = note["system"] or login_of(note) == self._bot or is_taken(note["created_at"], known)
+            if not ours and parse_slash(str(note.get("body") or "")) is not None:
                 yield comment_of(note, self._person(note["author"]), str(item["web_url"]))
 
-    def _issue(self, item: dict[str, Any], notes: list[dict[str, Any]], watched: Watched) -> IssueSeen | None:
-        """An issue that asks for a run, or that a task came from; None for all others."""
+    def _issue(
+        self, item: dict[str, Any], notes: list[dict[str, Any]], watched: Watched, *, spoken: bool
+    ) -> IssueSeen | None:
+        """An issue that asks for a run, that a task came from, or where we were spoken to; None for others."""
         ref, labels = str(item["iid"]), tuple(str(label) for label in item["labels"])
         trigger = self._label_trigger(ref, labels) or self._assignment(item, notes)
-        if trigger is None and ref not in watched.issues:
+        if trigger is None and ref not in watched.issues and not spoken:
             return None
         body = str(item.get("description") or "")
-        digest = watched.issues.get(ref)
+        digest, since = watched.issues.get(ref), trigger.at if trigger is not None else None
         edited = digest not in (None, "", text_digest(str(item["title"]), body))
+        if ref not in watched.issues:  # what was asked for is the text of that time
+            edited = since is not None and time_of(item["updated_at"]) > since
         return IssueSeen(
             ref=ref,
             url=str(item["web_url"]),
             title=str(item["title"]),
             body=body,
             labels=labels,
-            author=self._person(item["author"]),
+            author=Person(login=login_of(item)),
             open=item["state"] == "opened",
             updated_at=time_of(item["updated_at"]),
             trigger=trigger,
-            edited_by=self._editor(ref) if edited else None,
+            edited_by=self._editor(ref, None if ref in watched.issues else since) if edited else None,
         )
 
     def _label_trigger(self, ref: str, labels: tuple[str, ...]) -> Trigger | None:
@@ -173,12 +182,17 @@ class Poll:
         who = self._person(note["author"])
         return Trigger(id=f"note-{note['id']}", kind="assignment", by=who, at=time_of(note["created_at"]))
 
-    def _editor(self, ref: str) -> Person:
-        """Who changed title or text last, by the system notes; somebody without any right where none tells."""
+    def _editor(self, ref: str, since: datetime | None) -> Person | None:
+        """Who changed title or text last, by the system notes; None if that was before `since`.
+
+        Somebody without any right where none tells.
+        """
         for note in self._client.pages(f"{self._path}/issues/{ref}/notes", _NOTES):
+            if since is not None and time_of(note["created_at"]) < since:
+                return None
             if note["system"] and str(note["body"]).startswith(_EDITS):
                 return self._person(note["author"])
-        return Person(login="ghost")
+        return Person(login="ghost") if since is None else None
 
     # --- people -------------------------------------------------------------------------------------------
 
@@ -232,7 +246,9 @@ class Poll:
                 title=str(item["title"]),
                 body=str(item.get("description") or ""),
                 labels=tuple(str(label) for label in item["labels"]),
-                author=self._person(item["author"]),
+                branch=str(item["source_branch"]) if item["source_project_id"] == item["project_id"] else "",
+                base=str(item["target_branch"]),
+                author=Person(login=login_of(item)),
                 open=item["state"] == "opened",
                 updated_at=time_of(item["updated_at"]),
                 trigger=Trigger(id=f"note-{note['id']}", kind="review_request", by=who, at=at),

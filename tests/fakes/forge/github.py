@@ -146,7 +146,7 @@ class GitHub(Forge):
             if issue["title"] != before:
                 self._event(repo, number, login, "renamed", rename={"from": before, "to": issue["title"]})
             issue["updated_at"] = now()
-            issue["last_editor"] = login
+            issue["last_editor"], issue["last_edited_at"] = login, now()
             self._tell(repo, "issues", "edited", number, login)
 
     def close(self, repo: str, number: int, login: str) -> None:
@@ -265,6 +265,7 @@ class GitHub(Forge):
             "closed_at": None,
             "closed_by": None,
             "last_editor": None,
+            "last_edited_at": None,
         }
 
     def _issue_or_pull(self, repo: str, number: int) -> dict[str, Any]:
@@ -939,8 +940,4 @@ class GitHub(Forge):
         entry = self._issue_or_pull(repo, int(variables["number"]))
         login = entry["last_editor"]
         editor = {"login": login} if login else None
-        return {
-            "repository": {
-                "issueOrPullRequest": {"lastEditedAt": entry["updated_at"] if login else None, "editor": editor}
-            }
-        }
+        return {"repository": {"issueOrPullRequest": {"lastEditedAt": entry["last_edited_at"], "editor": editor}}}

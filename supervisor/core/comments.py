@@ -1,0 +1,59 @@
+"""Slash commands in comments: what they ask of a task, and how they are answered."""
+
+from datetime import datetime
+from typing import Any
+
+from agent_daemon.protocol.model import Priority, WaitReason
+from supervisor.core.commands import Actor, Command, CommandKind, CommandRefusedError
+from supervisor.core.forge import CommentSeen
+from supervisor.core.record import TaskRecord
+from supervisor.core.slash import Slash
+
+_PLAIN: dict[str, CommandKind] = {"pause": "pause", "resume": "resume"}
+
+
+def comment_key(comment: CommentSeen) -> str:
+    """The id of a comment's command, by which it counts once."""
+    return f"comment-{comment.id}"
+
+
+def command_of(slash: Slash, comment: CommentSeen, task: TaskRecord, now: datetime) -> Command:
+    """The command that a comment gives to a task; CommandRefusedError where it cannot be one."""
+    kind, args = _kind_and_args(slash, task)
+    return Command(
+        id=comment_key(comment),
+        at=now,
+        actor=Actor(kind="forge", id=comment.author.login[:200]),
+        channel="comment",
+        kind=kind,
+        target=task.id,
+        args=args,
+    )
+
+
+def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[str, Any]]:
+    match slash.verb:
+        case "pause" | "resume":
+            return _PLAIN[slash.verb], {}
+        case "retry":
+            return "retry", {"note": slash.text}
+        case "cancel":
+            return "cancel", {"reason": slash.text}
+        case "approve":
+            return "approve", {"approval": slash.word}
+        case "deny":
+            return "deny", {"approval": slash.word, "reason": slash.text.removeprefix(slash.word).strip()}
+        case "handoff":
+            return "handoff", {"cli": slash.word}
+        case "run":
+            return "run", {"cli": slash.word}
+        case "priority":
+            if slash.word not in {priority.value for priority in Priority}:
+                known = ", ".join(priority.value for priority in Priority)
+                raise CommandRefusedError(f"there is no priority {slash.word}: there are {known}")
+            return "edit", {"priority": slash.word}
+        case "answer":
+            if not any(wait.reason is WaitReason.QUESTION for wait in task.waits_for):
+                raise CommandRefusedError(f"{task.id} asks nothing; `/cloud-code retry TEXT` gives a hint")
+            return "retry", {"note": slash.text}
+    raise CommandRefusedError(f"{slash.verb} is no command for a task")

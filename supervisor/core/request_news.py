@@ -1,0 +1,127 @@
+"""What happens to a task's request on a forge: reviewed, checked, merged, closed."""
+
+from datetime import datetime
+
+from agent_daemon.protocol.model import Feedback
+from supervisor.core.decision import Decision, Event
+from supervisor.core.forge import CommentSeen, ForgeRequest, ReviewSeen
+from supervisor.core.intake import cancel
+from supervisor.core.record import Post, TaskRecord, Tries
+from supervisor.core.render import one_line_code
+from supervisor.core.settings import RequestSettings
+from supervisor.core.states import State
+
+_MAX_REMARKS = 100
+_MAX_CHARACTERS = 8000
+
+
+def take_review(task: TaskRecord, review: ReviewSeen, now: datetime) -> Decision:
+    """One submitted review by somebody who may steer: one more attempt, told of each comment with its place."""
+    remarks = [_remark(comment) for comment in review.comments]
+    if review.body.strip():
+        message = f"{review.author.login} says of the whole:\n{review.body}"[:_MAX_CHARACTERS]
+        remarks.insert(0, Feedback(code="REVIEW", message=message, mend="do what it asks for"))
+    details = {"by": review.author.login, "verdict": review.verdict, "comments": len(review.comments)}
+    event = Event(name="request.reviewed", details=details, actor=review.author.login)
+    if task.ended or not remarks or (review.verdict == "approved" and not review.comments):
+        return Decision(task=task, events=(event,))
+    threads = dict.fromkeys((*task.threads, *(c.thread for c in review.comments if c.thread)))
+    told = task.evolve(remarks=(*task.remarks, *remarks)[-_MAX_REMARKS:], threads=tuple(threads)[-_MAX_REMARKS:])
+    return Decision(task=told, events=(event,)).then(take_up_remarks(told, now))
+
+
+def _remark(comment: CommentSeen) -> Feedback:
+    return Feedback(
+        code="REVIEW_COMMENT",
+        message=f"{comment.author.login} says:\n{comment.body}"[:_MAX_CHARACTERS],
+        file=(comment.path or "")[:1000],
+        line=comment.line,
+        mend="do what it asks for, or say in your summary why not",
+    )
+
+
+def take_up_remarks(task: TaskRecord, now: datetime) -> Decision:
+    """In review, and reviewers have said what is to be changed: the next attempt goes on from the branch."""
+    if task.state is not State.REVIEW or not task.remarks:
+        return Decision(task=task)
+    return _again(task.evolve(remarks=()), task.remarks, "a review asks for changes", now)
+
+
+def _again(task: TaskRecord, told: tuple[Feedback, ...], reason: str, now: datetime) -> Decision:
+    again = task.moved(
+        State.PENDING,
+        reason=reason,
+        actor="forge",
+        at=now,
+        failures=0,
+        waits_for=(),
+        not_before=None,
+        preparing=Tries(),
+        feedback=told,
+        delivery=None,
+        effects=(),
+    )
+    return Decision(task=again, events=(Event(name="task.retried", actor="forge"),))
+
+
+def take_request(task: TaskRecord, seen: ForgeRequest, settings: RequestSettings, now: datetime) -> Decision:
+    """A look at the task's own request; one at another request changes nothing."""
+    request = task.request
+    if task.ended or request is None or request.number != seen.number:
+        return Decision(task=task)
+    if seen.state == "merged":
+        return _merged(task, seen, now)
+    if seen.state == "closed":
+        by = seen.closed_by.login if seen.closed_by is not None else "a person"
+        closed = task.evolve(request=request.evolve(state="closed"))
+        return cancel(closed, reason=f"its request was closed by {by}", actor="forge", now=now)
+    known = task.evolve(request=request.evolve(draft=seen.draft, url=seen.url))
+    return _checked(known, seen, settings, now)
+
+
+def _merged(task: TaskRecord, seen: ForgeRequest, now: datetime) -> Decision:
+    reason = f"its request was merged into {seen.base}"
+    assert task.request is not None  # noqa: S101 (take_request has looked)
+    done = task.moved(
+        State.COMPLETED,
+        reason=reason,
+        actor="forge",
+        at=now,
+        request=task.request.evolve(state="merged", draft=False),
+        waits_for=(),
+        not_before=None,
+        paused_from=None,
+        remarks=(),
+    )
+    return Decision(task=done, events=(Event(name="task.completed", details={"reason": reason}, actor="forge"),))
+
+
+def _checked(task: TaskRecord, seen: ForgeRequest, settings: RequestSettings, now: datetime) -> Decision:
+    """All checks of the very head that was delivered have ended: those that failed send it back, so many times."""
+    delivered = task.delivery.pushed_head if task.delivery is not None else None
+    settled = seen.checks and all(check.conclusion != "pending" for check in seen.checks)
+    if task.state is not State.REVIEW or not settled or seen.head != delivered or task.checked_head == seen.head:
+        return Decision(task=task)
+    failed = [check for check in seen.checks if check.conclusion == "failure"]
+    looked = task.evolve(checked_head=seen.head)
+    details = {"head": seen.head, "failed": [check.name for check in failed]}
+    event = Event(name="request.checked", details=details, actor="forge")
+    if not failed:
+        return Decision(task=looked, events=(event,))
+    if task.fix_rounds >= settings.fix_rounds:
+        names = ", ".join(one_line_code(check.name) for check in failed)
+        text = f"✋ Checks of the request fail, and no more attempts are made by themselves: {names}"
+        return Decision(
+            task=looked.with_post(Post(key="", kind="comment", on="request", text=text)), events=(event,)
+        )
+    told = tuple(
+        Feedback(
+            code="E_CHECK_FAILED",
+            message=f"the check '{check.name}' failed on {seen.head[:12]}\n{check.summary}"[:_MAX_CHARACTERS],
+            expected="it succeeds",
+            mend="make it pass",
+        )
+        for check in failed
+    )
+    rounds = looked.evolve(fix_rounds=task.fix_rounds + 1)
+    return Decision(task=rounds, events=(event,)).then(_again(rounds, told, "checks of the request failed", now))

@@ -1,0 +1,261 @@
+"""What is said of a task where it came from, and when: pure decisions over its record.
+
+Once: comments that notify, answers, reactions. Kept current: one comment with the story, one label of its state.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from supervisor.core.decision import Decision, Event, Failed
+from supervisor.core.record import Post, Shown, TaskRecord
+from supervisor.core.render import fence, one_line_code
+from supervisor.core.retry import note_failure
+from supervisor.core.settings import ProjectSettings
+from supervisor.core.states import State
+from supervisor.core.story import steering, story_due
+
+# How long after a restart a comment that was being sent is looked for before it is sent again: lists lag behind.
+LISTING_DELAY = timedelta(seconds=5)
+# What a forge refuses for good; everything else may pass, and is tried until it does.
+_FINAL = frozenset({"E_FORGE_GONE", "E_FORGE_REFUSED"})
+
+_STATE_LABELS = {
+    State.PENDING: "queued",
+    State.ASSIGNED: "working",
+    State.IN_PROGRESS: "working",
+    State.BLOCKED: "blocked",
+    State.PAUSED: "blocked",
+    State.FAILED: "queued",
+    State.REVIEW: "review",
+    State.COMPLETED: "done",
+    State.CANCELLED: "failed",
+}
+_COLOURS = {
+    "queued": "c5def5",
+    "working": "1d76db",
+    "blocked": "d93f0b",
+    "review": "fbca04",
+    "done": "0e8a16",
+    "failed": "6e7781",
+}
+
+
+def label_prefix(forge: str) -> str:
+    """GitLab's scoped labels exclude each other by themselves."""
+    return "cloud-code::" if forge == "gitlab" else "cloud-code:"
+
+
+def state_label(task: TaskRecord, forge: str) -> str:
+    return label_prefix(forge) + _STATE_LABELS[task.state]
+
+
+def label_colours(settings: ProjectSettings) -> dict[str, str]:
+    """Every label that the supervisor sets or listens to, with its colour."""
+    prefix = label_prefix(settings.forge)
+    own = {prefix + name: colour for name, colour in _COLOURS.items()}
+    return own | dict.fromkeys(settings.trigger.labels, "5319e7")
+
+
+# --- what is to be said once ----------------------------------------------------------------------------
+
+
+def announce(before: TaskRecord | None, after: TaskRecord, settings: ProjectSettings) -> TaskRecord:
+    """The record with what is to be said because of this change. The same change again says nothing more."""
+    if settings.forge == "local":
+        return after
+    told = after
+    asked = after.source.trigger != (before.source.trigger if before is not None else None)
+    if after.source.is_on_forge and asked:
+        told = told.with_post(Post(key="", kind="reaction", target=_trigger_comment(after), text="eyes"))
+    if before is None or before.state is not after.state or before.waits_for != after.waits_for:
+        told = _announce_state(before, told, settings)
+    return _numbered(told)
+
+
+def _trigger_comment(task: TaskRecord) -> str | None:
+    """The comment that asked for the run, if one did."""
+    kind, _, number = (task.source.trigger or "").partition("-")
+    return number if kind == "comment" else None
+
+
+def _announce_state(before: TaskRecord | None, task: TaskRecord, settings: ProjectSettings) -> TaskRecord:
+    entered = before is None or before.state is not task.state
+    match task.state:
+        case State.BLOCKED | State.PAUSED if task.waits_for and task.source.is_on_forge:
+            return task.with_post(Post(key="", kind="comment", text=_needs_person(task)))
+        case State.REVIEW if entered:
+            return _answer_reviewers(before, task)
+        case State.COMPLETED if entered and task.expects == "document" and task.source.is_on_forge:
+            return task.with_post(Post(key="", kind="document"))
+        case State.COMPLETED if entered and settings.request.delete_branch and task.request is not None:
+            return task.with_post(Post(key="", kind="delete_branch", on="request", text=task.branch))
+    return task
+
+
+def _answer_reviewers(before: TaskRecord | None, task: TaskRecord) -> TaskRecord:
+    """The first request notifies by itself; work that follows a review is told there, and in its threads."""
+    head = task.delivery.pushed_head[:12] if task.delivery is not None else ""
+    for thread in task.threads:
+        text = f"Taken up in {head}."
+        task = task.with_post(Post(key="", kind="reply", on="request", target=thread, text=text))
+    if task.attempt > 1 and before is not None and before.request is not None and task.request is not None:
+        text = f"There is new work on this branch: it is at {head} now."
+        task = task.with_post(Post(key="", kind="comment", on="request", text=text))
+    return task.evolve(threads=())
+
+
+def _numbered(task: TaskRecord) -> TaskRecord:
+    """Every post has a key of its own, for ever: the marker is made of it."""
+    posts, made = [], task.posts_made
+    for post in task.posts:
+        if not post.key:
+            made += 1
+            post = post.evolve(key=f"{post.kind}-{made}")
+        posts.append(post)
+    return task.evolve(posts=tuple(posts), posts_made=made)
+
+
+def _needs_person(task: TaskRecord) -> str:
+    asker = task.source.requested_by
+    lines = [f"✋ {f'@{asker} ' if asker else ''}This task needs a person:"]
+    for wait in task.waits_for:
+        lines += ["", fence(wait.message or wait.reason.value)]
+    offered = steering(task)
+    lines += ["", "\n".join(f"- `/cloud-code {command}`" for command in offered)]
+    return "\n".join(lines)
+
+
+def answer(
+    task: TaskRecord,
+    comment: str | None,
+    text: str,
+    emoji: str,
+    *,
+    on: Literal["source", "request"] = "source",
+) -> TaskRecord:
+    """A command is answered: with a reaction on its comment, and in words where there is something to say."""
+    told = task
+    if comment is not None:
+        told = told.with_post(Post(key="", kind="reaction", on=on, target=comment, text=emoji))
+    if text:
+        told = told.with_post(Post(key="", kind="comment", on=on, text=text))
+    return told
+
+
+# --- what comes next ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Due:
+    """The next thing to tell: a post by its key, the label, or the story."""
+
+    kind: Literal["post", "label", "story"]
+    post: Post | None = None
+
+
+def next_due(task: TaskRecord, forge: str, now: datetime) -> Due | None:
+    """What is to be told now. Of the story only that it may be: whether it reads differently is seen then."""
+    for post in task.posts:
+        if post.due(now):
+            return Due("post", post)
+    if not task.source.is_on_forge:
+        return None
+    if not is_label_right(task, forge) and task.label.due(now):
+        return Due("label")
+    story = task.story
+    if story.given_up or not story.due(now) or story_due(task, story.at, now) > now:
+        return None
+    return Due("story")
+
+
+def is_label_right(task: TaskRecord, forge: str) -> bool:
+    return task.label.given_up or task.label.applied == state_label(task, forge)
+
+
+def is_told(task: TaskRecord, forge: str) -> bool:
+    """Whether nothing of this task is left to be told: only then may an ended one be put away."""
+    if task.posts:
+        return False
+    if not task.source.is_on_forge or forge == "local":
+        return True
+    return is_label_right(task, forge) and (task.story.given_up or task.story.life == task.life_now)
+
+
+# --- outcomes -------------------------------------------------------------------------------------------
+
+
+def settle_post(task: TaskRecord, key: str, outcome: Failed | str | None, now: datetime) -> Decision:
+    """It was said (the forge's id for it, if it has one), will be tried again, or is refused for good."""
+    post = next((post for post in task.posts if post.key == key), None)
+    if post is None:
+        return Decision(task=task)
+    others = tuple(p for p in task.posts if p.key != key)
+    details = {"kind": post.kind, "key": key}
+    if not isinstance(outcome, Failed):
+        said = Event(name="forge.told", details=details | {"id": outcome or ""})
+        return Decision(task=task.evolve(posts=others), events=(said,))
+    if outcome.code in _FINAL:
+        event = Event(name="forge.not_told", details=details | _why(outcome))
+        return Decision(task=task.evolve(posts=others), events=(event,))
+    again = note_failure(post, outcome, now)
+    return _tried(task.evolve(posts=tuple(again if p.key == key else p for p in task.posts)), post.tries, outcome)
+
+
+def settle_label(task: TaskRecord, outcome: Failed | str, now: datetime) -> Decision:
+    if isinstance(outcome, Failed):
+        return _shown_failed(task, "label", outcome, now)
+    return Decision(task=task.evolve(label=Shown(applied=outcome, life=task.life_now, at=now)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoryShown:
+    """The comment `remote_id` now has the text of this hash, which tells of that life of the task."""
+
+    remote_id: str
+    applied: str
+    life: str
+
+
+def settle_story(task: TaskRecord, outcome: Failed | StoryShown, now: datetime) -> Decision:
+    """A comment that a person has deleted is made anew, once there is something new to tell."""
+    if isinstance(outcome, Failed):
+        if outcome.code == "E_FORGE_GONE" and task.story.remote_id is not None:
+            return Decision(task=task.evolve(story=Shown()))
+        return _shown_failed(task, "story", outcome, now)
+    known = task.story.remote_id is not None
+    events = () if known else (Event(name="forge.told", details={"kind": "story", "id": outcome.remote_id}),)
+    shown = Shown(remote_id=outcome.remote_id, applied=outcome.applied, life=outcome.life, at=now)
+    return Decision(task=task.evolve(story=shown), events=events)
+
+
+def _shown_failed(task: TaskRecord, which: Literal["label", "story"], outcome: Failed, now: datetime) -> Decision:
+    shown: Shown = getattr(task, which)
+    if outcome.code in _FINAL:
+        event = Event(name="forge.not_told", details={"kind": which, "key": which} | _why(outcome))
+        return Decision(task=task.evolve(**{which: shown.evolve(given_up=True)}), events=(event,))
+    return _tried(task.evolve(**{which: note_failure(shown, outcome, now)}), shown.tries, outcome)
+
+
+def _tried(task: TaskRecord, tries_before: int, outcome: Failed) -> Decision:
+    """Told of once: what a forge does not take now waits in the record."""
+    if tries_before:
+        return Decision(task=task)
+    return Decision(task=task, events=(Event(name="forge.waits", details=_why(outcome)),))
+
+
+def _why(outcome: Failed) -> dict[str, str]:
+    return {"code": outcome.code, "message": outcome.message}
+
+
+def look_first(task: TaskRecord, now: datetime) -> TaskRecord:
+    """After a restart: what was being sent is looked for once the forge's lists have caught up."""
+    then = now + LISTING_DELAY
+    posts = tuple(post.evolve(not_before=then) if post.sending else post for post in task.posts)
+    story = task.story.evolve(not_before=then) if task.story.sending else task.story
+    return task.evolve(posts=posts, story=story)
+
+
+def summary(task: TaskRecord, headline: str) -> str:
+    """The answer to `status`."""
+    return f"{one_line_code(task.state.words)}: {one_line_code(headline)}"

@@ -1,0 +1,45 @@
+"""`state/projects/<project>.yaml`: how far a forge has been read, and what it let us know of its limits."""
+
+from pydantic import AwareDatetime
+
+from agent_daemon.protocol.codec import decode, encode
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.files import read_file, write_file
+from agent_daemon.protocol.paths import Root
+from agent_daemon.protocol.yaml_reader import Limits
+from supervisor.core.forge import Budget, Cursor
+from supervisor.core.record import Stored
+
+_LIMITS = Limits(max_bytes=2 * 1024 * 1024, max_events=100_000)
+_MAX_HEARD = 2000
+
+
+class ForgeState(Stored):
+    """What is kept of one project's forge; safe to lose. `heard` are things that count once, by their ids.
+
+    `problem` is why it could not be read last, since when `problem_since`.
+    """
+
+    version: int = 1
+    cursor: Cursor = Cursor()
+    heard: tuple[str, ...] = ()
+    budget: Budget = Budget()
+    problem: str = ""
+    problem_since: AwareDatetime | None = None
+    read_at: AwareDatetime | None = None
+
+    def hear(self, key: str) -> "ForgeState":
+        return self.evolve(heard=(*self.heard, key)[-_MAX_HEARD:])
+
+
+def read_forge_state(root: Root, project: str) -> ForgeState:
+    """The state as it was left; a fresh one where there is none, or where it cannot be read."""
+    try:
+        data = read_file(root.projects, f"{project}.yaml", max_bytes=_LIMITS.max_bytes).data
+        return decode(ForgeState, data, file=f"state/projects/{project}.yaml", limits=_LIMITS)
+    except (FileNotFoundError, ProtocolError):
+        return ForgeState()
+
+
+def write_forge_state(root: Root, project: str, state: ForgeState) -> None:
+    write_file(root.projects / f"{project}.yaml", encode(state), mode=0o640)

@@ -1,0 +1,271 @@
+"""What is read on forges becomes decisions about tasks: issues, comments, reviews, requests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Literal
+
+from agent_daemon.failpoints import reach
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.paths import Root
+from supervisor.clock import Clock
+from supervisor.core.commands import MAX_APPLIED, CommandRefusedError, apply_command
+from supervisor.core.comments import command_of, comment_key
+from supervisor.core.decision import Decision, Event, Failed, problem_details
+from supervisor.core.explain import headline
+from supervisor.core.forge import CommentSeen, ForgeNews, IssueSeen, ReviewSeen, Watched
+from supervisor.core.issue_intake import begin, is_allowed, take_issue, task_id_of
+from supervisor.core.record import TaskRecord
+from supervisor.core.request_news import take_request, take_review
+from supervisor.core.settings import ProjectSettings
+from supervisor.core.slash import Slash, parse_slash, render_help
+from supervisor.core.telling import answer, summary
+from supervisor.forge_state import ForgeState, read_forge_state, write_forge_state
+from supervisor.jobs.project import Project
+from supervisor.ledger import Ledger
+from supervisor.pool import JobPool
+
+# A project without live tasks, where nothing was new for so long, is asked at every so many-th poll only.
+_QUIET_AFTER = timedelta(minutes=10)
+_QUIET_POLLS = 4
+# A forge that does not answer, or refuses the token, is asked again after these seconds.
+_PAUSES_SECONDS = (5, 15, 60, 300)
+_STATE_EVERY = timedelta(minutes=5)
+
+
+@dataclass
+class _Desk:
+    """What is known of one project's forge. `again`: something may be new that the read under way has missed."""
+
+    settings: ProjectSettings
+    project: Project
+    state: ForgeState
+    written_at: datetime | None = None
+    again: bool = False
+    polls: int = 0
+    news_at: datetime | None = None
+    failures: int = 0
+    not_before: datetime | None = None
+
+
+@dataclass
+class Issues:
+    """Reads each project's forge, and takes in what is new. Called from the loop's thread; reads are jobs."""
+
+    root: Root
+    clock: Clock
+    ledger: Ledger
+    pool: JobPool
+    projects: Mapping[str, Project]
+    _desks: dict[str, _Desk] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        for name, project in self.projects.items():
+            if project.forge is not None:
+                state = read_forge_state(self.root, name)
+                self._desks[name] = _Desk(settings=project.settings, project=project, state=state)
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def poll(self, name: str, *, by_timer: bool) -> None:
+        """Ask what is new; while nothing happens the timer is heeded more rarely."""
+        desk = self._desks.get(name)
+        if desk is None:
+            return
+        now = self.clock.now()
+        if by_timer:
+            desk.polls += 1
+            if desk.not_before is not None and now < desk.not_before:
+                return
+            if self._is_quiet(name, desk, now) and desk.polls % _QUIET_POLLS:
+                return
+        watched, forge = self._watched(name), desk.project.forge
+        assert forge is not None  # noqa: S101 (only such projects have a desk)
+        if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)):
+            desk.again = True
+
+    def _is_quiet(self, name: str, desk: _Desk, now: datetime) -> bool:
+        busy = any(task.project == name for task in self.ledger.tasks.values())
+        return not busy and desk.news_at is not None and now - desk.news_at > _QUIET_AFTER
+
+    def _watched(self, name: str) -> Watched:
+        tasks = [task for task in self.ledger.tasks.values() if task.project == name and not task.ended]
+        issues = {task.source.ref: task.source.text_hash for task in tasks if task.source.kind == "issue"}
+        requests = {
+            task.request.number: task.request.head
+            for task in tasks
+            if task.request is not None and task.request.number is not None and task.request.state == "open"
+        }
+        return Watched(issues=issues, requests=requests)
+
+    def settle_read(self, name: str, outcome: Any) -> None:
+        """Take in what a poll found. The cursor goes on only when all of it was taken in."""
+        desk = self._desks[name]
+        now = self.clock.now()
+        if isinstance(outcome, Failed):
+            self._failed(name, desk, outcome, now)
+            return
+        if not isinstance(outcome, ForgeNews):
+            return
+        desk.failures, desk.not_before = 0, None
+        if desk.state.problem:
+            self.ledger.log(Event(name="forge.recovered", details={"project": name}))
+        before = desk.state
+        desk.state = desk.state.evolve(budget=outcome.budget, problem="", problem_since=None, read_at=now)
+        reach("forge.news_before_record")
+        for problem in outcome.problems:
+            self.ledger.log(Event(name="input.refused", details=problem_details(problem)))
+        self._take_in(name, desk, outcome, now)
+        reach("forge.news_before_cursor")
+        desk.state = desk.state.evolve(cursor=outcome.cursor)
+        if outcome.issues or outcome.comments or outcome.reviews or outcome.requests or desk.news_at is None:
+            desk.news_at = now
+        self._keep(name, desk, before, now)
+        if desk.again:
+            desk.again = False
+            self.poll(name, by_timer=False)
+
+    def _keep(self, name: str, desk: _Desk, before: ForgeState, now: datetime) -> None:
+        """Write what is known now; the budget alone is not worth a write at every poll."""
+        same = desk.state.cursor == before.cursor and desk.state.heard == before.heard and not before.problem
+        if same and desk.written_at is not None and now - desk.written_at < _STATE_EVERY:
+            return
+        write_forge_state(self.root, name, desk.state)
+        desk.written_at = now
+
+    def _failed(self, name: str, desk: _Desk, failed: Failed, now: datetime) -> None:
+        """Told once; agents go on, and what is to be told waits in the records."""
+        pause = _PAUSES_SECONDS[min(desk.failures, len(_PAUSES_SECONDS) - 1)]
+        desk.failures += 1
+        desk.not_before = max(now + timedelta(seconds=pause), failed.retry_at or now)
+        desk.again = False
+        if desk.state.problem != str(failed):
+            details = {"project": name, "code": failed.code, "message": failed.message}
+            self.ledger.log(Event(name="forge.not_read", details=details))
+            since = desk.state.problem_since or now
+            desk.state = desk.state.evolve(problem=str(failed), problem_since=since)
+            write_forge_state(self.root, name, desk.state)
+
+    def _take_in(self, name: str, desk: _Desk, news: ForgeNews, now: datetime) -> None:
+        """Requests first: an issue that a merge has closed is no cancellation."""
+        by_request = {
+            task.request.number: task.id
+            for task in self.ledger.tasks.values()
+            if task.project == name and task.request is not None and task.request.number is not None
+        }
+        for seen in news.requests:
+            task = self.ledger.tasks.get(by_request.get(seen.number, ""))
+            if task is not None:
+                self._apply(take_request(task, seen, desk.settings.request, now))
+        for review in news.reviews:
+            self._take_review(name, desk, review, by_request.get(review.request), now)
+        for issue in news.issues:
+            self._take_issue(name, desk, issue, now)
+        issues = {issue.ref: issue for issue in news.issues if issue.kind == "issue"}
+        for comment in sorted(news.comments, key=lambda comment: (comment.at, comment.id)):
+            task_id = f"{name}.{comment.issue}"
+            if comment.kind == "request":
+                task_id = by_request.get(int(comment.issue), f"{name}.pr{comment.issue}")
+            self._take_comment(name, desk, comment, task_id, issues.get(comment.issue), now)
+
+    def _find(self, task_id: str) -> TaskRecord | None:
+        try:
+            return self.ledger.find(task_id)
+        except ProtocolError as error:
+            details = {"code": "E_RECORD_DAMAGED", "message": str(error), "mend": "mend the record, or delete it"}
+            self.ledger.log(Event(name="input.refused", details=details))
+            return None
+
+    def _apply(self, decision: Decision) -> TaskRecord:
+        self.ledger.revive(decision.task.id)
+        return self.ledger.apply(decision)
+
+    def _take_issue(self, name: str, desk: _Desk, issue: IssueSeen, now: datetime) -> None:
+        found = take_issue(issue, self._find(task_id_of(name, issue)), name, self.ledger.config, now)
+        if isinstance(found, Decision):
+            self._apply(found)
+        elif found is not None and issue.trigger is not None and self._is_new(desk, f"trigger-{issue.trigger.id}"):
+            self.ledger.log(found)
+
+    @staticmethod
+    def _is_new(desk: _Desk, key: str) -> bool:
+        """Whether this was not heard before; it is from now on."""
+        if key in desk.state.heard:
+            return False
+        desk.state = desk.state.hear(key)
+        return True
+
+    def _take_review(self, name: str, desk: _Desk, review: ReviewSeen, task_id: str | None, now: datetime) -> None:
+        task = self.ledger.tasks.get(task_id or "")
+        if task is None or not self._is_new(desk, f"review-{review.request}-{review.id}"):
+            return
+        if f"review-{review.id}" in task.applied_commands:
+            return
+        slash = parse_slash(review.body)
+        if not is_allowed(review.author, desk.settings.trigger):
+            details = {"ref": str(review.request), "message": "a review by somebody who may not steer"}
+            self.ledger.log(Event(name="command.refused", details=details, actor=review.author.login), task)
+            return
+        if slash is not None:
+            at = CommentSeen(
+                id=f"review-{review.id}",
+                issue=str(review.request),
+                kind="request",
+                author=review.author,
+                at=review.at,
+                body=review.body,
+            )
+            self._command(desk, slash, at, task, now)
+            return
+        heard = task.evolve(applied_commands=(*task.applied_commands, f"review-{review.id}")[-MAX_APPLIED:])
+        self._apply(take_review(heard, review, now))
+
+    # --- comments ---------------------------------------------------------------------------------------
+
+    def _take_comment(
+        self, name: str, desk: _Desk, comment: CommentSeen, task_id: str, issue: IssueSeen | None, now: datetime
+    ) -> None:
+        slash = parse_slash(comment.body)
+        if slash is None or not self._is_new(desk, comment_key(comment)):
+            return
+        task = self._find(task_id)
+        if not is_allowed(comment.author, desk.settings.trigger):
+            details = {"ref": comment.issue, "message": f"{comment.author.login} may not steer"}
+            self.ledger.log(Event(name="command.refused", details=details, actor=comment.author.login), task)
+            return
+        if task is not None:
+            self._command(desk, slash, comment, task, now)
+        elif slash.verb == "run" and issue is not None and issue.open:
+            config, by = self.ledger.config, comment.author.login
+            self._apply(begin(issue, None, name, config, now, trigger=comment_key(comment), by=by))
+
+    def _command(self, desk: _Desk, slash: Slash, comment: CommentSeen, task: TaskRecord, now: datetime) -> None:
+        """Carry out what somebody who may steer asks for, and answer on the comment."""
+        if comment_key(comment) in task.applied_commands:
+            return
+        on: Literal["source", "request"] = "source"
+        if comment.kind == "request" and task.source.kind != "request":
+            on = "request"
+        text, emoji, after = "", "+1", Decision(task=task)
+        if not slash.verb:
+            text, emoji = _help_once(task), "confused"
+            after = Decision(task=task.evolve(metadata=task.metadata | {"helped": "yes"}))
+        elif slash.verb == "help":
+            text = render_help()
+        elif slash.verb == "status":
+            text = summary(task, headline(task, self.ledger.surroundings(task)))
+        else:
+            try:
+                after = apply_command(task, command_of(slash, comment, task, now), now)
+            except CommandRefusedError as refusal:
+                text, emoji = f"{refusal}", "confused"
+        applied = dict.fromkeys((*after.task.applied_commands, comment_key(comment)))
+        heard = after.task.evolve(applied_commands=tuple(applied)[-MAX_APPLIED:])
+        target = None if comment.id.startswith("review-") else comment.id
+        self._apply(Decision(task=answer(heard, target, text, emoji, on=on), events=after.events))
+
+
+def _help_once(task: TaskRecord) -> str:
+    """An unknown command gets help once on each task; who asks for it gets it every time."""
+    return "" if task.metadata.get("helped") else f"There is no such command here.\n\n{render_help()}"

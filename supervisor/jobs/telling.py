@@ -1,0 +1,89 @@
+"""Saying something on a forge, each thing once: what was being sent is looked for before it is sent again."""
+
+from pathlib import Path
+from typing import Literal
+
+from supervisor.core.record import Post, TaskRecord
+from supervisor.core.render import fence
+from supervisor.core.story import marker, text_hash
+from supervisor.core.telling import StoryShown, label_prefix
+from supervisor.errors import CloudCodeError
+from supervisor.jobs.project import Project, check_text
+from supervisor.ports import Forge, Place
+
+_MAX_DOCUMENT_CHARACTERS = 60_000
+
+
+def place_of(task: TaskRecord, post: Post) -> Place:
+    """Where a post belongs: to what the task came from, or to its request. CloudCodeError when there is none."""
+    target = post.target if post.kind == "reaction" else None
+    if post.on == "source":
+        return _source(task, target)
+    number = task.request.number if task.request is not None else None
+    if number is None:
+        raise CloudCodeError("E_FORGE_GONE", f"{task.id} has no request on the forge.")
+    return Place(kind="request", number=str(number), comment=target)
+
+
+def _source(task: TaskRecord, comment: str | None = None) -> Place:
+    """What the task came from."""
+    kind: Literal["issue", "request"] = "request" if task.source.kind == "request" else "issue"
+    return Place(kind=kind, number=task.source.ref, comment=comment)
+
+
+def say(project: Project, task: TaskRecord, post: Post, root_id: str, document: Path) -> str:
+    """Do this once; returns the forge's id of it, if it has one. CloudCodeError, Rejected."""
+    forge = _forge(project)
+    place = place_of(task, post)
+    match post.kind:
+        case "reaction":
+            forge.react(place, post.text)
+            return ""
+        case "delete_branch":
+            forge.delete_branch(post.text)
+            return ""
+    first = marker(root_id, task.id, post.key)
+    body = f"{first}\n{_document(document) if post.kind == 'document' else post.text}"
+    check_text(project, body.encode(errors="replace"), "a comment")
+    if post.kind == "reply":
+        number, thread = int(place.number), post.target or ""
+        found = forge.find_reply(number, thread, first) if post.sending else None
+        return found or forge.reply(number, thread, body)
+    found = forge.find_comment(place, first) if post.sending else None
+    return found or forge.post_comment(place, body)
+
+
+def _document(path: Path) -> str:
+    """What the agent handed in, so that nothing in it takes effect."""
+    text = path.read_text(errors="replace")
+    cut = text if len(text) <= _MAX_DOCUMENT_CHARACTERS else f"{text[:_MAX_DOCUMENT_CHARACTERS]}\n[…]"
+    return f"✅ What the agent hands in:\n\n{fence(cut)}"
+
+
+def show_story(project: Project, task: TaskRecord, text: str, root_id: str) -> StoryShown:
+    """Bring the one comment with the story to this text; it is made where there is none yet. CloudCodeError."""
+    forge, story = _forge(project), task.story
+    first = marker(root_id, task.id, "story")
+    body = f"{first}\n{text}"
+    check_text(project, body.encode(errors="replace"), "the story")
+    known = story.remote_id or (forge.find_comment(_source(task), first) if story.sending else None)
+    if known is None:
+        known = forge.post_comment(_source(task), body)
+    else:
+        forge.edit_comment(_source(task, known), body)
+    return StoryShown(remote_id=known, applied=text_hash(text), life=task.life_now)
+
+
+def show_label(project: Project, task: TaskRecord, wanted: str) -> str:
+    """Set the label of the task's state, and take the one before away. CloudCodeError."""
+    before = task.label.applied
+    scoped = label_prefix(project.settings.forge).endswith("::")
+    remove = (before,) if before and before != wanted and not scoped else ()
+    _forge(project).change_labels(_source(task), (wanted,), remove)
+    return wanted
+
+
+def _forge(project: Project) -> Forge:
+    if project.forge is None:
+        raise CloudCodeError("E_FORGE_GONE", "the project has no forge")
+    return project.forge

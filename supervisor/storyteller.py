@@ -1,0 +1,141 @@
+"""What tasks have to tell goes to their forges: one comment kept current, a label, and what is said once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from agent_daemon.failpoints import reach
+from agent_daemon.protocol.paths import Root
+from supervisor.clock import Clock
+from supervisor.core.decision import Decision, Failed
+from supervisor.core.record import Post, TaskRecord
+from supervisor.core.story import render_story, text_hash
+from supervisor.core.telling import (
+    StoryShown,
+    is_told,
+    label_colours,
+    next_due,
+    settle_label,
+    settle_post,
+    settle_story,
+    state_label,
+)
+from supervisor.jobs.project import Project
+from supervisor.jobs.telling import say, show_label, show_story
+from supervisor.ledger import Ledger
+from supervisor.pool import JobPool, attempt_work
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The outcome of one thing told: of which kind, and which post."""
+
+    kind: str
+    key: str
+    outcome: Failed | str | StoryShown
+
+
+@dataclass
+class Storyteller:
+    """Called from the loop's thread; what is told to a forge is a job of `pool`, one for a task at a time."""
+
+    root: Root
+    clock: Clock
+    ledger: Ledger
+    pool: JobPool
+    projects: Mapping[str, Project]
+    _touched: set[str] = field(default_factory=set, init=False)
+    _labelled: set[str] = field(default_factory=set, init=False)
+    _not_before: dict[str, datetime] = field(default_factory=dict, init=False)
+
+    def touch(self, task: TaskRecord) -> None:
+        """Something about this task has changed: there may be something to tell."""
+        project = self.projects.get(task.project)
+        if project is not None and project.forge is not None:
+            self._touched.add(task.id)
+
+    def look(self) -> None:
+        """Start what is due to be told."""
+        now = self.clock.now()
+        for task_id in list(self._touched):
+            task = self.ledger.tasks.get(task_id)
+            if task is None or (task.ended and is_told(task, self._forge_of(task))):
+                self._touched.discard(task_id)
+            elif self._not_before.get(task.project, now) <= now and not self.pool.under_way(f"Tell:{task_id}"):
+                self._tell(task, now)
+
+    def _forge_of(self, task: TaskRecord) -> str:
+        return self.projects[task.project].settings.forge
+
+    def _tell(self, task: TaskRecord, now: datetime) -> None:
+        due = next_due(task, self._forge_of(task), now)
+        if due is None:
+            return
+        work: Callable[[], Any]
+        if due.post is not None:
+            work = self._post(task, due.post)
+        elif due.kind == "label":
+            work = partial(self._label, self.projects[task.project], task)
+        else:
+            text = render_story(task, self.ledger.surroundings(task))
+            if text_hash(text) == task.story.applied:
+                self._reads_the_same(task)
+                return
+            work = self._story(task, text)
+        key = due.post.key if due.post is not None else ""
+        self.pool.submit(f"Tell:{task.id}", partial(_named, due.kind, key, work))
+
+    def _post(self, task: TaskRecord, post: Post) -> Callable[[], str]:
+        """What was marked as being sent before this is looked for first."""
+        if not post.sending:
+            marked = tuple(p.evolve(sending=True) if p.key == post.key else p for p in task.posts)
+            task = self.ledger.apply(Decision(task=task.evolve(posts=marked)))
+            reach("forge.post_marked_sending")
+        document = self.root.requests / f"{task.id}.md"
+        return partial(say, self.projects[task.project], task, post, self.ledger.identity.id, document)
+
+    def _story(self, task: TaskRecord, text: str) -> Callable[[], StoryShown]:
+        """As a post, while there is no comment yet."""
+        before = task.story
+        if before.remote_id is None and not before.sending:
+            task = self.ledger.apply(Decision(task=task.evolve(story=before.evolve(sending=True))))
+            reach("forge.story_marked_sending")
+        as_before = task.evolve(story=before)
+        return partial(show_story, self.projects[task.project], as_before, text, self.ledger.identity.id)
+
+    def _reads_the_same(self, task: TaskRecord) -> None:
+        if task.story.life != task.life_now:
+            self.ledger.apply(Decision(task=task.evolve(story=task.story.evolve(life=task.life_now))))
+        elif not task.posts and not task.ended:
+            self._touched.discard(task.id)  # (until something changes again)
+
+    def _label(self, project: Project, task: TaskRecord) -> str:
+        """Runs in a job. All labels are made once, before the first is set."""
+        forge, name = project.forge, task.project
+        if forge is not None and name not in self._labelled:
+            forge.ensure_labels(label_colours(project.settings))
+            self._labelled.add(name)
+        return show_label(project, task, state_label(task, project.settings.forge))
+
+    def settle(self, task_id: str, told: Any) -> None:
+        """What became of one thing that was to be told."""
+        task = self.ledger.tasks.get(task_id)
+        if task is None or not isinstance(told, _Told):
+            return
+        now, outcome = self.clock.now(), told.outcome
+        reach("forge.told_before_record")
+        if isinstance(outcome, Failed) and outcome.retry_at is not None:
+            self._not_before[task.project] = outcome.retry_at
+        if isinstance(outcome, StoryShown) or (isinstance(outcome, Failed) and told.kind == "story"):
+            decision = settle_story(task, outcome, now)
+        elif told.kind == "post":
+            decision = settle_post(task, told.key, outcome, now)
+        else:
+            decision = settle_label(task, outcome, now)
+        self.ledger.apply(decision)
+
+
+def _named(kind: str, key: str, work: Callable[[], Any]) -> _Told:
+    return _Told(kind, key, attempt_work(f"telling a {kind}", work))
