@@ -32,6 +32,14 @@ DAEMON_FAILPOINTS = (
     "daemon.bundled_before_report",
     "daemon.released_before_report",
 )
+# Passed only where a project is on a forge.
+FORGE_FAILPOINTS = (
+    "forge.news_before_record",
+    "forge.news_before_cursor",
+    "forge.post_marked_sending",
+    "forge.story_marked_sending",
+    "forge.told_before_record",
+)
 # Passed only where the base branch has moved.
 MOVED_BASE_FAILPOINTS = ("daemon.switching_base",)
 

@@ -77,7 +77,7 @@ class Storyteller:
         if due.post is not None:
             work = self._post(task, due.post)
         elif due.kind == "label":
-            work = partial(self._label, self.projects[task.project], task)
+            work = self._label(task)
         else:
             text = render_story(task, self.ledger.surroundings(task))
             if text_hash(text) == task.story.applied:
@@ -111,13 +111,19 @@ class Storyteller:
         elif not task.posts and not task.ended:
             self._touched.discard(task.id)  # (until something changes again)
 
-    def _label(self, project: Project, task: TaskRecord) -> str:
+    def _label(self, task: TaskRecord) -> Callable[[], str]:
+        """Where one was being set before, nobody knows which of ours are there: all but the right one go."""
+        unsure = task.label.sending
+        if not unsure:
+            task = self.ledger.apply(Decision(task=task.evolve(label=task.label.evolve(sending=True))))
+        return partial(self._set_label, self.projects[task.project], task, unsure)
+
+    def _set_label(self, project: Project, task: TaskRecord, unsure: bool) -> str:
         """Runs in a job. All labels are made once, before the first is set."""
-        forge, name = project.forge, task.project
-        if forge is not None and name not in self._labelled:
-            forge.ensure_labels(label_colours(project.settings))
-            self._labelled.add(name)
-        return show_label(project, task, state_label(task, project.settings.forge))
+        if project.forge is not None and task.project not in self._labelled:
+            project.forge.ensure_labels(label_colours(project.settings))
+            self._labelled.add(task.project)
+        return show_label(project, task, state_label(task, project.settings.forge), unsure=unsure)
 
     def settle(self, task_id: str, told: Any) -> None:
         """What became of one thing that was to be told."""

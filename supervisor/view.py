@@ -17,6 +17,7 @@ from supervisor.core.surroundings import StationSeen, Surroundings
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, read_stations
+from supervisor.forge_view import ForgeRow, forge_problems, forge_rows
 from supervisor.notices import config_changed, misplaced_files, refused_edits, vanished_files
 from supervisor.reader import Reader, Report, is_locked
 from supervisor.running import Running, running_supervisor
@@ -98,6 +99,7 @@ class Overview:
     files: tuple[FileRow, ...]
     waiting: tuple[Waiting, ...]
     problems: tuple[Problem, ...]
+    forges: tuple[ForgeRow, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,7 @@ class Picture:
     drafts: tuple[Draft, ...]
     problems: tuple[Problem, ...]
     no_room: str = ""
+    forges: tuple[ForgeRow, ...] = ()
 
 
 def take_picture(reader: Reader) -> Picture:
@@ -141,6 +144,8 @@ def take_picture(reader: Reader) -> Picture:
     problems += misplaced.values()
     disk = seen_state(reader.root, config.disk) if config is not None else None
     problems += [low] if disk is not None and (low := low_problem(disk)) is not None else []
+    forges = forge_rows(reader.root, config, tasks)
+    problems += forge_problems(forges)
     dependencies, damaged = reader.dependency_states(tasks)
     problems += damaged.values()
     return Picture(
@@ -157,6 +162,7 @@ def take_picture(reader: Reader) -> Picture:
         drafts=tuple(draft for draft in drafts if draft.id not in misplaced),
         problems=tuple(dict.fromkeys(problems)),
         no_room=disk.no_room if disk is not None else "",
+        forges=forges,
     )
 
 
@@ -173,6 +179,7 @@ def overview(reader: Reader) -> Overview:
         files=tuple(file_rows(picture.drafts, picture.tasks, set(reader.archived_ids()))),
         waiting=tuple(waiting_tasks(picture)),
         problems=picture.problems,
+        forges=picture.forges,
     )
 
 

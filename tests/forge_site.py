@@ -31,10 +31,39 @@ class ForgeSite:
     def project(self, name: str, **settings: Any) -> None:
         self.site.config["projects"][name] |= settings
 
-    def stories(self, number: int) -> list[str]:
-        """Our comments on an issue of the GitHub."""
-        comments = self.hub.repos[REPO]["comments"].values()
+    def said(self, number: int) -> list[str]:
+        """Our comments on an issue or request of the GitHub."""
+        with self.hub.lock:
+            comments = list(self.hub.repos[REPO]["comments"].values())
         return [c["body"] for c in comments if c["issue"] == number and c["by"] == BOT]
+
+    def noted(self, number: int) -> list[str]:
+        """Our notes on an issue of the GitLab."""
+        with self.lab.lock:
+            notes = list(self.lab.projects[PROJECT]["notes"].values())
+        ours = [note for note in notes if note["by"] == BOT and not note["system"]]
+        return [note["body"] for note in ours if note["kind"] == "issues" and note["iid"] == number]
+
+    def labelled(self, title: str = "Fix the sum", body: str = "It subtracts.", by: str = "rea") -> int:
+        """An issue on the GitHub that somebody opens and Ada labels."""
+        number = self.hub.open_issue(REPO, by, title, body)
+        self.hub.add_label(REPO, number, "ada", "cloud-code")
+        return number
+
+    def labels(self, number: int) -> list[str]:
+        with self.hub.lock:
+            return list(self.hub.repos[REPO]["issues"][number]["labels"])
+
+    def reactions(self, comment: int) -> list[str]:
+        """Ours on a comment of the GitHub."""
+        with self.hub.lock:
+            found = [r for r in self.hub.repos[REPO]["reactions"] if r["by"] == BOT]
+        return [r["content"] for r in found if r["subject"] == f"comment:{comment}"]
+
+    def request_of(self, task_id: str) -> int:
+        task = self.site.record(task_id)
+        assert task is not None and task.request is not None and task.request.number is not None
+        return task.request.number
 
 
 @contextmanager

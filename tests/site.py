@@ -1,5 +1,6 @@
 """A whole installation in a temporary folder: a remote, a root, and the real programs run against it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -98,7 +99,8 @@ class Site:
         }
 
     def write_config(self) -> None:
-        self.root.config.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        plain = json.loads(json.dumps(self.config))  # (nothing in it twice, which YAML would write as an alias)
+        self.root.config.write_text(yaml.safe_dump(plain, sort_keys=False))
 
     def use_script(self, *steps: str) -> None:
         """The coding CLI is a shell script with these lines, run in the worktree, its prompt on stdin."""

@@ -50,6 +50,10 @@ def state_label(task: TaskRecord, forge: str) -> str:
     return label_prefix(forge) + _STATE_LABELS[task.state]
 
 
+def state_labels(forge: str) -> tuple[str, ...]:
+    return tuple(label_prefix(forge) + name for name in _COLOURS)
+
+
 def label_colours(settings: ProjectSettings) -> dict[str, str]:
     """Every label that the supervisor sets or listens to, with its colour."""
     prefix = label_prefix(settings.forge)

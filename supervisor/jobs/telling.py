@@ -6,7 +6,7 @@ from typing import Literal
 from supervisor.core.record import Post, TaskRecord
 from supervisor.core.render import fence
 from supervisor.core.story import marker, text_hash
-from supervisor.core.telling import StoryShown, label_prefix
+from supervisor.core.telling import StoryShown, label_prefix, state_labels
 from supervisor.errors import CloudCodeError
 from supervisor.jobs.project import Project, check_text
 from supervisor.ports import Forge, Place
@@ -74,11 +74,11 @@ def show_story(project: Project, task: TaskRecord, text: str, root_id: str) -> S
     return StoryShown(remote_id=known, applied=text_hash(text), life=task.life_now)
 
 
-def show_label(project: Project, task: TaskRecord, wanted: str) -> str:
-    """Set the label of the task's state, and take the one before away. CloudCodeError."""
-    before = task.label.applied
+def show_label(project: Project, task: TaskRecord, wanted: str, *, unsure: bool) -> str:
+    """Set the label of the task's state, and take the one before away; `unsure`: every other. CloudCodeError."""
+    before = state_labels(project.settings.forge) if unsure else (task.label.applied,)
     scoped = label_prefix(project.settings.forge).endswith("::")
-    remove = (before,) if before and before != wanted and not scoped else ()
+    remove = () if scoped else tuple(name for name in before if name and name != wanted)
     _forge(project).change_labels(_source(task), (wanted,), remove)
     return wanted
 

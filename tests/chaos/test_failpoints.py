@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from agent_daemon.failpoints import DAEMON_FAILPOINTS, MOVED_BASE_FAILPOINTS, SUPERVISOR_FAILPOINTS, VARIABLE
+from agent_daemon.failpoints import (
+    DAEMON_FAILPOINTS,
+    FORGE_FAILPOINTS,
+    MOVED_BASE_FAILPOINTS,
+    SUPERVISOR_FAILPOINTS,
+    VARIABLE,
+)
 from tests import reliability
 from tests.site import Site, git, wait_for
 
@@ -135,4 +141,4 @@ def test_every_failpoint_in_the_code_is_swept() -> None:
         named |= set(re.findall(r'reach\("([a-z_.]+)"\)', path.read_text()))
         if path.name == "loop.py":
             named |= set(re.findall(r'": "([a-z_]+\.[a-z_]+)"', path.read_text()))
-    assert named == {*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS, *MOVED_BASE_FAILPOINTS}
+    assert named == {*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS, *MOVED_BASE_FAILPOINTS, *FORGE_FAILPOINTS}

@@ -29,7 +29,7 @@ _LEGACY = {"triage": "read", "maintain": "write"}
 ALLOWED_VIOLATIONS = (
     r"^POST /repos/\{owner\}/\{repo\}/issues/\{issue_number\}/labels: request",  # (a bare array is sent)
     r"^PUT /repos/\{owner\}/\{repo\}/issues/\{issue_number\}/labels: request",
-    r": status (304|307|401|403|429|502) is not in the description",
+    r": status (301|304|307|401|403|429|502) is not in the description",
     r"^POST /repos/\{owner\}/\{repo\}/pulls/\{pull_number\}/requested_reviewers: answer",
 )
 

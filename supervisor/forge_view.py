@@ -1,0 +1,79 @@
+"""What `status` and `doctor` show of the forges: how far they were read, what waits to be told there, and why."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.paths import Root
+from supervisor.core.forge import Budget
+from supervisor.core.record import TaskRecord
+from supervisor.core.settings import Config
+from supervisor.core.words import count
+from supervisor.forge_state import ForgeState, read_forge_state
+
+# What an operator does about a forge that is in the way.
+_MENDS = {
+    "E_FORGE_MOVED": "set `repository` of the project to its new name in config.yaml, and restart the supervisor",
+    "E_FORGE_DENIED": "`cloud-code project check {0}` says what the token lacks",
+    "E_FORGE_TOKEN": "write the secret where config.yaml says that it is",
+    "E_FORGE_GONE": "see whether the repository is there, and whether the token may see it",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgeRow:
+    """One project's forge: when it was read last, what is left of its limit, how much waits to be told there."""
+
+    project: str
+    forge: str
+    repository: str
+    read_at: datetime | None
+    budget: Budget
+    waiting: int
+    problem: str = ""
+
+
+def forge_rows(root: Root, config: Config | None, tasks: Mapping[str, TaskRecord]) -> tuple[ForgeRow, ...]:
+    """A row for each project that is on a forge."""
+    if config is None:
+        return ()
+    return tuple(
+        _row(root, name, project.forge, project.repository, [t for t in tasks.values() if t.project == name])
+        for name, project in config.projects.items()
+        if project.forge != "local"
+    )
+
+
+def _row(root: Root, name: str, forge: str, repository: str, tasks: list[TaskRecord]) -> ForgeRow:
+    state: ForgeState = read_forge_state(root, name)
+    errors = [error for task in tasks for error in untold(task)]
+    return ForgeRow(
+        project=name,
+        forge=forge,
+        repository=repository,
+        read_at=state.read_at,
+        budget=state.budget,
+        waiting=len(errors),
+        problem=state.problem or next(iter(errors), ""),
+    )
+
+
+def untold(task: TaskRecord) -> list[str]:
+    """Why things of this task could not be told yet, one entry for each."""
+    works = (*task.posts, task.story, task.label, *task.effects)
+    return [work.error for work in works if work.error is not None and work.tries]
+
+
+def forge_problems(rows: tuple[ForgeRow, ...]) -> Iterator[Problem]:
+    """Each forge that is in the way, once, with what an operator does about it."""
+    for row in rows:
+        if not row.problem:
+            continue
+        code, _, message = row.problem.partition(": ")
+        waits = f"; {count(row.waiting, 'thing waits', 'things wait')} to be told there" if row.waiting else ""
+        yield Problem(
+            code=code,
+            message=f"the forge of {row.project}: {message}{waits}; agents go on working",
+            mend=_MENDS.get(code, "nothing: it is tried again by itself").format(row.project),
+        )
