@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_daemon.failpoints import FORGE_FAILPOINTS, VARIABLE
+from tests.fakes.forge.running import push_branch
 from tests.forge_site import FIX, PROJECT, REPO, ForgeSite, forge_site
 from tests.site import git, wait_for
 
@@ -146,7 +147,12 @@ def test_a_review_is_one_more_attempt_and_its_threads_are_answered(forges: Forge
     second = site.wait_state(task_id, "review", timeout_seconds=60)
     assert first.delivery is not None and second.delivery is not None
     told = (site.folder / "told.1").read_text()
-    assert all(f"remark {line}" in told for line in (1, 2, 3)) and "Not yet." in told and "stranger" not in told
+    assert (
+        all(f"remark {line}" in told for line in (1, 2, 3))
+        and "Not yet." in told
+        and "stranger" not in told
+        and "file: calc.py, line 2" in told
+    )
     replies = [c["body"] for c in hub.repos[REPO]["review_comments"].values() if c["by"] == "cloud-code-bot"]
     wait_for(lambda: len([c for c in hub.repos[REPO]["review_comments"].values() if c["reply_to"]]) == 3)
     assert all(second.delivery.pushed_head[:12] in reply for reply in replies)
@@ -181,12 +187,21 @@ def test_a_closed_issue_cancels_its_task_and_its_label_set_again_runs_it_again(f
 
 def test_a_comment_alone_starts_a_task_and_a_request_is_reviewed(forges: ForgeSite) -> None:
     site, hub = forges.site, forges.hub
-    site.use_script("cat > /dev/null", "mkdir -p .cloud-code", "echo 'Looks `fine` to @ada' > document.md", FIX)
+    site.use_script(
+        "grep -q 'Review the changes' && echo 'Looks `fine` to @ada' > .cloud-code/document.md || true", FIX
+    )
     site.write_config()
+    head = push_branch(hub.repositories[REPO], "ours", site.folder)
+    pull = hub.open_pull(REPO, "ada", "ours", "main", "Ours")
     site.start()
     number = hub.open_issue(REPO, "rea", "Fix it", "")
     hub.comment(REPO, number, "ada", "/cloud-code run")
     site.wait_state(f"hub.{number}", "review")
+    hub.request_review(REPO, pull, "ada", "cloud-code-bot")
+    reviewed = site.wait_state(f"hub.pr{pull}", "completed")
+    assert (reviewed.role, reviewed.attempts[0].base_commit) == ("reviewer", head)
+    (document,) = wait_for(lambda: [said for said in forges.said(pull) if "Looks" in said])
+    assert "```text\nLooks `fine` to @ada\n```" in document
 
 
 def test_a_forge_that_fails_doubles_nothing_and_stops_nobody(forges: ForgeSite) -> None:

@@ -203,6 +203,25 @@ class GitHub(Forge):
             self._tell(repo, "pull_request_review", "submitted", number, login, review=shown)
             return int(entry["id"])
 
+    def open_pull(self, repo: str, login: str, head: str, base: str, title: str, body: str = "") -> int:
+        """A pull request between two branches of the repository."""
+        with self.lock:
+            number = self._new_number(repo)
+            self.repos[repo]["issues"][number] = self._issue(number, login, title, body)
+            self.repos[repo]["pulls"][number] = {
+                "head": head,
+                "base": base,
+                "draft": False,
+                "head_sha": self.git(repo, "rev-parse", f"refs/heads/{head}"),
+                "merged": False,
+                "merged_by": None,
+                "merged_at": None,
+                "reviewers": [],
+                "updated_at": now(),
+            }
+            self._tell(repo, "pull_request", "opened", number, login)
+            return number
+
     def add_check(self, repo: str, sha: str, name: str, conclusion: str | None, summary: str = "") -> None:
         """A check run on a commit; no conclusion means that it is under way."""
         with self.lock:
@@ -707,21 +726,8 @@ class GitHub(Forge):
         if reason:
             errors = [{"resource": "PullRequest", "code": "custom", "message": reason}]
             raise RefusedError(422, {"message": "Validation Failed", "errors": errors, "documentation_url": ""})
-        number = self._new_number(repo)
-        issue = self._issue(number, call.login, wanted["title"], wanted.get("body", ""))
-        self.repos[repo]["issues"][number] = issue
-        self.repos[repo]["pulls"][number] = {
-            "head": head,
-            "base": wanted["base"],
-            "draft": bool(wanted.get("draft")),
-            "head_sha": shas[0],
-            "merged": False,
-            "merged_by": None,
-            "merged_at": None,
-            "reviewers": [],
-            "updated_at": now(),
-        }
-        self._tell(repo, "pull_request", "opened", number, call.login)
+        number = self.open_pull(repo, call.login, head, wanted["base"], wanted["title"], wanted.get("body", ""))
+        self.repos[repo]["pulls"][number]["draft"] = bool(wanted.get("draft"))
         return Reply(status=201, body=self.pull(repo, number, call.login))
 
     def _pull_of(self, call: Call, needed: str = "read") -> tuple[str, int]:
