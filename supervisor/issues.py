@@ -17,6 +17,7 @@ from supervisor.core.explain import headline
 from supervisor.core.forge import CommentSeen, ForgeNews, IssueSeen, ReviewSeen, Watched
 from supervisor.core.issue_intake import begin, is_allowed, take_issue, task_id_of
 from supervisor.core.record import TaskRecord
+from supervisor.core.render import one_line_code
 from supervisor.core.request_news import take_request, take_review
 from supervisor.core.settings import ProjectSettings
 from supervisor.core.slash import Slash, parse_slash, render_help
@@ -259,7 +260,7 @@ class Issues:
             try:
                 after = apply_command(task, command_of(slash, comment, task, now), now)
             except CommandRefusedError as refusal:
-                text, emoji = f"{refusal}", "confused"
+                text, emoji = one_line_code(str(refusal)), "confused"
         applied = dict.fromkeys((*after.task.applied_commands, comment_key(comment)))
         heard = after.task.evolve(applied_commands=tuple(applied)[-MAX_APPLIED:])
         target = None if comment.id.startswith("review-") else comment.id

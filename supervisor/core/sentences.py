@@ -30,7 +30,9 @@ _WARNINGS = frozenset(
         "lost",
         "low",
         "not_prepared",
+        "not_read",
         "not_started",
+        "not_told",
         "overdue",
         "refused",
         "reminded",
@@ -39,6 +41,7 @@ _WARNINGS = frozenset(
         "revision_fell",
         "silent",
         "suspect",
+        "waits",
     }
 )
 
@@ -235,5 +238,18 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "cleanup.removed": lambda v: f"the {_thing(v)} is gone" + (f": {v['reason']}" if v.get("reason") else ""),
     "cleanup.kept": lambda v: f"the {_thing(v)} stays: {v['reason']}",
     "cleanup.doubt": lambda v: f"the {_thing(v)} is left to a person: {v['reason']}",
+    "forge.told": lambda v: f"on its forge: {v['kind']}" + (f" {v['id']}" if v.get("id") else ""),
+    "forge.not_told": _form("its forge does not take the {kind}: {code}: {message}"),
+    "forge.waits": _form("to be told on its forge, later: {code}: {message}"),
+    "forge.not_read": _form("the forge of {project} cannot be read, and is asked again: {code}: {message}"),
+    "forge.recovered": _form("the forge of {project} can be read again"),
+    "trigger.refused": _form("{actor} asks for a run of {ref}: {message}"),
+    "command.refused": _form("a command by {actor} on {ref} is not heeded: {message}"),
+    "source.changed": _form("{message}; it is held ({approval})"),
+    "source.refused": _form("{actor}, who may not steer, changed {ref}: {message}"),
+    "request.reviewed": lambda v: f"{v['by']}: {v['verdict']}, {count(v['comments'], 'comment')}",
+    "request.checked": lambda v: (
+        f"checks of {v['head'][:12]}: " + (f"{_value(v['failed'])} failed" if v["failed"] else "all succeeded")
+    ),
     "report.readable": _form("its reports can be read again"),
 }

@@ -3,6 +3,7 @@
 Once: comments that notify, answers, reactions. Kept current: one comment with the story, one label of its state.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -20,6 +21,7 @@ LISTING_DELAY = timedelta(seconds=5)
 # What a forge refuses for good; everything else may pass, and is tried until it does.
 _FINAL = frozenset({"E_FORGE_GONE", "E_FORGE_REFUSED"})
 
+_LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
 _STATE_LABELS = {
     State.PENDING: "queued",
     State.ASSIGNED: "working",
@@ -122,7 +124,8 @@ def _numbered(task: TaskRecord) -> TaskRecord:
 
 def _needs_person(task: TaskRecord) -> str:
     asker = task.source.requested_by
-    lines = [f"✋ {f'@{asker} ' if asker else ''}This task needs a person:"]
+    mention = f"@{asker} " if _LOGIN.fullmatch(asker) else ""
+    lines = [f"✋ {mention}This task needs a person:"]
     for wait in task.waits_for:
         lines += ["", fence(wait.message or wait.reason.value)]
     offered = steering(task)

@@ -1,0 +1,167 @@
+"""From an issue to a task: who may ask, which text counts."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
+from supervisor.core.decision import Decision, Event
+from supervisor.core.forge import IssueSeen, Person, Trigger, text_digest
+from supervisor.core.issue_intake import draft_of, is_allowed, take_issue
+from supervisor.core.record import TaskRecord
+from supervisor.core.settings import Config, TriggerSettings
+from supervisor.core.states import State
+
+NOW = datetime(2026, 1, 7, 10, 30, tzinfo=UTC)
+ADA = Person(login="ada", can_write=True)
+EVE = Person(login="eve")
+CONFIG = Config.model_validate(
+    {
+        "projects": {"acme": {"forge": "github", "repository": "acme/app", "base_branch": "main"}},
+        "workstations": {"backend": {"clis": ["codex"]}, "reviewer": {"clis": ["codex"]}},
+    }
+)
+
+
+def issue(**changes: Any) -> IssueSeen:
+    values: dict[str, Any] = {
+        "ref": "7",
+        "url": "https://github.com/acme/app/issues/7",
+        "title": "Fix it",
+        "body": "one",
+        "labels": ("cloud-code",),
+        "author": EVE,
+        "updated_at": NOW,
+        "trigger": Trigger(id="1", kind="label", by=ADA, at=NOW),
+    }
+    return IssueSeen(**(values | changes))
+
+
+def take(seen: IssueSeen, known: TaskRecord | None = None) -> Decision | Event | None:
+    return take_issue(seen, known, "acme", CONFIG, NOW)
+
+
+def taken(seen: IssueSeen, known: TaskRecord | None = None) -> TaskRecord:
+    decision = take(seen, known)
+    assert isinstance(decision, Decision)
+    return decision.task
+
+
+def command(task: TaskRecord, kind: str, **args: str) -> Decision:
+    asked = Command.model_validate(
+        {
+            "id": f"comment-{kind}",
+            "at": NOW,
+            "actor": Actor(kind="forge", id="ada"),
+            "channel": "comment",
+            "kind": kind,
+            "target": task.id,
+            "args": args,
+        }
+    )
+    return apply_command(task, asked, NOW)
+
+
+@pytest.mark.parametrize(
+    ("person", "allowed"),
+    [
+        (ADA, True),
+        (EVE, False),
+        (Person(login="us", can_write=True, is_self=True), False),
+        (Person(login="dependabot[bot]", is_bot=True, can_write=True), False),
+        (Person(login="renovate[bot]", is_bot=True), True),
+        (Person(login="renovate", is_bot=True, can_write=True), False),
+    ],
+)
+def test_who_may_start_and_steer(person: Person, allowed: bool) -> None:
+    assert is_allowed(person, TriggerSettings(bots=("renovate[bot]",))) is allowed
+
+
+def test_a_trigger_makes_one_task_however_often_it_is_seen() -> None:
+    task = taken(issue())
+    assert (task.id, task.source.requested_by, task.source.trigger) == ("acme.7", "ada", "1")
+    assert take(issue(), task) is None
+    ended = task.moved(State.CANCELLED, reason="x", actor="ada", at=NOW)
+    assert take(issue(), ended) is None
+    again = taken(issue(trigger=Trigger(id="2", kind="label", by=ADA, at=NOW)), ended)
+    assert (again.state, again.rerun) == (State.PENDING, 2)
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (issue(trigger=Trigger(id="1", kind="label", by=EVE, at=NOW)), "may not start"),
+        (issue(labels=("cloud-code", "wontfix")), "wontfix"),
+        (issue(kind="request", branch=""), "other repositories"),
+    ],
+)
+def test_what_is_not_taken_is_told_with_the_reason(seen: IssueSeen, why: str) -> None:
+    told = take(seen)
+    assert isinstance(told, Event) and why in told.details["message"]
+
+
+def test_nothing_follows_from_what_asks_for_nothing() -> None:
+    assert take(issue(trigger=None)) is None
+    assert take(issue(open=False)) is None
+
+
+def test_a_closed_issue_cancels() -> None:
+    assert taken(issue(open=False), taken(issue())).state is State.CANCELLED
+
+
+def test_a_change_by_who_may_steer_is_taken_and_one_by_others_holds() -> None:
+    task = taken(issue())
+    assert taken(issue(body="two", edited_by=ADA), task).description == "two"
+    held = taken(issue(body="two", edited_by=EVE), task)
+    assert (held.state, held.description, held.paused_from) == (State.PAUSED, "one", State.PENDING)
+    assert take(issue(body="two", edited_by=EVE), held) is None, "asked once"
+    assert taken(issue(body="one"), held).state is State.PENDING, "it was put back"
+
+
+def test_a_text_that_changed_between_label_and_look_is_held_from_the_start() -> None:
+    held = taken(issue(edited_by=EVE))
+    assert held.state is State.PAUSED and held.offered is not None
+    assert command(held, "approve", approval="a1").task.state is State.PENDING
+
+
+def test_a_held_text_is_taken_or_left_by_a_person_and_never_resumed_by_accident() -> None:
+    held = taken(issue(body="two", edited_by=EVE), taken(issue()))
+    with pytest.raises(CommandRefusedError, match="approve a1"):
+        command(held, "resume")
+    took = command(held, "approve", approval="a1").task
+    assert (took.description, took.source.text_hash) == ("two", text_digest("Fix it", "two"))
+    left = command(held, "deny", approval="a1").task
+    assert (left.description, left.state) == ("one", State.PENDING)
+    assert take(issue(body="two", edited_by=EVE), left) is None, "it was looked at"
+    again = taken(issue(body="three", edited_by=EVE), left)
+    assert (again.state, again.waits_for[0].ref) == (State.PAUSED, "a2")
+
+
+def test_a_forge_gives_commands_for_tasks_alone() -> None:
+    with pytest.raises(CommandRefusedError, match="may not drop"):
+        command(taken(issue()), "drop", attempt="1")
+
+
+def test_criteria_and_priority_are_read_from_the_issue() -> None:
+    body = "Why.\n\n## Acceptance criteria\n- [ ] it adds\n* it is told\n\n## Notes\n- not this\n<!-- nor this -->"
+    task = taken(issue(body=body, labels=("cloud-code", "priority: high")))
+    assert task.acceptance_criteria == ("it adds", "it is told")
+    assert task.priority == "high" and "nor this" not in task.description
+    assert "cloud-code" not in task.labels
+
+
+def test_a_request_is_reviewed_on_its_own_branch() -> None:
+    task = taken(issue(kind="request", branch="feature", base="main", labels=()))
+    assert (task.id, task.role, task.expects, task.base_branch) == ("acme.pr7", "reviewer", "document", "feature")
+    assert task.specialist == "reviewer"
+
+
+@given(st.text(), st.text(), st.lists(st.text(), max_size=60))
+def test_whatever_is_written_becomes_a_draft(title: str, body: str, labels: list[str]) -> None:
+    seen = issue(title=title, body=body, labels=tuple(labels), updated_at=NOW + timedelta(seconds=1))
+    draft = draft_of(seen, "acme", CONFIG.projects["acme"], trigger="1", by="ada")
+    assert draft.text.title and "\x00" not in draft.text.description
+    assert draft.source.text_hash == text_digest(title, body)

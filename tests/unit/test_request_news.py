@@ -1,0 +1,95 @@
+"""A request that is reviewed, checked, merged or closed."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from supervisor.core.decision import Decision
+from supervisor.core.forge import CheckSeen, CommentSeen, ForgeRequest, Person, ReviewSeen
+from supervisor.core.record import Delivery, Request, TaskRecord
+from supervisor.core.request_news import take_request, take_review, take_up_remarks
+from supervisor.core.settings import RequestSettings
+from supervisor.core.states import State
+from tests.unit.conftest import DIGEST, SHA_A, SHA_B, make_task
+
+NOW = datetime(2026, 1, 7, 10, 30, tzinfo=UTC)
+ADA = Person(login="ada", can_write=True)
+DELIVERY = Delivery(attempt=1, claimed_head=SHA_B, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST)
+
+
+def in_review(**changes: Any) -> TaskRecord:
+    values = {"state": State.REVIEW, "attempt": 1, "request": Request(number=3, head=SHA_B), "delivery": DELIVERY}
+    return make_task(**(values | changes))
+
+
+def review(verdict: str = "changes_requested", body: str = "No.", lines: tuple[int, ...] = (1, 2)) -> ReviewSeen:
+    comments = tuple(
+        CommentSeen(
+            id=str(n), issue="3", author=ADA, at=NOW, body=f"remark {n}", path="a.py", line=n, thread=f"t{n}"
+        )
+        for n in lines
+    )
+    return ReviewSeen.model_validate(
+        {"id": "1", "request": 3, "author": ADA, "at": NOW, "verdict": verdict, "body": body, "comments": comments}
+    )
+
+
+def seen(state: str = "open", *conclusions: str, head: str = SHA_B) -> ForgeRequest:
+    checks = tuple(CheckSeen.model_validate({"name": f"c{n}", "conclusion": c}) for n, c in enumerate(conclusions))
+    return ForgeRequest.model_validate(
+        {"number": 3, "url": "u", "branch": "b", "base": "main", "head": head, "state": state, "checks": checks}
+    )
+
+
+def look(task: TaskRecord, found: ForgeRequest, rounds: int = 2) -> Decision:
+    return take_request(task, found, RequestSettings(fix_rounds=rounds), NOW)
+
+
+def test_a_review_is_one_more_attempt_with_every_remark_in_its_place() -> None:
+    after = take_review(in_review(), review(), NOW).task
+    assert (after.state, after.delivery, after.threads) == (State.PENDING, None, ("t1", "t2"))
+    assert [(item.file, item.line) for item in after.feedback] == [("", None), ("a.py", 1), ("a.py", 2)]
+
+
+def test_a_review_while_an_attempt_works_waits_for_its_end() -> None:
+    working = take_review(in_review(state=State.IN_PROGRESS), review(), NOW).task
+    assert working.state is State.IN_PROGRESS and len(working.remarks) == 3
+    back = take_up_remarks(working.evolve(state=State.REVIEW), NOW).task
+    assert (back.state, back.remarks, len(back.feedback)) == (State.PENDING, (), 3)
+
+
+@pytest.mark.parametrize(
+    "given", [review("approved", "Well done!", ()), review("commented", "", ()), review("approved", "", ())]
+)
+def test_a_review_that_asks_for_nothing_changes_nothing(given: ReviewSeen) -> None:
+    assert take_review(in_review(), given, NOW).task == in_review()
+
+
+def test_merged_completes_and_closed_cancels_wherever_the_task_is() -> None:
+    for state in (State.REVIEW, State.IN_PROGRESS, State.PENDING, State.BLOCKED, State.PAUSED, State.FAILED):
+        assert look(in_review(state=state), seen("merged")).task.state is State.COMPLETED
+        assert look(in_review(state=state), seen("closed")).task.state is State.CANCELLED
+    ended = in_review(state=State.CANCELLED)
+    assert look(ended, seen("merged")).task == ended
+
+
+def test_checks_that_fail_send_it_back_so_often_and_then_ask_a_person() -> None:
+    back = look(in_review(), seen("open", "success", "failure")).task
+    assert (back.state, back.fix_rounds, back.feedback[0].code) == (State.PENDING, 1, "E_CHECK_FAILED")
+    asked = look(in_review(fix_rounds=2), seen("open", "failure")).task
+    assert (asked.state, [post.on for post in asked.posts]) == (State.REVIEW, ["request"])
+    assert look(asked, seen("open", "failure")).task == asked, "once for each head"
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        seen("open"),
+        seen("open", "pending", "failure"),
+        seen("open", "failure", head=SHA_A),
+        seen("open", "success", "waiting"),
+    ],
+)
+def test_checks_that_are_not_ours_or_not_over_change_nothing(found: ForgeRequest) -> None:
+    assert look(in_review(), found).task.state is State.REVIEW
