@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import requests
 from github import Auth, GithubException, GithubIntegration
+from jwt.exceptions import PyJWTError
 
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.tokens import generation_of
@@ -43,7 +44,7 @@ class AppTokens:
 
     def current(self) -> tuple[str, str]:
         with self._lock:
-            if self._now() >= self._ends - _RENEW_BEFORE:
+            if self._now() + _RENEW_BEFORE >= self._ends:
                 self._mint()
             return self._token, generation_of(self._token)
 
@@ -77,6 +78,10 @@ class AppTokens:
             mend = f"Install the App on the repository, with {_named(PERMISSIONS)}."
             message = f"GitHub gives the App no token for {self._owner}/{self._name} (status {error.status})."
             raise ForgeError("E_FORGE_DENIED", message, mend, retryable=error.status >= 500) from None
+        except PyJWTError:
+            mend = "Put the private key there that GitHub gave when it was made for the App, as it is (PEM)."
+            message = f"What signs in the App {self._app_id} is no private key."
+            raise ForgeError("E_FORGE_TOKEN", message, mend, retryable=True) from None
         except (requests.RequestException, ConnectionError, KeyError, TypeError, ValueError) as error:
             message = f"GitHub gives the App no token ({type(error).__name__})."
             raise ForgeError("E_FORGE_DOWN", message, retryable=True) from None
