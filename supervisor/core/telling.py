@@ -168,12 +168,13 @@ def next_due(task: TaskRecord, forge: str, now: datetime) -> Due | None:
             return Due("post", post)
     if not task.source.is_on_forge:
         return None
+    story = task.story
+    may_tell = not story.given_up and story.due(now) and story_due(task, story.at, now) <= now
+    if may_tell and story.remote_id is None:
+        return Due("story")
     if not is_label_right(task, forge) and task.label.due(now):
         return Due("label")
-    story = task.story
-    if story.given_up or not story.due(now) or story_due(task, story.at, now) > now:
-        return None
-    return Due("story")
+    return Due("story") if may_tell else None
 
 
 def is_label_right(task: TaskRecord, forge: str) -> bool:

@@ -261,38 +261,42 @@ class Poll:
     def _reviews(self, item: dict[str, Any]) -> list[ReviewSeen]:
         """What each person has remarked on one of our requests since the last review that was taken in."""
         mark = f"merge_requests/{item['iid']}"
-        known = self._cursor.marks.get(mark, 0)
-        remarks = self._remarks(item, known)
-        if any(remark.at > self._client.now() - PAUSE for remark in remarks):
-            self._tags.forget_path(f"{self._path}/merge_requests")  # (somebody is still writing: look again soon)
+        found = self._remarks(item, self._cursor.marks.get(mark, 0))
+        if any(time_of(note["created_at"]) > self._client.now() - PAUSE for note, _ in found):
+            # Somebody is still writing: look again soon, and do not pass over this request meanwhile.
+            self._tags.forget_path(f"{self._path}/merge_requests")
+            self._since["merge_requests"] = min(self._since["merge_requests"], time_of(item["updated_at"]))
             return []
-        if remarks:
-            self._marks[mark] = max(int(remark.id) for remark in remarks)
-        found = []
-        for login in dict.fromkeys(remark.author.login for remark in remarks):
-            theirs = [remark for remark in remarks if remark.author.login == login]
-            found.append(
-                ReviewSeen(
-                    id=theirs[-1].id,
-                    request=int(item["iid"]),
-                    author=theirs[0].author,
-                    at=theirs[-1].at,
-                    verdict="commented",
-                    body="\n\n".join(remark.body for remark in theirs if remark.path is None),
-                    comments=tuple(remark for remark in theirs if remark.path is not None),
-                    head=str(item.get("sha") or ""),
-                )
-            )
-        return found
+        if found:
+            self._marks[mark] = max(int(note["id"]) for note, _ in found)
+        url = str(item["web_url"])
+        remarks = [comment_of(note, self._person(note["author"]), url, thread=thread) for note, thread in found]
+        by_author: dict[str, list[CommentSeen]] = {}
+        for remark in remarks:
+            by_author.setdefault(remark.author.login, []).append(remark)
+        return [_review_of(item, theirs) for theirs in by_author.values()]
 
-    def _remarks(self, item: dict[str, Any], known: int) -> list[CommentSeen]:
+    def _remarks(self, item: dict[str, Any], known: int) -> list[tuple[dict[str, Any], str]]:
         """The notes by others on a request since note `known`, oldest first, with the threads they stand in."""
         path = f"{self._path}/merge_requests/{item['iid']}/discussions"
-        found = []
-        for discussion in self._client.pages(path, {}):
-            for note in discussion["notes"]:
-                if note["system"] or int(note["id"]) <= known or login_of(note) == self._bot:
-                    continue
-                author = self._person(note["author"])
-                found.append(comment_of(note, author, str(item["web_url"]), thread=str(discussion["id"])))
-        return sorted(found, key=lambda remark: int(remark.id))
+        found = [
+            (note, str(discussion["id"]))
+            for discussion in self._client.pages(path, {})
+            for note in discussion["notes"]
+            if not note["system"] and int(note["id"]) > known and login_of(note) != self._bot
+        ]
+        return sorted(found, key=lambda entry: int(entry[0]["id"]))
+
+
+def _review_of(item: dict[str, Any], theirs: list[CommentSeen]) -> ReviewSeen:
+    """What one person has remarked, as one review; the last remark names it."""
+    return ReviewSeen(
+        id=theirs[-1].id,
+        request=int(item["iid"]),
+        author=theirs[0].author,
+        at=theirs[-1].at,
+        verdict="commented",
+        body="\n\n".join(remark.body for remark in theirs if remark.path is None),
+        comments=tuple(remark for remark in theirs if remark.path is not None),
+        head=str(item.get("sha") or ""),
+    )
