@@ -79,6 +79,9 @@ class Issues:
             desk.polls += 1
             if desk.not_before is not None and now < desk.not_before:
                 return
+            wanted, last = desk.state.budget.poll_seconds, desk.state.read_at
+            if wanted is not None and last is not None and now - last < timedelta(seconds=wanted):
+                return
             if self._is_quiet(name, desk, now) and desk.polls % _QUIET_POLLS:
                 return
         watched, forge = self._watched(name), desk.project.forge

@@ -1,5 +1,6 @@
 """What tasks have to tell goes to their forges: one comment kept current, a label, and what is said once."""
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -48,6 +49,7 @@ class Storyteller:
     projects: Mapping[str, Project]
     _touched: set[str] = field(default_factory=set, init=False)
     _labelled: set[str] = field(default_factory=set, init=False)
+    _labelling: threading.Lock = field(default_factory=threading.Lock, init=False)
     _not_before: dict[str, datetime] = field(default_factory=dict, init=False)
 
     def touch(self, task: TaskRecord) -> None:
@@ -120,9 +122,10 @@ class Storyteller:
 
     def _set_label(self, project: Project, task: TaskRecord, unsure: bool) -> str:
         """Runs in a job. All labels are made once, before the first is set."""
-        if project.forge is not None and task.project not in self._labelled:
-            project.forge.ensure_labels(label_colours(project.settings))
-            self._labelled.add(task.project)
+        with self._labelling:
+            if project.forge is not None and task.project not in self._labelled:
+                project.forge.ensure_labels(label_colours(project.settings))
+                self._labelled.add(task.project)
         return show_label(project, task, state_label(task, project.settings.forge), unsure=unsure)
 
     def settle(self, task_id: str, told: Any) -> None:

@@ -121,13 +121,17 @@ class ForgeRequest(Stored):
 
 
 class Budget(Stored):
-    """What is left of a forge's rate limit; `used` counts the calls of ours that it charged in this period."""
+    """What is left of a forge's rate limit; `charged` counts the calls of ours that it counted since the start.
+
+    `poll_seconds` is the least pause between polls, where the forge asks for one.
+    """
 
     limit: int | None = None
     remaining: int | None = None
     resets_at: AwareDatetime | None = None
     calls: int = 0
     charged: int = 0
+    poll_seconds: float | None = None
 
 
 class Cursor(Stored):

@@ -152,6 +152,7 @@ class ForgeClient(ABC, Generic[_Library]):
                 resets_at=datetime.fromtimestamp(reset, tz=UTC) if reset else known.resets_at,
                 calls=known.calls + 1,
                 charged=known.charged + (answer.status != 304),
+                poll_seconds=number("poll-interval", None) or known.poll_seconds,
             )
 
 
