@@ -35,6 +35,7 @@ from supervisor.events import EventLog
 from supervisor.fleet import Fleet
 from supervisor.forges.opening import Forges
 from supervisor.forges.task_folder import TaskFolder
+from supervisor.forges.webhooks import Webhooks
 from supervisor.git.command import end_leftovers
 from supervisor.git.mirror import Mirror
 from supervisor.issues import Issues
@@ -177,6 +178,7 @@ class Supervisor:
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects)
         self.ledger.on_apply = self.storyteller.touch
+        self.webhooks = Webhooks(root, self.config, self.inbox)
         self.loop = Loop(
             self.inbox,
             self.clock,
@@ -199,6 +201,7 @@ class Supervisor:
                 self.clearing.look,
                 self.runs.look,
                 self.cleaning.look,
+                self.webhooks.look,
             ),
             has_room=self.disk.has_room,
             clean=self.cleaning.start,
@@ -240,6 +243,7 @@ class Supervisor:
         self.runs.begin()
         self.ledger.log(Event(name="supervisor.started", details={"version": __version__, "pid": os.getpid()}))
         self.recover()
+        self.webhooks.start()
         watcher, calendar = Watcher(self.inbox), BackgroundScheduler(timezone="UTC")
         watcher.start()
         for name in self.fleet.stations:
@@ -258,6 +262,7 @@ class Supervisor:
 
     def close(self) -> None:
         """End what slow work is left; it is begun anew after the next start."""
+        self.webhooks.stop()
         self.pool.close()
         self.storyteller.pool.close()
         deadline = self.clock.monotonic() + CLOSE_SECONDS

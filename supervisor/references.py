@@ -76,10 +76,9 @@ def _project_faults(config: Config) -> Iterator[_Fault]:
         if project.forge != "local":
             yield from _forge_faults(place, project)
             continue
-        if project.url is not None or project.auth is not None:
-            key = "url" if project.url is not None else "auth"
+        for key in [key for key in ("url", "auth", "webhook") if getattr(project, key) is not None]:
             mend = "remove it, or say `forge: github` or `forge: gitlab`"
-            yield _Fault((*place, key), "a project of the forge `local` signs in nowhere", "no such key", mend)
+            yield _Fault((*place, key), "a project of the forge `local` has no such thing", "no such key", mend)
         try:
             if is_address(project.repository):
                 check_url(project.repository)

@@ -29,7 +29,7 @@ COMMANDS = {
 }
 
 # What `agent-daemon` does without, and this program does not.
-SUPERVISOR_EXTRA = frozenset({"rich", "apscheduler"})
+SUPERVISOR_EXTRA = frozenset({"rich", "apscheduler", "github", "gitlab", "uvicorn"})
 
 # Set by the completion script of a shell, which wants words and nothing else.
 COMPLETION = "_CLOUD_CODE_COMPLETE"
