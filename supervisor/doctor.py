@@ -4,23 +4,23 @@ import os
 import platform
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from agent_daemon.protocol.paths import Root
 from supervisor.config import check_installation, load_config
 from supervisor.core.disk import gibibytes
-from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings
+from supervisor.core.forge import Finding
+from supervisor.core.settings import Config, WebhookListener, WorkstationSettings
 from supervisor.core.words import count
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
-from supervisor.ports import CodeHost
 from supervisor.reader import is_locked
 from supervisor.running import running_supervisor
 
@@ -48,14 +48,14 @@ class Check:
     mend: str = ""
 
 
-HostOf = Callable[[Root, ProjectSettings], CodeHost]
+CheckProject = Callable[[Root, Config, str], Iterable[Finding]]
 CheckDriver = Callable[[str], None]
 
 
-def examine(root: Root, host_of: HostOf, check_driver: CheckDriver) -> Iterator[Check]:
+def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) -> Iterator[Check]:
     """Look at everything, one after the other; never raises for what it finds.
 
-    `host_of` gives the code host of a project; `check_driver` raises CloudCodeError where a workstation driver
+    `check_project` tells what a project lacks; `check_driver` raises CloudCodeError where a workstation driver
     cannot be used.
     """
     yield _python()
@@ -70,8 +70,10 @@ def examine(root: Root, host_of: HostOf, check_driver: CheckDriver) -> Iterator[
     if config is not None:
         for kind, station in config.workstations.items():
             yield from _station(config, kind, station, check_driver)
-        for name, project in config.projects.items():
-            yield _repository(name, project, partial(host_of, root, project))
+        for name in config.projects:
+            yield project_check(name, check_project(root, config, name))
+        if config.webhooks is not None:
+            yield listener_check(config.webhooks, is_open(config.webhooks), runs=is_locked(root))
     yield _clock(root)
     yield _lock(root)
 
@@ -266,24 +268,40 @@ def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
     return Check(name=label, status="error", detail=f"the program {program} is not on PATH", mend=mend)
 
 
-def _repository(name: str, project: ProjectSettings, host_of: Callable[[], CodeHost]) -> Check:
-    def look() -> str:
-        host = host_of()
-        branch = project.base_branch or host.default_branch()
-        tip = host.remote_tip(branch)
-        if tip is None:
-            raise CloudCodeError(
-                "E_NO_BRANCH",
-                f"{host.url()} has no branch {branch}.",
-                f"Set projects.{name}.base_branch in config.yaml to a branch that exists.",
-            )
-        return f"{host.url()}: {branch} is at {tip[:12]}"
+def project_check(name: str, findings: Iterable[Finding]) -> Check:
+    """All that was found of a project as one thing: the gravest lack with its mend, and how many more."""
+    found = list(findings)
+    lacks = sorted((finding for finding in found if not finding.ok), key=lambda finding: not finding.grave)
+    if not lacks:
+        told = [finding.message for finding in found if finding.what in ("account", "base branch", "budget")]
+        return Check(name=f"project {name}", status="ok", detail="; ".join(told))
+    detail = f"{lacks[0].what}: {lacks[0].message}"
+    if len(lacks) > 1:
+        detail += f" (and {count(len(lacks) - 1, 'more lack')}: `cloud-code project check {name}`)"
+    return Check(name=f"project {name}", status=lacks[0].status, detail=detail, mend=lacks[0].mend)
 
-    check = _told(f"project {name}", look)
-    if check.status == "error" and not check.mend:
-        mend = f"correct projects.{name}.repository in config.yaml; try `git ls-remote {project.repository}`"
-        return Check(name=check.name, status="error", detail=check.detail, mend=mend)
-    return check
+
+def is_open(listener: WebhookListener) -> bool:
+    """Whether somebody listens where webhooks are to be heard."""
+    try:
+        with socket.create_connection((listener.host, listener.port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def listener_check(listener: WebhookListener, open_there: bool, *, runs: bool) -> Check:
+    """Whether webhooks are heard if a supervisor runs, and their port is free if none does."""
+    where = f"{listener.host}, port {listener.port}"
+    if open_there == runs:
+        detail = f"heard on {where}" if runs else f"a supervisor will hear them on {where}"
+        return Check(name="webhooks", status="ok", detail=detail)
+    if runs:
+        detail = f"nothing listens on {where}, although a supervisor runs"
+        mend = "its log says why; forges are polled meanwhile. A changed config.yaml counts after a restart"
+        return Check(name="webhooks", status="warning", detail=detail, mend=mend)
+    detail = f"something else listens on {where}"
+    return Check(name="webhooks", status="warning", detail=detail, mend="end it, or choose another webhooks.port")
 
 
 # --- the rest -------------------------------------------------------------------------------------------

@@ -164,8 +164,11 @@ class Forge(Protocol):
 
     def budget(self) -> Budget: ...
 
-    def check_access(self) -> tuple[Finding, ...]:
-        """Whether the token can do what a project needs, each lack with its mend."""
+    def check_access(self, hook: str | None = None) -> tuple[Finding, ...]:
+        """Whether the token can do what a project needs, each lack with its mend; never raises ForgeError.
+
+        With `hook`: whether a webhook points to this path of ours.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import click
 
-from agent_daemon.protocol.paths import Root
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
-from supervisor.core.settings import ProjectSettings
 from supervisor.doctor import examine
-from supervisor.forges.opening import Forges
-from supervisor.ports import CodeHost
+from supervisor.forges.access import check_project
 from supervisor.workstations.local import refuse_under_service
 
 
@@ -23,7 +20,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     Exit code 1 when something is missing without which nothing can work.
     """
     with progress("looking at this host and at the repositories"):
-        checks = list(examine(ctx.obj, _host_of, _check_driver))
+        checks = list(examine(ctx.obj, check_project, _check_driver))
     if as_json:
         print_json(checks)
     else:
@@ -33,10 +30,6 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
         ]
         show(table(("", "WHAT", "FOUND"), [(a, b, text(c, lines=True)) for a, b, c in rows]))
     return 1 if any(check.status == "error" for check in checks) else 0
-
-
-def _host_of(root: Root, settings: ProjectSettings) -> CodeHost:
-    return Forges(root).open(settings)[1]
 
 
 def _check_driver(driver: str) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "run": Entry("supervisor.cli.run:run", "Run the supervisor of a root, until Ctrl-C or SIGTERM."),
     "status": Entry("supervisor.cli.status:status", "Fleet, tasks, and what waits for a person."),
     "task": Entry("supervisor.cli.task:task", "List, show, add, edit and steer tasks."),
+    "project": Entry("supervisor.cli.project:project", "List projects, and check what they lack."),
     "workstation": Entry("supervisor.cli.workstation:workstation", "List, stop, start and restart workstations."),
     "events": Entry("supervisor.cli.events:events", "What happened, oldest first."),
     "check": Entry("supervisor.cli.check:check", "Validate what a person edited, with line and reason."),

@@ -5,12 +5,15 @@ person wrote (titles, bodies, names) is as it came: hostile until it has been cl
 """
 
 import hashlib
+from datetime import datetime
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
 from agent_daemon.protocol.errors import Problem
 from supervisor.core.record import Stored
+from supervisor.core.times import duration
+from supervisor.core.words import count
 
 TriggerKind = Literal["label", "assignment", "review_request"]
 Conclusion = Literal["pending", "success", "failure", "waiting"]
@@ -134,6 +137,27 @@ class Budget(Stored):
     poll_seconds: float | None = None
 
 
+def budget_line(budget: Budget, now: datetime) -> str:
+    """What is left of a rate limit, in words; empty where nothing is known."""
+    used = f"{count(budget.calls, 'call')} made, {budget.charged} charged" if budget.calls else ""
+    if budget.limit is None or budget.remaining is None:
+        return used
+    if budget.resets_at is not None and budget.resets_at <= now:
+        left = f"{budget.limit} calls left"  # (a new period has begun, of which nothing was told yet)
+    else:
+        left = f"{budget.remaining} of {budget.limit} calls left"
+        if budget.resets_at is not None:
+            left += f" for {duration((budget.resets_at - now).total_seconds())}"
+    return f"{left}; {used}" if used else left
+
+
+def is_scarce(budget: Budget, now: datetime) -> bool:
+    """Whether less than a tenth of a rate limit is left, for now."""
+    if budget.limit is None or budget.remaining is None:
+        return False
+    return budget.remaining < budget.limit / 10 and (budget.resets_at is None or budget.resets_at > now)
+
+
 class Cursor(Stored):
     """How far a project has been read: kept in `state/projects/<project>.yaml`, safe to lose (all is read anew).
 
@@ -186,9 +210,17 @@ class RequestText(Stored):
 
 
 class Finding(Stored):
-    """One thing that a check of a project's access found; `mend` says what to do where it is not `ok`."""
+    """One thing that a check of a project's access found; `mend` says what to do where it is not `ok`.
+
+    A lack that is not `grave` leaves tasks possible.
+    """
 
     what: str
     ok: bool
     message: str = ""
     mend: str = ""
+    grave: bool = True
+
+    @property
+    def status(self) -> Literal["ok", "warning", "error"]:
+        return "ok" if self.ok else "error" if self.grave else "warning"

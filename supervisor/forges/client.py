@@ -78,6 +78,10 @@ class ForgeClient(ABC, Generic[_Library]):
 
     # --- reading ------------------------------------------------------------------------------------------
 
+    def answer(self, path: str) -> Answer:
+        """What is at this path now, with the headers that came along."""
+        return self._answer("GET", path)
+
     def get(self, path: str, parameters: Mapping[str, str] | None = None) -> Any:
         """What is at this path now."""
         return self._answer("GET", path, parameters).data

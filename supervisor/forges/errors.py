@@ -1,15 +1,25 @@
 """What goes wrong between us and a forge, and what an answer's status means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from supervisor.core.forge import Finding
 from supervisor.errors import CloudCodeError
 
 # GitHub's advice for a secondary limit that names no time, in seconds.
 _UNNAMED_LIMIT_SECONDS = 60
 _LIMIT_WORDS = ("rate limit", "retry your request again later", "wait a few minutes")
+
+# What a person can do where the supervisor simply asks again.
+_MENDS = {
+    "E_FORGE_DOWN": "See whether `url` is right, and can be reached from this host.",
+    "E_FORGE_LIMIT": "Wait: it is asked again when the limit is over.",
+    "E_FORGE_GONE": "See whether `repository` is right, and whether the account may see it.",
+    "E_FORGE_ANSWER": "See whether `url` is the address that a browser shows.",
+    "E_FORGE_REFUSED": "See what the forge says.",
+}
 
 
 class ForgeError(CloudCodeError):
@@ -30,6 +40,24 @@ class ForgeError(CloudCodeError):
     ) -> None:
         super().__init__(code, message, mend)
         self.retryable, self.retry_at, self.moved_to = retryable, retry_at, moved_to
+
+
+def gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Findings as far as they come; what keeps more from coming is the last one."""
+    found: list[Finding] = []
+    try:
+        for finding in findings:
+            found.append(finding)
+    except CloudCodeError as error:
+        found.append(lack(error))
+    return tuple(found)
+
+
+def lack(error: CloudCodeError, what: str = "access") -> Finding:
+    """What went wrong as the finding that it is."""
+    named = "secret" if error.code == "E_FORGE_TOKEN" else what
+    mend = error.mend or _MENDS.get(error.code, "")
+    return Finding(what=named, ok=False, message=f"{error.code}: {error.message}", mend=mend)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ import hmac
 import http.client
 import signal
 import socket
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def port() -> int:
 
 
 @pytest.fixture
-def heard(site: Site, port: int) -> Iterator[Site]:
+def heard(site: Site, port: int) -> Site:
     """A site with a project on a forge, whose webhook is to be heard."""
     for name in ("token", "hook"):
         (site.root.path / name).write_text("hunter2-hunter2\n")

@@ -1,14 +1,28 @@
 """A project on GitLab as the supervisor's `Forge`: reading, writing, and whether the token may do both."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+from supervisor.core.access import (
+    HookSeen,
+    judge_end,
+    judge_hook,
+    judge_issues,
+    judge_labels,
+    judge_name,
+    judge_push,
+    unseen_hook,
+)
 from supervisor.core.forge import Budget, Cursor, Finding, ForgeNews, Watched
 from supervisor.core.settings import TriggerSettings
+from supervisor.forges.client import time_of
+from supervisor.forges.errors import ForgeError, gathered
 from supervisor.forges.gitlab.client import GitLabClient
 from supervisor.forges.gitlab.reading import Poll
 from supervisor.forges.gitlab.writing import Writer
 
 _DEVELOPER = 30
+_EVENTS = frozenset({"issues", "note", "merge_requests", "pipeline"})
 
 
 class GitLabForge(Writer):
@@ -28,26 +42,62 @@ class GitLabForge(Writer):
     def budget(self) -> Budget:
         return self._client.budget
 
-    def check_access(self) -> tuple[Finding, ...]:
-        return tuple(self._findings())
+    def check_access(self, hook: str | None = None) -> tuple[Finding, ...]:
+        return gathered(self._findings(hook))
 
-    def _findings(self) -> Iterator[Finding]:
+    def _findings(self, hook: str | None) -> Iterator[Finding]:
         yield Finding(what="account", ok=True, message=f"signed in as {self.login}")
         found = self._client.get(self._path)
+        yield judge_name(self._repository, str(found.get("path_with_namespace")))
+        yield from self._token()
         permissions = found.get("permissions") or {}
         levels = [
             (permissions.get(kind) or {}).get("access_level") or 0 for kind in ("project_access", "group_access")
         ]
         mend = "Make the account a Developer of the project, or a Maintainer where branches are protected."
-        yield Finding(what="push", ok=max(levels) >= _DEVELOPER, message="may push and open requests", mend=mend)
-        on = found.get("issues_access_level", "enabled") != "disabled"
-        mend = "Turn issues on in the project's settings; without them only commands in requests start tasks."
-        yield Finding(what="issues", ok=on, message="issues are on", mend=mend)
-        known = {str(label["name"]).lower() for label in self._client.pages(f"{self._path}/labels", {})}
-        for name in self._trigger.labels:
-            yield Finding(
-                what=f"label {name}",
-                ok=name.lower() in known,
-                message=f"the label {name} can be set",
-                mend="The supervisor makes it when it starts.",
-            )
+        yield judge_push(max(levels) >= _DEVELOPER, bool(found.get("archived")), mend)
+        yield judge_issues(found.get("issues_access_level", "enabled") != "disabled", "the project")
+        known = [str(label["name"]) for label in self._client.pages(f"{self._path}/labels", {})]
+        yield from judge_labels(self._trigger.labels, known)
+        if hook is not None:
+            yield self._hook(hook)
+
+    def _token(self) -> Iterator[Finding]:
+        """What the token says of itself; not every kind does."""
+        try:
+            told = self._client.get("/personal_access_tokens/self")
+        except ForgeError as error:
+            if not error.retryable:
+                yield Finding(what="scopes", ok=True, message="GitLab does not tell those of this kind of token")
+                return
+            raise
+        scopes = sorted(map(str, told.get("scopes") or ()))
+        message = f"a token with {', '.join(scopes) or 'no scope'}"
+        yield Finding(
+            what="scopes", ok="api" in scopes, message=message, mend="Make a token with the scope `api`."
+        )
+        ends = told.get("expires_at")
+        ending = judge_end(time_of(f"{ends}T00:00:00Z") if ends else None, self._client.now())
+        if ending is not None:
+            yield ending
+
+    def _hook(self, path: str) -> Finding:
+        try:
+            hooks = [_hook_of(item) for item in self._client.pages(f"{self._path}/hooks", {})]
+        except ForgeError as error:
+            if error.code not in ("E_FORGE_DENIED", "E_FORGE_GONE"):
+                raise
+            return unseen_hook(path, "a Maintainer of the project")
+        return judge_hook(hooks, path, _EVENTS)
+
+
+def _hook_of(item: Mapping[str, Any]) -> HookSeen:
+    status = str(item.get("alert_status") or "executable")
+    return HookSeen(
+        url=str(item.get("url") or ""),
+        active=status != "disabled",
+        events=frozenset(name for name in _EVENTS if item.get(f"{name}_events")),
+        trouble=""
+        if status in ("executable", "disabled")
+        else f"GitLab says that it is {status.replace('_', ' ')}",
+    )

@@ -31,6 +31,7 @@ ALLOWED_VIOLATIONS = (
     r"^PUT /repos/\{owner\}/\{repo\}/issues/\{issue_number\}/labels: request",
     r": status (301|304|307|401|403|429|502) is not in the description",
     r"^POST /repos/\{owner\}/\{repo\}/pulls/\{pull_number\}/requested_reviewers: answer",
+    r"^GET /api/v3/repos/[^/]+/[^/]+/hooks: not in the description",  # (not among those that were kept)
 )
 
 
@@ -45,6 +46,7 @@ class GitHub(Forge):
         self.repos: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
         self.apps: dict[str, dict[str, Any]] = {}
+        self.scopes: dict[str, str] = {}  # (of classic tokens; others do not tell theirs)
 
     # --- set up ---------------------------------------------------------------------------------------
 
@@ -75,6 +77,8 @@ class GitHub(Forge):
                 "checks": [],
                 "statuses": [],
                 "reactions": [],
+                "hooks": [],
+                "shown": {},
             }
 
     def add_app(self, app_id: str, slug: str, repositories: list[str]) -> str:
@@ -248,6 +252,22 @@ class GitHub(Forge):
             pull.update(merged=True, merged_by=login, merged_at=now())
             self._event(repo, number, login, "merged")
             self._tell(repo, "pull_request", "closed", number, login)
+
+    def register_hook(self, repo: str, url: str, **changes: Any) -> None:
+        """A webhook as its settings show it, answered well the last time; `hooks` is what is delivered to."""
+        made = {
+            "type": "Repository",
+            "id": self.next_id(),
+            "name": "web",
+            "active": True,
+            "events": ["*"],
+            "config": {"content_type": "json", "insecure_ssl": "0", "url": url},
+            "created_at": now(),
+            "updated_at": now(),
+            "last_response": {"code": 202, "status": "active", "message": "OK"},
+        }
+        with self.lock:
+            self.repos[repo]["hooks"].append(made | changes)
 
     def request_review(self, repo: str, number: int, login: str, reviewer: str) -> None:
         with self.lock:
@@ -490,7 +510,7 @@ class GitHub(Forge):
         if call.login.endswith("[bot]"):
             raise RefusedError(403, {"message": "Resource not accessible by integration", "documentation_url": ""})
         shown = shapes.whole_user(self.origin, call.login, self.people[call.login]["id"])
-        return Reply(body=shown, headers={"x-oauth-scopes": "repo"})
+        return Reply(body=shown)
 
     @route("GET", "/users/{login}")
     def _get_person(self, call: Call) -> Reply:
@@ -508,7 +528,16 @@ class GitHub(Forge):
     @route("GET", _R)
     def _get_repository(self, call: Call) -> Reply:
         repo = self.repo_of(call)
-        return Reply(body=self._repository(repo, call.login))
+        body = self._repository(repo, call.login) | self.repos[repo]["shown"]
+        told = {"x-oauth-scopes": self.scopes[call.token]} if call.token in self.scopes else {}
+        return Reply(body=body, headers=told)
+
+    @route("GET", _R + "/hooks")
+    def _list_hooks(self, call: Call) -> Reply:
+        repo = self.repo_of(call)
+        if self.level(call.login, repo) != "admin":
+            raise self.not_found()
+        return Reply(body=self.repos[repo]["hooks"], paged=True)
 
     @route("GET", _R + "/collaborators/{login}/permission")
     def _get_permission(self, call: Call) -> Reply:

@@ -23,6 +23,7 @@ ALLOWED_VIOLATIONS = (
     r": status (304|307|401|403|409|422|429|502) is not in the description",
     r"members/all/\{user_id\}: status 404 is not in the description",
     r"merge_requests.*: answer (\d+/)?(assignees|reviewers):",  # (described as one person, is a list)
+    r"^GET /api/v4/projects/\{id\}/hooks: answer \d+/id:",  # (described as text, is a number)
     r"(resource_label_events|personal_access_tokens/self).*: not in the description",
 )
 
@@ -38,6 +39,7 @@ class GitLab(Forge):
         self.people: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
+        self.told_of_token: dict[str, Any] = {"scopes": ["api"], "expires_at": None}
 
     # --- set up ---------------------------------------------------------------------------------------
 
@@ -67,6 +69,7 @@ class GitLab(Forge):
                 "pipelines": [],
                 "tokens": {},
                 "hooks": [],
+                "shown": {},
             }
 
     def rename(self, old: str, new: str) -> None:
@@ -176,6 +179,13 @@ class GitLab(Forge):
             if request["remove_source_branch"]:
                 self.git(path, "update-ref", "-d", f"refs/heads/{request['source']}")
             self._tell(path, "Merge Request Hook", "merge_request", login, iid, "merge")
+
+    def register_hook(self, path: str, url: str, **changes: Any) -> None:
+        """A webhook as its settings show it; `hooks` of the server is what is delivered to."""
+        told = dict.fromkeys(("issues_events", "note_events", "merge_requests_events", "pipeline_events"), True)
+        made = {"id": self.next_id(), "url": url, "alert_status": "executable", "created_at": now(), **told}
+        with self.lock:
+            self.projects[path]["hooks"].append(made | changes)
 
     def add_pipeline(self, path: str, sha: str, status: str) -> int:
         """A pipeline on a commit: created, running, success, failed, canceled, manual …"""
@@ -419,7 +429,7 @@ class GitLab(Forge):
 
     @route("GET", "/personal_access_tokens/self")
     def _get_token(self, call: Call) -> Reply:
-        return Reply(body={"id": 1, "name": "t", "scopes": ["api"], "active": True, "expires_at": None})
+        return Reply(body={"id": 1, "name": "t", "active": True} | self.told_of_token)
 
     @route("GET", _P)
     def _get_project(self, call: Call) -> Reply:
@@ -440,6 +450,7 @@ class GitLab(Forge):
                 "merge_requests_access_level": "enabled",
                 "permissions": {"project_access": {"access_level": level}, "group_access": None},
             }
+            | project["shown"]
         )
 
     @route("GET", _P + "/members/all")

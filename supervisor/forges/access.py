@@ -1,0 +1,90 @@
+"""What a project lacks to be worked on: of its forge, of its repository, and of its webhook."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.forge import Finding, budget_line, is_scarce
+from supervisor.core.settings import Config, ProjectSettings, SecretSource
+from supervisor.core.webhook import PATH
+from supervisor.errors import CloudCodeError
+from supervisor.forges.errors import lack
+from supervisor.forges.opening import Forges
+from supervisor.forges.tokens import read_secret
+from supervisor.ports import CodeHost, Forge
+
+
+def check_project(root: Root, config: Config, name: str) -> Iterator[Finding]:
+    """Ask everything that a task of this project will need; nothing is changed, and nothing raised."""
+    settings = config.projects[name]
+    try:
+        forge, host = Forges(root).open(settings)
+    except CloudCodeError as error:
+        yield lack(error)
+        return
+    if forge is not None:
+        asked = forge.check_access(f"{PATH}{name}" if settings.webhook is not None else None)
+        yield from (_from_here(finding, _secret_of(settings)) for finding in asked)
+        if any(finding.what == "secret" for finding in asked):
+            return  # (there is nothing to sign in with)
+        yield from _budget(forge)
+        yield from _hook_secret(root, config, settings)
+    yield from _git(name, settings, host)
+
+
+def _secret_of(settings: ProjectSettings) -> SecretSource | None:
+    auth = settings.auth
+    return None if auth is None else auth.token or (auth.app.private_key if auth.app is not None else None)
+
+
+def _from_here(finding: Finding, source: SecretSource | None) -> Finding:
+    """A variable that is missing in this shell may be there for the supervisor."""
+    if finding.what != "secret" or source is None or source.env is None:
+        return finding
+    return finding.evolve(mend=f"{finding.mend} Only the variables of this shell are seen here.")
+
+
+def _budget(forge: Forge) -> Iterator[Finding]:
+    now = datetime.now(UTC)
+    budget = forge.budget()
+    message = budget_line(budget, now)
+    if message:
+        mend = "Ask less often (`poll_interval_seconds`), or give projects accounts of their own."
+        yield Finding(what="budget", ok=not is_scarce(budget, now), message=message, mend=mend, grave=False)
+
+
+def _hook_secret(root: Root, config: Config, settings: ProjectSettings) -> Iterator[Finding]:
+    """Our own side of a webhook."""
+    if settings.webhook is None:
+        return
+    try:
+        read_secret(settings.webhook.secret, root.path)
+    except CloudCodeError as error:
+        yield _from_here(lack(error), settings.webhook.secret).evolve(what="webhook secret", grave=False)
+    if config.webhooks is None:
+        message, mend = "nothing hears it", "Add `webhooks: {}` to config.yaml, and restart the supervisor."
+        yield Finding(what="webhook listener", ok=False, message=message, mend=mend, grave=False)
+
+
+def _git(name: str, settings: ProjectSettings, host: CodeHost) -> Iterator[Finding]:
+    """Whether the repository answers, and has the branch that tasks start from."""
+    place = f"projects.{name}"
+    try:
+        branch = settings.base_branch or host.default_branch()
+        tip = host.remote_tip(branch)
+    except (CloudCodeError, OSError) as error:
+        found = (
+            lack(error, "git")
+            if isinstance(error, CloudCodeError)
+            else Finding(what="git", ok=False, message=str(error))
+        )
+        mend = f"See what `git ls-remote {host.url()}` says, and correct {place}.repository if it is wrong."
+        yield found.evolve(mend=found.mend or mend)
+        return
+    yield Finding(what="git", ok=True, message=f"{host.url()} answers")
+    if tip is None:
+        message = f"E_NO_BRANCH: {host.url()} has no branch {branch}."
+        mend = f"Set {place}.base_branch in config.yaml to a branch that exists."
+        yield Finding(what="base branch", ok=False, message=message, mend=mend)
+    else:
+        yield Finding(what="base branch", ok=True, message=f"{host.url()}: {branch} is at {tip[:12]}")
