@@ -88,5 +88,5 @@ def judge_hook(hooks: Iterable[HookSeen], path: str, wanted: frozenset[str]) -> 
 
 def unseen_hook(path: str, who: str) -> Finding:
     """For a token that may not see webhooks."""
-    message = f"this account may not see webhooks; {who} sees whether one ends in {path}"
+    message = f"this token may not see webhooks; {who} sees whether one ends in {path}"
     return Finding(what="webhook", ok=True, message=message)

@@ -215,6 +215,13 @@ class _Connection(H11Protocol):
             self._end.cancel()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """The server ends: what is still being sent is not waited for."""
+        if self.cycle is None or self.cycle.more_body:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
 
 class Webhooks:
     """Hears webhooks in a thread of its own, if the configuration says where.
@@ -281,6 +288,7 @@ class Webhooks:
     def _hear(self, listening: socket.socket) -> None:
         with listening:
             host, port = listening.getsockname()[:2]
+            shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             self._server = uvicorn.Server(
                 uvicorn.Config(
                     Receiver(self._root, self._projects, Waker(self._inbox).delivered),
@@ -297,7 +305,7 @@ class Webhooks:
             )
             self._server.should_exit = self._stop.is_set()
             self.address, self._failed = (host, port), False
-            self._news.put(Event(name="webhooks.listening", details={"address": f"{host}:{port}"}))
+            self._news.put(Event(name="webhooks.listening", details={"address": shown}))
             asyncio.run(_serve(self._server, listening))
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agent_daemon.protocol.codec import encode
 from supervisor.config import load_config
@@ -199,6 +201,22 @@ class TestGitHub:
         hub.add_person("bot", permissions={REPO: "admin"})
         hub.register_hook(REPO, "https://example.org/hooks/hub", **changes)
         assert said in lacks(site, "hub")["webhook"]
+
+    def test_an_app_may_what_its_token_was_given_for(self, site: Site, hub: GitHub) -> None:
+        """GitHub shows no permissions of an installation."""
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (site.root.path / "app.pem").write_bytes(pem)
+        (site.root.path / "app.pem").chmod(0o600)
+        site.config["projects"]["hub"]["auth"] = {"app": {"id": "7", "private_key": {"file": "app.pem"}}}
+        site.write_config()
+        assert "Install the App" in checked(site, "hub")["access"].mend
+        hub.add_app("7", "acme", [REPO])
+        hub.repos[REPO]["shown"] = {"permissions": dict.fromkeys(["admin", "pull", "push"], False)}
+        found = checked(site, "hub")
+        assert found["account"].message == "signed in as acme[bot]" and not lacks(site, "hub")
+        (site.root.path / "app.pem").write_text("no key")
+        assert "no private key" in lacks(site, "hub")["secret"]
 
 
 class TestGitLab:

@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import Config, WebhookListener
@@ -289,14 +290,20 @@ class TestLife:
         assert event.name == "webhooks.listening" and hooks.look() is None
         hooks.stop()
 
-    def test_it_ends_with_what_is_under_way(self, tmp_path: Path) -> None:
-        listening = Listening(tmp_path)
-        with listening.connect() as connection:
-            connection.sendall(b"POST /hooks/lab HTTP/1.1\r\nX-Gitlab-Token: x\r\n")
-            listening.hooks.stop()
-            assert not [t for t in threading.enumerate() if t.name == "webhooks"]
+    @pytest.mark.parametrize("more", ["", "Host: x\r\nContent-Length: 9\r\n\r\n{"], ids=["head", "body"])
+    def test_its_end_waits_for_nobody(self, tmp_path: Path, more: str) -> None:
+        listening, lines = Listening(tmp_path), list[str]()
+        sink = logger.add(lines.append, level="ERROR")
+        try:
+            with listening.connect() as connection:
+                connection.sendall(f"POST /hooks/lab HTTP/1.1\r\nX-Gitlab-Token: x\r\n{more}".encode())
+                listening.hooks.stop()
+                assert not [thread for thread in threading.enumerate() if thread.name == "webhooks"]
+        finally:
+            logger.remove(sink)
         with pytest.raises(ConnectionRefusedError):
             listening.connect()
+        assert not lines
 
     def test_without_an_address_nothing_is_heard(self, tmp_path: Path) -> None:
         config = configuration().model_copy(update={"webhooks": None})
@@ -306,8 +313,6 @@ class TestLife:
         assert hooks.address is None and hooks.look() is None
 
     def test_no_secret_is_logged(self, listening: Listening, caplog: pytest.LogCaptureFixture) -> None:
-        from loguru import logger
-
         lines: list[str] = []
         sink = logger.add(lines.append, level=0)
         try:

@@ -27,6 +27,11 @@ class GitHubClient(ForgeClient[Github]):
             self._login = self._tokens.login() or str(self.get("/user")["login"])
         return self._login
 
+    @property
+    def is_app(self) -> bool:
+        """Whether an App signs in: its tokens are given with what a project needs, or not at all."""
+        return self._tokens.login() is not None
+
     def graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The `data` of a GraphQL answer."""
         address = self._library().requester.graphql_url

@@ -50,12 +50,15 @@ class GitHubForge(Writer):
         answer = self._client.answer(self._path)
         found: dict[str, Any] = answer.data
         yield judge_name(self._repository, str(found.get("full_name")))
-        yield _scopes(answer.headers.get("x-oauth-scopes"), private=bool(found.get("private")))
+        if self._client.is_app:
+            yield Finding(what="scopes", ok=True, message=f"an App's token for {self._repository} alone")
+        else:
+            yield _scopes(answer.headers.get("x-oauth-scopes"), private=bool(found.get("private")))
         ending = judge_end(_end_of(answer.headers), self._client.now())
         if ending is not None:
             yield ending
         mend = f"Give the account write access to the repository, and a fine-grained token: {_PERMISSIONS}."
-        may = bool((found.get("permissions") or {}).get("push"))
+        may = self._client.is_app or bool((found.get("permissions") or {}).get("push"))
         yield judge_push(may, bool(found.get("archived")), mend)
         yield judge_issues(bool(found.get("has_issues")), "the repository")
         yield from self._reads(str(found.get("default_branch")))
