@@ -75,10 +75,10 @@ class Issues:
         if desk is None:
             return
         now = self.clock.now()
+        desk.polls += by_timer
+        if desk.not_before is not None and now < desk.not_before:
+            return  # (whoever asks: deliveries of webhooks may come while a rate limit is reached)
         if by_timer:
-            desk.polls += 1
-            if desk.not_before is not None and now < desk.not_before:
-                return
             wanted, last = desk.state.budget.poll_seconds, desk.state.read_at
             if wanted is not None and last is not None and now - last < timedelta(seconds=wanted):
                 return

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.forge_site import FIX, forge_site
 from tests.site import Site, wait_for
 
 
@@ -71,3 +72,19 @@ def test_a_port_that_is_taken_keeps_nothing_from_being_done(heard: Site, port: i
         (event,) = heard.events("webhooks.failed")
     assert event["details"]["code"] == "E_WEBHOOK_PORT" and str(port) in event["details"]["message"]
     assert "E_WEBHOOK_PORT" in (heard.folder / "supervisor.log").read_text()
+
+
+def test_a_delivery_finds_what_the_poll_would_find_an_hour_later(tmp_path: Path, port: int) -> None:
+    with forge_site(tmp_path) as forges:
+        site, hub = forges.site, forges.hub
+        (site.root.path / "hook").write_text("hunter2-hunter2\n")
+        (site.root.path / "hook").chmod(0o600)
+        forges.project("hub", poll_interval_seconds=3600, webhook={"secret": {"file": "hook"}})
+        site.config["webhooks"] = {"port": port}
+        site.use_script(FIX)
+        site.write_config()
+        site.start()
+        wait_for(lambda: site.events("webhooks.listening"))
+        hub.hooks = [(f"http://127.0.0.1:{port}/hooks/hub", "hunter2-hunter2")]
+        number = forges.labelled()
+        wait_for(lambda: site.record(f"hub.{number}"), 20)
