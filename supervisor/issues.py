@@ -14,8 +14,16 @@ from supervisor.core.commands import MAX_APPLIED, CommandRefusedError, apply_com
 from supervisor.core.comments import command_of, comment_key
 from supervisor.core.decision import Decision, Event, Failed, problem_details
 from supervisor.core.explain import headline
-from supervisor.core.forge import CommentSeen, ForgeNews, IssueSeen, ReviewSeen, Watched
-from supervisor.core.issue_intake import begin, is_allowed, take_issue, task_id_of
+from supervisor.core.forge import (
+    CommentSeen,
+    ForgeNews,
+    IssueSeen,
+    Person,
+    ReviewSeen,
+    Trigger,
+    Watched,
+)
+from supervisor.core.issue_intake import is_allowed, take_issue, task_id_of
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.request_news import take_request, take_review
@@ -86,7 +94,7 @@ class Issues:
                 return
         watched, forge = self._watched(name), desk.project.forge
         assert forge is not None  # noqa: S101 (only such projects have a desk)
-        if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)):
+        if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)) and not by_timer:
             desk.again = True
 
     def _is_quiet(self, name: str, desk: _Desk, now: datetime) -> bool:
@@ -95,13 +103,17 @@ class Issues:
 
     def _watched(self, name: str) -> Watched:
         tasks = [task for task in self.ledger.tasks.values() if task.project == name and not task.ended]
-        issues = {task.source.ref: task.source.text_hash for task in tasks if task.source.kind == "issue"}
+        sources = {task.source.ref: task.source for task in tasks if task.source.kind == "issue"}
         requests = {
             task.request.number: task.request.head
             for task in tasks
             if task.request is not None and task.request.number is not None and task.request.state == "open"
         }
-        return Watched(issues=issues, requests=requests)
+        return Watched(
+            issues={ref: source.text_hash for ref, source in sources.items()},
+            since={ref: source.approved_at for ref, source in sources.items() if source.approved_at is not None},
+            requests=requests,
+        )
 
     def settle_read(self, name: str, outcome: Any) -> None:
         """Take in what a poll found. The cursor goes on only when all of it was taken in."""
@@ -163,7 +175,7 @@ class Issues:
             if task is not None:
                 self._apply(take_request(task, seen, desk.settings.request, now))
         for review in news.reviews:
-            self._take_review(name, desk, review, by_request.get(review.request), now)
+            self._take_review(desk, review, by_request.get(review.request), now)
         for issue in news.issues:
             self._take_issue(name, desk, issue, now)
         issues = {issue.ref: issue for issue in news.issues if issue.kind == "issue"}
@@ -189,62 +201,64 @@ class Issues:
         found = take_issue(issue, self._find(task_id_of(name, issue)), name, self.ledger.config, now)
         if isinstance(found, Decision):
             self._apply(found)
-        elif found is not None and issue.trigger is not None and self._is_new(desk, f"trigger-{issue.trigger.id}"):
-            self.ledger.log(found)
+        elif found is not None and issue.trigger is not None:
+            key = f"trigger-{issue.trigger.id}"
+            if key not in desk.state.heard:
+                self.ledger.log(found)
+                desk.state = desk.state.hear(key)
 
-    @staticmethod
-    def _is_new(desk: _Desk, key: str) -> bool:
-        """Whether this was not heard before; it is from now on."""
-        if key in desk.state.heard:
-            return False
+    def _refuse(self, desk: _Desk, key: str, ref: str, by: Person, task: TaskRecord | None) -> None:
+        details = {"ref": ref, "message": f"{by.login} may not steer"}
+        self.ledger.log(Event(name="command.refused", details=details, actor=by.login), task)
         desk.state = desk.state.hear(key)
-        return True
 
-    def _take_review(self, name: str, desk: _Desk, review: ReviewSeen, task_id: str | None, now: datetime) -> None:
-        task = self.ledger.tasks.get(task_id or "")
-        if task is None or not self._is_new(desk, f"review-{review.request}-{review.id}"):
+    def _take_review(self, desk: _Desk, review: ReviewSeen, task_id: str | None, now: datetime) -> None:
+        """What was remarked, and a command in it. It is heard when it was taken in, not before."""
+        task, key = self.ledger.tasks.get(task_id or ""), f"review-{review.id}"
+        if task is None or key in desk.state.heard or key in task.applied_commands:
             return
-        if f"review-{review.id}" in task.applied_commands:
+        if not is_allowed(review.author, desk.settings.trigger):
+            self._refuse(desk, key, str(review.request), review.author, task)
             return
         slash = parse_slash(review.body)
-        if not is_allowed(review.author, desk.settings.trigger):
-            details = {"ref": str(review.request), "message": "a review by somebody who may not steer"}
-            self.ledger.log(Event(name="command.refused", details=details, actor=review.author.login), task)
-            return
+        remarks = review.evolve(body="") if slash is not None else review
+        heard = task.evolve(applied_commands=(*task.applied_commands, key)[-MAX_APPLIED:])
+        task = self._apply(take_review(heard, remarks, now))
         if slash is not None:
-            at = CommentSeen(
-                id=f"review-{review.id}",
+            comment = CommentSeen(
+                id=key,
                 issue=str(review.request),
                 kind="request",
                 author=review.author,
                 at=review.at,
                 body=review.body,
             )
-            self._command(desk, slash, at, task, now)
-            return
-        heard = task.evolve(applied_commands=(*task.applied_commands, f"review-{review.id}")[-MAX_APPLIED:])
-        self._apply(take_review(heard, review, now))
+            self._command(slash, comment, task, now)
+        desk.state = desk.state.hear(key)
 
     # --- comments ---------------------------------------------------------------------------------------
 
     def _take_comment(
         self, name: str, desk: _Desk, comment: CommentSeen, task_id: str, issue: IssueSeen | None, now: datetime
     ) -> None:
-        slash = parse_slash(comment.body)
-        if slash is None or not self._is_new(desk, comment_key(comment)):
+        """It is heard when it was carried out; one whose issue has not been read yet comes again with it."""
+        slash, key = parse_slash(comment.body), comment_key(comment)
+        if slash is None or key in desk.state.heard:
             return
         task = self._find(task_id)
         if not is_allowed(comment.author, desk.settings.trigger):
-            details = {"ref": comment.issue, "message": f"{comment.author.login} may not steer"}
-            self.ledger.log(Event(name="command.refused", details=details, actor=comment.author.login), task)
+            self._refuse(desk, key, comment.issue, comment.author, task)
             return
         if task is not None:
-            self._command(desk, slash, comment, task, now)
-        elif slash.verb == "run" and issue is not None and issue.open:
-            config, by = self.ledger.config, comment.author.login
-            self._apply(begin(issue, None, name, config, now, trigger=comment_key(comment), by=by))
+            self._command(slash, comment, task, now)
+        elif slash.verb == "run" and comment.kind == "issue":
+            if issue is None:
+                return
+            asked = Trigger(id=key, kind="comment", by=comment.author, at=comment.at)
+            self._take_issue(name, desk, issue.evolve(trigger=asked), now)
+        desk.state = desk.state.hear(key)
 
-    def _command(self, desk: _Desk, slash: Slash, comment: CommentSeen, task: TaskRecord, now: datetime) -> None:
+    def _command(self, slash: Slash, comment: CommentSeen, task: TaskRecord, now: datetime) -> None:
         """Carry out what somebody who may steer asks for, and answer on the comment."""
         if comment_key(comment) in task.applied_commands:
             return
@@ -260,8 +274,9 @@ class Issues:
         elif slash.verb == "status":
             text = summary(task, headline(task, self.ledger.surroundings(task)))
         else:
+            clis = self.ledger.config.workstations[task.specialist].clis
             try:
-                after = apply_command(task, command_of(slash, comment, task, now), now)
+                after = apply_command(task, command_of(slash, comment, task, clis, now), now)
             except CommandRefusedError as refusal:
                 text, emoji = one_line_code(str(refusal)), "confused"
         applied = dict.fromkeys((*after.task.applied_commands, comment_key(comment)))

@@ -153,12 +153,13 @@ class Forge(Protocol):
         """Open it; one that is open already from this branch is brought to this text instead."""
 
     def edit_request(self, number: int, text: RequestText) -> None:
-        """Bring title, body and draft or ready to this; labels and reviewers are only ever added."""
+        """Bring its text to this; labels and reviewers are only ever added."""
+
+    def mark_ready(self, number: int) -> None:
+        """No draft any more; again changes nothing."""
 
     def request_review(self, number: int, logins: tuple[str, ...]) -> None:
         """Ask these for a review; those who may not review are left out."""
-
-    def close_request(self, number: int) -> None: ...
 
     def delete_branch(self, branch: str) -> None: ...
 

@@ -57,6 +57,7 @@ def reference_problems(config: Config, document: Document, file: str) -> list[Pr
 
 def _project_faults(config: Config) -> Iterator[_Fault]:
     domains = {station.trust_domain for station in config.workstations.values()}
+    known: dict[tuple[str, str | None, str], str] = {}
     for name, project in config.projects.items():
         place = ("projects", name)
         try:
@@ -75,6 +76,14 @@ def _project_faults(config: Config) -> Iterator[_Fault]:
             yield _Fault((*place, "base_branch"), message, "a name such as main", "correct it", "E_BRANCH_NAME")
         if project.forge != "local":
             yield from _forge_faults(place, project)
+            there = (project.forge, project.url, project.repository.lower())
+            if there in known:
+                message = f"'{known[there]}' is this repository already"
+                mend = (
+                    "one project for each repository: they would take the same issues and push the same branches"
+                )
+                yield _Fault((*place, "repository"), message, "another repository", mend)
+            known.setdefault(there, name)
             continue
         for key in [key for key in ("url", "auth", "webhook") if getattr(project, key) is not None]:
             mend = "remove it, or say `forge: github` or `forge: gitlab`"

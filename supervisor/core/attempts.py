@@ -1,5 +1,6 @@
 """What a report means for its task: the daemon's word, taken in by rule."""
 
+import re
 from datetime import datetime
 
 from agent_daemon.protocol.model import (
@@ -37,6 +38,7 @@ FINISHED = frozenset(
 )
 
 
+_REF = re.compile(r"[A-Za-z0-9-]{1,40}")  # it stands in commands that people are shown
 # How often what was touched after it had been saved is saved again.
 MAX_TOUCHED = 3
 
@@ -181,7 +183,7 @@ def _finished(
         after = block(
             ended,
             reason=wait.reason if wait else WaitReason.HUMAN,
-            ref=wait.ref if wait else None,
+            ref=wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) else None,
             message=message,
             now=now,
         )

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.attempts import end_attempt
 from supervisor.core.decision import Decision, Event
-from supervisor.core.delivery import is_to_be_inspected, is_work_done
+from supervisor.core.delivery import go_on, is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.issue_intake import drop_offer, take_offer
 from supervisor.core.moved_base import conflict_feedback
@@ -23,6 +23,7 @@ TaskCommandKind = Literal[
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean"]
 MAX_APPLIED = 100
+MAX_NOTE_CHARACTERS = 8_000
 FROM_COMMENTS = frozenset({"retry", "cancel", "pause", "resume", "approve", "deny", "edit", "run", "handoff"})
 
 
@@ -87,7 +88,7 @@ def apply_command(task: TaskRecord, command: Command, now: datetime) -> Decision
 
 
 def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
-    note = str(command.args.get("note") or "")
+    note = str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
     questions = [wait.message for wait in task.waits_for if wait.reason is WaitReason.QUESTION]
     asked = tuple(Feedback(code="QUESTION", message=message) for message in questions)
     feedback = (*asked, Feedback(code="NOTE", message=note)) if note else ()
@@ -215,11 +216,7 @@ def _resume(task: TaskRecord, command: Command, now: datetime) -> Decision:
         raise CommandRefusedError(
             f"{task.id} is held for its changed text: approve {ref} takes it, deny {ref} goes on without"
         )
-    back = task.paused_from or State.PENDING
-    if back in ACTIVE and task.live is None and task.delivery is None and not is_to_be_inspected(task):
-        back = State.PENDING
-    resumed = task.moved(back, reason="asked for by a person", actor=command.actor.id, at=now, paused_from=None)
-    return Decision(task=resumed, events=(Event(name="task.resumed", actor=command.actor.id),))
+    return go_on(task, "asked for by a person", command.actor.id, now)
 
 
 def _approval(task: TaskRecord, command: Command) -> Approval:

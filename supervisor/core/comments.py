@@ -1,5 +1,6 @@
 """Slash commands in comments: what they ask of a task, and how they are answered."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +18,15 @@ def comment_key(comment: CommentSeen) -> str:
     return f"comment-{comment.id}"
 
 
-def command_of(slash: Slash, comment: CommentSeen, task: TaskRecord, now: datetime) -> Command:
-    """The command that a comment gives to a task; CommandRefusedError where it cannot be one."""
+def command_of(
+    slash: Slash, comment: CommentSeen, task: TaskRecord, clis: Sequence[str], now: datetime
+) -> Command:
+    """The command that a comment gives to a task; CommandRefusedError where it cannot be one.
+
+    `clis` are those that the task's workstations have.
+    """
+    if slash.verb in ("handoff", "run") and slash.word and slash.word not in clis:
+        raise CommandRefusedError(f"{task.specialist} has no coding CLI {slash.word}: there are {', '.join(clis)}")
     kind, args = _kind_and_args(slash, task)
     return Command(
         id=comment_key(comment),

@@ -11,7 +11,7 @@ from supervisor.core.moved_base import conflict_feedback, is_on_remote
 from supervisor.core.record import Approval, Attempt, BaseConflict, Delivery, Effect, Request, TaskRecord, Tries
 from supervisor.core.retry import block, fail_attempt, needs_person, note_failure, told_of
 from supervisor.core.settings import RetrySettings
-from supervisor.core.states import State
+from supervisor.core.states import ACTIVE, State
 
 # What a person is asked for when trying again would meet the same refusal.
 _REASONS = {"E_BRANCH_MOVED": WaitReason.CONFLICT, "E_BRANCH_EXISTS": WaitReason.CONFLICT}
@@ -146,7 +146,7 @@ def _end(task: TaskRecord, attempt: Attempt, verdict: str, report: TaskReport | 
 
 
 def _hold(task: TaskRecord, outcome: Inspected, now: datetime) -> Decision:
-    approval_id = f"a{len(task.approvals) + 1}"
+    approval_id = task.next_approval
     shown = ", ".join(outcome.held[:5]) + (f" and {len(outcome.held) - 5} more" if len(outcome.held) > 5 else "")
     message = f"the work changes protected files: {shown}"
     approval = Approval(
@@ -293,6 +293,15 @@ def is_to_be_inspected(task: TaskRecord) -> bool:
     """In progress, or paused from there, with an attempt that has ended and whose claim is looked at again."""
     newest = task.attempt_number(task.attempt)
     return task.delivery is None and newest is not None and newest.verdict in (NOT_INSPECTED, HELD)
+
+
+def go_on(task: TaskRecord, reason: str, actor: str, now: datetime) -> Decision:
+    """A paused task is back where it was; pending where its attempt has ended meanwhile and left no claim."""
+    back = task.paused_from or State.PENDING
+    if back in ACTIVE and task.live is None and task.delivery is None and not is_to_be_inspected(task):
+        back = State.PENDING
+    resumed = task.moved(back, reason=reason, actor=actor, at=now, paused_from=None)
+    return Decision(task=resumed, events=(Event(name="task.resumed", actor=actor),))
 
 
 def is_work_done(task: TaskRecord) -> bool:

@@ -15,13 +15,16 @@ from supervisor.core.record import Stored
 from supervisor.core.times import duration
 from supervisor.core.words import count
 
-TriggerKind = Literal["label", "assignment", "review_request"]
+TriggerKind = Literal["label", "assignment", "review_request", "comment"]
 Conclusion = Literal["pending", "success", "failure", "waiting"]
 
 
 def text_digest(title: str, body: str) -> str:
     """The hash of an issue's text: what was approved is what is used."""
     return hashlib.sha256(f"{title}\0{body}".encode(errors="replace")).hexdigest()
+
+
+NOBODY_KNOWN = "ghost"  # whom GitHub names where an account is gone
 
 
 class Person(Stored):
@@ -51,8 +54,8 @@ class Trigger(Stored):
 class IssueSeen(Stored):
     """One issue, or one pull or merge request that we were asked to review.
 
-    `ref` is its number. `trigger` is None where nothing asks for a run (any more). `edited_by` is who changed
-    title or text after the trigger, as far as the forge tells; None where nobody did or it is not known.
+    `ref` is its number. `trigger` is None where nothing asks for a run (any more). `editors` are all who changed
+    title or text since it was approved or asked for, somebody unknown where the forge does not tell.
     `branch` and `base` are a request's; without `branch` it comes from another repository.
     """
 
@@ -66,7 +69,7 @@ class IssueSeen(Stored):
     open: bool = True
     updated_at: AwareDatetime
     trigger: Trigger | None = None
-    edited_by: Person | None = None
+    editors: tuple[Person, ...] = ()
     branch: str = ""
     base: str = ""
 
@@ -177,11 +180,12 @@ class Watched(Stored):
     """What a poll must look at for the live tasks of a project, besides what is new.
 
     `issues`: the issues that tasks came from, each with the hash of the text that was approved (`text_digest`),
-    so that its editor is asked for only where it differs. `requests`: our open requests, each with the head
-    that was seen last, for its checks.
+    and in `since` when it was, so that who changed it is asked for only where it differs.
+    `requests`: our open requests, each with the head that was seen last, for its checks.
     """
 
     issues: dict[str, str] = Field(default_factory=dict)
+    since: dict[str, AwareDatetime] = Field(default_factory=dict)
     requests: dict[int, str] = Field(default_factory=dict)
 
 

@@ -216,6 +216,8 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         delivery=None,
         request=None,
         base_conflict=None,
+        story=task.story.evolve(given_up=False),
+        label=task.label.evolve(given_up=False),
         remarks=(),
         threads=(),
         checked_head=None,

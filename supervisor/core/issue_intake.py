@@ -5,7 +5,8 @@ from datetime import datetime
 
 from agent_daemon.protocol.model import Priority, WaitReason
 from supervisor.core.decision import Decision, Event
-from supervisor.core.forge import IssueSeen, Person, text_digest
+from supervisor.core.delivery import go_on
+from supervisor.core.forge import NOBODY_KNOWN, IssueSeen, Person, Trigger, text_digest
 from supervisor.core.intake import Draft, cancel, clean_line, clean_text, ingest, rerun, text_of
 from supervisor.core.record import Approval, Offered, Source, TaskRecord, Wait
 from supervisor.core.settings import Config, ProjectSettings, TriggerSettings
@@ -14,7 +15,9 @@ from supervisor.core.task_file import MAX_REPEATED_BYTES, TaskFile
 
 _MAX_DESCRIPTION_BYTES = 190 * 1024
 _MAX_CRITERIA = 50
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+# HTML comments, whole or from the beginning of a line on; characters without a width; lines that Markdown hides.
+_HIDDEN = re.compile(r"<!--.*?-->|^ {0,3}<!--.*\Z|^\[//\]: #[^\n]*", re.DOTALL | re.MULTILINE)
+_INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 _CRITERIA = re.compile(r"^#{1,6}\s*(?:acceptance\s+criteria|done\s+when)\s*:?\s*#*\s*$", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}\s")
 _ITEM = re.compile(r"^\s{0,3}[-*+]\s+(?:\[[ xX]\]\s+)?(.+)$")
@@ -36,9 +39,9 @@ def task_id_of(project: str, issue: IssueSeen) -> str:
     return f"{project}.{'pr' if issue.kind == 'request' else ''}{issue.ref}"
 
 
-def draft_of(issue: IssueSeen, project: str, settings: ProjectSettings, *, trigger: str, by: str) -> Draft:
+def draft_of(issue: IssueSeen, project: str, settings: ProjectSettings, asked: Trigger) -> Draft:
     """What an issue asks for. Whoever wrote it, the text is cleaned of what a reader would not see."""
-    shown = _HIDDEN.sub("", clean_text(issue.body)).strip()
+    shown = _INVISIBLE.sub("", _HIDDEN.sub("", clean_text(issue.body))).strip()
     labels = tuple(clean_line(label)[:100] for label in issue.labels if label not in settings.trigger.labels)[:50]
     is_review = issue.kind == "request"
     if is_review:
@@ -60,11 +63,13 @@ def draft_of(issue: IssueSeen, project: str, settings: ProjectSettings, *, trigg
         ref=issue.ref,
         key=f"{settings.forge}:{issue.kind}:{project}:{issue.ref}",
         url=issue.url,
-        requested_by=by,
+        requested_by=asked.by.login,
         text_hash=text_digest(issue.title, issue.body),
-        trigger=trigger,
+        trigger=asked.id,
+        trigger_at=asked.at,
+        approved_at=asked.at,
     )
-    return Draft(id=task_id_of(project, issue), project=project, source=source, text=text, trigger=trigger)
+    return Draft(id=task_id_of(project, issue), project=project, source=source, text=text, trigger=asked.kind)
 
 
 def _clipped(text: str) -> str:
@@ -106,7 +111,7 @@ def _take_trigger(
     issue: IssueSeen, known: TaskRecord | None, project: str, config: Config, now: datetime
 ) -> Decision | Event | None:
     settings, trigger = config.projects[project], issue.trigger
-    if trigger is None or not issue.open or (known is not None and known.source.trigger == trigger.id):
+    if trigger is None or not issue.open or (known is not None and not _is_newer(trigger, known.source)):
         return None
     ignored = next((label for label in issue.labels if label in settings.trigger.ignore_labels), None)
     if ignored is not None:
@@ -115,28 +120,35 @@ def _take_trigger(
         return _not_taken(issue, trigger.by, f"{trigger.by.login} may not start tasks here")
     if issue.kind == "request" and not issue.branch:
         return _not_taken(issue, trigger.by, "requests from other repositories are not reviewed")
-    begun = begin(issue, known, project, config, now, trigger=trigger.id, by=trigger.by.login)
-    editor = issue.edited_by
-    if editor is not None and not is_allowed(editor, settings.trigger):
-        offered = Offered(
-            title=begun.task.title, description=begun.task.description, text_hash=begun.task.source.text_hash
-        )
-        return begun.then(_hold(begun.task, offered, editor, now))
-    return begun
+    begun = _begin(issue, known, project, config, now, trigger)
+    stranger = _stranger(issue, settings.trigger)
+    if stranger is None:
+        return begun
+    text_hash = begun.task.source.text_hash
+    offered = Offered(
+        title=begun.task.title,
+        description=begun.task.description,
+        text_hash=text_hash,
+        at=issue.updated_at,
+    )
+    return begun.then(_hold(begun.task, offered, stranger, now))
 
 
-def begin(
-    issue: IssueSeen,
-    known: TaskRecord | None,
-    project: str,
-    config: Config,
-    now: datetime,
-    *,
-    trigger: str,
-    by: str,
+def _is_newer(trigger: Trigger, known: Source) -> bool:
+    """Whether this asks for another run: nothing does that was there when the last one was asked for."""
+    return trigger.id != known.trigger and (known.trigger_at is None or trigger.at > known.trigger_at)
+
+
+def _stranger(issue: IssueSeen, trigger: TriggerSettings) -> Person | None:
+    """Somebody who may not steer among those who changed the text."""
+    return next((editor for editor in issue.editors if not is_allowed(editor, trigger)), None)
+
+
+def _begin(
+    issue: IssueSeen, known: TaskRecord | None, project: str, config: Config, now: datetime, asked: Trigger
 ) -> Decision:
     """A new task of this issue, or another run of one that has ended."""
-    draft = draft_of(issue, project, config.projects[project], trigger=trigger, by=by)
+    draft = draft_of(issue, project, config.projects[project], asked)
     if known is None:
         created = ingest(draft, None, config, now)
         if created is None:
@@ -144,7 +156,7 @@ def begin(
         role = "reviewer" if issue.kind == "request" else "specialist"
         return Decision(task=created.task.evolve(role=role), events=created.events)
     fresh = known.evolve(**text_of(draft, config), source=draft.source)
-    return rerun(fresh, reason=f"asked for by {by}", actor=by, now=now)
+    return rerun(fresh, reason=f"asked for by {asked.by.login}", actor=asked.by.login, now=now)
 
 
 def _not_taken(issue: IssueSeen, by: Person, why: str) -> Event:
@@ -158,56 +170,80 @@ def _take_live(
 ) -> Decision | Event | None:
     if not issue.open and issue.kind == "issue":
         return cancel(task, reason="its issue was closed", actor="forge", now=now)
-    digest = text_digest(issue.title, issue.body)
+    trigger, known = issue.trigger, task
+    if trigger is not None and _is_newer(
+        trigger, task.source
+    ):  # it is under way: what is asked for is done already
+        task = task.evolve(source=task.source.evolve(trigger_at=trigger.at))
+    changed = _take_text(issue, task, project, config, now) if issue.kind == "issue" else None
+    return changed or (Decision(task=task) if task is not known else None)
+
+
+def _take_text(issue: IssueSeen, task: TaskRecord, project: str, config: Config, now: datetime) -> Decision | None:
+    """What follows from the text as it is now: who wrote it decides."""
+    digest, settings = text_digest(issue.title, issue.body), config.projects[project]
     offered = task.offered.text_hash if task.offered is not None else None
     if digest == task.source.text_hash:
-        return drop_offer(task, "the text is again what was approved", "forge", now) if offered else None
-    if issue.kind == "request" or digest in (task.source.refused_hash, offered):
+        back = offered is not None and offered != digest
+        return drop_offer(task, "the text is again what was approved", "forge", now) if back else None
+    if digest in (task.source.refused_hash, offered):
         return None
-    editor = issue.edited_by or Person(login="somebody")
-    settings = config.projects[project]
-    draft = draft_of(issue, project, settings, trigger=task.source.trigger or "", by=task.source.requested_by)
-    if is_allowed(editor, settings.trigger):
-        free = drop_offer(task, "the text was changed", editor.login, now) if offered else Decision(task=task)
-        taken = ingest(draft, free.task, config, now)
+    source = task.source
+    asked = Trigger(
+        id=source.trigger or "",
+        kind="label",
+        by=Person(login=source.requested_by),
+        at=source.trigger_at or issue.updated_at,
+    )
+    draft = draft_of(issue, project, settings, asked)
+    stranger = _stranger(issue, settings.trigger) if issue.editors else Person(login=NOBODY_KNOWN)
+    if stranger is None:
+        by = issue.editors[0].login
+        free = drop_offer(task, "the text was changed", by, now) if offered else Decision(task=task)
+        accepted = draft.source.evolve(approved_at=issue.updated_at, requested_by=source.requested_by)
+        taken = ingest(draft.evolve(source=accepted), free.task, config, now)
         return free.then(taken) if taken is not None else free
     if task.state not in _TEXT_MATTERS:
-        kept = task.evolve(source=task.source.evolve(refused_hash=digest))
+        kept = task.evolve(source=source.evolve(refused_hash=digest))
         details = {"ref": issue.ref, "message": "what was approved stays in force"}
-        return Decision(task=kept, events=(Event(name="source.refused", details=details, actor=editor.login),))
+        return Decision(task=kept, events=(Event(name="source.refused", details=details, actor=stranger.login),))
     text = draft.text
-    return _hold(task, Offered(title=text.title, description=text.description, text_hash=digest), editor, now)
+    offer = Offered(title=text.title, description=text.description, text_hash=digest, at=issue.updated_at)
+    return _hold(task, offer, stranger, now)
 
 
 def _hold(task: TaskRecord, offered: Offered, editor: Person, now: datetime) -> Decision:
     """Nobody works on until a person has taken the other text or left it: an agent must not be steered by it."""
-    number = f"a{len(task.approvals) + 1}"
+    number = task.next_approval
     message = f"E_SOURCE_CHANGED: {editor.login}, who may not steer, changed the issue after it was approved"
     approval = Approval(id=number, gate="source_changed", subject_hash=offered.text_hash, message=message)
-    others = tuple(
-        a.evolve(status="denied") if a.gate == "source_changed" and a.status == "pending" else a
-        for a in task.approvals
-    )
+    others = tuple(a for a in task.approvals if a.gate != "source_changed" or a.status != "pending")
+    over_pause = task.offered.over_pause if task.offered is not None else task.state is State.PAUSED
     held = task
     if task.state is not State.PAUSED:
         held = task.moved(State.PAUSED, reason=message, actor="supervisor", at=now, paused_from=task.state)
     wait = Wait(reason=WaitReason.APPROVAL, message=message, ref=number)
+    offered = offered.evolve(over_pause=over_pause)
     held = held.evolve(offered=offered, approvals=(*others, approval), waits_for=(wait,))
     event = Event(name="source.changed", details={"message": message, "approval": number}, actor=editor.login)
     return Decision(task=held, events=(event,))
 
 
 def drop_offer(task: TaskRecord, reason: str, actor: str, now: datetime) -> Decision:
-    """The task goes on with the text that was approved."""
-    refused = task.offered.text_hash if task.offered is not None else task.source.refused_hash
+    """The task goes on with the text that was approved; where there never was another one, it is cancelled."""
+    offered = task.offered
+    if offered is None:
+        return Decision(task=task)
     approvals = tuple(
         a.evolve(status="denied", by=actor, at=now) if a.gate == "source_changed" and a.status == "pending" else a
         for a in task.approvals
     )
-    free = task.evolve(
-        offered=None, approvals=approvals, waits_for=(), source=task.source.evolve(refused_hash=refused)
-    )
-    return _go_on(free, reason, actor, now)
+    source = task.source.evolve(refused_hash=offered.text_hash)
+    free = task.evolve(offered=None, approvals=approvals, waits_for=(), source=source)
+    if offered.text_hash == source.text_hash:
+        why = "no other text was approved than the one that was denied; mend the issue, and ask again"
+        return cancel(free, reason=why, actor=actor, now=now)
+    return Decision(task=free) if offered.over_pause else go_on(free, reason, actor, now)
 
 
 def take_offer(task: TaskRecord, actor: str, now: datetime) -> Decision:
@@ -215,7 +251,7 @@ def take_offer(task: TaskRecord, actor: str, now: datetime) -> Decision:
     offered = task.offered
     if offered is None:
         return Decision(task=task)
-    source = task.source.evolve(text_hash=offered.text_hash, refused_hash="")
+    source = task.source.evolve(text_hash=offered.text_hash, refused_hash="", approved_at=offered.at)
     taken = task.evolve(
         title=clean_line(offered.title),
         description=offered.description,
@@ -224,14 +260,6 @@ def take_offer(task: TaskRecord, actor: str, now: datetime) -> Decision:
         waits_for=(),
         edited_at=now,
     )
-    return _go_on(taken, "the changed text was approved", actor, now)
-
-
-def _go_on(task: TaskRecord, reason: str, actor: str, now: datetime) -> Decision:
-    if task.state is not State.PAUSED:
-        return Decision(task=task)
-    back = task.paused_from or State.PENDING
-    return Decision(
-        task=task.moved(back, reason=reason, actor=actor, at=now, paused_from=None),
-        events=(Event(name="task.resumed", actor=actor),),
+    return (
+        Decision(task=taken) if offered.over_pause else go_on(taken, "the changed text was approved", actor, now)
     )

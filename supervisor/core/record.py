@@ -47,8 +47,9 @@ class Source(Stored):
     A later text changes only the fields in which it differs: what a person changed elsewhere stays.
     `present`: not known to be deleted. `held`: away together with too many others to be taken for deleted;
     the task goes on until the source is there again, or a person cancels it.
-    `trigger` is the forge's id of what asked for the run, so that it counts once. `refused_hash` is of a text
-    that somebody wrote who may not steer, and that is not taken.
+    `trigger` is the forge's id of what asked for the run, at `trigger_at`, so that it counts once and nothing
+    older counts after it; `approved_at` is when the text was approved. `refused_hash` is of a text that somebody
+    wrote who may not steer, and that is not taken.
     """
 
     tracker: str
@@ -62,6 +63,8 @@ class Source(Stored):
     present: bool = True
     held: bool = False
     trigger: str | None = None
+    trigger_at: AwareDatetime | None = None
+    approved_at: AwareDatetime | None = None
     refused_hash: str = ""
 
     @property
@@ -311,11 +314,23 @@ class Shown(Tries):
 
 
 class Offered(Stored):
-    """Another text of the source, by somebody who may not steer: a person takes it or leaves it."""
+    """Another text of the source, as of `at`, by somebody who may not steer: a person takes it or leaves it.
+
+    `over_pause`: a person had paused the task before, and only a person lets it go on.
+    """
 
     title: str
     description: str
     text_hash: str
+    at: AwareDatetime
+    over_pause: bool = False
+
+
+class Remark(Stored):
+    """What a reviewer said, and the thread in which it is answered."""
+
+    feedback: Feedback
+    thread: str | None = None
 
 
 class HistoryEntry(Stored):
@@ -333,9 +348,9 @@ class TaskRecord(Stored):
     next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
     is the attempt whose saved work a person wants the next one to start from.
     `cli` is the one that the next attempt uses; none: the first of its workstation's chain.
-    `remarks` are what reviewers said that no attempt has been told yet, `threads` where they said it; those are
-    answered when the next work is pushed. `checked_head` is the head whose checks were taken in last, `fix_rounds`
-    counts the attempts that were made because of them.
+    `remarks` are what reviewers said that no attempt has been told yet; `threads` are those of remarks that one
+    was told, and are answered when its work is pushed. `checked_head` is the head of which failed checks were
+    taken in last, `fix_rounds` counts the attempts that were made because of them.
     """
 
     version: Literal[1] = 1
@@ -391,7 +406,7 @@ class TaskRecord(Stored):
     posts_made: int = 0
     story: Shown = Shown()
     label: Shown = Shown()
-    remarks: tuple[Feedback, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     threads: tuple[str, ...] = ()
     checked_head: str | None = None
     fix_rounds: int = 0
@@ -405,6 +420,11 @@ class TaskRecord(Stored):
         """The attempt that counts: the newest, while it has not ended."""
         newest = self.attempts[-1] if self.attempts else None
         return newest if newest is not None and newest.ended_at is None else None
+
+    @property
+    def next_approval(self) -> str:
+        """The id of the next approval; none is given out twice."""
+        return f"a{1 + max((int(approval.id[1:]) for approval in self.approvals), default=0)}"
 
     @property
     def life_now(self) -> str:

@@ -6,27 +6,29 @@ from agent_daemon.protocol.model import Feedback
 from supervisor.core.decision import Decision, Event
 from supervisor.core.forge import CommentSeen, ForgeRequest, ReviewSeen
 from supervisor.core.intake import cancel
-from supervisor.core.record import Post, TaskRecord, Tries
+from supervisor.core.record import Post, Remark, TaskRecord, Tries
 from supervisor.core.render import one_line_code
 from supervisor.core.settings import RequestSettings
 from supervisor.core.states import State
 
-_MAX_REMARKS = 100
+_MAX_REMARKS = 500
+# So many go to one attempt; what is left is for the next one.
+_AT_ONCE = 40
 _MAX_CHARACTERS = 8000
 
 
 def take_review(task: TaskRecord, review: ReviewSeen, now: datetime) -> Decision:
     """One submitted review by somebody who may steer: one more attempt, told of each comment with its place."""
-    remarks = [_remark(comment) for comment in review.comments]
+    remarks = [Remark(feedback=_remark(comment), thread=comment.thread) for comment in review.comments]
     if review.body.strip():
         message = f"{review.author.login} says of the whole:\n{review.body}"[:_MAX_CHARACTERS]
-        remarks.insert(0, Feedback(code="REVIEW", message=message, mend="do what it asks for"))
+        whole = Feedback(code="REVIEW", message=message, mend="do what it asks for")
+        remarks.insert(0, Remark(feedback=whole))
     details = {"by": review.author.login, "verdict": review.verdict, "comments": len(review.comments)}
     event = Event(name="request.reviewed", details=details, actor=review.author.login)
     if task.ended or not remarks or (review.verdict == "approved" and not review.comments):
         return Decision(task=task, events=(event,))
-    threads = dict.fromkeys((*task.threads, *(c.thread for c in review.comments if c.thread)))
-    told = task.evolve(remarks=(*task.remarks, *remarks)[-_MAX_REMARKS:], threads=tuple(threads)[-_MAX_REMARKS:])
+    told = task.evolve(remarks=(*task.remarks, *remarks)[:_MAX_REMARKS])
     return Decision(task=told, events=(event,)).then(take_up_remarks(told, now))
 
 
@@ -44,7 +46,10 @@ def take_up_remarks(task: TaskRecord, now: datetime) -> Decision:
     """In review, and reviewers have said what is to be changed: the next attempt goes on from the branch."""
     if task.state is not State.REVIEW or not task.remarks:
         return Decision(task=task)
-    return _again(task.evolve(remarks=()), task.remarks, "a review asks for changes", now)
+    told, left = task.remarks[:_AT_ONCE], task.remarks[_AT_ONCE:]
+    threads = dict.fromkeys((*task.threads, *(remark.thread for remark in told if remark.thread)))
+    taken = task.evolve(remarks=left, threads=tuple(threads))
+    return _again(taken, tuple(remark.feedback for remark in told), "a review asks for changes", now)
 
 
 def _again(task: TaskRecord, told: tuple[Feedback, ...], reason: str, now: datetime) -> Decision:
@@ -103,11 +108,11 @@ def _checked(task: TaskRecord, seen: ForgeRequest, settings: RequestSettings, no
     if task.state is not State.REVIEW or not settled or seen.head != delivered or task.checked_head == seen.head:
         return Decision(task=task)
     failed = [check for check in seen.checks if check.conclusion == "failure"]
+    if not failed:
+        return Decision(task=task)  # (others may begin yet)
     looked = task.evolve(checked_head=seen.head)
     details = {"head": seen.head, "failed": [check.name for check in failed]}
     event = Event(name="request.checked", details=details, actor="forge")
-    if not failed:
-        return Decision(task=looked, events=(event,))
     if task.fix_rounds >= settings.fix_rounds:
         names = ", ".join(one_line_code(check.name) for check in failed)
         text = f"✋ Checks of the request fail, and no more attempts are made by themselves: {names}"

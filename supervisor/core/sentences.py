@@ -248,8 +248,6 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "source.changed": _form("{message}; it is held ({approval})"),
     "source.refused": _form("{actor}, who may not steer, changed {ref}: {message}"),
     "request.reviewed": lambda v: f"{v['by']}: {v['verdict']}, {count(v['comments'], 'comment')}",
-    "request.checked": lambda v: (
-        f"checks of {v['head'][:12]}: " + (f"{_value(v['failed'])} failed" if v["failed"] else "all succeeded")
-    ),
+    "request.checked": lambda v: f"checks of {v['head'][:12]} failed: {_value(v['failed'])}",
     "report.readable": _form("its reports can be read again"),
 }

@@ -129,7 +129,7 @@ def steering(task: TaskRecord) -> list[str]:
     if WaitReason.QUESTION in waits:
         return ["answer TEXT", "cancel"]
     if WaitReason.APPROVAL in waits:
-        ref = next((wait.ref for wait in task.waits_for if wait.ref), "ID")
+        ref = next((approval.id for approval in task.approvals if approval.status == "pending"), "ID")
         return [f"approve {ref}", f"deny {ref} REASON", "cancel"]
     if task.state is State.PAUSED:
         return ["resume", "cancel"]

@@ -1,6 +1,7 @@
 """What the workstation is told: the tasking and the agent's configuration, rendered from the record."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -22,6 +23,9 @@ from agent_daemon.protocol.model import (
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import CliSettings, Config
 from supervisor.core.states import ACTIVE, State
+
+# Of what went before: how many things, bytes of one, and of all together. The whole file may have 256 KiB.
+MAX_FEEDBACK, MAX_MESSAGE_BYTES, FEEDBACK_BYTES = 50, 8_000, 96_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ def render_tasking(
         context=Context(
             related_files=task.related_files,
             dependencies=tuple(dependency.task for dependency in task.depends_on),
-            feedback=(*left_out_feedback(attempt, places), *task.feedback)[:20],
+            feedback=bounded_feedback((*left_out_feedback(attempt, places), *task.feedback)),
         ),
         limits=task.limits,
         released_sha256=attempt.bundle_sha256,
@@ -103,6 +107,19 @@ def render_tasking(
         workspace=places.workspace,
         tasks=(entry,),
     )
+
+
+def bounded_feedback(items: Sequence[Feedback]) -> tuple[Feedback, ...]:
+    """As much of each as there is room for: a tasking that is too long is refused by whoever reads it."""
+    kept = items[:MAX_FEEDBACK]
+    room = min(MAX_MESSAGE_BYTES, FEEDBACK_BYTES // max(1, len(kept)))
+    return tuple(item.model_copy(update={"message": clip_bytes(item.message, room)}) for item in kept)
+
+
+def clip_bytes(text: str, most: int) -> str:
+    """`text` cut to so many bytes of UTF-8, at a character."""
+    data = text.encode(errors="replace")
+    return text if len(data) <= most else data[: most - 4].decode(errors="ignore") + "…"
 
 
 def left_out_feedback(attempt: Attempt, places: Places) -> tuple[Feedback, ...]:

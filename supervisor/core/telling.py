@@ -4,12 +4,13 @@ Once: comments that notify, answers, reactions. Kept current: one comment with t
 """
 
 import re
+import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from supervisor.core.decision import Decision, Event, Failed
-from supervisor.core.record import Post, Shown, TaskRecord
+from supervisor.core.record import Post, Shown, TaskRecord, Tries
 from supervisor.core.render import fence, one_line_code
 from supervisor.core.retry import note_failure
 from supervisor.core.settings import ProjectSettings
@@ -18,8 +19,9 @@ from supervisor.core.story import steering, story_due
 
 # How long after a restart a comment that was being sent is looked for before it is sent again: lists lag behind.
 LISTING_DELAY = timedelta(seconds=5)
-# What a forge refuses for good; everything else may pass, and is tried until it does.
-_FINAL = frozenset({"E_FORGE_GONE", "E_FORGE_REFUSED"})
+# What a forge refuses is given up after so many tries (five minutes apart: a token may lose sight of a repository
+# for a night, and a refusal may mean that too much was written); everything else is tried until it passes.
+_MOST_TRIES = {"E_FORGE_GONE": 100, "E_FORGE_REFUSED": 10}
 
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
 _STATE_LABELS = {
@@ -88,6 +90,8 @@ def _trigger_comment(task: TaskRecord) -> str | None:
 def _announce_state(before: TaskRecord | None, task: TaskRecord, settings: ProjectSettings) -> TaskRecord:
     entered = before is None or before.state is not task.state
     match task.state:
+        case State.PAUSED if before is not None and before.offered is not None:
+            return task  # (it was told that its text was changed; who changes it again calls nobody)
         case State.BLOCKED | State.PAUSED if task.waits_for and task.source.is_on_forge:
             return task.with_post(Post(key="", kind="comment", text=_needs_person(task)))
         case State.REVIEW if entered:
@@ -203,7 +207,7 @@ def settle_post(task: TaskRecord, key: str, outcome: Failed | str | None, now: d
     if not isinstance(outcome, Failed):
         said = Event(name="forge.told", details=details | {"id": outcome or ""})
         return Decision(task=task.evolve(posts=others), events=(said,))
-    if outcome.code in _FINAL:
+    if _is_final(post, outcome):
         event = Event(name="forge.not_told", details=details | _why(outcome))
         return Decision(task=task.evolve(posts=others), events=(event,))
     again = note_failure(post, outcome, now)
@@ -239,10 +243,14 @@ def settle_story(task: TaskRecord, outcome: Failed | StoryShown, now: datetime) 
 
 def _shown_failed(task: TaskRecord, which: Literal["label", "story"], outcome: Failed, now: datetime) -> Decision:
     shown: Shown = getattr(task, which)
-    if outcome.code in _FINAL:
+    if _is_final(shown, outcome):
         event = Event(name="forge.not_told", details={"kind": which, "key": which} | _why(outcome))
         return Decision(task=task.evolve(**{which: shown.evolve(given_up=True)}), events=(event,))
     return _tried(task.evolve(**{which: note_failure(shown, outcome, now)}), shown.tries, outcome)
+
+
+def _is_final(work: Tries, outcome: Failed) -> bool:
+    return work.tries + 1 >= _MOST_TRIES.get(outcome.code, sys.maxsize)
 
 
 def _tried(task: TaskRecord, tries_before: int, outcome: Failed) -> Decision:

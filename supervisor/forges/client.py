@@ -14,6 +14,7 @@ from supervisor.forges.tokens import Tokens
 
 PAGE = 100
 TIMEOUT_SECONDS = 20
+SECOND = timedelta(seconds=1)  # as fine as a forge tells times
 _MAX_PAGES = 50
 # Times in lists are whole seconds, and writes of the same second may show up one after another.
 _OVERLAP = timedelta(seconds=60)

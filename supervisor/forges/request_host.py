@@ -1,5 +1,6 @@
 """The code host of a project on GitHub or GitLab: git carries the commits, the API the requests."""
 
+import re
 from collections.abc import Callable
 
 from supervisor.core.forge import ForgeRequest, RequestText
@@ -9,7 +10,17 @@ from supervisor.core.settings import RequestSettings
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.git_remote import GitRemote
 from supervisor.git.credential import Credential
+from supervisor.git.messages import neutralise
 from supervisor.ports import Forge
+
+# Both forges refuse longer ones; GitLab's mark of a draft is a part of its title.
+_MAX_TITLE_CHARACTERS, _MAX_BODY_CHARACTERS = 240, 60_000
+_DRAFT = re.compile(r"^\s*(?:draft:|\[draft\]|\(draft\)|wip:)\s*", re.IGNORECASE)
+
+
+def _title(title: str) -> str:
+    """A title that marks no draft, closes nothing and skips nothing when it becomes a commit's."""
+    return neutralise(_DRAFT.sub("", title))[:_MAX_TITLE_CHARACTERS] or "Untitled task"
 
 
 class RequestHost(GitRemote):
@@ -22,16 +33,23 @@ class RequestHost(GitRemote):
         self._forge, self._settings = forge, settings
 
     def open_request(self, task: TaskRecord) -> Request:
-        """Open it, as a draft first, or bring the one there is to what was delivered last. ForgeError."""
-        found = self._forge.find_request(task.branch)
-        known = found if found is not None and found.state == "open" else None
-        draft = known.draft if known is not None else self._settings.draft
-        if known is None:
-            known = self._forge.open_request(self._text(task, draft=draft))
-        ready = not draft or is_verified(task)
-        if found is not None or draft == ready:
-            self._forge.edit_request(known.number, self._text(task, draft=not ready))
-        return _request(task, known, draft=not ready)
+        """Open it, as a draft first, or bring the text of the one there is to what was delivered last. ForgeError.
+
+        What people did to it meanwhile stays: its title, its base, that it is a draft, that it is closed (which
+        the next look at it will tell).
+        """
+        found, known = self._forge.find_request(task.branch), task.request
+        ours = known is not None and found is not None and found.number == known.number
+        if found is not None and (found.state == "open" or ours):
+            if found.state == "open":
+                self._forge.edit_request(found.number, self._text(task, draft=found.draft))
+            opened = found
+        else:
+            opened = self._forge.open_request(self._text(task, draft=self._settings.draft))
+        if opened.draft and not ours and is_verified(task):
+            self._forge.mark_ready(opened.number)
+            opened = opened.evolve(draft=False)
+        return _request(task, opened, draft=opened.draft)
 
     def find_request(self, task: TaskRecord) -> Request | None:
         found = self._forge.find_request(task.branch)
@@ -46,8 +64,8 @@ class RequestHost(GitRemote):
         return RequestText(
             branch=task.branch,
             base=task.base_branch,
-            title=task.title,
-            body=render_body(task),
+            title=_title(task.title),
+            body=render_body(task)[:_MAX_BODY_CHARACTERS],
             draft=draft,
             reviewers=tuple(reviewers),
             labels=self._settings.labels,

@@ -40,7 +40,9 @@ def say(project: Project, task: TaskRecord, post: Post, root_id: str, document: 
             forge.react(place, post.text)
             return ""
         case "delete_branch":
-            forge.delete_branch(post.text)
+            pushed = task.delivery.pushed_head if task.delivery is not None else None
+            if project.host.remote_tip(post.text) == pushed:  # (what people have added since is theirs)
+                forge.delete_branch(post.text)
             return ""
     first = marker(root_id, task.id, post.key)
     body = f"{first}\n{_document(document) if post.kind == 'document' else post.text}"

@@ -103,8 +103,7 @@ def test_an_edit_tells_who_made_it(hub: GitHub, client: GitHubClient) -> None:
     hub.edit_issue(REPO, number, "eve", body="two")
     watched = Watched(issues={str(number): text_digest("Fix it", "one")})
     (seen,) = poll(client, news.cursor, watched).issues
-    assert seen.edited_by is not None
-    assert (seen.edited_by.login, seen.edited_by.can_write) == ("eve", False)
+    assert [(editor.login, editor.can_write) for editor in seen.editors] == [("eve", False)]
 
 
 def test_comments_come_with_their_authors_right_and_ours_do_not(
@@ -120,6 +119,34 @@ def test_comments_come_with_their_authors_right_and_ours_do_not(
         ("ada", True, "/cloud-code run"),
         ("eve", False, "/cloud-code cancel"),
     }
+
+
+def test_a_command_counts_however_late_it_is_read_and_an_edited_comment_never(
+    hub: GitHub, client: GitHubClient
+) -> None:
+    number = hub.open_issue(REPO, "ada", "Fix it")
+    cursor = poll(client, Cursor()).cursor
+    hub.comment(REPO, number, "ada", "/cloud-code run")
+    edited = hub.comment(REPO, number, "ada", "harmless")
+    hub.repos[REPO]["comments"][edited] |= {"body": "/cloud-code cancel", "updated_at": "2099-01-01T00:00:00Z"}
+    client.now = lambda: datetime.now(UTC) + timedelta(hours=1)  # (or a clock that is ahead)
+    assert [comment.body for comment in poll(client, cursor).comments] == ["/cloud-code run"]
+
+
+def test_everybody_who_changed_title_or_text_is_named_and_a_refusal_names_nobody_known(
+    hub: GitHub, client: GitHubClient
+) -> None:
+    number = hub.open_issue(REPO, "ada", "Fix it", "one", labels=["cloud-code"])
+    news = poll(client, Cursor())
+    since = datetime.now(UTC) - timedelta(seconds=30)
+    watched = Watched(issues={str(number): text_digest("Fix it", "one")}, since={str(number): since})
+    hub.edit_issue(REPO, number, "ada", body="two")
+    hub.edit_issue(REPO, number, "eve", title="Print it")
+    (seen,) = poll(client, news.cursor, watched).issues
+    assert [editor.login for editor in seen.editors] == ["ada", "eve"]
+    hub.fail(method="POST", path="graphql", status=200, body={"errors": [{"message": "no"}]})
+    (seen,) = poll(client, news.cursor, watched).issues
+    assert [editor.login for editor in seen.editors] == ["ghost"]
 
 
 def test_only_our_own_comment_is_found_by_its_marker(hub: GitHub, writer: Writer) -> None:
@@ -151,6 +178,8 @@ def test_a_request_is_opened_once_made_ready_and_reviewed(
     opened = writer.open_request(request_text("cloud-code/1-fix"))
     assert (opened.draft, opened.head, opened.state) == (True, head, "open")
     again = writer.open_request(request_text("cloud-code/1-fix", draft=False))
+    for _ in range(2):
+        writer.mark_ready(opened.number)
     assert again.number == opened.number
     assert len(hub.repos[REPO]["pulls"]) == 1
     watched = Watched(requests={opened.number: head})

@@ -262,7 +262,7 @@ class TestList:
     def test_each_project_is_shown_with_its_tasks(self, site: Site) -> None:
         add_project(site, "hub", "github", "http://127.0.0.1:9")
         key = {"app": {"id": "12", "private_key": {"env": "KEY"}}}
-        add_project(site, "app", "github", "http://127.0.0.1:9", auth=key)
+        add_project(site, "app", "github", "http://127.0.0.1:9", auth=key, repository="acme/other")
         site.root.records.mkdir(parents=True)
         for name, state in (("a", State.PENDING), ("b", State.REVIEW), ("c", State.CANCELLED)):
             task = make_task(id=f"hub.{name}", project="hub", state=state)

@@ -86,8 +86,19 @@ def test_a_trigger_makes_one_task_however_often_it_is_seen() -> None:
     assert take(issue(), task) is None
     ended = task.moved(State.CANCELLED, reason="x", actor="ada", at=NOW)
     assert take(issue(), ended) is None
-    again = taken(issue(trigger=Trigger(id="2", kind="label", by=ADA, at=NOW)), ended)
+    later = NOW + timedelta(seconds=5)
+    again = taken(issue(trigger=Trigger(id="2", kind="label", by=ADA, at=later)), ended)
     assert (again.state, again.rerun) == (State.PENDING, 2)
+
+
+def test_what_was_asked_while_it_was_under_way_or_before_does_not_start_it_again() -> None:
+    task = taken(issue())
+    again = Trigger(id="2", kind="label", by=ADA, at=NOW + timedelta(seconds=5))
+    heard = taken(issue(trigger=again), task)
+    ended = heard.moved(State.CANCELLED, reason="x", actor="ada", at=NOW)
+    assert take(issue(trigger=again), ended) is None
+    old = Trigger(id="9", kind="assignment", by=ADA, at=NOW - timedelta(days=30))
+    assert take(issue(trigger=old), ended) is None
 
 
 @pytest.mark.parametrize(
@@ -114,30 +125,56 @@ def test_a_closed_issue_cancels() -> None:
 
 def test_a_change_by_who_may_steer_is_taken_and_one_by_others_holds() -> None:
     task = taken(issue())
-    assert taken(issue(body="two", edited_by=ADA), task).description == "two"
-    held = taken(issue(body="two", edited_by=EVE), task)
+    assert taken(issue(body="two", editors=(ADA,)), task).description == "two"
+    held = taken(issue(body="two", editors=(EVE,)), task)
     assert (held.state, held.description, held.paused_from) == (State.PAUSED, "one", State.PENDING)
-    assert take(issue(body="two", edited_by=EVE), held) is None, "asked once"
+    assert take(issue(body="two", editors=(EVE,)), held) is None, "asked once"
     assert taken(issue(body="one"), held).state is State.PENDING, "it was put back"
 
 
 def test_a_text_that_changed_between_label_and_look_is_held_from_the_start() -> None:
-    held = taken(issue(edited_by=EVE))
+    held = taken(issue(editors=(EVE,)))
     assert held.state is State.PAUSED and held.offered is not None
     assert command(held, "approve", approval="a1").task.state is State.PENDING
+    denied = command(held, "deny", approval="a1").task
+    assert denied.state is State.CANCELLED, "no other text was ever approved"
+
+
+def test_a_change_does_not_let_go_on_what_a_person_has_paused() -> None:
+    paused = command(taken(issue()), "pause").task
+    held = taken(issue(body="two", editors=(EVE,)), paused)
+    assert held.offered is not None and held.waits_for[0].ref == "a1"
+    for free in (taken(issue(), held), command(held, "deny", approval="a1").task):
+        assert (free.state, free.offered, free.paused_from) == (State.PAUSED, None, State.PENDING)
+    assert taken(issue(body="three", editors=(ADA,)), held).state is State.PAUSED
+
+
+def test_nobody_who_changed_the_text_is_passed_over() -> None:
+    task = taken(issue())
+    assert taken(issue(title="Two", body="two", editors=(ADA, EVE)), task).state is State.PAUSED
+    assert taken(issue(body="two"), task).state is State.PAUSED, "it is not known who did it"
+
+
+def test_a_comment_asks_for_a_run_as_a_label_does() -> None:
+    asked = Trigger(id="comment-5", kind="comment", by=ADA, at=NOW)
+    assert taken(issue(trigger=asked, labels=())).source.trigger == "comment-5"
+    assert isinstance(take(issue(trigger=asked, labels=("wontfix",))), Event)
+    assert taken(issue(trigger=asked, editors=(EVE,))).state is State.PAUSED
 
 
 def test_a_held_text_is_taken_or_left_by_a_person_and_never_resumed_by_accident() -> None:
-    held = taken(issue(body="two", edited_by=EVE), taken(issue()))
+    held = taken(issue(body="two", editors=(EVE,)), taken(issue()))
     with pytest.raises(CommandRefusedError, match="approve a1"):
         command(held, "resume")
     took = command(held, "approve", approval="a1").task
     assert (took.description, took.source.text_hash) == ("two", text_digest("Fix it", "two"))
     left = command(held, "deny", approval="a1").task
     assert (left.description, left.state) == ("one", State.PENDING)
-    assert take(issue(body="two", edited_by=EVE), left) is None, "it was looked at"
-    again = taken(issue(body="three", edited_by=EVE), left)
+    assert take(issue(body="two", editors=(EVE,)), left) is None, "it was looked at"
+    again = taken(issue(body="three", editors=(EVE,)), left)
     assert (again.state, again.waits_for[0].ref) == (State.PAUSED, "a2")
+    more = taken(issue(body="four", editors=(EVE,)), again)
+    assert (more.waits_for[0].ref, len(more.approvals)) == ("a3", 2), "the record does not grow with each change"
 
 
 def test_a_forge_gives_commands_for_tasks_alone() -> None:
@@ -153,6 +190,11 @@ def test_criteria_and_priority_are_read_from_the_issue() -> None:
     assert "cloud-code" not in task.labels
 
 
+def test_what_a_reader_would_not_see_is_left_out_and_code_is_not() -> None:
+    body = "one <!-- hidden --> two\n`<!--` stays\n[//]: # (hidden)\nz\u200bw\U000e0041\n<!-- to the end"
+    assert taken(issue(body=body)).description == "one  two\n`<!--` stays\n\nzw"
+
+
 def test_a_request_is_reviewed_on_its_own_branch() -> None:
     task = taken(issue(kind="request", branch="feature", base="main", labels=()))
     assert (task.id, task.role, task.expects, task.base_branch) == ("acme.pr7", "reviewer", "document", "feature")
@@ -162,6 +204,6 @@ def test_a_request_is_reviewed_on_its_own_branch() -> None:
 @given(st.text(), st.text(), st.lists(st.text(), max_size=60))
 def test_whatever_is_written_becomes_a_draft(title: str, body: str, labels: list[str]) -> None:
     seen = issue(title=title, body=body, labels=tuple(labels), updated_at=NOW + timedelta(seconds=1))
-    draft = draft_of(seen, "acme", CONFIG.projects["acme"], trigger="1", by="ada")
+    draft = draft_of(seen, "acme", CONFIG.projects["acme"], Trigger(id="1", kind="label", by=ADA, at=NOW))
     assert draft.text.title and "\x00" not in draft.text.description
     assert draft.source.text_hash == text_digest(title, body)

@@ -59,6 +59,13 @@ def test_a_review_while_an_attempt_works_waits_for_its_end() -> None:
     assert (back.state, back.remarks, len(back.feedback)) == (State.PENDING, (), 3)
 
 
+def test_what_one_attempt_cannot_be_told_is_for_the_next_and_answered_then() -> None:
+    many = take_review(in_review(), review(lines=tuple(range(1, 61))), NOW).task
+    assert (len(many.feedback), len(many.threads), len(many.remarks)) == (40, 39, 21)
+    rest = take_up_remarks(many.evolve(state=State.REVIEW, threads=()), NOW).task
+    assert (len(rest.feedback), len(rest.threads), rest.remarks) == (21, 21, ())
+
+
 @pytest.mark.parametrize(
     "given", [review("approved", "Well done!", ()), review("commented", "", ()), review("approved", "", ())]
 )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.decision import Failed
-from supervisor.core.record import Post, Request, Shown, Source, TaskRecord, Wait
+from supervisor.core.intake import rerun
+from supervisor.core.record import Offered, Post, Request, Shown, Source, TaskRecord, Wait
 from supervisor.core.settings import ProjectSettings
 from supervisor.core.states import State
 from supervisor.core.telling import (
@@ -71,6 +72,16 @@ def test_a_task_that_needs_a_person_says_so_once_for_each_reason() -> None:
     assert len({post.key for post in (*told.posts, *announce(told, other, HUB).posts)}) == 2
 
 
+def test_who_changes_a_held_text_again_and_again_calls_nobody() -> None:
+    wait = Wait(reason=WaitReason.APPROVAL, message="E_SOURCE_CHANGED", ref="a1")
+    offered = Offered(title="t", description="d", text_hash="h", at=NOW)
+    held = on_forge(state=State.PAUSED, waits_for=(wait,), offered=offered)
+    (post,) = announce(on_forge(trigger="x"), held, HUB).posts
+    assert post.kind == "comment"
+    other = held.evolve(waits_for=(wait.evolve(ref="a2"),), offered=offered.evolve(text_hash="i"))
+    assert announce(held, other, HUB).posts == ()
+
+
 def test_work_that_is_ready_notifies_by_its_request_and_later_work_is_told_there() -> None:
     working = on_forge(state=State.IN_PROGRESS, attempt=1)
     review = working.evolve(state=State.REVIEW, request=Request(number=3))
@@ -113,7 +124,11 @@ def test_what_fails_waits_and_what_is_refused_for_good_is_given_up() -> None:
     limit = Failed(code="E_FORGE_LIMIT", message="x", retryable=True, retry_at=NOW + timedelta(hours=1))
     assert settle_post(task, "comment-1", limit, NOW).task.posts[0].not_before == NOW + timedelta(hours=1)
     gone = Failed(code="E_FORGE_GONE", message="404")
-    assert settle_post(task, "comment-1", gone, NOW).task.posts == ()
+    tried = settle_post(task, "comment-1", gone, NOW).task
+    assert tried.posts, "a token may lose sight of a repository for a while"
+    for _ in range(99):
+        tried = settle_post(tried, "comment-1", gone, NOW).task
+    assert tried.posts == ()
 
 
 def test_a_story_that_a_person_deleted_is_made_anew_and_one_that_is_refused_is_not() -> None:
@@ -121,7 +136,11 @@ def test_a_story_that_a_person_deleted_is_made_anew_and_one_that_is_refused_is_n
     known = on_forge(story=Shown(remote_id="9", applied="x", life="1.pending", at=NOW))
     anew = settle_story(known, gone, NOW).task
     assert anew.story == Shown()
-    assert settle_story(anew, gone, NOW).task.story.given_up
+    for _ in range(100):
+        anew = settle_story(anew, gone, NOW).task
+    assert anew.story.given_up
+    again = rerun(anew.evolve(state=State.CANCELLED), reason="x", actor="ada", now=NOW).task
+    assert not again.story.given_up
 
 
 def test_after_a_restart_what_was_being_sent_is_looked_for_first() -> None:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from supervisor.core.forge import (
+    NOBODY_KNOWN,
     Cursor,
     ForgeNews,
     ForgeRequest,
@@ -22,7 +23,7 @@ from supervisor.core.forge import (
 )
 from supervisor.core.settings import TriggerSettings
 from supervisor.core.slash import parse_slash
-from supervisor.forges.client import PAGE, is_taken, newest_of, time_of
+from supervisor.forges.client import PAGE, SECOND, is_taken, newest_of, time_of
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.values import (
@@ -40,6 +41,7 @@ from supervisor.forges.tags import Tags
 
 _LATEST = {"state": "all", "sort": "updated", "direction": "desc", "per_page": str(PAGE)}
 _COMMENTS = {"sort": "updated", "direction": "desc", "per_page": str(PAGE)}
+_WHOLE = {"per_page": str(PAGE)}
 _EVENTS = {"labeled": "label", "assigned": "assignment", "review_requested": "review_request"}
 _EDITOR_QUERY = """
 query($owner: String!, $name: String!, $number: Int!) {
@@ -81,18 +83,19 @@ class Poll:
         if latest is not None:
             changed = list(self._newer(f"{self._path}/issues", _LATEST, latest, "issues"))
             comments = list(self._comments())
-            spoken = {issue_number(item) for item in comments if self._commands(item)}
+            spoken = {issue_number(item): time_of(item["created_at"]) for item in comments if self._commands(item)}
             triggers = self._triggers()
             for item in changed:
                 number = str(item["number"])
-                seen = self._issue(item, triggers.get(number), watched, spoken=number in spoken)
+                seen = self._issue(item, triggers.get(number), watched, spoken.get(number))
                 if seen is not None:
                     issues.append(seen)
             for kind, items in (("issues", changed), ("comments", comments)):
                 newest = newest_of(items, since.get(kind))
                 since |= {kind: newest} if newest else {}
+            since.setdefault("comments", since.get("issues", self._client.now()))
             if self._client.is_racy(since.get("issues")):
-                for path in ("issues", "issues/events", "issues/comments"):
+                for path in ("issues", "issues/comments"):
                     self._tags.forget_path(f"{self._path}/{path}")
         touched = {int(item["number"]) for item in changed}
         requests = [self._request(number, head) for number, head in watched.requests.items()]
@@ -120,7 +123,7 @@ class Poll:
             yield item
 
     def _comments(self) -> Iterator[Any]:
-        """What was said since the last poll; before the first one nobody spoke to us."""
+        """What was said since the last poll; before the first one, which sets the time, nobody spoke to us."""
         path = f"{self._path}/issues/comments"
         first = self._client.get_changed(path, _COMMENTS, self._tags)
         known = self._cursor.since.get("comments", self._client.now())
@@ -130,19 +133,21 @@ class Poll:
             yield item
 
     def _commands(self, comment: dict[str, Any]) -> bool:
-        """Whether somebody else gives a command: only then is it asked for what they may."""
-        return login_of(comment) != self._bot and parse_slash(str(comment.get("body") or "")) is not None
+        """Whether somebody else gives a command, in a comment that is as it was written: others may edit it.
+
+        Only then is it asked for what they may.
+        """
+        as_written = comment["created_at"] == comment["updated_at"]
+        ours = login_of(comment) == self._bot
+        return as_written and not ours and parse_slash(str(comment.get("body") or "")) is not None
 
     # --- triggers -----------------------------------------------------------------------------------------
 
     def _triggers(self) -> dict[str, dict[str, Any]]:
         """For each issue, the newest event that asks for a run: who labelled, assigned or asked for a review."""
-        path, parameters = f"{self._path}/issues/events", {"per_page": str(PAGE)}
-        first = self._client.get_changed(path, parameters, self._tags)
         found: dict[str, dict[str, Any]] = {}
-        if first is None:
-            return found
-        for event in self._client.pages(path, parameters, first):
+        # (Always anew: what came between the list of issues and this one is looked for again with the next.)
+        for event in self._client.pages(f"{self._path}/issues/events", {"per_page": str(PAGE)}):
             if is_taken(event["created_at"], self._cursor.since.get("issues")):
                 break
             if self._asks(event):
@@ -161,17 +166,18 @@ class Poll:
                 return False
 
     def _issue(
-        self, item: dict[str, Any], event: dict[str, Any] | None, watched: Watched, *, spoken: bool
+        self, item: dict[str, Any], event: dict[str, Any] | None, watched: Watched, spoken: datetime | None
     ) -> IssueSeen | None:
         """An issue that asks for a run, that a task came from, or where we were spoken to; None for others."""
         ref, labels = str(item["number"]), tuple(str(label["name"]) for label in item["labels"])
         is_request = "pull_request" in item
         asked = event is not None and (event["event"] == "review_requested") == is_request
-        standing = any(label in self._trigger.labels for label in labels) and not is_request
+        is_open = item["state"] == "open"
+        standing = any(label in self._trigger.labels for label in labels) and not is_request and is_open
         if standing and not asked and ref not in watched.issues:
             event = self._label_event(ref)  # (older than what the repository's list of events still told)
             asked = event is not None
-        if ref not in watched.issues and not asked and not (spoken and not is_request):
+        if ref not in watched.issues and not asked and (spoken is None or is_request):
             return None
         trigger = None
         if asked and event is not None:
@@ -179,10 +185,11 @@ class Poll:
             kind = _EVENTS[event["event"]]
             trigger = Trigger(id=str(event["id"]), kind=kind, by=who, at=time_of(event["created_at"]))
         body = str(item.get("body") or "")
-        digest, since = watched.issues.get(ref), trigger.at if trigger is not None else None
-        edited = digest not in (None, "", text_digest(str(item["title"]), body))
-        if ref not in watched.issues:  # what was asked for is the text of that time
-            edited = since is not None and time_of(item["updated_at"]) > since
+        since = watched.since.get(ref)
+        edited = watched.issues.get(ref) != text_digest(str(item["title"]), body)
+        asked_at = trigger.at if trigger is not None else spoken
+        if ref not in watched.issues and asked_at is not None:  # what was asked for is the text of that time
+            edited, since = time_of(item["updated_at"]) > asked_at, asked_at - SECOND
         branch, base = self._branches(int(ref)) if is_request else ("", "")
         return IssueSeen(
             ref=ref,
@@ -194,10 +201,10 @@ class Poll:
             body=body,
             labels=labels,
             author=Person(login=login_of(item), is_bot=is_bot(item)),
-            open=item["state"] == "open",
+            open=is_open,
             updated_at=time_of(item["updated_at"]),
             trigger=trigger,
-            edited_by=self._editor(int(ref), None if ref in watched.issues else since) if edited else None,
+            editors=tuple(self._editors(ref, since)) if edited else (),
         )
 
     def _branches(self, number: int) -> tuple[str, str]:
@@ -212,16 +219,27 @@ class Poll:
         asking = [event for event in events if event.get("event") == "labeled" and self._asks(event)]
         return asking[-1] if asking else None
 
-    def _editor(self, number: int, since: datetime | None) -> Person | None:
-        """Who edited the text last, None if that was before `since`; nobody we know where GitHub does not tell."""
-        variables = {"owner": self._owner, "name": self._name, "number": number}
-        data = self._client.graphql(_EDITOR_QUERY, variables)
+    def _editors(self, ref: str, since: datetime | None) -> Iterator[Person]:
+        """Who changed the text since then, and who the title: GitHub tells of them in two places.
+
+        Somebody without any right where it does not tell.
+        """
+        variables = {"owner": self._owner, "name": self._name, "number": int(ref)}
+        try:
+            data = self._client.graphql(_EDITOR_QUERY, variables)
+        except ForgeError as error:
+            if error.code != "E_FORGE_REFUSED":
+                raise
+            yield Person(login=NOBODY_KNOWN)
+            return
         seen = (data.get("repository") or {}).get("issueOrPullRequest") or {}
         edited_at = seen.get("lastEditedAt")
-        if since is not None and (edited_at is None or time_of(edited_at) < since):
-            return None
-        found = seen.get("editor") or {}
-        return self._person(str(found.get("login") or "ghost"))
+        if edited_at is not None and (since is None or time_of(edited_at) > since):
+            yield self._person(str((seen.get("editor") or {}).get("login") or NOBODY_KNOWN))
+        for event in self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)}):
+            renamed = event.get("event") == "renamed"
+            if renamed and (since is None or time_of(event["created_at"]) > since):
+                yield self._person(login_of(event, "actor"), is_bot(event, "actor"))
 
     # --- people -------------------------------------------------------------------------------------------
 
@@ -229,7 +247,7 @@ class Poll:
         """Who somebody is, with the permission that they have now; asked once a poll."""
         if login not in self._people:
             own = login == self._bot
-            level = "none" if own or login == "ghost" else self._permission(login)
+            level = "none" if own or login == NOBODY_KNOWN else self._permission(login)
             self._people[login] = Person(
                 login=login,
                 can_write=level in ("write", "maintain", "admin"),
@@ -258,14 +276,14 @@ class Poll:
             _status_of(self._path, head),
         )
         found = self._client.get_changed(pull, {}, self._tags)
-        changed = [self._client.get_changed(path, {}, self._tags) for path in (runs, statuses) if head]
+        changed = [self._client.get_changed(path, _WHOLE, self._tags) for path in (runs, statuses) if head]
         if found is None and not any(data is not None for data in changed):
             return None
         data = found or self._client.get(pull)
         if data["head"]["sha"] != head or len(changed) < 2:
             head, changed = data["head"]["sha"], [None, None]
-        ran = changed[0] or self._client.get(_runs_of(self._path, head))
-        stated = changed[1] or self._client.get(_status_of(self._path, head))
+        ran = changed[0] or self._client.get(_runs_of(self._path, head), _WHOLE)
+        stated = changed[1] or self._client.get(_status_of(self._path, head), _WHOLE)
         checks = [check_of(run) for run in ran.get("check_runs", ())]
         checks += [status_of(entry) for entry in stated.get("statuses", ())]
         return request_of(data, tuple(checks))

@@ -14,9 +14,6 @@ _REACTIONS = {"eyes": "eyes", "+1": "+1", "confused": "confused"}
 _READY = """
 mutation($id: ID!) { markPullRequestReadyForReview(input: {pullRequestId: $id}) { pullRequest { isDraft } } }
 """
-_DRAFT = """
-mutation($id: ID!) { convertPullRequestToDraft(input: {pullRequestId: $id}) { pullRequest { isDraft } } }
-"""
 
 
 class Writer:
@@ -109,11 +106,13 @@ class Writer:
         return opened
 
     def edit_request(self, number: int, text: RequestText) -> None:
-        body = {"title": text.title, "body": text.body, "base": text.base}
-        found = self._client.change("PATCH", f"{self._path}/pulls/{number}", body)
-        if bool(found.get("draft")) != text.draft:
-            self._client.graphql(_DRAFT if text.draft else _READY, {"id": found["node_id"]})
+        self._client.change("PATCH", f"{self._path}/pulls/{number}", {"body": text.body})
         self._add(number, text)
+
+    def mark_ready(self, number: int) -> None:
+        found = self._client.get(f"{self._path}/pulls/{number}")
+        if found.get("draft"):
+            self._client.graphql(_READY, {"id": found["node_id"]})
 
     def _add(self, number: int, text: RequestText) -> None:
         if text.labels:
@@ -130,9 +129,6 @@ class Writer:
             except ForgeError as error:
                 if error.code != "E_FORGE_REFUSED":
                     raise
-
-    def close_request(self, number: int) -> None:
-        self._client.change("PATCH", f"{self._path}/pulls/{number}", {"state": "closed"})
 
     def delete_branch(self, branch: str) -> None:
         """Again is a success."""

@@ -24,7 +24,7 @@ from supervisor.core.forge import (
 )
 from supervisor.core.settings import TriggerSettings
 from supervisor.core.slash import parse_slash
-from supervisor.forges.client import PAGE, is_taken, newest_of, time_of
+from supervisor.forges.client import PAGE, SECOND, is_taken, newest_of, time_of
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
 from supervisor.forges.gitlab.values import comment_of, login_of, request_of
@@ -58,14 +58,17 @@ class Poll:
             notes = self._new_notes("issues", item)
             said = list(self._comments(notes, item))
             comments += said
-            seen = self._issue(item, notes, watched, spoken=bool(said))
+            seen = self._issue(item, notes, watched, said[-1].at if said else None)
             if seen is not None:
                 issues.append(seen)
         reviews: list[ReviewSeen] = []
         for item in self._changed("merge_requests"):
             number = int(item["iid"])
             if number in watched.requests:
-                reviews += self._reviews(item)
+                said = self._remarked(item)
+                commands = [note for note in said if note.path is None and parse_slash(note.body) is not None]
+                comments += commands
+                reviews += _reviews_of(item, [note for note in said if note not in commands])
             elif self._asked_for_review(item):
                 issues += self._review_asked(item)
         requests = [self._request(number) for number in watched.requests]
@@ -127,18 +130,21 @@ class Poll:
                 yield comment_of(note, self._person(note["author"]), str(item["web_url"]))
 
     def _issue(
-        self, item: dict[str, Any], notes: list[dict[str, Any]], watched: Watched, *, spoken: bool
+        self, item: dict[str, Any], notes: list[dict[str, Any]], watched: Watched, spoken: datetime | None
     ) -> IssueSeen | None:
         """An issue that asks for a run, that a task came from, or where we were spoken to; None for others."""
         ref, labels = str(item["iid"]), tuple(str(label) for label in item["labels"])
-        trigger = self._label_trigger(ref, labels) or self._assignment(item, notes)
-        if trigger is None and ref not in watched.issues and not spoken:
+        is_open = item["state"] == "opened"
+        label = self._label_trigger(ref, labels) if is_open else None
+        trigger = label or self._assignment(item, notes)
+        if trigger is None and ref not in watched.issues and spoken is None:
             return None
         body = str(item.get("description") or "")
-        digest, since = watched.issues.get(ref), trigger.at if trigger is not None else None
-        edited = digest not in (None, "", text_digest(str(item["title"]), body))
-        if ref not in watched.issues:  # what was asked for is the text of that time
-            edited = since is not None and time_of(item["updated_at"]) > since
+        since = watched.since.get(ref)
+        edited = watched.issues.get(ref) != text_digest(str(item["title"]), body)
+        asked_at = trigger.at if trigger is not None else spoken
+        if ref not in watched.issues and asked_at is not None:  # what was asked for is the text of that time
+            edited, since = time_of(item["updated_at"]) > asked_at, asked_at - SECOND
         return IssueSeen(
             ref=ref,
             url=str(item["web_url"]),
@@ -146,10 +152,10 @@ class Poll:
             body=body,
             labels=labels,
             author=Person(login=login_of(item)),
-            open=item["state"] == "opened",
+            open=is_open,
             updated_at=time_of(item["updated_at"]),
             trigger=trigger,
-            edited_by=self._editor(ref, None if ref in watched.issues else since) if edited else None,
+            editors=tuple(self._editors(ref, since)) if edited else (),
         )
 
     def _label_trigger(self, ref: str, labels: tuple[str, ...]) -> Trigger | None:
@@ -174,25 +180,21 @@ class Poll:
         assigned = [login_of({"author": person}) for person in item["assignees"]]
         if wanted is None or wanted not in assigned:
             return None
-        words = f"assigned to @{wanted}"
-        asking = [note for note in notes if note["system"] and str(note["body"]).startswith(words)]
+        told = re.compile(rf"assigned to .*@{re.escape(wanted)}(?![\w.-])")
+        asking = [note for note in notes if note["system"] and told.match(str(note["body"]))]
         if not asking:
             return None
         note = asking[-1]
         who = self._person(note["author"])
         return Trigger(id=f"note-{note['id']}", kind="assignment", by=who, at=time_of(note["created_at"]))
 
-    def _editor(self, ref: str, since: datetime | None) -> Person | None:
-        """Who changed title or text last, by the system notes; None if that was before `since`.
-
-        Somebody without any right where none tells.
-        """
+    def _editors(self, ref: str, since: datetime | None) -> Iterator[Person]:
+        """Who changed title or text since then, by the system notes."""
         for note in self._client.pages(f"{self._path}/issues/{ref}/notes", _NOTES):
-            if since is not None and time_of(note["created_at"]) < since:
-                return None
+            if since is not None and time_of(note["created_at"]) <= since:
+                return
             if note["system"] and str(note["body"]).startswith(_EDITS):
-                return self._person(note["author"])
-        return Person(login="ghost") if since is None else None
+                yield self._person(note["author"])
 
     # --- people -------------------------------------------------------------------------------------------
 
@@ -230,12 +232,9 @@ class Poll:
 
     def _review_asked(self, item: dict[str, Any]) -> Iterator[IssueSeen]:
         """A request of somebody else's that we were asked to review, by the note that tells who asked."""
-        words = "requested review from"
-        asking = [
-            note
-            for note in self._new_notes("merge_requests", item)
-            if note["system"] and words in str(note["body"]) and f"@{self._bot}" in str(note["body"])
-        ]
+        told = re.compile(rf"requested review from .*@{re.escape(self._bot)}(?![\w.-])")
+        notes = self._new_notes("merge_requests", item)
+        asking = [note for note in notes if note["system"] and told.match(str(note["body"]))]
         if asking:
             note, who = asking[-1], self._person(asking[-1]["author"])
             at = time_of(note["created_at"])
@@ -258,8 +257,8 @@ class Poll:
         found = self._client.get_changed(f"{self._path}/merge_requests/{number}", {}, self._tags)
         return request_of(found) if found is not None else None
 
-    def _reviews(self, item: dict[str, Any]) -> list[ReviewSeen]:
-        """What each person has remarked on one of our requests since the last review that was taken in."""
+    def _remarked(self, item: dict[str, Any]) -> list[CommentSeen]:
+        """What people have remarked on one of our requests since the last time, once they pause."""
         mark = f"merge_requests/{item['iid']}"
         found = self._remarks(item, self._cursor.marks.get(mark, 0))
         if any(time_of(note["created_at"]) > self._client.now() - PAUSE for note, _ in found):
@@ -269,12 +268,10 @@ class Poll:
             return []
         if found:
             self._marks[mark] = max(int(note["id"]) for note, _ in found)
+        if mark not in self._cursor.marks and "merge_requests" not in self._cursor.since:
+            return []  # (all of it is from before the first poll)
         url = str(item["web_url"])
-        remarks = [comment_of(note, self._person(note["author"]), url, thread=thread) for note, thread in found]
-        by_author: dict[str, list[CommentSeen]] = {}
-        for remark in remarks:
-            by_author.setdefault(remark.author.login, []).append(remark)
-        return [_review_of(item, theirs) for theirs in by_author.values()]
+        return [comment_of(note, self._person(note["author"]), url, thread=thread) for note, thread in found]
 
     def _remarks(self, item: dict[str, Any], known: int) -> list[tuple[dict[str, Any], str]]:
         """The notes by others on a request since note `known`, oldest first, with the threads they stand in."""
@@ -288,15 +285,21 @@ class Poll:
         return sorted(found, key=lambda entry: int(entry[0]["id"]))
 
 
-def _review_of(item: dict[str, Any], theirs: list[CommentSeen]) -> ReviewSeen:
-    """What one person has remarked, as one review; the last remark names it."""
-    return ReviewSeen(
-        id=theirs[-1].id,
-        request=int(item["iid"]),
-        author=theirs[0].author,
-        at=theirs[-1].at,
-        verdict="commented",
-        body="\n\n".join(remark.body for remark in theirs if remark.path is None),
-        comments=tuple(remark for remark in theirs if remark.path is not None),
-        head=str(item.get("sha") or ""),
-    )
+def _reviews_of(item: dict[str, Any], remarks: list[CommentSeen]) -> list[ReviewSeen]:
+    """What each person has remarked, as one review; the last remark names it."""
+    by_author: dict[str, list[CommentSeen]] = {}
+    for remark in remarks:
+        by_author.setdefault(remark.author.login, []).append(remark)
+    return [
+        ReviewSeen(
+            id=theirs[-1].id,
+            request=int(item["iid"]),
+            author=theirs[0].author,
+            at=theirs[-1].at,
+            verdict="commented",
+            body="\n\n".join(remark.body for remark in theirs if remark.path is None),
+            comments=tuple(remark for remark in theirs if remark.path is not None),
+            head=str(item.get("sha") or ""),
+        )
+        for theirs in by_author.values()
+    ]

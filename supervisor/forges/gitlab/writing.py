@@ -7,7 +7,7 @@ from urllib.parse import quote
 from supervisor.core.forge import ForgeRequest, RequestText
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
-from supervisor.forges.gitlab.values import login_of, request_of
+from supervisor.forges.gitlab.values import login_of, plain_title, request_of
 from supervisor.ports import Place
 
 _KINDS = {"issue": "issues", "request": "merge_requests"}
@@ -109,10 +109,16 @@ class Writer:
         return opened
 
     def edit_request(self, number: int, text: RequestText) -> None:
-        body = {"title": _title(text), "description": text.body, "target_branch": text.base}
+        body = {"description": text.body}
         labels = {"add_labels": ",".join(text.labels)} if text.labels else {}
         self._client.change("PUT", f"{self._path}/merge_requests/{number}", body | labels)
         self.request_review(number, text.reviewers)
+
+    def mark_ready(self, number: int) -> None:
+        """A draft is one by its title."""
+        title = str(self._client.get(f"{self._path}/merge_requests/{number}")["title"])
+        if plain_title(title) != title:
+            self._client.change("PUT", f"{self._path}/merge_requests/{number}", {"title": plain_title(title)})
 
     def request_review(self, number: int, logins: tuple[str, ...]) -> None:
         """Add reviewers; those whom the instance does not know are left out, those there are kept."""
@@ -128,9 +134,6 @@ class Writer:
         """The account's number among the project's members."""
         members = self._client.pages(f"{self._path}/members/all", {"query": login})
         return [int(member["id"]) for member in members if member["username"] == login]
-
-    def close_request(self, number: int) -> None:
-        self._client.change("PUT", f"{self._path}/merge_requests/{number}", {"state_event": "close"})
 
     def delete_branch(self, branch: str) -> None:
         """Again is a success."""

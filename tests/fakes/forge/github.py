@@ -150,7 +150,8 @@ class GitHub(Forge):
             if issue["title"] != before:
                 self._event(repo, number, login, "renamed", rename={"from": before, "to": issue["title"]})
             issue["updated_at"] = now()
-            issue["last_editor"], issue["last_edited_at"] = login, now()
+            if "body" in changes:  # (who changed a title stands in its event alone)
+                issue["last_editor"], issue["last_edited_at"] = login, now()
             self._tell(repo, "issues", "edited", number, login)
 
     def close(self, repo: str, number: int, login: str) -> None:

@@ -715,6 +715,11 @@ class GitLab(Forge):
             for name, entry in project["discussions"].items()
             if entry["iid"] == iid
         ]
+        found += [
+            {"id": f"{note['id']:040x}", "individual_note": True, "notes": [self._note(path, note)]}
+            for note in project["notes"].values()
+            if note["kind"] == "requests" and note["iid"] == iid and note["discussion"] is None
+        ]
         return Reply(body=found, paged=True)
 
     def _discussion(self, call: Call) -> tuple[str, dict[str, Any]]:
