@@ -128,3 +128,54 @@ def test_a_branch_that_the_remote_cannot_read_keeps_no_other_merge_from_being_no
     site.wait_state("demo.second", "completed")
     wait_for(lambda: site.events("poll.failed"), what="the branch that cannot be read is told of")
     assert site.record("demo.first").state == "review"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("way", [merge, squash])
+@pytest.mark.parametrize("how", ["leaves it", "goes to main", "branch is deleted"])
+def test_a_merge_while_a_later_attempt_works_completes_the_task_when_that_has_nothing_to_add(
+    site: Site, way: Callable[[Path, str], None], how: str
+) -> None:
+    task = retry_meanwhile(site, "git fetch -q origin; git merge -q origin/main" if how == "goes to main" else ":")
+    folder = colleague(site)
+    way(folder, task.branch)
+    refs = ["main", *([f":{task.branch}"] if how == "branch is deleted" else [])]
+    git("push", "-q", "--atomic", "origin", *refs, cwd=folder)
+    (site.folder / "go").touch()
+    done = site.wait_state("demo.fix-add", "completed", "blocked")
+    assert done.state == "completed" and done.attempt == 2, site.story("demo.fix-add")
+    assert done.request is not None and done.request.state == "merged"
+    assert "in main" in done.history[-1].reason or "merged into main" in done.history[-1].reason
+
+
+def test_what_an_attempt_adds_to_a_branch_that_was_merged_meanwhile_is_delivered(site: Site) -> None:
+    task = retry_meanwhile(site, "echo three > three.txt")
+    folder = colleague(site)
+    merge(folder, task.branch)
+    git("push", "-q", "origin", "main", cwd=folder)
+    (site.folder / "go").touch()
+    wait_for(lambda: (found := site.record("demo.fix-add")) is not None and found.attempts[-1].pushed_head)
+    done = site.wait_state("demo.fix-add", "review")
+    assert done.delivery is not None and [file.path for file in done.delivery.files] == ["three.txt"]
+
+
+def test_an_attempt_that_adds_nothing_to_a_branch_that_nobody_merged_has_not_completed_the_task(
+    site: Site,
+) -> None:
+    retry_meanwhile(site, "rm -f two.txt")
+    (site.folder / "go").touch()
+    blocked = site.wait_state("demo.fix-add", "completed", "blocked")
+    assert blocked.state == "blocked" and "E_EMPTY_RESULT" in blocked.waits_for[0].message
+
+
+def retry_meanwhile(site: Site, step: str) -> TaskRecord:
+    """A task in review whose second attempt is at work; it does this step once `go` is there."""
+    second = f"touch {site.folder}/second; while [ ! -e {site.folder}/go ]; do sleep 0.05; done; {step}; exit"
+    first = f"if [ ! -e {site.folder}/first ]; then touch {site.folder}/first; echo two > two.txt; exit; fi"
+    site.use_script("cat > /dev/null", first, second)
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "review")
+    site.cli("task", "retry", "fix-add")
+    wait_for((site.folder / "second").exists)
+    return task
