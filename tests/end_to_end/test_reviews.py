@@ -64,6 +64,26 @@ def test_a_merge_is_noticed_in_whatever_way(site: Site, way: Callable[[Path, str
     assert done.history[-1].reason == said and done.request is not None and done.request.state == "merged"
 
 
+def test_a_delivery_that_changes_nothing_is_merged_only_by_its_commits(site: Site) -> None:
+    site.use_script("cat > /dev/null", "git commit -q --allow-empty --message='Nothing to do'")
+    site.write_config()
+    site.start()
+    site.write_task("fix-add", allow_empty=True)
+    task = site.wait_state("demo.fix-add", "review", "completed")
+    folder = colleague(site)
+    for number in (1, 2):  # two looks at it, for the second one begins only after the first
+        (folder / "else.txt").write_text(str(number))
+        git("add", "--all", cwd=folder)
+        git("commit", "-qm", "Something else", cwd=folder)
+        git("push", "-q", "origin", "main", cwd=folder)
+        tip, mirror = git("rev-parse", "main", cwd=folder), site.root.mirror("default", "demo")
+        wait_for(lambda tip=tip, mirror=mirror: git("rev-parse", "main", cwd=mirror) == tip)  # type: ignore[misc]
+    assert site.record("demo.fix-add").state == "review"  # type: ignore[union-attr]
+    merge(folder, task.branch)
+    git("push", "-q", "origin", "main", cwd=folder)
+    assert site.wait_state("demo.fix-add", "completed").history[-1].reason == "merged into main"
+
+
 def test_a_branch_that_is_deleted_unmerged_asks_a_person_who_can_go_on_with_its_work(site: Site) -> None:
     task = deliver(site)
     git("branch", "-D", task.branch, cwd=site.remote)
