@@ -159,7 +159,11 @@ class Work:
 
     def _settle_for_project(self, kind: str, project_name: str, outcome: Any, ledger: Ledger) -> None:
         if isinstance(outcome, Looked):
-            self._settle_poll(outcome, ledger)
+            try:
+                self._settle_poll(outcome, ledger)
+            except OSError:  # what could not be kept is not known: all of it is looked at again
+                del self._reviews[project_name]
+                raise
             outcome = outcome.problem
         if isinstance(outcome, Failed):
             name = {"Poll": "poll.failed", "Maintain": "maintenance.failed", "Renew": "mirror.not_renewed"}[kind]

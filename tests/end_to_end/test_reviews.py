@@ -150,6 +150,28 @@ def test_a_branch_that_the_remote_cannot_read_keeps_no_other_merge_from_being_no
     assert site.record("demo.first").state == "review"  # type: ignore[union-attr]
 
 
+def test_what_a_disk_refused_to_keep_of_a_look_is_found_by_the_next_one(site: Site) -> None:
+    site.use_script("cat > /dev/null", "echo $(basename $PWD) > shared.txt")
+    site.write_config()
+    site.start()
+    for stem in ("first", "second"):
+        site.write_task(stem)
+        site.wait_state(f"demo.{stem}", "review")
+    record = site.root.record("demo.first")
+    kept, log = record.with_suffix(".kept"), site.folder / "supervisor.log"
+    record.rename(kept)
+    record.mkdir()  # no file takes its place
+    folder = colleague(site)
+    (folder / "shared.txt").write_text("a person's")
+    git("add", "--all", cwd=folder)
+    git("commit", "-qm", "Shared", cwd=folder)
+    git("push", "-q", "origin", "main", cwd=folder)
+    wait_for(lambda: "E_STATE_DISK: settling Poll:demo" in log.read_text())
+    record.rmdir()
+    kept.rename(record)
+    wait_for(lambda: {e["task"] for e in site.events("request.conflicts")} == {"demo.first", "demo.second"})
+
+
 @pytest.mark.parametrize("way", [merge, squash])
 @pytest.mark.parametrize("how", ["leaves it", "goes to main", "branch is deleted"])
 def test_a_merge_while_a_later_attempt_works_completes_the_task_when_that_has_nothing_to_add(
