@@ -140,9 +140,9 @@ _REMOTE_MENDS = {
 }
 
 
-def _remote_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+def remote_answers(task: TaskRecord, error: str) -> list[Action]:
     """What a person mends first when the project's remote is in the way."""
-    mend = _REMOTE_MENDS.get(wait.message.partition(":")[0])
+    mend = _REMOTE_MENDS.get(error.partition(":")[0])
     if mend is None:
         return []
     return [
@@ -152,7 +152,7 @@ def _remote_answers(task: TaskRecord, wait: Wait) -> list[Action]:
 
 
 def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
-    remote = _remote_answers(task, wait)
+    remote = remote_answers(task, wait.message)
     if is_work_done(task):
         again = "Have it delivered again" if task.delivery is not None else "Have it inspected again"
         return [*remote, retry_action(task, again), retry_action(task, "Or make another attempt", note=True)]

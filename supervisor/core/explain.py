@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action, verification_logs
+from supervisor.core.answers import WAITED_FOR, Action, answers, remote_answers, retry_action, verification_logs
 from supervisor.core.explain_left import left_behind, left_behind_actions, left_on_the_remote
 from supervisor.core.explain_work import doing, external, in_progress, rebased, signs
 from supervisor.core.intake import when_told
@@ -110,6 +110,7 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
         if station.state == "stopped"
     ]
     times = (task.not_before, task.preparing.not_before)
+    can += remote_answers(task, task.preparing.error or "")
     if any(time is not None and time > around.now for time in times):
         can.append(Action(text="Try again at once", command=f"cloud-code task retry {task.id}"))
     following = [f"It {wait}." for wait in waits]

@@ -251,13 +251,25 @@ def test_nonsense_is_told_and_the_rest_goes_on(site: Site) -> None:
     site.write_task("lost", project="gone")
     site.write_task("fix-add", project="demo")
     site.wait_state("demo.fix-add", "review")
-    blocked = site.wait_state("gone.lost", "blocked")
-    assert "E_NO_REPOSITORY" in blocked.waits_for[0].message
+    wait_for(lambda: site.record("gone.lost").preparing.tries)  # type: ignore[union-attr]
+    explained = site.cli("task", "explain", "gone.lost").stdout
+    assert "E_NO_REPOSITORY" in explained and "Correct projects.gone.repository in config.yaml" in explained
     refused = {e["details"]["file"]: e["details"] for e in site.events("input.refused")}
     assert refused["tasks/typo.yaml"]["line"] == 3 and "priority" in str(refused["tasks/typo.yaml"])
     assert refused["tasks/deep.yaml"]["code"] == "E_TOO_DEEP"
     assert refused["tasks/nowhere.yaml"]["code"] == "E_SYMLINK"
     assert {"tasks/Bad Name.yaml", "tasks/binary.yaml"} <= set(refused)
+
+
+def test_a_repository_that_is_not_there_for_a_moment_costs_a_moment(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    aside = site.remote.rename(site.folder / "aside.git")
+    site.start()
+    site.write_task("fix-add")
+    wait_for(lambda: site.events("task.not_prepared"))
+    aside.rename(site.remote)
+    assert site.wait_state("demo.fix-add", "review", "blocked").state == "review"
 
 
 def test_half_of_the_files_gone_for_a_moment_cancels_nothing(site: Site) -> None:
