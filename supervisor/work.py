@@ -37,6 +37,7 @@ from supervisor.jobs.push import look_for_push, push
 from supervisor.jobs.review import Looked, Reviews
 from supervisor.jobs.salvage import save
 from supervisor.ledger import Ledger
+from supervisor.mail import Box
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle, Workstations
 
@@ -206,6 +207,8 @@ class Work:
         task = ledger.tasks.get(job.task_id)
         if isinstance(job, Bundle):
             self._end_salvage(job, task)
+        if isinstance(job, Prepare):  # what was laid ready there goes, should the attempt not go there
+            ledger.closed.append(Box(job.workstation, job.task_id, job.attempt))
         if task is None:
             return
         if isinstance(outcome, Failed):
