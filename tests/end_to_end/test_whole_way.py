@@ -1,5 +1,6 @@
 """From a task file to a merged branch, with the real supervisor, the real daemon and a scripted coding CLI."""
 
+import json
 import os
 import signal
 
@@ -90,6 +91,42 @@ def test_a_task_starts_from_the_head_of_the_one_it_depends_on(site: Site) -> Non
     assert git("show", f"{first.branch}:steps.txt", cwd=site.remote) == "x"
     assert git("show", f"{second.branch}:steps.txt", cwd=site.remote) == "x\nx"
     assert first.delivery and first.delivery.pushed_head in git("rev-list", second.branch, cwd=site.remote).split()
+
+
+def test_the_diff_of_a_task_that_builds_on_another_one_shows_only_its_own_changes(site: Site) -> None:
+    def files_of(stem: str) -> list[str]:
+        text = json.loads(site.cli("task", "diff", stem, "--json").stdout)["text"]
+        return [line.split(" b/")[1] for line in text.splitlines() if line.startswith("diff --git")]
+
+    merge = f"if [ -e {site.folder}/moved ]; then git fetch -q; git merge -q --no-edit origin/main; fi"
+    site.use_script("cat > /dev/null", merge, "echo x >> $(basename $PWD).txt", f"[ ! -e {site.folder}/fails ]")
+    site.write_config()
+    site.start()
+    site.write_task("first")
+    first = site.wait_state("demo.first", "review")
+    site.write_task("second", depends_on=["first"])
+    site.wait_state("demo.second", "review")
+    assert (files_of("first"), files_of("second")) == (["demo.first.txt"], ["demo.second.txt"])
+    work = site.folder / "remote.git.work"
+    (work / "else.txt").write_text("else")
+    git("add", "--all", cwd=work)
+    git("commit", "-qm", "Else", cwd=work)
+    git("push", "-q", str(site.remote), "main", cwd=work)
+    (site.folder / "moved").touch()
+    site.cli("task", "retry", "second")
+    wait_for(lambda: (task := site.record("demo.second")) is not None and task.attempt == 2)
+    again = site.wait_state("demo.second", "review")
+    assert again.delivery is not None and again.delivery.base == git("rev-parse", "main", cwd=work)
+    assert files_of("second") == ["demo.second.txt"]
+    (site.folder / "fails").touch()
+    site.cli("task", "retry", "second")
+    site.wait_state("demo.second", "blocked")
+    assert wait_for(lambda: files_of("second")) == ["demo.second.txt"]
+    git("fetch", "-q", str(site.remote), first.branch, cwd=work)
+    git("merge", "-q", "--no-edit", "FETCH_HEAD", cwd=work)
+    git("push", "-q", str(site.remote), "main", cwd=work)
+    site.wait_state("demo.first", "completed")
+    assert files_of("first") == ["demo.first.txt"]
 
 
 def test_the_text_of_a_running_task_is_changed_by_its_file_and_by_its_tasking(site: Site) -> None:
