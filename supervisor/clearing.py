@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import (
     CONFIG,
@@ -107,6 +108,7 @@ class Clearing:
             for name in os.listdir(folder):
                 if name in _OURS or _ALSO_OURS.fullmatch(name):
                     os.unlink(name, dir_fd=folder)
+            reach("clearing.emptied")
             with contextlib.suppress(OSError):  # something is left in it
                 os.rmdir(str(box.attempt), dir_fd=above)
                 os.rmdir(box.task_id, dir_fd=inbox)
