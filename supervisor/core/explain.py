@@ -39,7 +39,8 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
         following.append(f"If that lasts {grace}, the attempt is ended and the task waits for a person.")
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
-        can.append(retry_action(task, "Make another attempt with the changed text"))
+        if task.state is State.BLOCKED:
+            can.append(retry_action(task, "Make another attempt with the changed text"))
     if not task.ended:
         why += left_behind(task)
     waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
