@@ -16,6 +16,7 @@ from loguru import logger
 
 from agent_daemon.checkout import remove_folder
 from agent_daemon.clone import clone_lock
+from agent_daemon.failpoints import reach
 from agent_daemon.git import GitError, git_text
 from agent_daemon.parting import StillUsedError, refuse_if_used, size_bytes
 from agent_daemon.protocol.codec import decode, decode_framed, encode
@@ -28,8 +29,6 @@ from agent_daemon.protocol.model import (
     CleanupReport,
     Reporting,
     ReportStatus,
-    Tasking,
-    TaskingStatus,
 )
 from agent_daemon.protocol.paths import (
     CLEANUP_DONE,
@@ -57,6 +56,13 @@ class Cleaner:
     _seen: Signature | None = field(default=None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
 
+    def begin(self) -> None:
+        """At the start, before anything is written there: what a removal that was cut short left empty goes."""
+        with contextlib.suppress(OSError):
+            for entry in self.root.mail_out(self.workstation).iterdir():
+                if is_task_id(entry.name):
+                    _remove_if_empty(entry)
+
     def look(self) -> None:
         """Begin with what is asked, if that is new; called from the daemon's loop."""
         found = signature(self.root.mail_in(self.workstation) / CLEANUP_WANTED)
@@ -78,6 +84,7 @@ class Cleaner:
             asked = decode(Cleanup, read_file(folder, CLEANUP_WANTED).data, file=f"in/{CLEANUP_WANTED}")
             self._finish_removals()
             items = tuple(self._carry_out(item) for item in asked.items)
+            reach("daemon.cleaned_before_answer")
             revision = self._last_revision() + 1
             answer = CleanupReport(revision=revision, observed_revision=asked.revision, items=items)
             make_folder((out / CLEANUP_DONE).parent)
@@ -129,12 +136,12 @@ class Cleaner:
         status = self._reported_status(task_id, attempt)
         if status is not ReportStatus.RELEASED:
             raise _KeptError(f"attempt {attempt} of {task_id} is {status.value}, not released")
-        if self._is_wanted(task_id, attempt):
-            raise _KeptError(f"attempt {attempt} of {task_id} is still asked for in in/")
+        tasking = self.root.attempt_in(self.workstation, task_id, attempt) / TASKING
+        if tasking.exists() or tasking.is_symlink():  # without a report, it would be begun anew
+            raise _KeptError(f"attempt {attempt} of {task_id} is still spoken of in in/")
         taken = size_bytes(folder)
         _put_away(folder)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()  # unless another attempt's is there
+        _remove_if_empty(folder.parent)
         return taken
 
     def _reported_status(self, task_id: str, attempt: int) -> ReportStatus:
@@ -148,14 +155,6 @@ class Cleaner:
             raise _KeptError(f"the report in out/{task_id}/{attempt} speaks of something else")
         return entry.status
 
-    def _is_wanted(self, task_id: str, attempt: int) -> bool:
-        name = f"{task_id}/{attempt}/{TASKING}"
-        try:
-            tasking = decode(Tasking, read_file(self.root.mail_in(self.workstation), name).data, file=f"in/{name}")
-        except FileNotFoundError:
-            return False
-        return tasking.task.status is not TaskingStatus.RELEASED
-
     # --- clones -------------------------------------------------------------------------------------------
 
     def _remove_clone(self, project: str) -> int:
@@ -167,8 +166,7 @@ class Cleaner:
                 raise _KeptError(reason)
             taken = size_bytes(clone)
             _put_away(clone)
-            with contextlib.suppress(OSError):
-                clone.with_name(f"{project}.worktrees").rmdir()
+            _remove_if_empty(clone.with_name(f"{project}.worktrees"))
         return taken
 
     def _finish_removals(self) -> None:
@@ -179,6 +177,7 @@ class Cleaner:
                 for left in place.glob(f".*{_REMOVED}*"):
                     with contextlib.suppress(OSError):
                         remove_folder(left)
+                        place.rmdir()  # unless something else is there
 
 
 def _needed(clone: Path) -> Iterator[str]:
@@ -199,7 +198,14 @@ def _needed(clone: Path) -> Iterator[str]:
         yield f"the commit {nowhere_else[:12]} is on a branch of it, and nowhere else"
 
 
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def _put_away(folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}{_REMOVED}{uuid.uuid4().hex[:8]}")
     folder.rename(aside)
+    reach("daemon.cleanup_renamed")
     remove_folder(aside)
+    reach("daemon.cleanup_removed")

@@ -70,6 +70,7 @@ class Daemon:
         heartbeat = Heartbeat(folder, self.workstation, self.agent_type, self._meter, cleaner.clones)
         heartbeat.beat(None, 0)
         end_all_processes(folder)
+        cleaner.begin()
         while not stop.is_set():
             self.step()
             cleaner.look()

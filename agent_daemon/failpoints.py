@@ -30,7 +30,21 @@ DAEMON_FAILPOINTS = (
     "daemon.committed",
     "daemon.verified",
     "daemon.bundled_before_report",
+    "daemon.worktree_removed",
     "daemon.released_before_report",
+)
+# Passed only when what ended tasks left behind is cleaned up.
+CLEANUP_FAILPOINTS = (
+    "cleanup.let_go",
+    "cleanup.put_aside",
+    "cleanup.unlinked",
+    "cleanup.asked",
+    "cleanup.request_removed",
+    "cleanup.forgotten_before_event",
+    "clearing.emptied",
+    "daemon.cleanup_renamed",
+    "daemon.cleanup_removed",
+    "daemon.cleaned_before_answer",
 )
 # Passed only where a project is on a forge.
 FORGE_FAILPOINTS = (

@@ -136,8 +136,9 @@ def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
     worktree = ownership.worktree_of(places.worktree, _owner(task), begun=True)
     if places.clone.exists():
         ownership.remove_owned(places.clone, places.worktree, _owner(task), in_use=in_use)
-    if worktree is not None and not worktree.exists():
-        parting.forget(worktree)
+    reach("daemon.worktree_removed")
+    for gone in (place for place in (worktree, places.worktree) if place is not None and not place.exists()):
+        parting.forget(gone)
     if places.own is not None:
         checkout.remove_own_folder(places.own)
     for name in ("result.bundle", "salvage.bundle", SALVAGE_AGAIN, "document.md"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.model import MAX_CLEANUP_ITEMS, Cleanup, CleanupDone, CleanupItem, utc
 from agent_daemon.protocol.paths import Root
@@ -95,6 +96,7 @@ class Cleaning:
             for candidate in some:
                 task = let_go(task, candidate.attempt or 0)
             self.ledger.apply(Decision(task=task))
+            reach("cleanup.let_go")
             done += some
         return done
 
@@ -120,6 +122,7 @@ class Cleaning:
         """Out of the way at once; the room is given back by a job, or at the next start."""
         target = self.root.quarantine / f"removed-{uuid.uuid4().hex}"
         os.replace(path, target)
+        reach("cleanup.put_aside")
         return target
 
     def _forget(self, candidate: Candidate, surveyed: Survey) -> bool:
@@ -127,7 +130,9 @@ class Cleaning:
         if self._unchanged(task_id, surveyed) is None or task_id in self.ledger.tasks:
             return False
         self.root.request(task_id).unlink(missing_ok=True)
+        reach("cleanup.request_removed")
         self.ledger.forget(task_id)
+        reach("cleanup.forgotten_before_event")
         return True
 
     # --- what the workstations keep -------------------------------------------------------------------------
@@ -155,6 +160,7 @@ class Cleaning:
                 items=items,
             )
             self.mail.write_cleanup(name, asked)
+            reach("cleanup.asked")
 
     def look(self) -> None:
         """Tell what the workstations answered."""
@@ -185,6 +191,7 @@ class Cleaning:
 def _unlink(aside: Iterable[Path], folder: Path) -> None:
     for path in aside:
         path.unlink(missing_ok=True)
+    reach("cleanup.unlinked")
     try:
         folder.rmdir()
     except OSError:  # something else of the task is there

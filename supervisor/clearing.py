@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from loguru import logger
 
+from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import (
     CONFIG,
@@ -36,7 +37,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 @dataclass
 class Clearing:
-    """Removes the folders in `in/` of attempts that are released, or abandoned by a task that has ended.
+    """Removes the folders in `in/` of attempts that are released, abandoned by a task that has ended, or given to
+    another workstation than they had been made ready for.
 
     Only what the supervisor wrote there; a person's refused edit, or anything else, stays with its folder.
     """
@@ -65,10 +67,17 @@ class Clearing:
             box = self.ledger.closed.popleft()
             try:
                 task = self.ledger.tasks.get(box.task_id) or self.store.find(box.task_id)
-                if task is not None and self._is_over(box, task):
+                if self._is_undecided(box) and box not in self.ledger.closed:
+                    self.ledger.closed.append(box)
+                elif task is not None and self._is_over(box, task):
                     self._clear(box, task.attempt_number(box.attempt))
             except (OSError, ProtocolError) as error:
                 logger.warning("in/{} of {} is left for the next start: {}", box.relative, box.workstation, error)
+
+    def _is_undecided(self, box: Box) -> bool:
+        """Whether it was made ready for an attempt that may yet go there."""
+        task = self.ledger.tasks.get(box.task_id)
+        return task is not None and task.attempt < box.attempt
 
     def _is_over(self, box: Box, task: TaskRecord) -> bool:
         """Whether the record says that nobody works on this attempt any more."""
@@ -76,8 +85,9 @@ class Clearing:
         attempt = task.attempt_number(box.attempt)
         if attempt is None:
             return archived  # made ready, and then not given out
-        over = attempt.released or (attempt.abandoned and archived)
-        return over and attempt.workstation == box.workstation
+        if attempt.workstation != box.workstation:  # made ready here, and then given out there
+            return not os.path.lexists(self.root.attempt_in(*box) / TASKING)
+        return attempt.released or (attempt.abandoned and archived)
 
     def _clear(self, box: Box, attempt: Attempt | None) -> None:
         if attempt is not None:
@@ -98,6 +108,7 @@ class Clearing:
             for name in os.listdir(folder):
                 if name in _OURS or _ALSO_OURS.fullmatch(name):
                     os.unlink(name, dir_fd=folder)
+            reach("clearing.emptied")
             with contextlib.suppress(OSError):  # something is left in it
                 os.rmdir(str(box.attempt), dir_fd=above)
                 os.rmdir(box.task_id, dir_fd=inbox)

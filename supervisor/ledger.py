@@ -47,7 +47,7 @@ class Ledger:
         self.tasks: dict[str, TaskRecord] = {}
         self.reports: dict[str, dict[int, TaskReport]] = {}
         self.boxes: dict[str, dict[Box, None]] = {}
-        # Attempts that are no longer in `boxes`: their folders in `in/` are to be cleared.
+        # Attempts that are not in `boxes` any more, or were only made ready: their folders in `in/` are to go.
         self.closed: deque[Box] = deque()
         # Few of the live tasks have an attempt that has not ended: what is looked at often goes over these.
         self.under_way: dict[str, Box] = {}

@@ -103,10 +103,13 @@ def _abandon(task: TaskRecord, attempt: Attempt, config: Config, clock: Clock) -
 
 
 def remove_leftovers(root: Root) -> None:
-    """Empty the quarantine of an earlier run's imports, and its temporary files.
+    """Empty the quarantine of an earlier run's imports, its temporary files, and folders of saved work that went.
 
     Records kept in quarantine for a person stay.
     """
+    for folder in (*root.salvage.iterdir(), *root.held.iterdir()):
+        with contextlib.suppress(OSError):  # something is in it
+            folder.rmdir()
     for entry in (*root.quarantine.iterdir(), *root.temporary.iterdir()):
         if entry.name.startswith("record-"):
             continue

@@ -1,11 +1,13 @@
 """`state/supervisor.yaml`: which process works on this root, since when, and with which configuration."""
 
 import hashlib
+import json
 import os
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BaseModel
 
 from agent_daemon.processes import ProcessIdentity, identify, is_alive
 from agent_daemon.protocol.codec import decode, encode
@@ -18,7 +20,7 @@ from supervisor.core.settings import Config
 
 
 class Running(Stored):
-    """The supervisor that was started last. `config_sha256` is of what its configuration meant then."""
+    """The supervisor that was started last. `config_sha256` is of what its configuration said then."""
 
     version: Literal[1] = 1
     program_version: str
@@ -59,5 +61,14 @@ def running_supervisor(root: Root) -> Running | None:
 
 
 def digest_of(config: Config) -> str:
-    """A digest of what a configuration means: its comments and layout do not count."""
-    return hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+    """A digest of what the file says: not of its comments and layout, nor of defaults, which differ by version."""
+    return hashlib.sha256(json.dumps(_said(config), default=str).encode()).hexdigest()
+
+
+def _said(value: Any) -> Any:
+    """What was written: the keys of a model in any order, those of a mapping in theirs."""
+    if isinstance(value, BaseModel):
+        return {name: _said(getattr(value, name)) for name in sorted(value.model_fields_set)}
+    if isinstance(value, Mapping):
+        return {str(key): _said(entry) for key, entry in value.items()}
+    return [_said(entry) for entry in value] if isinstance(value, list | tuple) else value

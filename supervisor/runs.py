@@ -1,6 +1,7 @@
 """`state/runs.yaml`: when supervisors ran, by which the age of what they left behind is told (`core.observed`)."""
 
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from loguru import logger
 
@@ -10,6 +11,7 @@ from agent_daemon.protocol.files import read_file, write_file
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.observed import Run, Runs, begin_run, go_on
+from supervisor.running import running_supervisor
 
 NOTE_SECONDS = 600.0
 MAX_BYTES = 256 * 1024
@@ -25,6 +27,14 @@ def read_runs(root: Root) -> tuple[Run, ...]:
     except ProtocolError as error:
         logger.warning("state/runs.yaml is begun anew, and nothing is old enough to be removed: {}", error)
         return ()
+
+
+def runs_by_now(root: Root, now: datetime) -> tuple[Run, ...]:
+    """As the supervisor that runs would tell: what it has not noted yet counts, but no jump of a clock."""
+    runs = read_runs(root)
+    if not runs or running_supervisor(root) is None:
+        return runs
+    return go_on(runs, min(now, runs[-1].until + timedelta(seconds=NOTE_SECONDS)))
 
 
 @dataclass

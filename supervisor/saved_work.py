@@ -18,6 +18,7 @@ from supervisor.git.salvaged import (
     changed_files,
     check_out,
     fetch_branch,
+    is_too_large,
     make_clone,
     repository_of,
     uncommitted_parent,
@@ -185,7 +186,7 @@ def restore(
 ) -> str:
     """Give saved work back: as a branch of the repository `into`, in a new `folder`, or both; what was done.
 
-    CloudCodeError: E_RESTORE, E_NO_REPOSITORY; Rejected, GitError.
+    CloudCodeError: E_RESTORE, E_RESTORE_TOO_LARGE, E_NO_REPOSITORY; Rejected, GitError.
     """
     for place in (into, folder):
         _refuse_own_folders(root, place)
@@ -193,6 +194,13 @@ def restore(
         raise CloudCodeError("E_RESTORE", f"{folder} is not empty.", "Name a folder that does not exist yet.")
     with opened(root, project, task, attempt) as imported:
         loose = uncommitted_parent(imported.quarantine, imported.head) is not None
+        if folder is not None and is_too_large(imported.quarantine, imported.base, imported.head):
+            raise CloudCodeError(
+                "E_RESTORE_TOO_LARGE",
+                "The work would lay out more than 50,000 changed files, or more than 4 GiB of them.",
+                "Give --into CLONE without --folder: that makes the branch and writes no file; look at it with "
+                f"`git ls-tree`. The bundle itself is {root.salvaged(task.id, attempt.number)}.",
+            )
         if into is not None:
             repository = repository_of(into)
         elif folder is not None:

@@ -37,6 +37,7 @@ from supervisor.jobs.push import look_for_push, push
 from supervisor.jobs.review import Looked, Reviews
 from supervisor.jobs.salvage import save
 from supervisor.ledger import Ledger
+from supervisor.mail import Box
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle, Workstations
 
@@ -159,7 +160,11 @@ class Work:
 
     def _settle_for_project(self, kind: str, project_name: str, outcome: Any, ledger: Ledger) -> None:
         if isinstance(outcome, Looked):
-            self._settle_poll(outcome, ledger)
+            try:
+                self._settle_poll(outcome, ledger)
+            except OSError:  # what could not be kept is not known: all of it is looked at again
+                del self._reviews[project_name]
+                raise
             outcome = outcome.problem
         if isinstance(outcome, Failed):
             name = {"Poll": "poll.failed", "Maintain": "maintenance.failed", "Renew": "mirror.not_renewed"}[kind]
@@ -202,6 +207,8 @@ class Work:
         task = ledger.tasks.get(job.task_id)
         if isinstance(job, Bundle):
             self._end_salvage(job, task)
+        if isinstance(job, Prepare):  # what was laid ready there goes, should the attempt not go there
+            ledger.closed.append(Box(job.workstation, job.task_id, job.attempt))
         if task is None:
             return
         if isinstance(outcome, Failed):

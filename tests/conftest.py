@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.janitor import watch_over
 from tests.site import Site
 
 
@@ -16,6 +17,13 @@ def pytest_configure() -> None:
     missing = [name for name in required if shutil.which(name) is None]
     if missing:
         raise pytest.UsageError(f"CLOUD_CODE_TEST_REQUIRE names what is not on PATH: {', '.join(missing)}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def janitor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing goes on running when this process is killed."""
+    with watch_over(tmp_path_factory.getbasetemp()):
+        yield
 
 
 @pytest.fixture

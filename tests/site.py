@@ -202,21 +202,22 @@ class Site:
     def close(self) -> None:
         """End the supervisors, then the daemons with all they started."""
         self.stop_supervisors(signal.SIGKILL)
-        sweep(lambda: self._own_processes(), grace_seconds=3)
+        sweep(lambda: processes_of(self.folder), grace_seconds=3)
 
-    def _own_processes(self) -> list[int]:
-        """Processes of this site: they carry its root in their command line or environment."""
-        mark = str(self.root.path).encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                command = (entry / "cmdline").read_bytes()
-                environment = (entry / "environ").read_bytes()
-            except OSError:
-                continue
-            is_daemon = b"agent_daemon\0" in command and mark in command
-            if is_daemon or b"CLOUD_CODE_ATTEMPT=" + mark in environment:
-                found.append(int(entry.name))
-        return found
+
+def processes_of(folder: Path) -> list[int]:
+    """What works on roots in this folder: they stand in its command line, or in its environment."""
+    mark = f"{folder}/".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        is_ours = (b"agent_daemon\0" in command or b"-m\0supervisor\0" in command) and mark in command
+        if is_ours or b"CLOUD_CODE_ATTEMPT=" + mark in environment:
+            found.append(int(entry.name))
+    return found

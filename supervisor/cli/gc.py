@@ -1,5 +1,6 @@
 """`cloud-code gc`: what of ended tasks is removed, by which rule, and what is kept and why."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from supervisor.cli.reading import reader_of
 from supervisor.core.cleanup import Candidate, decide
 from supervisor.core.times import duration
 from supervisor.core.words import count
-from supervisor.runs import read_runs
+from supervisor.runs import runs_by_now
 from supervisor.survey import survey
 
 MAX_ROWS = 200
@@ -34,7 +35,7 @@ def gc(ctx: click.Context, dry_run: bool, every: bool, as_json: bool) -> None:
         give_and_tell(reader.root, "clean", "root")
         return
     with progress("looking at everything that has ended"):
-        seen = survey(reader.root, config, read_runs(reader.root))
+        seen = survey(reader.root, config, runs_by_now(reader.root, datetime.now(UTC)))
         candidates = decide(seen.found, seen.clones, seen.room, config.cleanup, seen.unreadable)
     candidates.sort(key=lambda c: (_ORDER[c.verdict], c.kind, -c.age_seconds))
     if as_json:

@@ -55,10 +55,9 @@ def answers(
         case State.BLOCKED:
             return _blocked_answers(task)
         case State.REVIEW:
-            again = [retry_action(task, f"Have {task.base_branch} merged into it by another attempt")]
             return (
                 Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
-                *(again if task.base_conflict is not None else []),
+                *_wanted_attempt(task),
                 _merge_action(task),
             )
         case State.PAUSED if task.offered is not None:
@@ -67,6 +66,15 @@ def answers(
             return (Action(text="Let it go on", command=f"cloud-code task resume {task.id}"),)
         case _:
             return ()
+
+
+def _wanted_attempt(task: TaskRecord) -> list[Action]:
+    """What speaks for another attempt at work in review: its text was changed since, or its base branch."""
+    if task.is_text_newer:
+        return [retry_action(task, "Its text was changed since: make another attempt with it")]
+    if task.base_conflict is not None:
+        return [retry_action(task, f"Have {task.base_branch} merged into it by another attempt")]
+    return []
 
 
 def _merge_action(task: TaskRecord) -> Action:
@@ -140,9 +148,9 @@ _REMOTE_MENDS = {
 }
 
 
-def _remote_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+def remote_answers(task: TaskRecord, error: str) -> list[Action]:
     """What a person mends first when the project's remote is in the way."""
-    mend = _REMOTE_MENDS.get(wait.message.partition(":")[0])
+    mend = _REMOTE_MENDS.get(error.partition(":")[0])
     if mend is None:
         return []
     return [
@@ -152,7 +160,7 @@ def _remote_answers(task: TaskRecord, wait: Wait) -> list[Action]:
 
 
 def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
-    remote = _remote_answers(task, wait)
+    remote = remote_answers(task, wait.message)
     if is_work_done(task):
         again = "Have it delivered again" if task.delivery is not None else "Have it inspected again"
         return [*remote, retry_action(task, again), retry_action(task, "Or make another attempt", note=True)]

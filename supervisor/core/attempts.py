@@ -198,19 +198,26 @@ def _finished(
     return started.then(event).then(after)
 
 
+EMPTY_RESULT = Feedback(
+    code="E_EMPTY_RESULT",
+    message="nothing was changed, and the task asks for a change",
+    mend="make the change that the task asks for",
+)
+
+
 def still_claimed(task: TaskRecord, report: TaskReport) -> bool:
     """Whether what was inspected is still what is claimed: the verification may have been edited meanwhile."""
     return report.status is ReportStatus.COMPLETED and not claim_problems(task, report)
 
 
 def claim_problems(task: TaskRecord, report: TaskReport) -> tuple[Feedback, ...]:
-    """Why a claim of completion cannot even be inspected; empty when it can."""
+    """Why a claim of completion cannot even be inspected; empty when it can.
+
+    Nothing may be all that there is to hand in where earlier work was pushed: that may have been merged meanwhile.
+    """
     result = report.result
     if result is None:
-        if task.allow_empty:
-            return ()
-        message = "nothing was changed, and the task asks for a change"
-        return (Feedback(code="E_EMPTY_RESULT", message=message, mend="make the change that the task asks for"),)
+        return () if task.allow_empty or task.pushed_head is not None else (EMPTY_RESULT,)
     if result.kind != task.expects or (
         result.kind == "commits" and (result.bundle is None or result.head is None)
     ):

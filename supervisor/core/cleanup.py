@@ -102,8 +102,9 @@ def decide(
     worktrees = _by_count(list(_worktrees(ended, room, settings)), settings)
     outputs = list(_outputs(ended, room, settings))
     saved = _by_share(list(_saved(ended, settings)), ended, room, settings)
-    left = {(c.task, c.attempt) for c in (*worktrees, *outputs, *saved) if c.verdict != "remove"}
-    records = list(_records(ended, {task for task, _ in left}, settings))
+    # What a workstation is only asked to remove is still there, and may stay.
+    left = {c.task for c in (*worktrees, *outputs)} | {c.task for c in saved if c.verdict != "remove"}
+    records = list(_records(ended, left, settings))
     idle = [_clone(clone, room, settings) for clone in clones]
     return [*worktrees, *outputs, *saved, *records, *idle, *map(_unreadable, unreadable)]
 

@@ -25,7 +25,8 @@ HELD = "held"  # the verdict on one whose claim waits for a person's approval
 class Inspected:
     """What the import of a claim found: a delivery, or problems, or paths that a person must look at first.
 
-    `document` says that a document was taken instead of commits; `empty` that no change was handed in.
+    `document` says that a document was taken instead of commits; `merged` that nothing new was handed in, and
+    what was pushed before is in the base branch by now.
     `conflict` is one with the newest base branch: alone it sends the work back, with a delivery it is told.
     """
 
@@ -35,6 +36,7 @@ class Inspected:
     held: tuple[str, ...] = ()
     bundle_sha256: str = ""
     document: bool = False
+    merged: bool = False
     conflict: BaseConflict | None = None
 
 
@@ -164,7 +166,13 @@ def _hold(task: TaskRecord, outcome: Inspected, now: datetime) -> Decision:
 
 def _complete_without_push(task: TaskRecord, outcome: Inspected, now: datetime) -> Decision:
     what = "the document was handed in" if outcome.document else "there was nothing to change"
-    done = task.moved(State.COMPLETED, reason=what, actor="supervisor", at=now, feedback=(), failures=0)
+    request = task.request
+    if outcome.merged:
+        what = f"merged into {task.base_branch}, and attempt {outcome.attempt} had nothing to add"
+        request = request.evolve(state="merged") if request is not None else None
+    done = task.moved(
+        State.COMPLETED, reason=what, actor="supervisor", at=now, feedback=(), failures=0, request=request
+    )
     if not done.with_attempt(outcome.attempt).attempts[-1].bundle:
         done = done.with_attempt(outcome.attempt, saved=True, saved_in="nothing")
     return Decision(task=done, events=(Event(name="task.completed", details={"reason": what}),))

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from supervisor.core.answers import WAITED_FOR, Action, answers, retry_action, verification_logs
+from supervisor.core.answers import WAITED_FOR, Action, answers, remote_answers, retry_action, verification_logs
 from supervisor.core.explain_left import left_behind, left_behind_actions, left_on_the_remote
 from supervisor.core.explain_work import doing, external, in_progress, rebased, signs
 from supervisor.core.intake import when_told
@@ -39,7 +39,8 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
         following.append(f"If that lasts {grace}, the attempt is ended and the task waits for a person.")
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
-        can.append(retry_action(task, "Make another attempt with the changed text"))
+        if task.state is State.BLOCKED:
+            can.append(retry_action(task, "Make another attempt with the changed text"))
     if not task.ended:
         why += left_behind(task)
     waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
@@ -110,6 +111,7 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
         if station.state == "stopped"
     ]
     times = (task.not_before, task.preparing.not_before)
+    can += remote_answers(task, task.preparing.error or "")
     if any(time is not None and time > around.now for time in times):
         can.append(Action(text="Try again at once", command=f"cloud-code task retry {task.id}"))
     following = [f"It {wait}." for wait in waits]

@@ -432,6 +432,12 @@ class TaskRecord(Stored):
         return f"{self.rerun}.{self.state.value}"
 
     @property
+    def pushed_head(self) -> str | None:
+        """What was pushed last in this run, as far as nobody has thrown it away."""
+        heads = (a.pushed_head for a in reversed(self.attempts) if a.rerun == self.rerun)
+        return next((head for head in heads if head is not None), None)
+
+    @property
     def is_text_newer(self) -> bool:
         """Whether its text was changed after its last attempt had ended: no agent has been told yet."""
         newest = self.attempts[-1] if self.attempts else None

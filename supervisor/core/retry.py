@@ -22,6 +22,9 @@ _OUTAGES = frozenset(
     {"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY", "E_FORGE_DOWN", "E_FORGE_LIMIT"}
 )
 _MAX_TRIES_IN_AN_OUTAGE = 100
+# What is not there may be back in a moment, like a path on a network; a wrong address is not: 4 tries are 22 s.
+_ABSENCES = frozenset({"E_NO_REPOSITORY"})
+_MAX_TRIES_IN_AN_ABSENCE = 4
 
 
 def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
@@ -35,6 +38,8 @@ def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
 
 def needs_person(work: Tries, failed: Failed) -> bool:
     """Whether trying again by itself is of no use: it was refused for good, or has failed often enough."""
+    if failed.code in _ABSENCES:
+        return work.tries >= _MAX_TRIES_IN_AN_ABSENCE
     most = _MAX_TRIES_IN_AN_OUTAGE if failed.code in _OUTAGES else _MAX_TRIES
     return not failed.retryable or work.tries >= most
 

@@ -58,7 +58,8 @@ _CAUSES: tuple[tuple[str, str, bool, str], ...] = (
         "The remote cannot be reached at the moment.",
         True,
         r"Could not resolve host|Connection refused|[Tt]imed out|Failed to connect|Connection reset"
-        r"|Network is unreachable|No route to host|returned error: (?:5\d\d|429)|early EOF"
+        r"|Network is unreachable|No route to host|Host is down|Stale file handle|endpoint is not connected"
+        r"|returned error: (?:5\d\d|429)|early EOF"
         r"|unexpected disconnect|hung up unexpectedly|Connection closed|Operation too slow|RPC failed"
         r"|SSL_ERROR|TLS connection|Could not read from remote repository",
     ),

@@ -48,8 +48,12 @@ def try_merge(git_dir: Path, ours: str, theirs: str, limits: Limits | None = Non
 def is_contained(git_dir: Path, commit: str, branch_tip: str, limits: Limits | None = None) -> bool:
     """Whether merging `commit` into the branch would change nothing: what it holds is there, under any name.
 
-    True after a squash merge or a rebase merge; false when others changed the same lines again since.
+    True after a squash merge or a rebase merge; false when others changed the same lines again since. Of a commit
+    that changes nothing only the commit itself tells whether it is there.
     """
+    began = run_git(["merge-base", branch_tip, commit], git_dir=git_dir, limits=limits).decode().strip()
+    if tree_of(git_dir, began) == tree_of(git_dir, commit):
+        return began == commit
     merge = try_merge(git_dir, branch_tip, commit, limits)
     return merge.clean and merge.tree == tree_of(git_dir, branch_tip)
 

@@ -11,11 +11,14 @@ from supervisor.errors import CloudCodeError
 from supervisor.git.command import Limits, run_git
 from supervisor.git.errors import GitError
 from supervisor.git.names import check_branch
+from supervisor.git.objects import ABSENT, TooManyChangesError, changes_between, kinds_and_sizes
+from supervisor.git.path_policy import SUBMODULE
 
 # As the daemon marks the commit of everything that was uncommitted (docs/protocol.md, "Salvage and release").
 TRAILER, TRAILER_VALUE = "Cloud-Code-Salvage", "uncommitted"
 RESULT = "refs/heads/result"
 MAX_FILES = 2000
+MAX_CHECKED_OUT_BYTES = 4 * 1024**3
 _LIMITS = Limits()
 _DIFF = ("diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--no-textconv")
 _KINDS = {"A": "created", "D": "deleted", "T": "type_changed"}
@@ -60,6 +63,24 @@ def changed_files(git_dir: Path, base: str, head: str) -> tuple[tuple[SavedFile,
         for kind, path in pairs[:MAX_FILES]
     )
     return files, len(pairs)
+
+
+def is_too_large(git_dir: Path, base: str, head: str) -> bool:
+    """Whether laying out what the work changed would write more files or bytes than any work of an agent has.
+
+    A tree of a few hundred bytes can stand for millions of files.
+    """
+    try:
+        changes = changes_between(git_dir, base, head, _LIMITS)
+    except TooManyChangesError:
+        return True
+    except GitError as error:
+        if error.code in ("E_GIT_LIMIT", "E_GIT_TIMEOUT", "E_GIT_OUTPUT"):
+            return True
+        raise
+    blobs = [change.sha for change in changes if change.mode not in (ABSENT, SUBMODULE)]
+    found = kinds_and_sizes(git_dir, blobs, _LIMITS)
+    return sum(found[sha][1] for sha in blobs if sha in found) > MAX_CHECKED_OUT_BYTES
 
 
 def _parts(output: bytes) -> list[str]:

@@ -10,6 +10,7 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import copy_file, make_folder, write_file
 from agent_daemon.protocol.model import CommitMade, FileModified, Result, TaskReport
 from agent_daemon.protocol.paths import Root
+from supervisor.core.attempts import EMPTY_RESULT
 from supervisor.core.decision import Inspect
 from supervisor.core.delivery import Inspected
 from supervisor.core.record import Attempt, BaseConflict, Delivery, TaskRecord
@@ -18,6 +19,7 @@ from supervisor.git.mirror import resolve
 from supervisor.git.quarantine import import_bundle
 from supervisor.git.request import Imported, ImportLimits, ImportRequest
 from supervisor.jobs.base_check import find_conflict
+from supervisor.jobs.earlier import is_merged
 from supervisor.jobs.project import (
     Project,
     check_text,
@@ -36,7 +38,7 @@ def inspect(
     """Take the claim's bundle out safely and import it into a quarantine by the recipe."""
     result = claimed_result(attempt, report)
     if result is None and attempt.ended_at is None:
-        return Inspected(attempt=attempt.number)
+        return _nothing(root, project, task, attempt)
     if result is None:
         gone = Problem(code="E_NO_BUNDLE", message="the report that claimed this work is not there any more")
         return Inspected(attempt=attempt.number, problems=(feedback(gone),))
@@ -61,9 +63,16 @@ def inspect(
         quarantine = quarantine_path(root, task.id, attempt.number)
         shutil.rmtree(quarantine, ignore_errors=True)
         quarantine.with_suffix(".bundle").unlink(missing_ok=True)
+        is_empty = {problem.code for problem in error.problems} == {EMPTY_RESULT.code}
+        if is_empty and is_merged(root, project, task, attempt):
+            return Inspected(attempt=attempt.number, merged=True)
         return Inspected(
             attempt=attempt.number, problems=tuple(feedback(_within(root, p)) for p in error.problems)
         )
+    if not imported.commits and is_merged(root, project, task, attempt):
+        bundle.unlink(missing_ok=True)
+        shutil.rmtree(imported.quarantine, ignore_errors=True)
+        return Inspected(attempt=attempt.number, merged=True)
     conflict = _conflict_with_base(project, attempt, imported)
     if conflict is not None and project.settings.rebase != "never":
         bundle.unlink(missing_ok=True)
@@ -78,6 +87,13 @@ def inspect(
     bundle.unlink(missing_ok=True)
     delivery = _delivery(attempt, imported, result, report)
     return Inspected(attempt=attempt.number, delivery=delivery, conflict=conflict)
+
+
+def _nothing(root: Root, project: Project, task: TaskRecord, attempt: Attempt) -> Inspected:
+    """No change is handed in: all of it may be merged already, or none be wanted."""
+    if is_merged(root, project, task, attempt):
+        return Inspected(attempt=attempt.number, merged=True)
+    return Inspected(attempt=attempt.number, problems=() if task.allow_empty else (EMPTY_RESULT,))
 
 
 def _refresh(project: Project) -> None:

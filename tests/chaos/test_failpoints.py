@@ -1,5 +1,6 @@
 """Killed with SIGKILL at each named place, twice in a row, the end must be that of the undisturbed run."""
 
+import contextlib
 import re
 import signal
 import subprocess
@@ -9,17 +10,21 @@ from typing import Any
 import pytest
 
 from agent_daemon.failpoints import (
+    CLEANUP_FAILPOINTS,
     DAEMON_FAILPOINTS,
     FORGE_FAILPOINTS,
     MOVED_BASE_FAILPOINTS,
     SUPERVISOR_FAILPOINTS,
     VARIABLE,
 )
+from supervisor import spool
+from supervisor.control import new_command
 from tests import reliability
 from tests.site import Site, git, wait_for
 
 KILLS = 2
 POINTS = reliability.declare("kill-points", [*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS])
+CLEANUP_POINTS = reliability.declare("kill-points", CLEANUP_FAILPOINTS)
 ROOT = Path(__file__).parents[2]
 CHECK = {"name": "sum", "command": "python3 -B -c 'import calc; assert calc.add(1, 2) == 3'"}
 
@@ -135,10 +140,82 @@ def test_killed_at(site: Site, name: str) -> None:
     reliability.record("kill-points", name, "as if nothing had happened", kills=KILLS, lost=0, doubled=0)
 
 
+def prepare_clean_up(site: Site) -> None:
+    """A first attempt leaves saved work, the second one is merged; a second later all is old enough to go."""
+    failed = f"{site.folder}/$(basename $PWD)"
+    site.use_script(
+        "cat > /dev/null",
+        "echo x >> $(basename $PWD).txt",
+        f"if [ ! -e {failed} ]; then touch {failed}; exit 1; fi",
+    )
+    second = 1 / 86_400
+    ages = dict.fromkeys(("worktree_days", "output_days", "salvage_days", "record_days"), second)
+    site.config["cleanup"] = ages | {"grace_days": 0}
+    site.config["timing"]["deletion_grace_seconds"] = 0.2
+    site.write_config()
+
+
+def clean_to_the_end(site: Site, stem: str, environment: dict[str, str]) -> int:
+    """Run a task, delete its file, and clean up until nothing of it is left; the starts of the supervisor."""
+    task_id, merged, starts = f"demo.{stem}", False, 0
+    file = site.write_task(stem)
+    process = None
+    for _ in range(150):
+        if process is None or process.poll() is not None:
+            assert process is None or process.returncode == -signal.SIGKILL, site.story(task_id)
+            process, starts = site.start(**environment), starts + 1
+        task = site.record(task_id)
+        if task is not None and task.state == "review" and not merged:
+            merge(site, task.branch)
+            merged = True
+        if task is not None and task.state == "completed":
+            file.unlink(missing_ok=True)
+        if task is not None and not task.source.present:
+            spool.post(site.root.commands, new_command("clean", "root", "ada", {}))
+        if merged and task is None and not left_of(site, task_id):
+            process.kill()
+            process.wait()
+            return starts
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+    raise AssertionError(f"{left_of(site, task_id)}\n{site.story(task_id)}")
+
+
+def left_of(site: Site, task_id: str) -> list[Path]:
+    """What there is of a task, in any stage of its removal."""
+    root, worktrees = site.root, site.root.workspace("backend-1") / "demo.worktrees"
+    places = [root.record(task_id), root.archived(task_id), root.request(task_id), root.salvage / task_id]
+    places += [root.mail_in("backend-1") / task_id, root.mail_out("backend-1") / task_id]
+    places += [*worktrees.glob("*"), *worktrees.glob(f".{task_id}*"), *root.quarantine.iterdir()]
+    return [place for place in places if place.exists()]
+
+
+@pytest.mark.parametrize("name", CLEANUP_POINTS)
+def test_killed_in_clean_up_at(site: Site, name: str) -> None:
+    prepare_clean_up(site)
+    counter = site.folder / "kills"
+    counter.write_text(str(KILLS))
+    starts = sum(clean_to_the_end(site, stem, {VARIABLE: f"{name}={counter}"}) for stem in ("first", "second"))
+    assert counter.read_text() == "0", "the place was passed and the process killed there as often as wanted"
+    assert starts == 2 + (0 if name.startswith("daemon.") else KILLS)
+    assert sorted(git("for-each-ref", "--format=%(refname:short)", cwd=site.remote).split()) == [
+        "cloud-code/first",
+        "cloud-code/second",
+        "main",
+    ]
+    assert git("ls-tree", "--name-only", "main", cwd=site.remote).split() == [
+        "calc.py",
+        "demo.first.txt",
+        "demo.second.txt",
+    ]
+    reliability.record("kill-points", name, "as if nothing had happened", kills=KILLS, lost=0, doubled=0)
+
+
 def test_every_failpoint_in_the_code_is_swept() -> None:
     named = set()
     for path in [*ROOT.glob("supervisor/**/*.py"), *ROOT.glob("agent_daemon/**/*.py")]:
         named |= set(re.findall(r'reach\("([a-z_.]+)"\)', path.read_text()))
         if path.name == "loop.py":
             named |= set(re.findall(r'": "([a-z_]+\.[a-z_]+)"', path.read_text()))
-    assert named == {*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS, *MOVED_BASE_FAILPOINTS, *FORGE_FAILPOINTS}
+    swept = {*CLEANUP_FAILPOINTS, *FORGE_FAILPOINTS, *MOVED_BASE_FAILPOINTS}
+    assert named == {*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS, *swept}

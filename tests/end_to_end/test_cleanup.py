@@ -98,6 +98,18 @@ def test_what_ended_tasks_left_behind_goes_step_by_step(site: Site) -> None:
     assert not site.events("cleanup.failed", "supervisor.bug")
 
 
+def test_a_dry_run_tells_what_would_be_removed_now(site: Site) -> None:
+    site.config["cleanup"] = {"worktree_days": SECOND}
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    site.start()
+    site.write_task("merged")
+    merge(site, site.wait_state("demo.merged", "review").branch)
+    site.wait_state("demo.merged", "completed")
+    wait_for(lambda: ("worktree", "demo.merged", "remove") in verdicts(site))
+    clean_until(site, lambda: not worktree(site, "merged").exists(), "what was said")
+
+
 def files_in(site: Site, bundle: Path) -> list[str]:
     clone = site.folder / "look"
     if not clone.exists():

@@ -1,5 +1,6 @@
 """From a task file to a merged branch, with the real supervisor, the real daemon and a scripted coding CLI."""
 
+import json
 import os
 import signal
 
@@ -90,6 +91,42 @@ def test_a_task_starts_from_the_head_of_the_one_it_depends_on(site: Site) -> Non
     assert git("show", f"{first.branch}:steps.txt", cwd=site.remote) == "x"
     assert git("show", f"{second.branch}:steps.txt", cwd=site.remote) == "x\nx"
     assert first.delivery and first.delivery.pushed_head in git("rev-list", second.branch, cwd=site.remote).split()
+
+
+def test_the_diff_of_a_task_that_builds_on_another_one_shows_only_its_own_changes(site: Site) -> None:
+    def files_of(stem: str) -> list[str]:
+        text = json.loads(site.cli("task", "diff", stem, "--json").stdout)["text"]
+        return [line.split(" b/")[1] for line in text.splitlines() if line.startswith("diff --git")]
+
+    merge = f"if [ -e {site.folder}/moved ]; then git fetch -q; git merge -q --no-edit origin/main; fi"
+    site.use_script("cat > /dev/null", merge, "echo x >> $(basename $PWD).txt", f"[ ! -e {site.folder}/fails ]")
+    site.write_config()
+    site.start()
+    site.write_task("first")
+    first = site.wait_state("demo.first", "review")
+    site.write_task("second", depends_on=["first"])
+    site.wait_state("demo.second", "review")
+    assert (files_of("first"), files_of("second")) == (["demo.first.txt"], ["demo.second.txt"])
+    work = site.folder / "remote.git.work"
+    (work / "else.txt").write_text("else")
+    git("add", "--all", cwd=work)
+    git("commit", "-qm", "Else", cwd=work)
+    git("push", "-q", str(site.remote), "main", cwd=work)
+    (site.folder / "moved").touch()
+    site.cli("task", "retry", "second")
+    wait_for(lambda: (task := site.record("demo.second")) is not None and task.attempt == 2)
+    again = site.wait_state("demo.second", "review")
+    assert again.delivery is not None and again.delivery.base == git("rev-parse", "main", cwd=work)
+    assert files_of("second") == ["demo.second.txt"]
+    (site.folder / "fails").touch()
+    site.cli("task", "retry", "second")
+    site.wait_state("demo.second", "blocked")
+    assert wait_for(lambda: files_of("second")) == ["demo.second.txt"]
+    git("fetch", "-q", str(site.remote), first.branch, cwd=work)
+    git("merge", "-q", "--no-edit", "FETCH_HEAD", cwd=work)
+    git("push", "-q", str(site.remote), "main", cwd=work)
+    site.wait_state("demo.first", "completed")
+    assert files_of("first") == ["demo.first.txt"]
 
 
 def test_the_text_of_a_running_task_is_changed_by_its_file_and_by_its_tasking(site: Site) -> None:
@@ -251,13 +288,25 @@ def test_nonsense_is_told_and_the_rest_goes_on(site: Site) -> None:
     site.write_task("lost", project="gone")
     site.write_task("fix-add", project="demo")
     site.wait_state("demo.fix-add", "review")
-    blocked = site.wait_state("gone.lost", "blocked")
-    assert "E_NO_REPOSITORY" in blocked.waits_for[0].message
+    wait_for(lambda: site.record("gone.lost").preparing.tries)  # type: ignore[union-attr]
+    explained = site.cli("task", "explain", "gone.lost").stdout
+    assert "E_NO_REPOSITORY" in explained and "Correct projects.gone.repository in config.yaml" in explained
     refused = {e["details"]["file"]: e["details"] for e in site.events("input.refused")}
     assert refused["tasks/typo.yaml"]["line"] == 3 and "priority" in str(refused["tasks/typo.yaml"])
     assert refused["tasks/deep.yaml"]["code"] == "E_TOO_DEEP"
     assert refused["tasks/nowhere.yaml"]["code"] == "E_SYMLINK"
     assert {"tasks/Bad Name.yaml", "tasks/binary.yaml"} <= set(refused)
+
+
+def test_a_repository_that_is_not_there_for_a_moment_costs_a_moment(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    aside = site.remote.rename(site.folder / "aside.git")
+    site.start()
+    site.write_task("fix-add")
+    wait_for(lambda: site.events("task.not_prepared"))
+    aside.rename(site.remote)
+    assert site.wait_state("demo.fix-add", "review", "blocked").state == "review"
 
 
 def test_half_of_the_files_gone_for_a_moment_cancels_nothing(site: Site) -> None:

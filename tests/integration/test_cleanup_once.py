@@ -116,9 +116,10 @@ def test_what_is_asked_for_in_the_mail_stays(place: Place) -> None:
     folder = place.root.attempt_in(WS, TASK, 1)
     make_folder(folder)
     (folder / "tasking.yaml").write_text("version: 1\n")
-    assert "E_SCHEMA" in told(place, OUTPUT)
-    write_file(folder / "tasking.yaml", encode(tasking(place, status="assigned")))
-    assert "still asked for" in told(place, OUTPUT)
+    assert "still spoken of" in told(place, OUTPUT)
+    for status in ("assigned", "released"):
+        write_file(folder / "tasking.yaml", encode(tasking(place, status=status)))
+        assert "still spoken of" in told(place, OUTPUT)
 
 
 def tasking(place: Place, **changes: Any) -> Tasking:

@@ -11,11 +11,13 @@ import pytest
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import Reporting, ReportStatus, TaskReport
+from supervisor.core.assign import Prepared, assign
 from supervisor.core.record import Mail as MailState
+from supervisor.core.schedule import Assignment
 from supervisor.core.states import State
 from supervisor.mail import digest
 from tests.desk import Desk
-from tests.site import Site, wait_for
+from tests.site import Site, git, wait_for
 from tests.unit.conftest import NOW, make_attempt
 
 SAVED = make_attempt(ended_at=NOW, verdict="completed", saved=True, mail=MailState(digest=digest(b"")))
@@ -90,6 +92,36 @@ def test_what_an_earlier_run_left_is_cleared_and_what_is_not_over_stays(desk: De
     for _ in range(5):
         desk.look()
     assert all(len(list(folder.iterdir())) >= len(OURS) for folder in kept)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("given_to", ["backend-1", "backend-2"])
+def test_what_was_laid_ready_for_a_workstation_goes_when_another_one_gets_the_attempt(
+    desk: Desk, given_to: str, restarted: bool
+) -> None:
+    site = desk.site
+    site.config["workstations"]["backend"]["count"] = 2
+    clone = site.folder / "clone"
+    git("clone", "--quiet", str(site.remote), str(clone), cwd=site.folder)
+    git("commit", "--quiet", "--allow-empty", "--message=Earlier work", cwd=clone)
+    git("push", "--quiet", "origin", "HEAD:cloud-code/login", cwd=clone)
+    desk.keep("login", state=State.PENDING, remote_head=git("rev-parse", "HEAD", cwd=clone))
+    supervisor = desk.start()
+    folders = {name: site.root.attempt_in(name, "demo.login", 1) for name in ("backend-1", "backend-2")}
+    assignment = Assignment(task_id="demo.login", workstation="backend-1", cli="scripted")
+    supervisor.work.prepare(assignment, supervisor.ledger)
+    wait_for(lambda: desk.look() or not supervisor.work.preparing("demo.login"))  # it has stopped meanwhile
+    assert (folders["backend-1"] / "start.bundle").exists()
+    if restarted:
+        supervisor = desk.restart()
+    for _ in range(3):
+        desk.look()
+    task = supervisor.ledger.tasks["demo.login"]
+    prepared = Prepared(base_branch="main", base_commit=git("rev-parse", "main", cwd=site.remote))
+    supervisor.ledger.apply(assign(task, prepared, workstation=given_to, cli="scripted", model=None, now=NOW))
+    for _ in range(3):
+        desk.look()
+    assert [name for name, folder in folders.items() if folder.exists()] == [given_to]
 
 
 def test_what_a_person_left_there_stays(desk: Desk) -> None:

@@ -1,6 +1,7 @@
 """`cloud-code task salvage`: saved work is listed, looked at, and given back in every way there is."""
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,39 @@ def test_it_comes_into_a_folder_with_what_was_uncommitted(blocked: Site) -> None
     assert git("remote", "get-url", "origin", cwd=alone) == str(blocked.remote)
     full = blocked.cli(*restore, "--folder", str(alone), check=False)
     assert full.returncode == 1 and "is not empty" in full.stderr
+
+
+@pytest.mark.parametrize("kind", ["millions of files", "gigabytes"])
+def test_work_that_stands_for_too_much_is_not_laid_out_and_can_be_fetched(blocked: Site, kind: str) -> None:
+    clone = clone_of(blocked)
+    if kind == "gigabytes":
+        (clone / "big").write_bytes(bytes(8 * 1024**2))
+        blob, width, depth = git("hash-object", "-w", "big", cwd=clone), 30, 2
+        (clone / "big").unlink()
+    else:
+        blob, width, depth = git("rev-parse", "HEAD:calc.py", cwd=clone), 10, 8
+    entry = f"100644 blob {blob}"
+    for _ in range(depth):
+        entry = "040000 tree " + make_tree(clone, [f"{entry}\t{n}" for n in range(width)])
+    entries = [*git("ls-tree", "HEAD", cwd=clone).splitlines(), f"{entry}\tbomb"]
+    head = git("commit-tree", make_tree(clone, entries), "-p", "HEAD", "-m", "Bomb", cwd=clone)
+    git("update-ref", "refs/heads/bomb", head, cwd=clone)
+    bundle = blocked.root.salvaged("demo.odd", 2)
+    git("bundle", "create", "-q", str(bundle), "bomb", "^main", cwd=clone)
+    task = blocked.store.read("demo.odd")
+    blocked.store.save(task.with_attempt(2, bundle_head=head, bundle_base=git("rev-parse", "main", cwd=clone)))
+    alone, restore = blocked.folder / "alone", ("task", "salvage", "restore", "odd")
+    refused = blocked.cli(*restore, "--folder", str(alone), check=False)
+    assert refused.returncode == 1 and "E_RESTORE_TOO_LARGE" in refused.stderr and str(bundle) in refused.stderr
+    assert not alone.exists()
+    blocked.cli(*restore, "--into", str(clone))
+    assert git("rev-parse", "salvage/demo.odd-2", cwd=clone) == head
+
+
+def make_tree(clone: Path, entries: list[str]) -> str:
+    return subprocess.run(
+        ["git", "mktree"], cwd=clone, input="\n".join(entries), capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_nothing_is_restored_where_agents_write(blocked: Site) -> None:

@@ -99,6 +99,14 @@ def test_a_squash_is_contained_until_the_same_lines_are_changed_again(world: Wor
     assert not is_contained(world.quarantine, head, again)
 
 
+def test_a_commit_that_changes_nothing_is_contained_once_it_is_there_itself(world: World) -> None:
+    world.agent.git("commit", "--quiet", "--allow-empty", "--message=Nothing to do")
+    head = world.take(world.agent)
+    tip = world.push_upstream("Else", {"src/else.py": "E = 1\n"})
+    assert not is_contained(world.quarantine, head, tip)
+    assert is_contained(world.quarantine, head, head)
+
+
 class Both(World):
     """An agent's saved work in the quarantine, and the branch as a person left it."""
 

@@ -57,6 +57,10 @@ def test_a_text_that_no_agent_has_been_told_is_explained() -> None:
     assert "text was changed" not in told(task.evolve(edited_at=NOW - timedelta(minutes=1)))
     said = told(task.evolve(edited_at=NOW + timedelta(minutes=1)))
     assert "changed after attempt 1" in said and "cloud-code task retry acme.login" in said
+    commands = [action.command for action in answers(task.evolve(edited_at=NOW + timedelta(minutes=1)))]
+    assert commands == ["cloud-code task diff acme.login", "cloud-code task retry acme.login", ""], (
+        "so says status"
+    )
 
 
 def moved(task: TaskRecord, *states: State, reason: str = "so it is") -> TaskRecord:

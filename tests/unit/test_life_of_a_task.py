@@ -205,7 +205,9 @@ class LifeOfATask(RuleBasedStateMachine):
     @precondition(lambda self: self.job(Push))
     @rule(answer=st.sampled_from(["ok", "lost", "refused", "later"]))
     def push_ends(self, answer: str) -> None:
-        effect = self.task.effect(self.job(Push).effect)
+        job = self.job(Push)
+        self.jobs = tuple(other for other in self.jobs if other is not job)  # it is over, until it is planned anew
+        effect = self.task.effect(job.effect)
         if effect is None or self.task.delivery is None or effect.key != push_key(self.task):
             return
         assert effect.status != "done" or not self.task.delivery, "what is done is not asked for again"

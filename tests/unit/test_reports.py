@@ -283,11 +283,11 @@ def test_a_paused_delivery_arrives_when_resumed(
 
 
 def test_a_claim_that_cannot_be_looked_at_asks_a_person() -> None:
-    gone = Failed(code="E_NO_REPOSITORY", message="the mirror is damaged")
+    gone = Failed(code="E_URL", message="it is not allowed")
     claim = report("completed", result=RESULT)
     blocked = fail_inspection(working(), 1, gone, claim, NOW).task
     assert (blocked.state, blocked.attempts[0].verdict) == (State.BLOCKED, "not inspected")
-    assert "E_NO_REPOSITORY" in blocked.waits_for[0].message and blocked.attempts[0].bundle == "result.bundle"
+    assert "E_URL" in blocked.waits_for[0].message and blocked.attempts[0].bundle == "result.bundle"
 
 
 @pytest.mark.parametrize(("code", "most"), [("E_BUG", 5), ("E_UNREACHABLE", 100)])
@@ -356,15 +356,22 @@ def test_a_delivery_that_fails_again_and_again_asks_a_person_and_is_tried_again_
     assert again.state is State.IN_PROGRESS and effect is not None and effect.due(NOW) and effect.tries == 0
 
 
-def test_a_task_that_cannot_be_made_ready_asks_a_person_in_the_end() -> None:
+@pytest.mark.parametrize(
+    ("failed", "most"),
+    [
+        (Failed(code="E_BUG", message="KeyError", retryable=True), 5),
+        (Failed(code="E_NO_REPOSITORY", message="/mnt/x.git: There is no such repository."), 4),
+    ],
+)
+def test_a_task_that_cannot_be_made_ready_asks_a_person_in_the_end(failed: Failed, most: int) -> None:
     task, now = make_task(), NOW
-    for _ in range(4):
-        task = fail_preparation(task, Failed(code="E_BUG", message="KeyError", retryable=True), now).task
+    for _ in range(most - 1):
+        task = fail_preparation(task, failed, now).task
         assert task.state is State.PENDING and not is_due(task, now)
         now = task.preparing.not_before or now
         assert is_due(task, now)
-    task = fail_preparation(task, Failed(code="E_BUG", message="KeyError", retryable=True), now).task
-    assert task.state is State.BLOCKED and "tried 5 times" in task.waits_for[0].message
+    task = fail_preparation(task, failed, now).task
+    assert task.state is State.BLOCKED and f"tried {most} times" in task.waits_for[0].message
     assert task.preparing == Tries()
 
 

@@ -17,7 +17,7 @@ from supervisor.config import load_config
 from supervisor.core.intake import Draft
 from supervisor.core.record import Dependency, Source, TaskRecord, Wait
 from supervisor.core.schedule import DependencyState
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.states import State
 from supervisor.core.task_file import TaskFile
 from supervisor.fleet import StationFile
@@ -25,7 +25,7 @@ from supervisor.fleet_view import StationRow, last_refusal, station_state
 from supervisor.mail import Box, Mail
 from supervisor.reader import Reader, TaskFiles, is_locked
 from supervisor.records import RecordStore
-from supervisor.running import Running, note_start
+from supervisor.running import Running, digest_of, note_start
 from supervisor.view import Picture, file_rows, surroundings, take_picture, task_rows, waiting_tasks
 from tests.unit.conftest import NOW, make_attempt, make_task
 
@@ -280,6 +280,24 @@ class TestReader:
                 assert "E_CONFIG_CHANGED" in [p.code for p in take_picture(self.reader(root)).problems]
         root.config.write_text("projects: {acme: {repository: /y}}\n")
         assert take_picture(self.reader(root)).problems == ()
+
+    def test_a_version_with_other_defaults_does_not_make_a_configuration_another_one(self) -> None:
+        class Newer(Config):
+            retry: RetrySettings = RetrySettings(first_seconds=99)
+            something_new: int = 5
+
+        said = {
+            "projects": {"acme": {"repository": "/x", "bot": {"name": "Bot"}}, "other": {"repository": "/y"}},
+            "routing": {"web": ["css"], "api": ["python"]},
+        }
+        digest = digest_of(Config.model_validate(said))
+        assert digest_of(Newer.model_validate(said)) == digest
+        assert digest_of(Config.model_validate(dict(reversed(said.items())))) == digest
+        for other in (
+            said | {"routing": {"api": ["python"], "web": ["css"]}},  # the first that fits counts
+            said | {"retry": {"first_seconds": 99}},
+        ):
+            assert digest_of(Config.model_validate(other)) != digest
 
     def test_task_files_that_vanished_together_are_told_as_long_as_they_are_held(self, root: Root) -> None:
         store, reader = RecordStore(root), self.reader(root)
