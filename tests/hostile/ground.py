@@ -165,11 +165,16 @@ class Ground:
     def everything_written(self) -> str:
         """All that the supervisor has written in its state and to its workstations, as one text."""
         state, secret = self.site.root.state, self.root / hostile_daemon.SECRET
-        files = [path for path in state.rglob("*") if path.is_file() and not path.is_relative_to(secret)]
-        files += [
-            path for path in self.site.root.mail.glob("*/in/**/*") if path.is_file() and not path.is_symlink()
-        ]
-        return "\n".join(path.read_text(errors="replace") for path in files)
+
+        def read() -> list[str] | None:
+            try:
+                files = [p for p in state.rglob("*") if p.is_file() and not p.is_relative_to(secret)]
+                files += [p for p in self.site.root.mail.glob("*/in/**/*") if p.is_file() and not p.is_symlink()]
+                return [path.read_text(errors="replace") for path in files]
+            except FileNotFoundError:  # it is being written: what was new a moment ago has its name now
+                return None
+
+        return "\n".join(wait_for(read, 60, "nothing vanishes while it is read"))
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.site.cli("status", "--json").stdout))
