@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def pytest_configure() -> None:
     missing = [name for name in required if shutil.which(name) is None]
     if missing:
         raise pytest.UsageError(f"CLOUD_CODE_TEST_REQUIRE names what is not on PATH: {', '.join(missing)}")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, whose programs inherit that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
