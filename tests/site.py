@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,13 @@ from agent_daemon.processes import ProcessIdentity, is_alive, sweep
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import TaskRecord
 from supervisor.records import RecordStore
+from tests import preloaded
 
+Supervisor = subprocess.Popen[bytes] | preloaded.Started
 T = TypeVar("T")
+
+# For what comes within a second or two where nothing else runs. It costs nothing where all goes well.
+PATIENCE_SECONDS = 100
 
 FAKES = Path(__file__).parent / "fakes"
 GIT_ENVIRONMENT = {
@@ -55,7 +61,7 @@ def make_remote(path: Path, files: dict[str, str]) -> Path:
     return path
 
 
-def wait_for(condition: Callable[[], T], timeout_seconds: float = 30, what: str = "") -> T:
+def wait_for(condition: Callable[[], T], timeout_seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
     """The first true value of `condition`; fails the test when it does not come in time."""
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:
@@ -73,7 +79,7 @@ class Site:
     folder: Path
     files: dict[str, str] = field(default_factory=lambda: {"calc.py": "def add(a, b):\n    return a - b\n"})
     environment: dict[str, str] = field(default_factory=dict)
-    supervisors: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    supervisors: list[Supervisor] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.remote = make_remote(self.folder / "remote.git", self.files)
@@ -117,14 +123,17 @@ class Site:
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The real command line."""
-        done = subprocess.run(
-            [sys.executable, "-m", "supervisor", "--root", str(self.root.path), *arguments],
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        words = ["--root", str(self.root.path), *arguments]
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            started = preloaded.start(words, self._environment(), output, errors)
+            try:
+                code = started.wait(timeout=PATIENCE_SECONDS)
+            finally:
+                started.kill()
+            for file in (output, errors):
+                file.seek(0)
+            texts = [file.read().decode() for file in (output, errors)]
+        done = subprocess.CompletedProcess(words, code, *texts)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 
@@ -133,16 +142,17 @@ class Site:
         home.mkdir(exist_ok=True)
         return {"PATH": os.environ["PATH"], "HOME": str(home), "LANG": "C.UTF-8", **self.environment}
 
-    def start(self, *, through: Sequence[str] = (), **environment: str) -> subprocess.Popen[bytes]:
+    def start(self, *, through: Sequence[str] = (), **environment: str) -> Supervisor:
         """Start `cloud-code run`, `through` another program if wanted; its output goes to `supervisor.log`."""
+        words = ["--root", str(self.root.path), "run"]
+        wanted = self._environment() | environment
+        process: Supervisor
         with (self.folder / "supervisor.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*through, sys.executable, "-m", "supervisor", "--root", str(self.root.path), "run"],
-                env=self._environment() | environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            if through or any(name.startswith("PYTHON") for name in environment):
+                command = [*through, sys.executable, "-m", "supervisor", *words]
+                process = subprocess.Popen(command, env=wanted, stdout=log, stderr=log, start_new_session=True)
+            else:
+                process = preloaded.start(words, wanted, log, log, new_session=True)
         self.supervisors.append(process)
         return process
 
@@ -155,7 +165,7 @@ class Site:
                 continue
         return None
 
-    def wait_state(self, task_id: str, *states: str, timeout_seconds: float = 40) -> TaskRecord:
+    def wait_state(self, task_id: str, *states: str, timeout_seconds: float = PATIENCE_SECONDS) -> TaskRecord:
         def reached() -> TaskRecord | None:
             task = self.record(task_id)
             return task if task is not None and task.state.value in states else None
@@ -196,7 +206,7 @@ class Site:
         for process in self.supervisors:
             if process.poll() is None:
                 process.send_signal(number)
-                process.wait(timeout=30)
+                process.wait(timeout=PATIENCE_SECONDS)
         self.supervisors.clear()
 
     def close(self) -> None:

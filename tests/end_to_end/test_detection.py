@@ -141,7 +141,7 @@ def test_one_that_is_busy_for_ever_runs_into_its_limit_of_time_and_leaves_nothin
     crowd.write_config()
     crowd.start()
     crowd.write_task("hides", description="behaviour: hides_and_hangs", limits={"timeout_minutes": 0.1})
-    task = crowd.wait_state("demo.hides", "failed", timeout_seconds=90)
+    task = crowd.wait_state("demo.hides", "failed")
     assert "its time limit" in task.history[-1].reason
     assert not told(crowd, "hides", "attempt.reminded", "attempt.interrupted"), "it works"
     assert not _left_behind(crowd)

@@ -32,7 +32,7 @@ def test_a_stopped_daemon_is_suspected_then_killed_and_its_attempt_goes_on(site:
     wait_for(runs.exists)
     (daemon,) = site.daemons()
     os.kill(daemon.pid, signal.SIGSTOP)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=90)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     assert not is_alive(daemon)
     assert names(site, "workstation.s", "workstation.r", "workstation.l") == [
@@ -56,7 +56,7 @@ def test_a_supervisor_that_was_stopped_holds_nothing_against_anyone(site: Site) 
     os.kill(supervisor.pid, signal.SIGCONT)
     time.sleep(1)
     os.kill(daemon.pid, signal.SIGCONT)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     assert is_alive(daemon)
     assert not site.events("workstation.silent")
@@ -75,7 +75,7 @@ def test_an_attempt_lost_with_its_daemon_goes_on_elsewhere(site: Site) -> None:
         return bool(site.events("workstation.lost"))
 
     wait_for(stop_and_lose, 120, "the attempt is given up")
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review")
     assert [attempt.workstation for attempt in task.attempts] == ["backend-1", "backend-2"]
     assert task.attempts[0].verdict == "workstation lost"
 
@@ -142,7 +142,7 @@ def test_an_interruption_outlives_the_daemon_that_was_to_carry_it_out(site: Site
     wait_for(lambda: site.events("attempt.interrupted"))
     for daemon in site.daemons():
         os.kill(daemon.pid, signal.SIGKILL)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
     assert "interruptions: 1" in report.read_text()
@@ -163,6 +163,6 @@ def test_a_daemon_that_beats_and_gets_nowhere_is_restarted_then_its_attempt_is_g
     site.config["retry"] = {"first_seconds": 0.2}
     begin(site, FIX)
     site.write_task("fix-add")
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=110)
+    task = site.wait_state("demo.fix-add", "review")
     assert [event["details"]["rule"] for event in site.events("workstation.overdue")] == ["overdue"] * 2
     assert [attempt.verdict for attempt in task.attempts] == ["workstation lost", "completed"]

@@ -83,7 +83,7 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
     assert site.cli("task", "approve", "fix-add", check=False).returncode == 1
     lines = site.cli("run", "--once", "--log-format", "json").stderr.splitlines()
     assert {"branch.pushed", "supervisor.started"} <= {json.loads(line).get("event") for line in lines}
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=1)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.delivery is not None
     assert git("rev-parse", task.branch, cwd=site.remote) == task.delivery.pushed_head
     pushed = site.cli("task", "diff", "demo.fix-add")
