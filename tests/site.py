@@ -101,7 +101,11 @@ class Site:
             "clis": {"scripted": {"adapter": "command", "argv": ["true"]}},
             "retry": {"first_seconds": 0.2, "factor": 1, "cap_seconds": 1},
             "cleanup": {"worktree_days": 0},
-            "timing": {"report_interval_seconds": 0.2, "deletion_grace_seconds": 2},
+            "timing": {
+                "report_interval_seconds": 0.2,
+                "deletion_grace_seconds": 2,
+                "revive_after_seconds": [0, 0.2, 1, 3],
+            },
         }
 
     def write_config(self) -> None:
