@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.site import Site
 
@@ -17,6 +18,9 @@ def pytest_configure() -> None:
     missing = [name for name in required if shutil.which(name) is None]
     if missing:
         raise pytest.UsageError(f"CLOUD_CODE_TEST_REQUIRE names what is not on PATH: {', '.join(missing)}")
+    # Time says little on a machine that is busy with other tests.
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job, whose programs inherit that
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

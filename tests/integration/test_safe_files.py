@@ -70,7 +70,7 @@ def refusal(read: Callable[[], object]) -> str:
     before = time.monotonic()
     with pytest.raises(ProtocolError) as caught:
         read()
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30
     problem = caught.value.problem
     assert problem.message
     assert problem.expected

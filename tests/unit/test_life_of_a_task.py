@@ -334,5 +334,5 @@ class LifeOfATask(RuleBasedStateMachine):
             assert next_deadline(self.task, Seen(reports=self.reports), CONFIG) is not None
 
 
-LifeOfATask.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LifeOfATask.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestLifeOfATask = LifeOfATask.TestCase
