@@ -5,6 +5,7 @@ same: `main`, in a process of its own, with its own streams, environment and end
 the program is run by its name: `test_cli_program`, `test_demo`, wherever a site starts it `through` another one.
 """
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -77,11 +78,11 @@ def start(
 def _server() -> socket.socket:
     """The process that forks: one for each process of pytest, with which it ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    atexit.register(ours.close)
     with theirs:
         command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-        subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL
-        ).returncode = 0  # never awaited
+        server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        server.returncode = 0  # nobody awaits it
     return ours
 
 
