@@ -16,7 +16,7 @@ from supervisor.cli.place import find_root, resolve_id
 from supervisor.cli.task import ENTRIES as TASK_VERBS
 from supervisor.cli.workstation import ENTRIES as WORKSTATION_VERBS
 from supervisor.errors import CloudCodeError
-from tests.site import Site, at_best, wait_for
+from tests.site import PATIENCE_SECONDS, Site, at_best, wait_for
 
 
 def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
         env={"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8"} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -41,6 +41,38 @@ def test_the_listing_names_every_command_and_imports_none_of_them(tmp_path: Path
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not {"pydantic", "rich", "loguru", "apscheduler", "supervisor.app"} & imported
+
+
+@pytest.mark.parametrize("module", sorted({entry.place.partition(":")[0] for entry in COMMANDS.values()}))
+def test_a_command_imports_all_that_it_needs(module: str) -> None:
+    """Most tests run commands where everything has been imported already (`preloaded`)."""
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["task", "show", "nothing"],
+        ["task", "list", "--json"],
+        ["check"],
+        ["nonsense"],
+        ["run", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_that_is_forked_is_as_one_that_is_started(site: Site, words: list[str]) -> None:
+    site.write_config()
+    site.write_task("a", title="Ünïcode")
+    forked, started = (
+        site.cli(*words, check=False),
+        program("--root", str(site.root.path), *words, cwd=site.folder),
+    )
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        started.returncode,
+        started.stdout,
+        started.stderr,
+    )
 
 
 @pytest.mark.parametrize(
