@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,26 @@ def at_best(take: Callable[[], float], limit: float, tries: int = 5) -> float:
     while best >= limit and (tries := tries - 1):
         best = min(best, take())
     return best
+
+
+class Pace:
+    """How many times longer than alone a program takes meanwhile, at the worst: a little is computed and timed."""
+
+    def __init__(self) -> None:
+        self.slowest, self._over = 1.0, threading.Event()
+        self._thread = threading.Thread(target=self._measure, daemon=True)
+        self._thread.start()
+
+    def _measure(self) -> None:
+        while not self._over.wait(1):
+            began, used = time.monotonic(), time.thread_time()
+            while time.thread_time() - used < 0.03:
+                continue
+            self.slowest = max(self.slowest, (time.monotonic() - began) / 0.03)
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 @dataclass
