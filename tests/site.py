@@ -1,5 +1,6 @@
 """A whole installation in a temporary folder: a remote, a root, and the real programs run against it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -234,6 +235,13 @@ class Site:
                 if is_alive(identity):
                     found.append(identity)
         return found
+
+    def signal_daemons(self, number: signal.Signals, workstation: str = "") -> None:
+        """To each daemon that lives, of this workstation only if one is named; one may end in this moment."""
+        for daemon in self.daemons():
+            with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+                if workstation.encode() in Path(f"/proc/{daemon.pid}/cmdline").read_bytes():
+                    os.kill(daemon.pid, number)
 
     def stop_supervisors(self, number: signal.Signals = signal.SIGTERM) -> None:
         for process in self.supervisors:

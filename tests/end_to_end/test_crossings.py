@@ -1,6 +1,5 @@
 """Things that cross each other: a person, an agent and the supervisor acting at the same moment."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -150,8 +149,7 @@ def test_a_daemon_that_falls_silent_again_and_again_loses_its_attempt(site: Site
     site.wait_state("demo.long", "in_progress")
 
     def stop_and_lose() -> bool:
-        for daemon in site.daemons():
-            os.kill(daemon.pid, signal.SIGSTOP)
+        site.signal_daemons(signal.SIGSTOP)
         task = site.record("demo.long")
         return task is not None and task.state == "failed"
 

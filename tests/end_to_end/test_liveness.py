@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 
 from agent_daemon.processes import is_alive
 from tests.site import Site, wait_for
@@ -69,9 +68,7 @@ def test_an_attempt_lost_with_its_daemon_goes_on_elsewhere(site: Site) -> None:
     wait_for((site.folder / "begun").exists)
 
     def stop_and_lose() -> bool:
-        for daemon in site.daemons():
-            if b"backend-1" in Path(f"/proc/{daemon.pid}/cmdline").read_bytes():
-                os.kill(daemon.pid, signal.SIGSTOP)
+        site.signal_daemons(signal.SIGSTOP, "backend-1")
         return bool(site.events("workstation.lost"))
 
     wait_for(stop_and_lose, 120, "the attempt is given up")
@@ -140,8 +137,7 @@ def test_an_interruption_outlives_the_daemon_that_was_to_carry_it_out(site: Site
     site.write_task("fix-add")
     wait_for((site.folder / "once").exists)
     wait_for(lambda: site.events("attempt.interrupted"))
-    for daemon in site.daemons():
-        os.kill(daemon.pid, signal.SIGKILL)
+    site.signal_daemons(signal.SIGKILL)
     task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"

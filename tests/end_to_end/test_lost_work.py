@@ -1,6 +1,5 @@
 """What an attempt did before its workstation was lost is what the next attempt starts from."""
 
-import os
 import signal
 
 from tests.site import Site, git, wait_for
@@ -28,8 +27,7 @@ def start_a_task_that_hangs(site: Site) -> None:
 
 def kill_until_it_is_given_up(site: Site, task_id: str) -> None:
     def given_up() -> bool:
-        for daemon in site.daemons():
-            os.kill(daemon.pid, signal.SIGKILL)
+        site.signal_daemons(signal.SIGKILL)
         task = site.record(task_id)
         return task is not None and task.attempts[0].ended_at is not None
 
