@@ -29,8 +29,7 @@ def pytest_configure() -> None:
 LONGEST = (
     "test_a_daemon_that_beats_and_gets_nowhere",
     "test_a_hung_cli_is_reminded",
-    "test_what_cannot_be_bundled_holds_the_next_attempt_up",
-    "test_the_next_attempt_starts_from_what_a_dead_daemon_left",
+    "test_a_forge_that_fails_doubles_nothing",
     "test_a_supervisor_that_was_stopped_holds_nothing",
     "test_hung_programs_are_reminded",
     "test_a_stopped_daemon_is_noticed",
