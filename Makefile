@@ -22,7 +22,7 @@ demo: $(STAMP)  ## The whole way, from a task file to a pushed branch, in under 
 	@$(VENV)/bin/cloud-code demo
 
 test: $(STAMP)  ## All tests (they wait more than they work: six at once); what needs something absent is skipped
-	@$(VENV)/bin/pytest -n 6 --dist worksteal
+	@$(VENV)/bin/pytest -n 6 --dist load --maxschedchunk 1
 
 check: $(STAMP)  ## Style, types, imports, generated files
 	@$(VENV)/bin/ruff format --check .

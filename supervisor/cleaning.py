@@ -31,6 +31,8 @@ JOB = "Clean"
 # So that the loop goes on: what is left over is removed the next time.
 MAX_REMOVALS = 500
 MAX_TOLD = 20
+# So long a workstation may be at one list; one that does not run answers no list.
+ANSWER_SECONDS = 60.0
 
 
 @dataclass
@@ -46,6 +48,7 @@ class Cleaning:
     runs: RunLog
     _doubts: set[tuple[str, str | None, int | None, str]] = field(default_factory=set, init=False)
     _answered: dict[str, int] = field(default_factory=dict, init=False)
+    _awaited: dict[str, float] = field(default_factory=dict, init=False)
     _asked: dict[str, set[CleanupItem]] = field(default_factory=lambda: defaultdict(set), init=False)
 
     def start(self) -> str:
@@ -70,7 +73,8 @@ class Cleaning:
             self.ledger.log(Event(name="cleanup.asked", details=_details(candidate)))
         removed = [c for c in chosen if c.kind in ("salvage", "held") and self._remove_bundles(c, outcome)]
         removed += [c for c in chosen if c.kind == "record" and self._forget(c, outcome)]
-        self._ask_workstations([c for c in chosen if c.kind in ("output", "clone")])
+        kept = {_item(c) for c in candidates if c.verdict != "remove" and c.kind in ("output", "clone")}
+        self._ask_workstations([c for c in chosen if c.kind in ("output", "clone")], kept)
         for candidate in removed:
             self.ledger.log(Event(name="cleanup.removed", details=_details(candidate)))
         self._tell_doubts(candidates)
@@ -137,8 +141,12 @@ class Cleaning:
 
     # --- what the workstations keep -------------------------------------------------------------------------
 
-    def _ask_workstations(self, candidates: list[Candidate]) -> None:
-        """Each gets the list of what is to go now; what it kept the last time is asked for once more."""
+    def _ask_workstations(self, candidates: list[Candidate], kept: set[CleanupItem]) -> None:
+        """Each gets the list of what is to go now; what it kept the last time is asked for once more.
+
+        While it is at the last list, its answer is awaited first (the next one would take that answer's place),
+        unless something in the list is to be `kept` now.
+        """
         wanted: dict[str, list[CleanupItem]] = defaultdict(list)
         for candidate in sorted(candidates, key=lambda c: -c.age_seconds):
             wanted[candidate.workstation or ""].append(_item(candidate))
@@ -149,8 +157,10 @@ class Cleaning:
                 self._asked[name].update(before.items)
             if not items and (before is None or not before.items):
                 continue
-            if before is not None and before.items == items and self._answered.get(name) != before.revision:
-                continue  # it is at it
+            if before is not None and self._answered.get(name) != before.revision:
+                is_at_it = before.items and self.clock.monotonic() < self._awaited.get(name, 0.0)
+                if before.items == items or (is_at_it and not kept & {*before.items}):
+                    continue
             self._asked[name].update(items)
             revision = before.revision + 1 if before is not None else int(self.clock.now().timestamp())
             asked = Cleanup(
@@ -161,6 +171,7 @@ class Cleaning:
             )
             self.mail.write_cleanup(name, asked)
             reach("cleanup.asked")
+            self._awaited[name] = self.clock.monotonic() + ANSWER_SECONDS
 
     def look(self) -> None:
         """Tell what the workstations answered."""

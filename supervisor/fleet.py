@@ -17,8 +17,6 @@ from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Workstations
 
-# Waiting times before a daemon that keeps dying is started again; after the last its attempt is given up.
-RESTART_BACKOFF_SECONDS = (0.0, 1.0, 5.0, 30.0)
 CALM_SECONDS = 300.0
 # A file that is refused is told of once in this time, whatever else is written into it.
 REFUSAL_QUIET_SECONDS = 60.0
@@ -85,6 +83,8 @@ class Fleet:
 
     def __init__(self, root: Root, config: Config, drivers: dict[str, Workstations]) -> None:
         self._root, self._config, self._drivers = root, config, drivers
+        # Before a daemon that keeps dying is started again; with the last of them its attempt is given up.
+        self._waits = config.timing.revive_after_seconds
         self.stations: dict[str, Station] = {}
         self._now = 0.0
 
@@ -140,7 +140,7 @@ class Fleet:
         if station.lost_with is not None:
             station.lost_with = None
             self._note(station, None)
-            station.not_before = now + RESTART_BACKOFF_SECONDS[-1]  # time to bundle what it holds
+            station.not_before = now + self._waits[-1]  # time to bundle what it holds
             return [FleetNews(workstation=name, event="workstation.lost", lost=name in busy)]
         if handle is not None:
             return self._died(station, now, busy)
@@ -172,10 +172,10 @@ class Fleet:
         self._note(station, None)
         if station.file.wanted == "stopped" or station.retired:
             return [FleetNews(workstation=name, event="workstation.stopped")]
-        wait = RESTART_BACKOFF_SECONDS[min(station.failures, len(RESTART_BACKOFF_SECONDS) - 1)]
+        wait = self._waits[min(station.failures, len(self._waits) - 1)]
         station.failures += 1
         station.not_before = now + wait
-        lost = station.failures >= len(RESTART_BACKOFF_SECONDS) and name in busy
+        lost = station.failures >= len(self._waits) and name in busy
         details: dict[str, object] = {"failures": station.failures, "restart_in_seconds": wait}
         return [FleetNews(workstation=name, event="workstation.died", details=details, lost=lost)]
 
@@ -185,7 +185,7 @@ class Fleet:
             handle = driver.start(file.name, file.type, self._environment(station.settings))
         except (CloudCodeError, OSError) as error:
             station.failures += 1
-            station.not_before = now + RESTART_BACKOFF_SECONDS[-1]
+            station.not_before = now + self._waits[-1]
             repeated, station.refused = station.refused == str(error), str(error)
             details: dict[str, object] = {"message": str(error)}
             return (

@@ -74,6 +74,8 @@ class FittedPage:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = options.height or console.height
         room = Room()
+        while over := _over_surely(room, self._seen, height):  # without drawing it, which takes its time
+            room = _smaller(room, self._seen, over) or room
         while True:
             whole = page(self._seen, self._ctx, room)
             lines = console.render_lines(whole, options.update(height=None), pad=False)
@@ -87,6 +89,12 @@ class FittedPage:
             yield Segment.line()
         if cut:
             yield text(f"… and {cut} more lines", "dim")
+
+
+def _over_surely(room: Room, seen: Overview, height: int) -> int:
+    """How many lines are too many if each entry takes but one; 0 where there is nothing left to leave out."""
+    entries = sum(min(getattr(room, name), len(getattr(seen, name))) for name in _LINES)
+    return max(0, entries - height) if _smaller(room, seen, 1) is not None else 0
 
 
 def _smaller(room: Room, seen: Overview, lines_over: int) -> Room | None:

@@ -185,6 +185,7 @@ class TimingSettings(Written):
     restart_after_seconds: Seconds = 120
     hang_after_seconds: Seconds = 900
     overdue_after_seconds: Seconds = 3600
+    revive_after_seconds: Annotated[tuple[Seconds, ...], Field(min_length=1, max_length=20)] = (0, 1, 5, 30)
     problem_grace_seconds: Seconds = 600
     salvage_timeout_seconds: Seconds = 300
     report_interval_seconds: Seconds = 1

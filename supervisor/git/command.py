@@ -5,6 +5,7 @@ credential elsewhere is closed here. The repositories are our own: mirrors and q
 """
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -26,6 +27,7 @@ __all__ = ["Credential", "GitError", "Limits", "end_leftovers", "open_git", "run
 MARK = "CLOUD_CODE_GIT"
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
+_WORDS_BYTES = 4096
 _ENDED_BY_LIMIT = {-signal.SIGXCPU, -signal.SIGXFSZ, -signal.SIGKILL, -signal.SIGSEGV}
 _OUT_OF_MEMORY = re.compile(rb"[Oo]ut of memory|Cannot allocate memory")
 
@@ -122,6 +124,7 @@ def open_git(
         tempfile.TemporaryFile() as errors,
         _as_file(stdin) as source,
     ):
+        _make_room(errors)
         variables = _variables(Path(home), git_dir, owner) | dict(environment or {})
         process = _start(_command_line(arguments, git_dir, limits), variables, home, source, errors)
         expired = threading.Event()
@@ -175,6 +178,15 @@ def _command_line(arguments: Sequence[str], git_dir: Path | None, limits: Limits
         ]
     settings = [*_SETTINGS, *([f"safe.directory={git_dir.absolute()}"] if git_dir is not None else [])]
     return [*limited, "git", *(word for setting in settings for word in ("-c", setting)), *arguments]
+
+
+def _make_room(errors: BinaryIO) -> None:
+    """On a disk that fills up meanwhile git's words would be lost, and with them the cause. Raises OSError."""
+    try:
+        os.posix_fallocate(errors.fileno(), 0, _WORDS_BYTES)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that cannot reserve anything
+            raise
 
 
 @contextlib.contextmanager
@@ -235,7 +247,7 @@ def _check_exit(verb: str, code: int, errors: BinaryIO, variables: Mapping[str, 
         return
     size = errors.seek(0, os.SEEK_END)
     errors.seek(max(0, size - 64 * 1024))
-    said = errors.read()
+    said = errors.read().rstrip(b"\0")
     if code in _ENDED_BY_LIMIT or _OUT_OF_MEMORY.search(said):
         raise GitError("E_GIT_LIMIT", f"git {verb} needed more than it was allowed.", exit_code=None)
     secrets = [value for name, value in variables.items() if name.startswith("GIT_CONFIG_VALUE_")]

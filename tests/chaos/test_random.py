@@ -5,6 +5,7 @@ clock jumps by an hour. `make chaos` runs longer and with other seeds:
 ``CLOUD_CODE_CHAOS_SEED``, ``CLOUD_CODE_CHAOS_SECONDS``.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -70,7 +71,8 @@ class Trouble:
 
     def kill_daemon(self) -> None:
         for pid in self._a_daemon():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it may end in this moment
+                os.kill(pid, signal.SIGKILL)
 
     def _a_daemon(self) -> list[int]:
         found = self.site.daemons()
@@ -82,9 +84,10 @@ class Trouble:
         if self.supervisor is not None and self.dice.random() < 0.5:
             pids = [self.supervisor.pid]
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(self.dice.uniform(0.3, 2))
-            os.kill(pid, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(self.dice.uniform(0.3, 2))
+                os.kill(pid, signal.SIGCONT)
 
     def fill_disk(self) -> None:
         """Not a byte is left on the file system of the root for a moment."""

@@ -288,7 +288,7 @@ def test_a_trap_makes_it_remove_nothing(planted: Site, name: str) -> None:
     if spring is workspaces_that_are_not_mounted:
         report = planted.root.attempt_out(WS, "demo.merged", 1) / "reporting.yaml"
         wait_for(
-            lambda: "is it not mounted" in report.read_text(), 30, "the workstation says why it removes nothing"
+            lambda: "is it not mounted" in report.read_text(), what="the workstation says why it removes nothing"
         )
     doubts = len(planted.events("cleanup.doubt"))
     kept = sum(map(len, before.values()))

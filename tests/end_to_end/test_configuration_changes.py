@@ -27,7 +27,7 @@ def test_an_attempt_on_a_workstation_that_is_gone_is_given_up_and_its_daemon_sto
     for stem in ("one", "two"):
         task = site.wait_state(f"demo.{stem}", "review")
         assert task.attempts[-1].workstation == "backend-1"
-    wait_for(lambda: len(site.daemons()) == 1, 20, "the daemon that is configured no longer is stopped")
+    wait_for(lambda: len(site.daemons()) == 1, what="the daemon that is configured no longer is stopped")
     lost = [e for e in site.events("attempt.ended") if e["details"]["verdict"] == "workstation lost"]
     assert len(lost) == 1
 
@@ -74,7 +74,7 @@ def test_a_damaged_record_is_put_aside_and_its_task_not_begun_again(site: Site) 
     wait_for(lambda: site.events("record.damaged"))
     assert (site.root.quarantine / "record-demo.one.yaml").exists()
     report = site.root.attempt_out("backend-1", "demo.one", 1) / "reporting.yaml"
-    wait_for(lambda: "status: paused" in report.read_text(), 10, "the agent that nobody answers for is held")
+    wait_for(lambda: "status: paused" in report.read_text(), what="the agent that nobody answers for is held")
     (site.folder / "go").touch()
     site.wait_state("demo.two", "review")
     assert site.record("demo.one") is None

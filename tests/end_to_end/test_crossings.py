@@ -1,6 +1,5 @@
 """Things that cross each other: a person, an agent and the supervisor acting at the same moment."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def test_cancel_and_retry_at_once_end_the_first_run(site: Site) -> None:
     site.write_task("twice")
     wait_for(starts.exists)
     site.cli("workstation", "stop", "backend-1")
-    wait_for(lambda: not site.daemons(), 30)
+    wait_for(lambda: not site.daemons())
     site.cli("task", "cancel", "twice")
     site.cli("task", "retry", "twice")
     site.cli("workstation", "start", "backend-1")
@@ -91,9 +90,9 @@ def test_a_folder_in_place_of_the_report_harms_nobody(site: Site) -> None:
     site.write_config()
     site.start()
     site.write_task("folder")
-    site.wait_state("demo.folder", "review", timeout_seconds=60)
+    site.wait_state("demo.folder", "review")
     site.write_task("later", description="after it")
-    site.wait_state("demo.later", "review", timeout_seconds=60)
+    site.wait_state("demo.later", "review")
 
 
 def test_one_broken_mail_folder_leaves_the_other_workstations_alone(site: Site) -> None:
@@ -150,12 +149,11 @@ def test_a_daemon_that_falls_silent_again_and_again_loses_its_attempt(site: Site
     site.wait_state("demo.long", "in_progress")
 
     def stop_and_lose() -> bool:
-        for daemon in site.daemons():
-            os.kill(daemon.pid, signal.SIGSTOP)
+        site.signal_daemons(signal.SIGSTOP)
         task = site.record("demo.long")
         return task is not None and task.state == "failed"
 
-    wait_for(stop_and_lose, 90, "the attempt is given up")
+    wait_for(stop_and_lose, what="the attempt is given up")
     assert site.events("workstation.suspect") and len(site.events("workstation.silent")) >= 2
 
 
@@ -241,7 +239,7 @@ def test_a_mirror_that_the_disk_damaged_is_replaced_while_work_goes_on(site: Sit
         path.chmod(0o644)
         path.write_bytes(b"rubbish")
     site.write_task("after")
-    after = site.wait_state("demo.after", "review", "blocked", timeout_seconds=90)
+    after = site.wait_state("demo.after", "review", "blocked")
     assert after.state == "review", site.story("demo.after")
     (renewed,) = site.events("mirror.renewed")
     assert renewed["details"]["project"] == "demo" and Path(renewed["details"]["aside"]).is_dir()
@@ -253,7 +251,7 @@ def test_a_blob_of_the_mirror_that_only_the_workstation_reads_is_noticed(site: S
     site.write_config()
     site.start()
     site.cli("workstation", "stop", "backend-1")
-    wait_for(lambda: not site.daemons(), 30)
+    wait_for(lambda: not site.daemons())
     site.write_task("fix-add")
     mirror = site.root.mirror("default", "demo")
     blob = git("rev-parse", "main:calc.py", cwd=site.remote)
@@ -270,7 +268,7 @@ def test_a_blob_of_the_mirror_that_only_the_workstation_reads_is_noticed(site: S
     loose.chmod(0o644)
     loose.write_bytes(b"")
     site.cli("workstation", "start", "backend-1")
-    site.wait_state("demo.fix-add", "review", timeout_seconds=90)
+    site.wait_state("demo.fix-add", "review")
     assert site.events("mirror.renewed")
 
 
@@ -303,7 +301,7 @@ def test_a_push_that_a_cancellation_crosses_is_told_when_it_arrives(site: Site) 
     task = site.wait_state("demo.fix-add", "cancelled")
     assert [effect.status for effect in task.effects] == ["sending"] and not archived(site, "demo.fix-add")
     (site.folder / "go").touch()
-    wait_for(lambda: archived(site, "demo.fix-add"), 60)
+    wait_for(lambda: archived(site, "demo.fix-add"))
     task = site.record("demo.fix-add")
     assert task is not None and [(e.kind, e.status) for e in task.effects] == [("push", "done")]
     (pushed,) = site.events("branch.pushed")
@@ -337,7 +335,7 @@ def test_a_push_whose_supervisor_died_is_looked_up_after_the_task_was_cancelled(
         commit = git("commit-tree", f"{parent}^{{tree}}", "-p", parent, "-m", "By a colleague", cwd=site.remote)
         git("update-ref", f"refs/heads/{task.branch}", commit, cwd=site.remote)
     site.start()
-    wait_for(lambda: archived(site, "demo.fix-add"), 60)
+    wait_for(lambda: archived(site, "demo.fix-add"))
     task = site.record("demo.fix-add")
     (effect,) = task.effects if task is not None else ()
     assert effect.status == ("done" if arrived else "pending")
@@ -348,7 +346,7 @@ def test_a_push_of_a_run_that_was_cancelled_is_told_though_the_next_run_has_begu
     cancel_while_pushing(site)
     site.cli("task", "retry", "fix-add")
     (site.folder / "go").touch()
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.rerun == 2 and all(effect.status == "done" for effect in task.effects)
     first, second = site.events("branch.pushed")
     assert "earlier" in first["details"]["run"] and second["details"]["branch"] == task.branch
@@ -379,7 +377,7 @@ def test_a_push_whose_answer_was_lost_is_no_strangers_branch_because_a_colleague
     assert task is not None and [effect.status for effect in task.effects] == ["sending"]
     theirs = push_as_person(site, task.branch, {"theirs.txt": "theirs"})
     site.start()
-    task = site.wait_state("demo.fix-add", "review", "blocked", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review", "blocked")
     assert task.state == "review" and len(site.events("branch.pushed")) == 1
     assert git("rev-parse", task.branch, cwd=site.remote) == theirs
 
@@ -516,11 +514,11 @@ def test_work_that_could_not_be_saved_is_saved_when_a_person_has_mended_what_was
     clone = site.root.clone("backend-1", "demo") / ".git"
     (clone / "objects.away").rename(clone / "objects")
     site.cli("workstation", "stop", "backend-1")
-    wait_for(lambda: not site.daemons(), 30)
+    wait_for(lambda: not site.daemons())
     site.cli("task", "salvage", "again", "odd")
-    wait_for(site.root.salvaged("demo.odd", 1).exists, 60)
+    wait_for(site.root.salvaged("demo.odd", 1).exists)
     site.cli("workstation", "start", "backend-1")
-    wait_for(lambda: archived(site, "demo.odd") and site.store.read_archived("demo.odd").attempts[0].released, 60)
+    wait_for(lambda: archived(site, "demo.odd") and site.store.read_archived("demo.odd").attempts[0].released)
     assert not worktree.exists()
     restored = site.folder / "restored"
     site.cli("task", "salvage", "restore", "odd", "--folder", str(restored))

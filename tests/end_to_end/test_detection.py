@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,12 @@ import pytest
 from agent_daemon.processes import find_marked, process_table
 from tests import reliability
 from tests.fakes import corpus
-from tests.site import FAKES, Site, wait_for
+from tests.site import FAKES, Pace, Site, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
 TIMING = {"suspect_after_seconds": 4, "restart_after_seconds": 8, "hang_after_seconds": 20}
-# What a look may be late by: a beat, a sweep of the supervisor, and a machine that is busy with other things.
+# What a look may be late by: a beat, a sweep of the supervisor, and a machine that is busy with what runs here.
 PATIENCE_SECONDS = 15
 
 HONEST = {
@@ -60,6 +61,14 @@ def crowd(site: Site) -> Site:
         "argv": [sys.executable, str(FAKES / "corpus.py"), str(site.folder)],
     }
     return site
+
+
+@pytest.fixture
+def pace() -> Iterator[Pace]:
+    """How much slower than alone everything is, where other tests run beside this one."""
+    made = Pace()
+    yield made
+    made.stop()
 
 
 def stem(behaviour: str) -> str:
@@ -112,7 +121,7 @@ def _left_behind(site: Site) -> list[int]:
     return [pid for pid, stat in process_table().items() if pid in pids and stat.alive]
 
 
-def test_hung_programs_are_reminded_and_interrupted_within_their_limit(crowd: Site) -> None:
+def test_hung_programs_are_reminded_and_interrupted_within_their_limit(crowd: Site, pace: Pace) -> None:
     send(crowd, list(HUNG))
     limits = {
         "input": (TIMING["suspect_after_seconds"], TIMING["restart_after_seconds"]),
@@ -127,7 +136,7 @@ def test_hung_programs_are_reminded_and_interrupted_within_their_limit(crowd: Si
         assert (reminded["details"]["rule"], interrupted["details"]["rule"]) == (rule, rule)
         after = seconds_from(begin, reminded), seconds_from(begin, interrupted)
         for seconds, limit in zip(after, limits[rule], strict=True):
-            assert limit - 0.5 <= seconds <= limit + PATIENCE_SECONDS, (name, after)
+            assert limit - 0.5 <= seconds <= limit + PATIENCE_SECONDS * pace.slowest, (name, after)
         outcome = (
             f"rule {rule}: reminded (limit {limits[rule][0]:g} s), interrupted ({limits[rule][1]:g} s), resumed"
         )
@@ -141,7 +150,7 @@ def test_one_that_is_busy_for_ever_runs_into_its_limit_of_time_and_leaves_nothin
     crowd.write_config()
     crowd.start()
     crowd.write_task("hides", description="behaviour: hides_and_hangs", limits={"timeout_minutes": 0.1})
-    task = crowd.wait_state("demo.hides", "failed", timeout_seconds=90)
+    task = crowd.wait_state("demo.hides", "failed")
     assert "its time limit" in task.history[-1].reason
     assert not told(crowd, "hides", "attempt.reminded", "attempt.interrupted"), "it works"
     assert not _left_behind(crowd)
@@ -160,7 +169,7 @@ def _cli_of(site: Site) -> list[int]:
     return [pid for pid in marked if pid in table and table[pid].parent in daemons]
 
 
-def test_the_dead_are_noticed_at_once(crowd: Site) -> None:
+def test_the_dead_are_noticed_at_once(crowd: Site, pace: Pace) -> None:
     crowd.config["timing"] |= {"hang_after_seconds": 600}
     crowd.config["retry"] = {"first_seconds": 0.1}
     send(crowd, ["sleeps"])
@@ -174,11 +183,11 @@ def test_the_dead_are_noticed_at_once(crowd: Site) -> None:
         os.kill(cli if what.startswith("CLI") else daemon.pid, signal.SIGKILL)
         found = wait_for(partial(crowd.events, event), what=event)
         seconds = seconds_from(begin, found[0])
-        assert seconds < 30, "a dead agent is noticed within 30 s"
+        assert seconds < 30 * pace.slowest, "a dead agent is noticed within 30 s"
         reliability.record("detection", what, outcome, noticed_after_seconds=seconds)
 
 
-def test_a_stopped_daemon_is_noticed_and_a_stopped_supervisor_blames_nobody(crowd: Site) -> None:
+def test_a_stopped_daemon_is_noticed_and_a_stopped_supervisor_blames_nobody(crowd: Site, pace: Pace) -> None:
     crowd.config["timing"] |= {"hang_after_seconds": 600}
     send(crowd, ["sleeps"])
     wait_for(lambda: _cli_of(crowd))
@@ -195,11 +204,11 @@ def test_a_stopped_daemon_is_noticed_and_a_stopped_supervisor_blames_nobody(crow
     reliability.record("detection", DEAD[3], "nobody is restarted when they go on", false_alarms=len(alarms))
     begin = time.time()
     os.kill(daemon.pid, signal.SIGSTOP)
-    restarted = wait_for(lambda: crowd.events("workstation.silent"), 60)[0]
+    restarted = wait_for(lambda: crowd.events("workstation.silent"))[0]
     suspect = next(event for event in crowd.events("workstation.suspect") if seconds_from(begin, event) > 0)
     after = seconds_from(begin, suspect), seconds_from(begin, restarted)
     for seconds, limit in zip(after, (4, 8), strict=True):
-        assert limit - 2 <= seconds <= limit + PATIENCE_SECONDS, after
+        assert limit - 2 <= seconds <= limit + PATIENCE_SECONDS * pace.slowest, after
     wait_for(lambda: len(crowd.events("workstation.started")) == 2)
     reliability.record(
         "detection",

@@ -96,22 +96,22 @@ def test_a_full_disk_keeps_the_old_files_and_goes_on_when_there_is_room(small: S
     fill_to_the_last_byte(small)
     log = small.folder / "supervisor.log"
     rewrite_in_place(small, "Another title")
-    wait_for(lambda: "E_STATE_DISK" in log.read_text(), 60, "the record cannot be written")
+    wait_for(lambda: "E_STATE_DISK" in log.read_text(), what="the record cannot be written")
     go.touch()  # the agent's work now meets a disk that takes nothing
-    wait_for(lambda: log.read_text().count("E_STATE_DISK") >= 3, 60, "it is tried again")
+    wait_for(lambda: log.read_text().count("E_STATE_DISK") >= 3, what="it is tried again")
     for path in small.root.records.glob("*.yaml"):
         assert yaml.safe_load(path.read_text())["title"] == "Task running", "the old file is whole"
     assert process.poll() is None and len(small.daemons()) == 1
     assert small.cli("task", "cancel", "nothing", check=False).returncode == 1
     (small.root.path / "ballast").unlink()
-    task = small.wait_state("demo.running", "review", "blocked", timeout_seconds=90)
+    task = small.wait_state("demo.running", "review", "blocked")
     if task.state == "blocked":  # the agent could not write, and the work was not there to be handed in
         small.cli("task", "retry", "running")
-        task = small.wait_state("demo.running", "review", timeout_seconds=60)
+        task = small.wait_state("demo.running", "review")
     wait_for(lambda: small.record("demo.running").title == "Another title", what="the edit is taken")  # type: ignore[union-attr]
     assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=small.remote)
     small.write_task("later")
-    small.wait_state("demo.later", "review", timeout_seconds=60)
+    small.wait_state("demo.later", "review")
     assert process.poll() is None
     numbers = [json.loads(line)["seq"] for line in small.root.events.read_text().splitlines()]
     assert numbers == list(range(1, len(numbers) + 1)), "no event is lost, torn or told twice"

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import time
-from pathlib import Path
 
 from agent_daemon.processes import is_alive
 from tests.site import Site, wait_for
@@ -32,7 +31,7 @@ def test_a_stopped_daemon_is_suspected_then_killed_and_its_attempt_goes_on(site:
     wait_for(runs.exists)
     (daemon,) = site.daemons()
     os.kill(daemon.pid, signal.SIGSTOP)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=90)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     assert not is_alive(daemon)
     assert names(site, "workstation.s", "workstation.r", "workstation.l") == [
@@ -56,7 +55,7 @@ def test_a_supervisor_that_was_stopped_holds_nothing_against_anyone(site: Site) 
     os.kill(supervisor.pid, signal.SIGCONT)
     time.sleep(1)
     os.kill(daemon.pid, signal.SIGCONT)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     assert is_alive(daemon)
     assert not site.events("workstation.silent")
@@ -69,13 +68,11 @@ def test_an_attempt_lost_with_its_daemon_goes_on_elsewhere(site: Site) -> None:
     wait_for((site.folder / "begun").exists)
 
     def stop_and_lose() -> bool:
-        for daemon in site.daemons():
-            if b"backend-1" in Path(f"/proc/{daemon.pid}/cmdline").read_bytes():
-                os.kill(daemon.pid, signal.SIGSTOP)
+        site.signal_daemons(signal.SIGSTOP, "backend-1")
         return bool(site.events("workstation.lost"))
 
     wait_for(stop_and_lose, 120, "the attempt is given up")
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    task = site.wait_state("demo.fix-add", "review")
     assert [attempt.workstation for attempt in task.attempts] == ["backend-1", "backend-2"]
     assert task.attempts[0].verdict == "workstation lost"
 
@@ -140,9 +137,8 @@ def test_an_interruption_outlives_the_daemon_that_was_to_carry_it_out(site: Site
     site.write_task("fix-add")
     wait_for((site.folder / "once").exists)
     wait_for(lambda: site.events("attempt.interrupted"))
-    for daemon in site.daemons():
-        os.kill(daemon.pid, signal.SIGKILL)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=60)
+    site.signal_daemons(signal.SIGKILL)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     report = site.root.attempt_out("backend-1", "demo.fix-add", 1) / "reporting.yaml"
     assert "interruptions: 1" in report.read_text()
@@ -163,6 +159,6 @@ def test_a_daemon_that_beats_and_gets_nowhere_is_restarted_then_its_attempt_is_g
     site.config["retry"] = {"first_seconds": 0.2}
     begin(site, FIX)
     site.write_task("fix-add")
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=110)
+    task = site.wait_state("demo.fix-add", "review")
     assert [event["details"]["rule"] for event in site.events("workstation.overdue")] == ["overdue"] * 2
     assert [attempt.verdict for attempt in task.attempts] == ["workstation lost", "completed"]

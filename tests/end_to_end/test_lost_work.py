@@ -1,6 +1,5 @@
 """What an attempt did before its workstation was lost is what the next attempt starts from."""
 
-import os
 import signal
 
 from tests.site import Site, git, wait_for
@@ -28,20 +27,19 @@ def start_a_task_that_hangs(site: Site) -> None:
 
 def kill_until_it_is_given_up(site: Site, task_id: str) -> None:
     def given_up() -> bool:
-        for daemon in site.daemons():
-            os.kill(daemon.pid, signal.SIGKILL)
+        site.signal_daemons(signal.SIGKILL)
         task = site.record(task_id)
         return task is not None and task.attempts[0].ended_at is not None
 
-    wait_for(given_up, 90, "the attempt is given up")
+    wait_for(given_up, what="the attempt is given up")
 
 
 def test_the_next_attempt_starts_from_what_a_dead_daemon_left(site: Site) -> None:
     site.config["workstations"]["backend"]["count"] = 1
     start_a_task_that_hangs(site)
     kill_until_it_is_given_up(site, "demo.lost")
-    wait_for(lambda: site.events("attempt.salvaged"), 60, "it is bundled although no daemon lives")
-    task = site.wait_state("demo.lost", "review", timeout_seconds=90)
+    wait_for(lambda: site.events("attempt.salvaged"), what="it is bundled although no daemon lives")
+    task = site.wait_state("demo.lost", "review")
     first, second = task.attempts
     assert first.verdict == "workstation lost" and first.saved and first.save_error is None
     assert second.start_commit == first.bundle_head
@@ -56,11 +54,11 @@ def test_a_cancelled_task_is_saved_although_its_workstation_was_stopped(site: Si
     wait_for(lambda: not site.daemons())
     site.cli("task", "cancel", "lost")
     saved = site.root.salvage / "demo.lost" / "1.bundle"
-    wait_for(saved.exists, 60, "its work is saved while no daemon lives")
+    wait_for(saved.exists, what="its work is saved while no daemon lives")
     assert site.root.worktree("backend-1", "demo", "demo.lost").exists(), "nothing is removed meanwhile"
     assert not site.daemons()
     site.cli("workstation", "start", "backend-1")
-    wait_for(lambda: site.store.is_archived("demo.lost"), 60, "released when it is started again")
+    wait_for(lambda: site.store.is_archived("demo.lost"), what="released when it is started again")
     task = site.record("demo.lost")
     assert task is not None and [(a.verdict, a.saved, a.released) for a in task.attempts] == [
         ("cancelled", True, True)
@@ -78,7 +76,7 @@ def test_work_on_a_workstation_that_is_configured_no_longer_is_gone_on_with_else
     del site.config["workstations"]["other"]
     site.write_config()
     site.start()
-    task = site.wait_state("demo.lost", "review", timeout_seconds=90)
+    task = site.wait_state("demo.lost", "review")
     assert [attempt.workstation for attempt in task.attempts] == ["other-1", "backend-1"]
     assert task.attempts[0].saved and task.attempts[1].start_commit == task.attempts[0].bundle_head
     assert "x.txt" in git("show", f"{task.branch}:listing.txt", cwd=site.remote)
@@ -90,10 +88,10 @@ def test_what_cannot_be_bundled_holds_the_next_attempt_up_for_a_while_only(site:
     start_a_task_that_hangs(site)
     (site.root.attempt_out("backend-1", "demo.lost", 1) / "salvage.bundle" / "in-the-way").mkdir(parents=True)
     kill_until_it_is_given_up(site, "demo.lost")
-    wait_for(lambda: (t := site.record("demo.lost")) is not None and t.attempts[0].settled, 60)
+    wait_for(lambda: (t := site.record("demo.lost")) is not None and t.attempts[0].settled)
     task = site.record("demo.lost")
     assert task is not None and task.attempts[0].save_error, site.story("demo.lost")
     worktree = site.root.worktree("backend-1", "demo", "demo.lost")
     kept = list(worktree.parent.glob("**/x.txt"))
     assert kept, "its worktree stays"
-    site.wait_state("demo.lost", "review", timeout_seconds=90)
+    site.wait_state("demo.lost", "review")

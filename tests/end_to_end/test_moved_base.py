@@ -52,7 +52,7 @@ def start(site: Site, *steps: str, **project: object) -> Colleague:
 
 def wait_prompt(site: Site, number: int) -> str:
     path = site.folder / f"prompt.{number}"
-    return wait_for(lambda: path.exists() and path.read_text(), 60, f"attempt {number} has begun")
+    return wait_for(lambda: path.exists() and path.read_text(), what=f"attempt {number} has begun")
 
 
 def go(site: Site, *numbers: int) -> None:
@@ -220,7 +220,7 @@ def test_what_people_pushed_is_never_put_elsewhere(site: Site) -> None:
     colleague.push("other.txt", "other\n")
     site.cli("task", "retry", "fix-add", "--note", "more, please")
     go(site, 2)
-    wait_for(lambda: (r := site.record("demo.fix-add")) and r.attempt == 2 and r.state == "review", 60)
+    wait_for(lambda: (r := site.record("demo.fix-add")) and r.attempt == 2 and r.state == "review")
     second = site.record("demo.fix-add")
     assert second is not None and second.attempts[1].rebase == "never"
     assert descends(site, theirs, second.branch)
@@ -255,7 +255,7 @@ def test_a_daemon_killed_while_it_switches_completes_that(site: Site, place: str
     wait_for((site.root.worktree("backend-1", "demo", "demo.fix-add") / "begun").exists)
     moved = colleague.push_seen("other.txt", "other\n")
     go(site, 1)
-    task = site.wait_state("demo.fix-add", "review", "blocked", timeout_seconds=90)
+    task = site.wait_state("demo.fix-add", "review", "blocked")
     assert counter.read_text() == "1", "killed in the middle, once"
     assert task.state == "review" and task.attempt == 1 and task.delivery is not None
     assert task.delivery.base == moved

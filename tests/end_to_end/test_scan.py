@@ -68,7 +68,7 @@ def test_what_must_not_leave_is_sent_back_to_the_agent(scanned: Site) -> None:
         scanned.write_task(name)
     scanned.start_thread()  # type: ignore[attr-defined]
     for name, (_, place) in PLACES.items():
-        task = scanned.wait_state(f"demo.{name}", "review", timeout_seconds=90)
+        task = scanned.wait_state(f"demo.{name}", "review")
         assert [attempt.verdict for attempt in task.attempts] == ["claim refused", "completed"], name
         (event,) = (e for e in scanned.events("claim.refused") if e["task"] == task.id)
         (problem,) = event["details"]["problems"]

@@ -139,7 +139,7 @@ def test_the_text_of_a_running_task_is_changed_by_its_file_and_by_its_tasking(si
     wait_for(lambda: (prompts / "0.md").exists(), what="the first prompt")
 
     site.write_task("long", description="second text")
-    wait_for(lambda: (prompts / "1.md").exists(), 10, what="the prompt after the file was edited")
+    wait_for(lambda: (prompts / "1.md").exists(), what="the prompt after the file was edited")
     assert "second text" in (prompts / "1.md").read_text()
 
     tasking = site.root.attempt_in("backend-1", "demo.long", 1) / "tasking.yaml"
@@ -147,14 +147,14 @@ def test_the_text_of_a_running_task_is_changed_by_its_file_and_by_its_tasking(si
     assert link.resolve() == tasking
     edited = tasking.read_text().replace("second text", "third text")
     tasking.write_text(edited)
-    wait_for(lambda: (prompts / "2.md").exists(), 10, what="the prompt after the tasking was edited")
+    wait_for(lambda: (prompts / "2.md").exists(), what="the prompt after the tasking was edited")
     assert "third text" in (prompts / "2.md").read_text()
     wait_for(lambda: (r := site.record("demo.long")) is not None and r.description == "third text")
     wait_for(lambda: digest(tasking.read_bytes()) == site.record("demo.long").attempts[0].mail.digest)
 
     tasking.write_text(tasking.read_text().replace("attempt: 1", "attempt: 7"))
     rejected = tasking.with_name("tasking.yaml.rejected")
-    wait_for(rejected.exists, 10, what="the refused edit is kept")
+    wait_for(rejected.exists, what="the refused edit is kept")
     assert "'attempt' cannot be changed here" in rejected.read_text().splitlines()[0]
     wait_for(lambda: "attempt: 1" in tasking.read_text())
 
@@ -175,7 +175,7 @@ def test_pause_and_resume_keep_the_work(site: Site) -> None:
     wait_for((worktree / "work.txt").exists)
     assert "paused" in site.cli("task", "pause", "long").stdout
     report = site.root.attempt_out("backend-1", "demo.long", 1) / "reporting.yaml"
-    wait_for(lambda: "status: paused" in report.read_text(), 10)
+    wait_for(lambda: "status: paused" in report.read_text())
     assert (worktree / "work.txt").read_text() == "begun\n"
     (site.folder / "go").touch()
     site.cli("task", "resume", "long")
@@ -192,7 +192,7 @@ def test_deleting_the_file_cancels_and_the_work_is_saved(site: Site) -> None:
     site.wait_state("demo.long", "in_progress")
     wait_for((site.root.worktree("backend-1", "demo", "demo.long") / "work.txt").exists)
     path.unlink()
-    site.wait_state("demo.long", "cancelled", timeout_seconds=15)
+    site.wait_state("demo.long", "cancelled")
     wait_for(lambda: site.store.is_archived("demo.long"), what="released")
     bundle = site.root.salvage / "demo.long" / "1.bundle"
     listed = git("bundle", "list-heads", str(bundle), cwd=site.remote)
@@ -318,7 +318,7 @@ def test_half_of_the_files_gone_for_a_moment_cancels_nothing(site: Site) -> None
     wait_for(lambda: all(site.record(f"demo.{stem}") for stem in ("one", "two", "three")))
     aside = site.folder / "aside"
     site.root.tasks.rename(aside)
-    wait_for(lambda: [e for e in site.events("input.refused") if e["details"]["code"] == "E_TASKS_VANISHED"], 10)
+    wait_for(lambda: [e for e in site.events("input.refused") if e["details"]["code"] == "E_TASKS_VANISHED"])
     site.root.tasks.mkdir()
     wait_for(lambda: site.events("supervisor.started"))
     for path in aside.iterdir():
@@ -360,10 +360,10 @@ def test_a_damaged_report_is_told_and_written_again(site: Site) -> None:
     os.kill(daemon.pid, signal.SIGSTOP)  # or it might write over the link before anyone has looked
     report.unlink()
     report.symlink_to("/etc/passwd")
-    (refused,) = wait_for(lambda: site.events("report.refused"), 10)
+    (refused,) = wait_for(lambda: site.events("report.refused"))
     os.kill(daemon.pid, signal.SIGCONT)
     assert refused["details"]["code"] == "E_SYMLINK" and refused["details"]["file"].endswith("reporting.yaml")
-    wait_for(lambda: site.events("report.readable"), 10, "the daemon has heeded feedback.yaml")
+    wait_for(lambda: site.events("report.readable"), what="the daemon has heeded feedback.yaml")
     (site.folder / "go").touch()
     site.wait_state("demo.fix-add", "review")
 
@@ -384,7 +384,7 @@ def test_a_report_that_stays_unreadable_blocks_its_task(site: Site) -> None:
     os.kill(daemon.pid, signal.SIGCONT)
     assert "E_NOT_REGULAR" in blocked.waits_for[0].message and "reporting.yaml" in blocked.waits_for[0].message
     wait_for(
-        lambda: (r := site.record("demo.fix-add")) and r.attempts[0].saved, 20, "its work is saved all the same"
+        lambda: (r := site.record("demo.fix-add")) and r.attempts[0].saved, what="its work is saved all the same"
     )
 
 
@@ -398,7 +398,7 @@ def test_a_full_disk_stops_nothing_for_good(site: Site) -> None:
     site.root.records.rename(aside)
     site.write_task("fix-add")
     log = site.folder / "supervisor.log"
-    wait_for(lambda: "E_STATE_DISK" in log.read_text(), 15)
+    wait_for(lambda: "E_STATE_DISK" in log.read_text())
     aside.rename(site.root.records)
     site.wait_state("demo.fix-add", "review")
 

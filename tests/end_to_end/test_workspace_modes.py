@@ -51,7 +51,7 @@ def test_the_whole_life(site: Site, mode: str) -> None:
     (daemon,) = site.daemons()
     os.kill(daemon.pid, signal.SIGKILL)
 
-    task = site.wait_state("demo.life", "review", timeout_seconds=90)
+    task = site.wait_state("demo.life", "review")
     assert {"committed.txt", "loose.txt"} <= found(site, 2), "resumed where the dead daemon left it"
     assert {"committed.txt", "loose.txt", "steps.txt"} <= found(site, 3), "begun from start.bundle"
     assert [attempt.verdict for attempt in task.attempts] == ["failed", "completed"]
@@ -65,7 +65,7 @@ def test_the_whole_life(site: Site, mode: str) -> None:
     wait_for(lambda: site.store.is_archived("demo.life"), what="it is released and archived")
     assert not worktree.exists() and not own.exists()
     site.cli("task", "retry", "life")
-    again = site.wait_state("demo.life", "review", timeout_seconds=60)
+    again = site.wait_state("demo.life", "review")
     assert again.branch.endswith("-r2") and {"committed.txt", "steps.txt"} <= found(site, 4)
 
 
@@ -114,10 +114,10 @@ def test_work_of_a_dead_daemon_is_saved_and_its_place_removed_by_the_next_one(si
     site.cli("workstation", "stop", "backend-1")
     wait_for(lambda: not site.daemons())
     site.cli("task", "cancel", "life")
-    wait_for((site.root.salvage / "demo.life" / "1.bundle").exists, 60)
+    wait_for((site.root.salvage / "demo.life" / "1.bundle").exists)
     assert places(site, mode)[0].exists(), "nothing is removed by anybody but a daemon"
     site.cli("workstation", "start", "backend-1")
-    wait_for(lambda: site.store.is_archived("demo.life"), 60, "it is released")
+    wait_for(lambda: site.store.is_archived("demo.life"), what="it is released")
     assert not places(site, mode)[1].exists()
     listed = site.cli("task", "salvage", "show", "life").stdout
     assert "committed.txt" in listed and "loose.txt" in listed

@@ -16,7 +16,7 @@ from supervisor.cli.place import find_root, resolve_id
 from supervisor.cli.task import ENTRIES as TASK_VERBS
 from supervisor.cli.workstation import ENTRIES as WORKSTATION_VERBS
 from supervisor.errors import CloudCodeError
-from tests.site import Site, wait_for
+from tests.site import PATIENCE_SECONDS, Site, at_best, wait_for
 
 
 def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -26,7 +26,7 @@ def program(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
         env={"PATH": os.environ["PATH"], "HOME": str(cwd), "LANG": "C.UTF-8"} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 
@@ -41,6 +41,38 @@ def test_the_listing_names_every_command_and_imports_none_of_them(tmp_path: Path
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not {"pydantic", "rich", "loguru", "apscheduler", "supervisor.app"} & imported
+
+
+@pytest.mark.parametrize("module", sorted({entry.place.partition(":")[0] for entry in COMMANDS.values()}))
+def test_a_command_imports_all_that_it_needs(module: str) -> None:
+    """Most tests run commands where everything has been imported already (`preloaded`)."""
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True, timeout=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["task", "show", "nothing"],
+        ["task", "list", "--json"],
+        ["check"],
+        ["nonsense"],
+        ["run", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_a_run_that_is_forked_is_as_one_that_is_started(site: Site, words: list[str]) -> None:
+    site.write_config()
+    site.write_task("a", title="Ünïcode")
+    forked, started = (
+        site.cli(*words, check=False),
+        program("--root", str(site.root.path), *words, cwd=site.folder),
+    )
+    assert (forked.returncode, forked.stdout, forked.stderr) == (
+        started.returncode,
+        started.stdout,
+        started.stderr,
+    )
 
 
 @pytest.mark.parametrize(
@@ -217,10 +249,14 @@ def test_what_may_not_be_written_is_named_with_its_owner(site: Site) -> None:
             assert f"E_NOT_WRITABLE: {place} cannot be written: Permission denied." in done.stderr, words
             assert f"You are {user}." in done.stderr and f"belongs to {user}" in done.stderr
         site.root.commands.chmod(0o777)
-        began = time.monotonic()
-        done = as_a_stranger(site, "task", "cancel", "a")
-        assert done.returncode == 1 and f"E_NOT_WRITABLE: {site.root.lock}" in done.stderr
-        assert time.monotonic() - began < 8, "nobody is waited for who does not run"
+
+        def take() -> float:
+            began = time.monotonic()
+            done = as_a_stranger(site, "task", "cancel", "a")
+            assert done.returncode == 1 and f"E_NOT_WRITABLE: {site.root.lock}" in done.stderr
+            return time.monotonic() - began
+
+        assert at_best(take, 8) < 8, "nobody is waited for who does not run"
         assert as_a_stranger(site, "status").returncode == 0
     finally:
         for path in folders:
@@ -263,7 +299,7 @@ def test_ctrl_c_ends_what_follows_with_130(site: Site) -> None:
     site.root.events.write_text('{"seq": 3, "event": "after.rotation"}\n')
     assert "after.rotation" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=100) == 130
     process.stdout.close()
 
 

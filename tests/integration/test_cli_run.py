@@ -20,7 +20,7 @@ from supervisor.app import locked
 from supervisor.control import give, new_command
 from supervisor.core.commands import CommandAnswer
 from supervisor.errors import CloudCodeError
-from tests.site import Site, git, wait_for
+from tests.site import PATIENCE_SECONDS, Site, git, wait_for
 from tests.unit.conftest import make_task
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -46,7 +46,7 @@ def following(site: Site, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         process.stdout.close()
 
 
-def read_until(process: "subprocess.Popen[str]", pattern: str, timeout_seconds: float = 20) -> str:
+def read_until(process: "subprocess.Popen[str]", pattern: str, timeout_seconds: float = PATIENCE_SECONDS) -> str:
     """The output up to the line that matches."""
     timer = threading.Timer(timeout_seconds, process.kill)
     timer.start()
@@ -83,7 +83,7 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
     assert site.cli("task", "approve", "fix-add", check=False).returncode == 1
     lines = site.cli("run", "--once", "--log-format", "json").stderr.splitlines()
     assert {"branch.pushed", "supervisor.started"} <= {json.loads(line).get("event") for line in lines}
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=1)
+    task = site.wait_state("demo.fix-add", "review")
     assert task.delivery is not None
     assert git("rev-parse", task.branch, cwd=site.remote) == task.delivery.pushed_head
     pushed = site.cli("task", "diff", "demo.fix-add")
@@ -149,11 +149,11 @@ def test_a_running_supervisor_carries_commands_out_and_shows_what_it_does(site: 
         assert "signal 15" in site.cli("workstation", "logs", "backend-1").stdout
         go.touch()
         site.wait_state("demo.slow", "review")
-        assert logs.wait(timeout=20) == 0, "the end of the attempt ends the following"
+        assert logs.wait(timeout=PATIENCE_SECONDS) == 0, "the end of the attempt ends the following"
     assert list(site.root.commands.iterdir()) == []
 
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=PATIENCE_SECONDS) == 130
     assert site.daemons(), "the agents go on"
 
 
@@ -177,7 +177,7 @@ def test_the_live_page_is_drawn_until_ctrl_c(site: Site) -> None:
     with contextlib.suppress(OSError):  # EIO: the other side is gone
         while os.read(master, 65536):
             continue
-    assert process.wait(timeout=10) == 130
+    assert process.wait(timeout=PATIENCE_SECONDS) == 130
     os.close(master)
 
 
@@ -186,7 +186,7 @@ def test_a_supervisor_that_is_asked_to_end_ends_well(site: Site) -> None:
     process = site.start()
     wait_for(lambda: site.events("workstation.started"))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0
     assert site.events("supervisor.stopped")
 
 
@@ -271,7 +271,7 @@ def test_an_answer_that_comes_late_still_counts(site: Site) -> None:
     with locked(site.root):
         thread = threading.Thread(target=answer)
         thread.start()
-        assert give(site.root, command, wait_seconds=10).message == "well"
+        assert give(site.root, command, wait_seconds=PATIENCE_SECONDS).message == "well"
         thread.join()
 
 
@@ -289,8 +289,8 @@ def test_a_supervisor_that_ends_meanwhile_is_stood_in_for(site: Site) -> None:
 
     thread = threading.Thread(target=hold)
     thread.start()
-    release.wait(10)
-    answer = give(site.root, command, wait_seconds=20)
+    release.wait(PATIENCE_SECONDS)
+    answer = give(site.root, command, wait_seconds=PATIENCE_SECONDS)
     thread.join()
     assert "demo.any" in answer.message
 

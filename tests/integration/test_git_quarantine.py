@@ -1,6 +1,6 @@
 """Bundles, honest and hostile, through the import with real git."""
 
-import time
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -128,9 +128,9 @@ def test_an_honest_change_of_a_hundred_files(world: World) -> None:
     for step in range(5):
         files = {f"src/part{step}/module{number}.py": f"x = {number}\n" * 30 for number in range(20)}
         world.agent.commit(f"Add part {step}\n\nIn some detail.", files)
-    started = time.monotonic()
+    started = sum(os.times()[:4])
     imported = world.take(claimed_base=world.base)
-    assert time.monotonic() - started < 2  # 0.15 s on two idle cores
+    assert sum(os.times()[:4]) - started < 2  # 0.15 s of work, that of git included
     assert (imported.base, imported.head, imported.held) == (world.base, world.agent.head(), ())
     assert imported.diff_stat == "100 files changed, +3000 −0"
     assert [commit.subject for commit in imported.commits] == [f"Add part {step}" for step in range(5)]

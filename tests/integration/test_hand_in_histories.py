@@ -177,9 +177,8 @@ def tree(folder: Path, commit: str) -> str:
 )
 @settings(
     max_examples=25,
-    deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # each takes a second: nothing is made smaller
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_the_work_arrives_whole_or_a_conflict_is_told(
     tmp_path: Path, first: Any, early: Any, meanwhile: str, then: Any, late: Any, mode: WorkspaceMode

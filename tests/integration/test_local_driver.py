@@ -85,7 +85,7 @@ def test_a_zombie_counts_as_dead(started: tuple[LocalWorkstations, DaemonHandle]
     _, handle = started
     os.kill(handle.pid, signal.SIGKILL)
     other = LocalWorkstations(root)  # which is not its parent's bookkeeping and cannot reap it
-    wait_for(lambda: not other.alive(handle), 5)
+    wait_for(lambda: not other.alive(handle))
     assert other.find("backend-1") is None
 
 
@@ -102,7 +102,7 @@ def test_two_daemons_never_serve_one_workstation(
 ) -> None:
     other = LocalWorkstations(root)
     second = other.start("backend-1", "backend", {})
-    wait_for(lambda: not other.alive(second), 10, "the second one ends by itself")
+    wait_for(lambda: not other.alive(second), what="the second one ends by itself")
     assert "another daemon serves backend-1" in (root.workstations / "backend-1.log").read_text()
     assert started[0].alive(started[1])
 

@@ -246,7 +246,7 @@ def touched(who: Clone, old: str, new: str) -> set[str]:
 
 
 @given(task=HISTORY, upstream=HISTORY)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_the_tasks_changes_are_all_there_or_a_conflict_is_told(tmp_path: Path, task: list, upstream: list) -> None:
     folder = tmp_path / str(next(counter))
     folder.mkdir()

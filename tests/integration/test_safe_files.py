@@ -70,7 +70,7 @@ def refusal(read: Callable[[], object]) -> str:
     before = time.monotonic()
     with pytest.raises(ProtocolError) as caught:
         read()
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30
     problem = caught.value.problem
     assert problem.message
     assert problem.expected
@@ -277,8 +277,10 @@ def test_no_race_leaks_a_secret(out: Path, opener: Opener) -> None:
     attacker = threading.Thread(target=attack)
     attacker.start()
     seen: set[object] = set()
+    reads, deadline = 0, time.monotonic() + 60
     try:
-        for _ in range(3000):
+        while reads < 3000 or (len(seen) < 2 and time.monotonic() < deadline):  # until both had their turns
+            reads += 1
             try:
                 seen.add(read_file(out, "task/1/report", opener=opener).data)
             except ProtocolError as error:

@@ -103,7 +103,7 @@ CLONE = st.builds(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.integers(0, 4).flatmap(lambda size: st.tuples(*(findings(number) for number in range(size)))),
     st.lists(CLONE, max_size=3),

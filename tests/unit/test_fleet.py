@@ -120,6 +120,23 @@ def test_a_dead_daemon_is_noticed_at_the_next_look_and_started_again(history: Hi
     assert history.pass_by(1, beating=False) == ["started"]
 
 
+def test_one_that_keeps_dying_is_started_again_later_each_time_until_its_attempt_is_given_up(
+    tmp_path: Path, config: Config
+) -> None:
+    timing = config.timing.model_copy(update={"revive_after_seconds": (0, 4, 20)})
+    root = Root(tmp_path)
+    make_folder(root.workstations)
+    history = History(root, config.model_copy(update={"timing": timing}))
+    history.pass_by(1, beating=False)
+    for wait in (0, 4, 20):
+        history.daemons.living.clear()
+        history.pass_by(1, beating=False)
+        assert history.lost is (wait == 20)
+        if wait:
+            assert "started" not in history.pass_by(wait - 1, beating=False)
+        assert "started" in history.pass_by(1, beating=False)
+
+
 def test_a_daemon_beats_at_least_three_times_before_it_is_suspect(tmp_path: Path, config: Config) -> None:
     beats = []
     for number, suspect in enumerate((30, 6)):

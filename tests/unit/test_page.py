@@ -72,7 +72,7 @@ def drawn(what: Any, height: int, width: int = 100) -> list[str]:
     return captured.get().splitlines()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     height=st.integers(3, 80),
     counts=st.fixed_dictionaries(

@@ -21,6 +21,7 @@ from supervisor.git.path_policy import (
     fold,
     link_stays_inside,
 )
+from tests.site import at_best
 
 FILE = 0o100644
 
@@ -321,11 +322,16 @@ def test_patterns_mean_what_a_regular_expression_would(parts: list[str], path: l
 
 
 def test_patterns_take_no_time() -> None:
-    path, started = "/".join(["a"] * 200), time.process_time()
-    for pattern in ("**/a/**/a/**/a/**/a/**/b", "**/*/**/*/**/*/**/*/**/b", "*a" * 100 + "b"):
-        assert not compile_glob(pattern).covers(path)
-        assert not compile_glob(pattern).covers("a" * 4000)
-    assert time.process_time() - started < 5
+    path = "/".join(["a"] * 200)
+
+    def take() -> float:
+        started = time.process_time()
+        for pattern in ("**/a/**/a/**/a/**/a/**/b", "**/*/**/*/**/*/**/*/**/b", "*a" * 100 + "b"):
+            assert not compile_glob(pattern).covers(path)
+            assert not compile_glob(pattern).covers("a" * 4000)
+        return time.process_time() - started
+
+    assert at_best(take, 5) < 5
 
 
 # -- collisions ------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_no_title_makes_a_first_run_look_like_a_later_one(task: str, title: str,
     assert branch_name(task, title) != branch_name(task, other, rerun)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(TASKS, TITLES, st.integers(1, 20))
 def test_git_takes_the_branch_name(task: str, title: str, rerun: int) -> None:
     name = branch_name(task, title, rerun)

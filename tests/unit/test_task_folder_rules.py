@@ -134,5 +134,5 @@ class Deletions(RuleBasedStateMachine):
         assert self.tracker.settled
 
 
-Deletions.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Deletions.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestDeletions = Deletions.TestCase

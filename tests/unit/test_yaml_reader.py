@@ -1,6 +1,7 @@
 """The hard YAML reader: what it takes, and that everything else is refused in words, with its line."""
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.yaml_reader import LOADER, Limits, clip, read_yaml, show_path
+from tests.site import at_best
 
 LOADERS = [
     pytest.param(
@@ -215,18 +217,24 @@ WORST = {
 
 
 def test_the_worst_256_kib_take_less_than_a_second() -> None:
-    for name, data in WORST.items():
+    def take(name: str) -> float:
         before = time.process_time()
         with pytest.raises(ProtocolError):
-            read_yaml(data[:FULL], file=name)
-        assert time.process_time() - before < 1, name
+            read_yaml(WORST[name][:FULL], file=name)
+        return time.process_time() - before
+
+    for name in WORST:
+        assert at_best(partial(take, name), 1) < 1, name
 
 
 @pytest.mark.parametrize("name", ["keys", "quoted entries"])
 def test_the_parser_in_python_takes_less_than_a_second_too(name: str) -> None:
-    before = time.process_time()
-    assert refused(WORST[name][:FULL], yaml.SafeLoader).code == "E_TOO_MANY"
-    assert time.process_time() - before < 1
+    def take() -> float:
+        before = time.process_time()
+        assert refused(WORST[name][:FULL], yaml.SafeLoader).code == "E_TOO_MANY"
+        return time.process_time() - before
+
+    assert at_best(take, 1) < 1
 
 
 @given(st.binary(max_size=200))
