@@ -6,9 +6,10 @@ from datetime import datetime
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
-from supervisor.core.forge import Budget
+from supervisor.core.forge import Budget, budget_line
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
+from supervisor.core.times import duration
 from supervisor.core.words import count
 from supervisor.forge_state import ForgeState, read_forge_state
 
@@ -57,6 +58,14 @@ def _row(root: Root, name: str, forge: str, repository: str, tasks: list[TaskRec
         waiting=len(errors),
         problem=state.problem or next(iter(errors), ""),
     )
+
+
+def forge_line(row: ForgeRow, now: datetime) -> str:
+    """One forge in a line: ``acme: github acme/app, read 3 s ago; 4998 of 5000 calls left``."""
+    read = f"read {duration((now - row.read_at).total_seconds())} ago" if row.read_at else "not read yet"
+    waits = f"; {count(row.waiting, 'thing waits', 'things wait')} to be told there" if row.waiting else ""
+    budget = f"; {budget_line(row.budget, now)}" if row.budget.calls else ""
+    return f"{row.project}: {row.forge} {row.repository}, {read}{budget}{waits}"
 
 
 def untold(task: TaskRecord) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import click
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -10,6 +11,7 @@ from rich.segment import Segment
 from supervisor.cli.output import action_lines, ago, command_here, state_text, table, text
 from supervisor.core.times import duration
 from supervisor.fleet_view import StationRow
+from supervisor.forge_view import forge_line
 from supervisor.view import FileRow, Overview, TaskRow, Waiting
 
 
@@ -22,12 +24,13 @@ class Room:
     files: int = 40
     waiting: int = 40
     problems: int = 40
+    forges: int = 20
     actions: bool = True
 
 
 # How many lines an entry of each part takes, roughly.
 FEW = 4
-_LINES = {"workstations": 1, "tasks": 1, "files": 1, "waiting": 4, "problems": 2}
+_LINES = {"workstations": 1, "tasks": 1, "files": 1, "waiting": 4, "problems": 2, "forges": 1}
 
 
 def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableType:
@@ -42,6 +45,10 @@ def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableT
     if seen.files:
         parts += [text(""), files_table(seen.files[: room.files], "Task files")]
         parts += _more(seen.files, room.files, "cloud-code task list", ctx)
+    if seen.forges:
+        parts += [text(""), text("Forges", "bold")]
+        parts += [text(forge_line(row, datetime.now(UTC)), indent=2) for row in seen.forges[: room.forges]]
+        parts += _more(seen.forges, room.forges, "cloud-code project list", ctx)
     if seen.waiting:
         parts += [text(""), text("Waits for a person", "bold")]
         parts += [line for entry in seen.waiting[: room.waiting] for line in _waiting_lines(entry, ctx, room)]

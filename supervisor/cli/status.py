@@ -10,6 +10,7 @@ from rich.live import Live
 from supervisor.cli.output import console, json_line, json_option, print_json, progress, show
 from supervisor.cli.page import FittedPage, page
 from supervisor.cli.reading import reader_of
+from supervisor.core.forge import Budget
 from supervisor.reader import Reader
 from supervisor.view import Overview, overview
 
@@ -41,8 +42,10 @@ def _watch(ctx: click.Context, reader: Reader, as_json: bool) -> None:
     if as_json:
         shown = None
         for seen in _each_second(reader):
-            # The age of a sign of life changes every second and is no news.
-            news = replace(seen, workstations=tuple(replace(w, silent_seconds=None) for w in seen.workstations))
+            # The age of a sign of life changes every second, calls to forges are counted: neither is news.
+            quiet = tuple(replace(w, silent_seconds=None) for w in seen.workstations)
+            forges = tuple(replace(f, budget=Budget(), read_at=None) for f in seen.forges)
+            news = replace(seen, workstations=quiet, forges=forges)
             if news != shown:
                 click.echo(json_line(seen))
                 shown = news
