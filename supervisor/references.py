@@ -114,6 +114,9 @@ def _forge_faults(place: tuple[str, ...], project: ProjectSettings) -> Iterator[
     elif project.auth.app is not None and project.forge != "github":
         message = "only GitHub has Apps"
         yield _Fault((*place, "auth", "app"), message, "auth: {token: {file: …}}", "use a token")
+    elif project.auth.push != "token" and project.forge != "gitlab":
+        message = "only GitLab makes tokens of a project"
+        yield _Fault((*place, "auth", "push"), message, "push: token", "remove it: a GitHub App's are short-lived")
     try:
         if project.url is not None:
             check_url(project.url)

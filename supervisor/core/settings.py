@@ -76,11 +76,15 @@ class AppSettings(Written):
 
 
 class AuthSettings(Written):
-    """How the supervisor signs in to a forge. `login` is its account there; without it the forge is asked."""
+    """How the supervisor signs in to a forge. `login` is its account there; without it the forge is asked.
+
+    `push`: what git pushes with; `project_token` has GitLab make a short-lived one that can do nothing else.
+    """
 
     token: SecretSource | None = None
     app: AppSettings | None = None
     login: Annotated[str, SHORT] | None = None
+    push: Literal["token", "project_token"] = "token"
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -14,6 +14,7 @@ from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.forge import GitHubForge
 from supervisor.forges.gitlab.client import GitLabClient
 from supervisor.forges.gitlab.forge import GitLabForge
+from supervisor.forges.gitlab.push_token import PushToken
 from supervisor.forges.local import LocalHost
 from supervisor.forges.pace import Pace
 from supervisor.forges.request_host import RequestHost
@@ -46,12 +47,16 @@ class Forges:
         pace = self._paces.setdefault(f"{web} {auth}", Pace())
         login = auth.login if auth is not None else None
         forge: Forge
+        pushes = tokens
         if settings.forge == "github":
             client = GitHubClient(_api(web), tokens, pace, login)
             forge = GitHubForge(client, settings.repository, settings.trigger)
         else:
-            forge = GitLabForge(GitLabClient(web, tokens, pace, login), settings.repository, settings.trigger)
-        credential = partial(_credential, web, _GIT_USERS[settings.forge], tokens)
+            lab = GitLabClient(web, tokens, pace, login)
+            forge = GitLabForge(lab, settings.repository, settings.trigger)
+            if auth is not None and auth.push == "project_token":
+                pushes = PushToken(lab, settings.repository, tokens)
+        credential = partial(_credential, web, _GIT_USERS[settings.forge], pushes)
         return forge, RequestHost(forge, settings.request, f"{web}/{settings.repository}.git", credential)
 
     def _tokens(self, settings: ProjectSettings, web: str) -> Tokens:

@@ -10,6 +10,7 @@ from supervisor.core.forge import Cursor, ForgeNews, RequestText, Watched, text_
 from supervisor.core.settings import TriggerSettings
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient
+from supervisor.forges.gitlab.push_token import PushToken
 from supervisor.forges.gitlab.reading import Poll
 from supervisor.forges.gitlab.writing import Writer
 from supervisor.forges.pace import Pace
@@ -117,6 +118,20 @@ def test_only_our_own_note_is_found_by_its_marker(lab: GitLab, writer: Writer) -
     writer.react(place, "eyes")
     writer.react(place, "eyes")
     assert len(lab.projects[PROJECT]["emoji"]) == 1
+
+
+def test_pushing_has_a_token_of_its_own_where_one_can_be_made(lab: GitLab, client: GitLabClient) -> None:
+    lab.add_person(BOT, levels={PROJECT: DEVELOPER})
+    tokens = PushToken(client, PROJECT, TokenFrom(lambda: "bot-token"))
+    assert tokens.current()[0] == "bot-token", "a Developer cannot make one"
+    lab.add_person(BOT, levels={PROJECT: MAINTAINER})
+    client.now = lambda: datetime.now(UTC) + timedelta(hours=2)
+    first = tokens.current()[0]
+    assert first.startswith("glpat-") and tokens.current()[0] == first
+    client.now = lambda: datetime.now(UTC) + timedelta(hours=23)
+    second = tokens.current()[0]
+    assert second != first and list(lab.projects[PROJECT]["tokens"].values()) == [second]
+    assert first not in repr(tokens)
 
 
 def test_labels_are_made_once_and_changed_at_once(lab: GitLab, writer: Writer) -> None:
