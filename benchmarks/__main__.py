@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import codec, idle, intake, reaction, start, worktree
+from benchmarks import codec, forges, idle, intake, reaction, start, worktree
 from benchmarks.crowd import make_crowd
 from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show
 from benchmarks.processes import running_supervisor, stand_ins, wait_until_quiet
 
-ALONE = ("codec", "worktree")
+ALONE = ("codec", "worktree", "forges")
 WITH_A_SUPERVISOR = ("idle", "intake", "reaction")
 NAMES = (*ALONE, *WITH_A_SUPERVISOR, "start")
 
@@ -49,6 +49,8 @@ def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
         yield from _told("codec", codec.measure(size))
     if "worktree" in wanted:
         yield from _told("worktree", worktree.measure(folder, size))
+    if "forges" in wanted:
+        yield from _told("forges", forges.measure(folder / "forges", size))
     if not wanted - set(ALONE):
         return
     _tell(f"making {size.live} live and {size.archived} ended tasks")

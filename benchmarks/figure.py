@@ -49,9 +49,29 @@ class Size:
     intake_seconds: float = 10
     repository_files: int = 6000
     runs: int = 9
+    forge_projects: int = 50
+    forge_cycles: int = 5
+    forge_poll_seconds: float = 5
+    forge_issues: int = 20
+    forge_crowd: int = 200
+    forge_watched_seconds: float = 75
 
 
-QUICK = Size(live=200, archived=300, workstations=4, reactions=30, idle_seconds=5, intake_seconds=3, runs=3)
+QUICK = Size(
+    live=200,
+    archived=300,
+    workstations=4,
+    reactions=30,
+    idle_seconds=5,
+    intake_seconds=3,
+    runs=3,
+    forge_projects=5,
+    forge_cycles=2,
+    forge_poll_seconds=1,
+    forge_issues=4,
+    forge_crowd=10,
+    forge_watched_seconds=5,
+)
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

@@ -112,6 +112,7 @@ class Issues:
         return Watched(
             issues={ref: source.text_hash for ref, source in sources.items()},
             since={ref: source.approved_at for ref, source in sources.items() if source.approved_at is not None},
+            triggers={ref: source.trigger for ref, source in sources.items() if source.trigger is not None},
             requests=requests,
         )
 

@@ -116,14 +116,15 @@ class ForgeClient(ABC, Generic[_Library]):
 
     def create(self, path: str, body: Any) -> dict[str, Any]:
         """POST what makes something new, at the pace that the forge asks for."""
-        self._pace.wait()
+        self._pace.create()
         data = self._answer("POST", path, body=body).data
         if not isinstance(data, dict) or "id" not in data:
             raise ForgeError("E_FORGE_ANSWER", f"POST {path} was answered without an id.", retryable=True)
         return data
 
     def change(self, method: str, path: str, body: Any = None) -> Any:
-        """PATCH, PUT, DELETE, or a POST that may be repeated without harm."""
+        """PATCH, PUT, DELETE, or a POST that may be repeated without harm, at that pace too."""
+        self._pace.change()
         return self._answer(method, path, body=body).data
 
     # --- one answer ---------------------------------------------------------------------------------------
@@ -140,7 +141,12 @@ class ForgeClient(ABC, Generic[_Library]):
         """A good answer, counted; ForgeError for every other."""
         answer = self._send(method, path, parameters, headers=headers, body=body)
         self._count(answer)
-        checked(answer, f"{method} {path}", self.now())
+        try:
+            checked(answer, f"{method} {path}", self.now())
+        except ForgeError as error:
+            if error.retry_at is not None:
+                self._pace.rest((error.retry_at - self.now()).total_seconds())
+            raise
         return answer
 
     def _count(self, answer: Answer) -> None:

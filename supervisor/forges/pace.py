@@ -1,6 +1,7 @@
-"""Keeping a forge's manners: writes one after another, creates at least a second apart and bounded per hour.
+"""Keeping a forge's manners: writes one after another and apart, creates a second apart and bounded per hour.
 
-GitHub asks for both (at most 80 contents a minute and 500 an hour); GitLab limits notes per minute.
+GitHub asks for it (at most 80 contents a minute and 500 an hour, and 900 points a minute, of which a write is
+five); GitLab limits notes per minute.
 """
 
 import threading
@@ -13,6 +14,8 @@ from supervisor.forges.errors import ForgeError
 
 CREATE_GAP_SECONDS = 1.0
 CREATES_PER_HOUR = 400
+# How far apart other writes are, as a part of that gap: 150 writes a minute are 750 points.
+_CHANGE_SHARE = 0.4
 _LONGEST_WAIT_SECONDS = 10
 
 
@@ -30,26 +33,42 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._made: deque[float] = deque()
+        self._next = 0.0
 
-    def wait(self) -> None:
+    def create(self) -> None:
         """Return when the next create may be sent; callers are let through in turn.
 
-        ForgeError E_FORGE_LIMIT where that would take long: this hour has had its share.
+        ForgeError E_FORGE_LIMIT where that would take long: this hour has had its share, or the forge refuses.
         """
         with self._lock:
-            while (pause := self._pause()) > 0:
-                if pause > _LONGEST_WAIT_SECONDS:
-                    again = datetime.now(UTC) + timedelta(seconds=pause)
-                    message = f"{self._per_hour} things were made within an hour, which is enough."
-                    raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
-                self._sleep(pause)
+            self._wait(self._before_create)
             self._made.append(self._clock())
 
-    def _pause(self) -> float:
-        now = self._clock()
+    def change(self) -> None:
+        """The same for every other write."""
+        with self._lock:
+            self._wait(self._before_write)
+
+    def rest(self, seconds: float) -> None:
+        """The forge has refused a request, and wants no other for so long."""
+        with self._lock:
+            self._next = max(self._next, self._clock() + seconds)
+
+    def _wait(self, pause_before: Callable[[float], float]) -> None:
+        while (pause := pause_before(self._clock())) > 0:
+            if pause > _LONGEST_WAIT_SECONDS:
+                again = datetime.now(UTC) + timedelta(seconds=pause)
+                message = "The forge would refuse it: it has had its share of this hour, or asked for a rest."
+                raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
+            self._sleep(pause)
+        self._next = self._clock() + self._gap_seconds * _CHANGE_SHARE
+
+    def _before_write(self, now: float) -> float:
+        return self._next - now
+
+    def _before_create(self, now: float) -> float:
         while self._made and self._made[0] <= now - 3600:
             self._made.popleft()
-        since = now - self._made[-1] if self._made else self._gap_seconds
-        if len(self._made) >= self._per_hour:
-            return self._made[0] + 3600 - now
-        return max(0.0, self._gap_seconds - since)
+        last = self._made[-1] + self._gap_seconds if self._made else now
+        full = self._made[0] + 3600 if len(self._made) >= self._per_hour else now
+        return max(self._next, last, full) - now

@@ -33,7 +33,7 @@ class RequestHost(GitRemote):
         self._forge, self._settings = forge, settings
 
     def open_request(self, task: TaskRecord) -> Request:
-        """Open it, as a draft first, or bring the text of the one there is to what was delivered last. ForgeError.
+        """Open it, a draft unless verified, or bring the one there is to what was delivered last. ForgeError.
 
         What people did to it meanwhile stays: its title, its base, that it is a draft, that it is closed (which
         the next look at it will tell).
@@ -45,7 +45,8 @@ class RequestHost(GitRemote):
                 self._forge.edit_request(found.number, self._text(task, draft=found.draft))
             opened = found
         else:
-            opened = self._forge.open_request(self._text(task, draft=self._settings.draft))
+            draft = self._settings.draft and not is_verified(task)
+            opened = self._forge.open_request(self._text(task, draft=draft))
         if opened.draft and not ours and is_verified(task):
             self._forge.mark_ready(opened.number)
             opened = opened.evolve(draft=False)

@@ -17,6 +17,7 @@ from supervisor.forges.tokens import TokenFrom
 from supervisor.ports import Place
 from tests.fakes.forge.github import GitHub
 from tests.fakes.forge.running import push_branch, running_github
+from tests.fakes.forge.secondary import SecondaryLimit
 from tests.site import make_remote
 
 REPO, BOT = "acme/app", "cloud-code-bot"
@@ -95,6 +96,36 @@ def test_a_label_set_again_is_another_trigger(hub: GitHub, client: GitHubClient)
     second = poll(client, first.cursor)
     ids = [news.issues[0].trigger.id for news in (first, second) if news.issues[0].trigger]
     assert len(set(ids)) == 2
+
+
+def test_who_asked_for_a_task_is_looked_up_once(hub: GitHub, client: GitHubClient) -> None:
+    number = hub.open_issue(REPO, "ada", "Fix it", labels=["cloud-code"])
+    first = poll(client, Cursor())
+    trigger = first.issues[0].trigger
+    assert trigger is not None
+    ref, looked = str(number), len(hub.calls(template="permission"))
+    watched = Watched(issues={ref: text_digest("Fix it", "")}, triggers={ref: trigger.id})
+    hub.add_label(REPO, number, BOT, "cloud-code:working")
+    again = poll(client, first.cursor, watched)
+    assert [seen.trigger for seen in again.issues] == [None]
+    assert len(hub.calls(template="permission")) == looked
+    hub.remove_label(REPO, number, "ada", "cloud-code")
+    hub.add_label(REPO, number, "ada", "cloud-code")
+    another = poll(client, again.cursor, watched).issues[0].trigger
+    assert another is not None and another.id != trigger.id
+
+
+def test_after_a_secondary_limit_nothing_is_written_for_a_while(hub: GitHub, writer: Writer) -> None:
+    number = hub.open_issue(REPO, "ada", "Fix it")
+    place = Place(kind="issue", number=str(number))
+    hub.secondary = SecondaryLimit(contents_a_minute=2)
+    codes = []
+    for _ in range(5):
+        try:
+            writer.post_comment(place, "said")
+        except ForgeError as error:
+            codes.append(error.code)
+    assert codes == ["E_FORGE_LIMIT"] * 3 and hub.secondary.refused == 1
 
 
 def test_an_edit_tells_who_made_it(hub: GitHub, client: GitHubClient) -> None:

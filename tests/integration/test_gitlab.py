@@ -82,6 +82,23 @@ def test_quiet_polls_are_two_requests_that_change_nothing(lab: GitLab, client: G
     assert (lab.points() - spent, len(lab.journal) - calls) == (0, 10)
 
 
+def test_who_asked_for_a_task_is_looked_up_once(lab: GitLab, client: GitLabClient) -> None:
+    number = lab.open_issue(PROJECT, "ada", "Fix it", labels=["cloud-code"])
+    first = poll(client, Cursor())
+    trigger = first.issues[0].trigger
+    assert trigger is not None
+    ref, looked = str(number), len(lab.calls(template="members"))
+    watched = Watched(issues={ref: text_digest("Fix it", "")}, triggers={ref: trigger.id})
+    lab.add_label(PROJECT, number, BOT, "cloud-code::working")
+    again = poll(client, first.cursor, watched)
+    assert [seen.trigger for seen in again.issues] == [None]
+    assert len(lab.calls(template="members")) == looked
+    lab.remove_label(PROJECT, number, "ada", "cloud-code")
+    lab.add_label(PROJECT, number, "ada", "cloud-code")
+    another = poll(client, again.cursor, watched).issues[0].trigger
+    assert another is not None and another.id != trigger.id
+
+
 def test_an_edit_tells_who_made_it(lab: GitLab, client: GitLabClient) -> None:
     number = lab.open_issue(PROJECT, "ada", "Fix it", "one", labels=["cloud-code"])
     cursor = poll(client, Cursor()).cursor

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import codec
+from benchmarks import codec, forges
 from benchmarks.crowd import make_crowd
 from benchmarks.figure import Figure, Size, as_data, percentile, show
+from benchmarks.forges import told_of
 from benchmarks.reaction import EventTail
 from supervisor.app import Supervisor, locked
 from supervisor.core.plan import plan_task
 from supervisor.core.states import State
+from tests.fakes.forge.server import Exchange
 
 SMALL = Size(live=20, archived=3, workstations=2, runs=1)
 
@@ -78,3 +80,34 @@ def test_the_codec_is_measured() -> None:
     figures = codec.measure(SMALL)
     assert [figure.unit for figure in figures] == ["ms", "×", "ms", "×"]
     assert all(0 < figure.measured < 1000 for figure in figures)
+
+
+def exchange(method: str, template: str, *, status: int = 200) -> Exchange:
+    return Exchange(
+        method=method, path="", template=template, status=status, token="", charged=status != 304, at=0.0
+    )
+
+
+def test_calls_for_a_task_are_told_by_kind() -> None:
+    repo = "/repos/{owner}/{name}"
+    journal = [
+        exchange("GET", f"{repo}/issues"),
+        exchange("GET", f"{repo}/issues", status=304),
+        exchange("PATCH", f"{repo}/issues/comments/{{comment}}"),
+        exchange("POST", f"{repo}/labels"),
+        exchange("POST", f"{repo}/issues/{{number}}/labels"),
+        exchange("POST", f"{repo}/issues/{{number}}/labels"),
+    ]
+    whole, *kinds = told_of("GitHub", journal)
+    assert whole.measured == 3 and whole.ok
+    assert "1 that found nothing new, 1 edits of the story, 1 for the project's labels" in whole.note
+    assert [(kind.name, kind.measured) for kind in kinds] == [
+        ("… POST /issues/{number}/labels", 2),
+        ("… GET /issues", 1),
+    ]
+
+
+def test_quiet_projects_are_measured(tmp_path: Path) -> None:
+    size = Size(forge_projects=2, forge_cycles=1, forge_poll_seconds=0.5)
+    charged, on_hub, on_lab, processor = forges.measure_quiet(tmp_path, size)
+    assert charged.ok and on_hub.ok and on_lab.ok and processor.measured > 0

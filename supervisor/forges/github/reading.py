@@ -172,6 +172,8 @@ class Poll:
         ref, labels = str(item["number"]), tuple(str(label["name"]) for label in item["labels"])
         is_request = "pull_request" in item
         asked = event is not None and (event["event"] == "review_requested") == is_request
+        if asked and event is not None and str(event["id"]) == watched.triggers.get(ref):
+            asked = False  # (it is what the task came of)
         is_open = item["state"] == "open"
         standing = any(label in self._trigger.labels for label in labels) and not is_request and is_open
         if standing and not asked and ref not in watched.issues:
@@ -280,6 +282,8 @@ class Poll:
         if found is None and not any(data is not None for data in changed):
             return None
         data = found or self._client.get(pull)
+        if data["state"] != "open":
+            return request_of(data)
         if data["head"]["sha"] != head or len(changed) < 2:
             head, changed = data["head"]["sha"], [None, None]
         ran = changed[0] or self._client.get(_runs_of(self._path, head), _WHOLE)

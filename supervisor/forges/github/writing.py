@@ -101,31 +101,31 @@ class Writer:
             else:
                 self.edit_request(known.number, text)
                 return known
-        opened = request_of(made)
-        self._add(opened.number, text)
-        return opened
+        self._add(made, text)
+        return request_of(made)
 
     def edit_request(self, number: int, text: RequestText) -> None:
-        self._client.change("PATCH", f"{self._path}/pulls/{number}", {"body": text.body})
-        self._add(number, text)
+        found = self._client.change("PATCH", f"{self._path}/pulls/{number}", {"body": text.body})
+        self._add(found, text)
 
     def mark_ready(self, number: int) -> None:
         found = self._client.get(f"{self._path}/pulls/{number}")
         if found.get("draft"):
             self._client.graphql(_READY, {"id": found["node_id"]})
 
-    def _add(self, number: int, text: RequestText) -> None:
+    def _add(self, found: Mapping[str, Any], text: RequestText) -> None:
+        """Labels, and those reviewers whose review is not awaited already."""
+        number = int(found["number"])
         if text.labels:
             self.change_labels(Place(kind="request", number=str(number)), text.labels, ())
-        self.request_review(number, text.reviewers)
+        asked = {str(person.get("login")) for person in found.get("requested_reviewers") or ()}
+        self.request_review(number, tuple(login for login in text.reviewers if login not in asked))
 
     def request_review(self, number: int, logins: tuple[str, ...]) -> None:
         """One after another, for GitHub refuses all where one may not review."""
         for login in logins:
             try:
-                self._client.change(
-                    "POST", f"{self._path}/pulls/{number}/requested_reviewers", {"reviewers": [login]}
-                )
+                self._client.create(f"{self._path}/pulls/{number}/requested_reviewers", {"reviewers": [login]})
             except ForgeError as error:
                 if error.code != "E_FORGE_REFUSED":
                     raise

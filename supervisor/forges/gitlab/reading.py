@@ -55,7 +55,7 @@ class Poll:
         issues: list[IssueSeen] = []
         comments: list[CommentSeen] = []
         for item in self._changed("issues"):
-            notes = self._new_notes("issues", item)
+            notes = self._new_notes("issues", item) if self._may_speak(item) else []
             said = list(self._comments(notes, item))
             comments += said
             seen = self._issue(item, notes, watched, said[-1].at if said else None)
@@ -106,6 +106,10 @@ class Poll:
             self._tags.forget_path(path)
         return found
 
+    def _may_speak(self, item: dict[str, Any]) -> bool:
+        """Whether an issue's notes may say something: people's do, and assignments are told by GitLab's own."""
+        return item.get("user_notes_count") != 0 or self._trigger.assignee is not None
+
     def _new_notes(self, kind: str, item: dict[str, Any]) -> list[dict[str, Any]]:
         """The notes of an issue or request that have not been taken in, oldest first. Their ids only grow."""
         mark = f"{kind}/{item['iid']}"
@@ -135,7 +139,7 @@ class Poll:
         """An issue that asks for a run, that a task came from, or where we were spoken to; None for others."""
         ref, labels = str(item["iid"]), tuple(str(label) for label in item["labels"])
         is_open = item["state"] == "opened"
-        label = self._label_trigger(ref, labels) if is_open else None
+        label = self._label_trigger(ref, labels, watched.triggers.get(ref)) if is_open else None
         trigger = label or self._assignment(item, notes)
         if trigger is None and ref not in watched.issues and spoken is None:
             return None
@@ -158,8 +162,8 @@ class Poll:
             editors=tuple(self._editors(ref, since)) if edited else (),
         )
 
-    def _label_trigger(self, ref: str, labels: tuple[str, ...]) -> Trigger | None:
-        """The newest setting of a label that asks for a run, where one is set now."""
+    def _label_trigger(self, ref: str, labels: tuple[str, ...], known: str | None) -> Trigger | None:
+        """The newest setting of a label that asks for a run, where one is set now and it is not the known one."""
         if not set(labels) & set(self._trigger.labels):
             return None
         events = self._client.pages(f"{self._path}/issues/{ref}/resource_label_events", {"per_page": str(PAGE)})
@@ -171,6 +175,8 @@ class Poll:
         if not asking:
             return None
         newest = max(asking, key=lambda event: int(event["id"]))
+        if f"label-{newest['id']}" == known:
+            return None
         who = self._person(newest["user"])
         return Trigger(id=f"label-{newest['id']}", kind="label", by=who, at=time_of(newest["created_at"]))
 

@@ -96,6 +96,7 @@ class Writer:
                     "title": _title(text),
                     "description": text.body,
                     **({"labels": ",".join(text.labels)} if text.labels else {}),
+                    **({"reviewer_ids": self._users(text.reviewers)} if text.reviewers else {}),
                 },
             )
         except ForgeError as error:
@@ -104,15 +105,13 @@ class Writer:
                 raise
             self.edit_request(known.number, text)
             return known
-        opened = request_of(made)
-        self.request_review(opened.number, text.reviewers)
-        return opened
+        return request_of(made)
 
     def edit_request(self, number: int, text: RequestText) -> None:
         body = {"description": text.body}
         labels = {"add_labels": ",".join(text.labels)} if text.labels else {}
-        self._client.change("PUT", f"{self._path}/merge_requests/{number}", body | labels)
-        self.request_review(number, text.reviewers)
+        found = self._client.change("PUT", f"{self._path}/merge_requests/{number}", body | labels)
+        self._add_reviewers(number, found, text.reviewers)
 
     def mark_ready(self, number: int) -> None:
         """A draft is one by its title."""
@@ -122,18 +121,24 @@ class Writer:
 
     def request_review(self, number: int, logins: tuple[str, ...]) -> None:
         """Add reviewers; those whom the instance does not know are left out, those there are kept."""
-        if not logins:
-            return
-        found = self._client.get(f"{self._path}/merge_requests/{number}")
-        known = [int(person["id"]) for person in found.get("reviewers", ())]
-        wanted = [*known, *(number for login in logins for number in self._user(login) if number not in known)]
-        if wanted != known:
-            self._client.change("PUT", f"{self._path}/merge_requests/{number}", {"reviewer_ids": wanted})
+        if logins:
+            self._add_reviewers(number, self._client.get(f"{self._path}/merge_requests/{number}"), logins)
 
-    def _user(self, login: str) -> list[int]:
-        """The account's number among the project's members."""
-        members = self._client.pages(f"{self._path}/members/all", {"query": login})
-        return [int(member["id"]) for member in members if member["username"] == login]
+    def _add_reviewers(self, number: int, found: Mapping[str, Any], logins: tuple[str, ...]) -> None:
+        known = {str(person["username"]): int(person["id"]) for person in found.get("reviewers", ())}
+        more = self._users(tuple(login for login in logins if login not in known))
+        if more:
+            wanted = {"reviewer_ids": [*known.values(), *more]}
+            self._client.change("PUT", f"{self._path}/merge_requests/{number}", wanted)
+
+    def _users(self, logins: tuple[str, ...]) -> list[int]:
+        """The numbers of those accounts that are members of the project."""
+        return [
+            int(member["id"])
+            for login in logins
+            for member in self._client.pages(f"{self._path}/members/all", {"query": login})
+            if member["username"] == login
+        ]
 
     def delete_branch(self, branch: str) -> None:
         """Again is a success."""

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import re
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 from tests.fakes.forge import github_shapes as shapes
 from tests.fakes.forge.contract import Contract
+from tests.fakes.forge.secondary import SecondaryLimit
 from tests.fakes.forge.server import Call, Forge, RefusedError, Reply, newest_first, now, route
 
 _R = "/repos/{owner}/{name}"
@@ -36,12 +38,13 @@ ALLOWED_VIOLATIONS = (
 
 
 class GitHub(Forge):
-    """See the module. `bot` is the account of the program under test, where it has one of its own."""
+    """See the module. With a `secondary` limit, who goes too fast is refused for a while."""
 
     prefix = "/api/v3"
 
     def __init__(self, contract: Contract | None = None, rate_limit: int = 5000) -> None:
         super().__init__(contract, rate_limit)
+        self.secondary: SecondaryLimit | None = None
         self.people: dict[str, dict[str, Any]] = {}
         self.repos: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
@@ -484,6 +487,13 @@ class GitHub(Forge):
         return bool(self.git(repo, "merge-tree", "--write-tree", base, head))
 
     # --- who asks, and for which repository --------------------------------------------------------------
+
+    def admit(self, call: Call, template: str) -> None:
+        wait = self.secondary.retry_after(call.method, template, time.monotonic()) if self.secondary else 0
+        if wait:
+            message = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again."
+            refusal = {"message": message, "documentation_url": ""}
+            raise RefusedError(403, refusal, **{"Retry-After": str(wait)})
 
     def repo_of(self, call: Call, needed: str = "read") -> str:
         """The repository of a call; refuses without a token, without a right, and after a rename."""

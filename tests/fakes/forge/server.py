@@ -212,6 +212,9 @@ class Forge:
         with self.lock:
             self.deliveries.append({"url": url, "status": status, "headers": headers})
 
+    def admit(self, call: Call, template: str) -> None:
+        """Called before a route is: a forge may refuse here."""
+
     def not_found(self) -> RefusedError:
         return RefusedError(404, {"message": "Not Found"})
 
@@ -244,6 +247,7 @@ class Forge:
                 parts = {k: urllib.parse.unquote(v) for k, v in found.groupdict().items()}
                 with self.lock:
                     try:
+                        self.admit(call, template)
                         return handler(self, _with_parts(call, parts)), template
                     except RefusedError as refused:
                         return refused.reply, template

@@ -1,0 +1,68 @@
+"""Writes to a forge keep apart, and rest when they are told to: in seconds of a clock that only sleeping moves."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from supervisor.forges.errors import ForgeError
+from supervisor.forges.pace import Pace
+from tests.fakes.forge.secondary import SecondaryLimit
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pace(clock: Clock) -> Pace:
+    return Pace(clock=clock, sleep=clock.sleep)
+
+
+def test_creates_are_a_second_apart_and_other_writes_less(pace: Pace, clock: Clock) -> None:
+    times = []
+    for write in (pace.create, pace.change, pace.change, pace.create, pace.create):
+        write()
+        times.append(round(clock.now, 3))
+    assert times == [0, 0.4, 0.8, 1.2, 2.2]
+
+
+def test_what_is_written_as_fast_as_it_may_stays_below_the_documented_limits(pace: Pace, clock: Clock) -> None:
+    limit = SecondaryLimit()
+    for number in range(600):
+        write, template = (pace.change, "/labels") if number % 3 else (pace.create, "/issues/{number}/comments")
+        write()
+        assert not limit.retry_after("POST", template, clock.now), f"{number} writes within {clock.now:.0f} s"
+    assert limit.most["points a minute"] <= 800
+
+
+def test_an_hour_has_its_share(pace: Pace, clock: Clock) -> None:
+    for _ in range(400):
+        pace.create()
+    with pytest.raises(ForgeError) as refused:
+        pace.create()
+    assert refused.value.code == "E_FORGE_LIMIT" and refused.value.retry_at is not None
+    pace.change()
+    clock.now = 3601
+    pace.create()
+
+
+def test_a_forge_that_refuses_is_left_alone(pace: Pace, clock: Clock) -> None:
+    pace.rest(60)
+    for write in (pace.change, pace.create):
+        with pytest.raises(ForgeError, match="E_FORGE_LIMIT"):
+            write()
+    clock.now = 55
+    pace.change()
+    assert clock.now == 60, "a short rest is waited for"
