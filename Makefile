@@ -33,9 +33,9 @@ check: $(STAMP)  ## Style, types, imports, generated files
 bench: $(STAMP)  ## The figures of docs/performance.md, measured here
 	@$(VENV)/bin/python -m benchmarks
 
-chaos: $(STAMP)  ## Killed at every step, then ten minutes of random faults; SEED=n, SECONDS=n
-	@CLOUD_CODE_CHAOS_SEED=$(or $(SEED),$$(date +%s)) CLOUD_CODE_CHAOS_SECONDS=$(or $(SECONDS),600) \
-	    $(VENV)/bin/pytest -n 2 --dist worksteal tests/chaos
+chaos: $(STAMP)  ## Killed at every step, ten minutes of random faults, random histories; SEED=n, SECONDS=n
+	@CLOUD_CODE_TEST_THOROUGH=5 CLOUD_CODE_CHAOS_SEED=$(or $(SEED),$$(date +%s)) CLOUD_CODE_CHAOS_SECONDS=$(or $(SECONDS),600) \
+	    $(VENV)/bin/pytest -n 2 --dist worksteal tests/chaos tests/integration/test_rebase.py tests/integration/test_hand_in_histories.py
 
 reliability: $(STAMP)  ## Run what docs/reliability.md tells of, and write it anew; ONLY=section for one
 	@$(VENV)/bin/python -m tests.reliability $(ONLY)

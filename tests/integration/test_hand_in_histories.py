@@ -34,6 +34,7 @@ from supervisor.git.merging import try_merge
 from supervisor.git.mirror import Mirror, fetch_mirror
 from supervisor.git.quarantine import SALVAGE_LIMITS, Identity, Imported, ImportRequest, import_bundle
 from tests.fakes.repositories import Clone, clone, git
+from tests.thorough import examples
 
 TEXT = "".join(f"line {number}\n" for number in range(10))
 NAMES = ("a.txt", "b.txt", "dir/c.txt", "new.txt", "dir/new.txt")
@@ -176,7 +177,7 @@ def tree(folder: Path, commit: str) -> str:
     mode=st.sampled_from(list(WorkspaceMode)),
 )
 @settings(
-    max_examples=25,
+    max_examples=examples(10),
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # each takes a second: nothing is made smaller
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

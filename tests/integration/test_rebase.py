@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent_daemon import rebase
 from agent_daemon.rebase import Followed, finish_switch, follow_base
 from tests.fakes.repositories import Clone, git
+from tests.thorough import examples
 
 Files = dict[str, str | bytes | None]
 BRANCH = "cloud-code/1-fix"
@@ -246,7 +247,9 @@ def touched(who: Clone, old: str, new: str) -> set[str]:
 
 
 @given(task=HISTORY, upstream=HISTORY)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 def test_the_tasks_changes_are_all_there_or_a_conflict_is_told(tmp_path: Path, task: list, upstream: list) -> None:
     folder = tmp_path / str(next(counter))
     folder.mkdir()

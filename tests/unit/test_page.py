@@ -15,6 +15,7 @@ from supervisor.cli.page import FittedPage, page
 from supervisor.cli.tables import lay_out
 from supervisor.core.states import State
 from supervisor.view import FileRow, Overview, task_rows, waiting_tasks
+from tests.thorough import examples
 from tests.unit.conftest import make_task
 from tests.unit.test_view import picture, station
 
@@ -72,7 +73,7 @@ def drawn(what: Any, height: int, width: int = 100) -> list[str]:
     return captured.get().splitlines()
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(20))
 @given(
     height=st.integers(3, 80),
     counts=st.fixed_dictionaries(
