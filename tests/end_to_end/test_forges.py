@@ -232,7 +232,7 @@ def test_a_renamed_repository_is_told_and_goes_on_under_its_new_name(forges: For
     hub.rename(REPO, "acme/new")
     hub.comment("acme/new", number, "ada", "/cloud-code priority high")
     wait_for(lambda: [e for e in site.events("forge.waits") if e["details"]["code"] == "E_FORGE_MOVED"])
-    shown = site.cli("status").stdout
+    shown = " ".join(site.cli("status").stdout.split())
     assert "E_FORGE_MOVED" in shown and "hub: github acme/app, read" in shown and "to be told there" in shown
     (site.folder / "go").touch()
     site.stop_supervisors()
