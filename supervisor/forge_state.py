@@ -1,5 +1,8 @@
 """`state/projects/<project>.yaml`: how far a forge has been read, and what it let us know of its limits."""
 
+from typing import Literal
+
+from loguru import logger
 from pydantic import AwareDatetime
 
 from agent_daemon.protocol.codec import decode, encode
@@ -20,7 +23,7 @@ class ForgeState(Stored):
     `problem` is why it could not be read last, since when `problem_since`.
     """
 
-    version: int = 1
+    version: Literal[1] = 1
     cursor: Cursor = Cursor()
     heard: tuple[str, ...] = ()
     budget: Budget = Budget()
@@ -37,7 +40,10 @@ def read_forge_state(root: Root, project: str) -> ForgeState:
     try:
         data = read_file(root.projects, f"{project}.yaml", max_bytes=_LIMITS.max_bytes).data
         return decode(ForgeState, data, file=f"state/projects/{project}.yaml", limits=_LIMITS)
-    except (FileNotFoundError, ProtocolError):
+    except FileNotFoundError:
+        return ForgeState()
+    except ProtocolError as error:
+        logger.warning("how far the forge of {} was read is not known, it is read anew: {}", project, error)
         return ForgeState()
 
 

@@ -169,7 +169,6 @@ class Cursor(Stored):
     forge's numbers only grow.
     """
 
-    version: Literal[1] = 1
     token_generation: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
     since: dict[str, AwareDatetime] = Field(default_factory=dict)
