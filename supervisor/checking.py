@@ -69,7 +69,9 @@ def missing_repositories(config: Config, root: Root) -> list[Problem]:
             mend="correct it; `cloud-code doctor` then asks the repository itself",
         )
         for name, project in config.projects.items()
-        if not is_address(project.repository) and not (root.path / Path(project.repository).expanduser()).exists()
+        if project.forge == "local"
+        and not is_address(project.repository)
+        and not (root.path / Path(project.repository).expanduser()).exists()
     ]
 
 

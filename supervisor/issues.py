@@ -28,7 +28,7 @@ from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.request_news import take_request, take_review
 from supervisor.core.settings import ProjectSettings
-from supervisor.core.slash import Slash, parse_slash, render_help
+from supervisor.core.slash import PREFIX, VERBS, Slash, parse_slash, render_help
 from supervisor.core.telling import answer, summary
 from supervisor.forge_state import ForgeState, read_forge_state, write_forge_state
 from supervisor.jobs.project import Project
@@ -268,7 +268,7 @@ class Issues:
             on = "request"
         text, emoji, after = "", "+1", Decision(task=task)
         if not slash.verb:
-            text, emoji = _help_once(task), "confused"
+            text, emoji = _help_once(task, slash.word), "confused"
             after = Decision(task=task.evolve(metadata=task.metadata | {"helped": "yes"}))
         elif slash.verb == "help":
             text = render_help()
@@ -286,6 +286,8 @@ class Issues:
         self._apply(Decision(task=answer(heard, target, text, emoji, on=on), events=after.events))
 
 
-def _help_once(task: TaskRecord) -> str:
+def _help_once(task: TaskRecord, word: str) -> str:
     """An unknown command gets help once on each task; who asks for it gets it every time."""
+    if word in VERBS:
+        return f"Write what belongs to it: {one_line_code(f'{PREFIX} {word} {VERBS[word]}')}"
     return "" if task.metadata.get("helped") else f"There is no such command here.\n\n{render_help()}"

@@ -10,6 +10,7 @@ from supervisor.clock import Clock
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.plan import refuse_attempt
 from supervisor.core.states import ACTIVE
+from supervisor.core.story import SHOWN_STEPS
 from supervisor.edits import Edits
 from supervisor.ledger import Ledger
 from supervisor.mail import Box, Mail, Taken, feedback_of
@@ -21,6 +22,7 @@ PASSING_PROBLEM_SECONDS = 3.0
 QUIET_SECONDS = 60.0
 # How long the reports of one workstation may hold up a pass; what is left is next in its turn.
 TURN_SECONDS = 0.2
+_STEP_CHARACTERS, _CRITERIA_CHARACTERS = 300, 8000
 _PASSING_CODES = frozenset({"E_UNFINISHED", "E_CHANGING", "E_EMPTY"})
 
 
@@ -138,7 +140,17 @@ class Reports:
 
 
 def for_deciding(report: TaskReport) -> TaskReport:
-    """The report without what is only shown, and read from its file for that: one is kept for each attempt."""
+    """The report without what is only shown, and read from its file for that: one is kept for each attempt.
+
+    Of what a story tells a little is left: the newest steps, and criteria that are not too long.
+    """
+    steps = tuple(
+        entry.model_copy(update={"message": entry.message[:_STEP_CHARACTERS], "details": {}})
+        for entry in report.progress[-SHOWN_STEPS:]
+    )
+    criteria = report.acceptance_criteria
+    if sum(len(entry.criterion) for entry in criteria) > _CRITERIA_CHARACTERS:
+        criteria = ()
     return report.model_copy(
-        update={"progress": (), "files_modified": (), "commits": (), "acceptance_criteria": ()}
+        update={"progress": steps, "files_modified": (), "commits": (), "acceptance_criteria": criteria}
     )

@@ -12,6 +12,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.decision import Decision, Failed
 from supervisor.core.record import Post, TaskRecord
+from supervisor.core.render import cost_usd
 from supervisor.core.story import render_story, text_hash
 from supervisor.core.telling import (
     StoryShown,
@@ -81,7 +82,8 @@ class Storyteller:
         elif due.kind == "label":
             work = self._label(task)
         else:
-            text = render_story(task, self.ledger.surroundings(task))
+            around = self.ledger.surroundings(task)
+            text = render_story(task, around, cost_usd=cost_usd(task, around.report))
             if text_hash(text) == task.story.applied:
                 self._reads_the_same(task)
                 return

@@ -47,7 +47,8 @@ def check(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
     """Check that a project can be worked on; without a NAME every one.
 
     Looked at are the secret, the account and what it may do, issues and labels, the webhook, git, and the base
-    branch; nothing is changed. Exit code 1 when something is lacking, each lack with what mends it.
+    branch; nothing is changed. Each lack comes with what mends it. Exit code 1 when one of them keeps tasks from
+    being done.
     """
     root = existing_root(ctx)
     config = load_config(root)
@@ -60,7 +61,7 @@ def check(ctx: click.Context, names: tuple[str, ...], as_json: bool) -> int:
             show(*([text("")] if number else []), _table(name, found[name], several=len(wanted) > 1))
     if as_json:
         print_json([_as_json(name, findings) for name, findings in found.items()])
-    return 0 if all(finding.ok for findings in found.values() for finding in findings) else 1
+    return 1 if any(finding.status == "error" for findings in found.values() for finding in findings) else 0
 
 
 def _known(names: tuple[str, ...], config: Config) -> list[str]:

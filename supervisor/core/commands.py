@@ -137,6 +137,8 @@ def _handoff(task: TaskRecord, command: Command, now: datetime) -> Decision:
     """The next attempt is another CLI's; one that is under way ends, and its work is what the next starts from."""
     cli = str(command.args.get("cli") or "")
     live = task.live
+    if task.state is State.PAUSED:
+        raise CommandRefusedError(f"{task.id} is paused: resume it first, then hand it over")
     if live is None or task.state not in ACTIVE:
         return _run(task, command, now)
     if live.cli == cli:

@@ -167,7 +167,8 @@ def _review(task: TaskRecord, around: Surroundings) -> Told:
     stat = f": {task.delivery.diff_stat}" if task.delivery and task.delivery.diff_stat else ""
     why = [f"Its work was checked and pushed to {task.branch}{stat}."]
     if task.request is not None and task.request.url:
-        why.append(f"What a pull request would say stands in {task.request.url}.")
+        what = "What a pull request would say stands in" if task.request.number is None else "Its request is"
+        why.append(f"{what} {task.request.url}.")
     if task.base_conflict is not None:
         why.append(f"It would not merge as it is: {in_words(task.base_branch, task.base_conflict)}.")
     why += [*rebased(around.report, task), *external(around.report)]

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC
 
+from agent_daemon.protocol.model import TaskReport
 from supervisor.core.record import Delivery, TaskRecord
 from supervisor.core.words import count
 
@@ -62,6 +63,8 @@ def render_body(task: TaskRecord) -> str:
     if delivery.summary:
         parts += ["## What the agent says", fence(delivery.summary)]
     parts += ["## Evidence", _evidence(task, delivery)]
+    if not task.verification:
+        parts.append("No verification command is configured for it: whether it works is for its reader to see.")
     if task.base_conflict is not None:
         base, files = task.base_conflict.base, ", ".join(map(one_line_code, task.base_conflict.files))
         parts.append(f"**It does not merge as it is:** {one_line_code(task.base_branch)} is at `{base}`. {files}")
@@ -78,9 +81,10 @@ def _cost(task: TaskRecord) -> str:
     return f", for {usd:.2f} USD" if usd else ""
 
 
-def cost_usd(task: TaskRecord) -> float:
-    """The sum over the attempts that have ended, as their coding CLIs reported it."""
-    return sum(attempt.usage.cost_usd or 0 for attempt in task.attempts)
+def cost_usd(task: TaskRecord, report: TaskReport | None = None) -> float:
+    """The sum over the attempts, as their coding CLIs reported it; `report` is that of one under way."""
+    running = report.usage.cost_usd or 0 if report is not None and task.live is not None else 0
+    return running + sum(attempt.usage.cost_usd or 0 for attempt in task.attempts)
 
 
 def _evidence(task: TaskRecord, delivery: Delivery) -> str:

@@ -87,10 +87,9 @@ def _lead(task: TaskRecord, around: Surroundings) -> str:
 
 def _criteria(task: TaskRecord, report: TaskReport | None) -> str:
     reported = {entry.criterion: entry.status for entry in report.acceptance_criteria} if report else {}
-    done = task.state in (State.REVIEW, State.COMPLETED)
     rows = []
     for criterion in task.acceptance_criteria[:SHOWN_CRITERIA]:
-        ticked = done or reported.get(criterion) == "done"
+        ticked = reported.get(criterion) == "done"  # (by the agent's word: nobody else looks at them)
         rows.append(f"- [{'x' if ticked else ' '}] {one_line_code(criterion)}")
     return "\n".join(rows)
 
@@ -108,9 +107,10 @@ def _facts(task: TaskRecord, around: Surroundings, cost_usd: float | None) -> st
     if newest is not None:
         facts.append(f"attempt {newest.number} on `{newest.workstation}` with `{newest.cli}`")
         until = newest.ended_at or around.now
-        minutes = (until - newest.started_at).total_seconds()
+        seconds = (until - newest.started_at).total_seconds()
         # (a running attempt's time is rounded, so that the text does not change for its sake alone)
-        facts.append(duration(minutes if newest.ended_at else minutes // 300 * 300))
+        whole = seconds if newest.ended_at else seconds // 300 * 300
+        facts += [duration(whole)] if whole >= 1 else []
     if cost_usd is not None and cost_usd > 0:
         facts.append(f"{cost_usd:.2f} USD")
     return f"<sub>{' · '.join(facts)}</sub>"

@@ -23,6 +23,7 @@ LISTING_DELAY = timedelta(seconds=5)
 # for a night, and a refusal may mean that too much was written); everything else is tried until it passes.
 _MOST_TRIES = {"E_FORGE_GONE": 100, "E_FORGE_REFUSED": 10}
 
+_SUMMARY_CHARACTERS = 2000
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
 _STATE_LABELS = {
     State.PENDING: "queued",
@@ -107,10 +108,12 @@ def _answer_reviewers(before: TaskRecord | None, task: TaskRecord) -> TaskRecord
     """The first request notifies by itself; work that follows a review is told there, and in its threads."""
     head = task.delivery.pushed_head[:12] if task.delivery is not None else ""
     for thread in task.threads:
-        text = f"Taken up in {head}."
+        text = f"There is new work on this: {head} was made with this remark in view."
         task = task.with_post(Post(key="", kind="reply", on="request", target=thread, text=text))
     if task.attempt > 1 and before is not None and before.request is not None and task.request is not None:
         text = f"There is new work on this branch: it is at {head} now."
+        if task.delivery is not None and task.delivery.summary.strip():
+            text += f" What the agent says of it:\n\n{fence(task.delivery.summary[:_SUMMARY_CHARACTERS])}"
         task = task.with_post(Post(key="", kind="comment", on="request", text=text))
     return task.evolve(threads=())
 
@@ -132,6 +135,9 @@ def _needs_person(task: TaskRecord) -> str:
     lines = [f"✋ {mention}This task needs a person:"]
     for wait in task.waits_for:
         lines += ["", fence(wait.message or wait.reason.value)]
+    failed = next((item.message for item in task.feedback if item.code == "E_VERIFICATION_FAILED"), "")
+    if failed and task.state is State.BLOCKED:
+        lines += ["", "What it was told last:", "", fence(failed[-_SUMMARY_CHARACTERS:])]
     offered = steering(task)
     lines += ["", "\n".join(f"- `/cloud-code {command}`" for command in offered)]
     return "\n".join(lines)

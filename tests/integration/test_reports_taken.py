@@ -134,13 +134,19 @@ def test_a_revision_that_goes_back_is_told_once(place: Place) -> None:
     assert place.told() == []
 
 
-def test_only_what_decides_is_kept(place: Place) -> None:
-    entry = ProgressEntry(
-        timestamp=place.clock.now(), status="x", message="y", details={f"k{n}": n for n in range(99)}
+def test_only_what_decides_and_what_a_story_tells_is_kept(place: Place) -> None:
+    entries = tuple(
+        ProgressEntry(
+            timestamp=place.clock.now(), status="x", message=f"{number} {'y' * 999}", details={"k": number}
+        )
+        for number in range(20)
     )
-    place.good(progress=(entry,), current_step="at it", summary="Done so far")
+    place.good(progress=entries, current_step="at it", summary="Done so far")
     kept = place.supervisor.ledger.reports[place.box.task_id][place.box.attempt]
-    assert (kept.progress, kept.current_step, kept.summary) == ((), "at it", "Done so far")
+    assert (kept.current_step, kept.summary) == ("at it", "Done so far")
+    assert [(entry.message[:3], len(entry.message), entry.details) for entry in kept.progress] == [
+        (f"{number} ", 300, {}) for number in range(12, 20)
+    ]
 
 
 def test_each_workstation_has_its_turn_and_each_report_too(place: Place) -> None:

@@ -99,6 +99,7 @@ class Poll:
                     self._tags.forget_path(f"{self._path}/{path}")
         touched = {int(item["number"]) for item in changed}
         requests = [self._request(number, head) for number, head in watched.requests.items()]
+        touched |= {seen.number for seen in requests if seen is not None}
         reviews = [review for number in watched.requests if number in touched for review in self._reviews(number)]
         return ForgeNews(
             issues=tuple(issues),

@@ -207,6 +207,7 @@ class GitHub(Forge):
             for path, line, text in comments or ():
                 self._review_comment(repo, number, login, text, path=path, line=line, review=entry["id"])
             self.repos[repo]["pulls"][number]["updated_at"] = now()
+            self.repos[repo]["issues"][number]["updated_at"] = now()
             shown = shapes.review(self.origin, repo, entry, self.user(login))
             self._tell(repo, "pull_request_review", "submitted", number, login, review=shown)
             return int(entry["id"])
