@@ -156,7 +156,7 @@ def test_a_review_is_one_more_attempt_and_its_threads_are_answered(forges: Forge
     replies = [c["body"] for c in hub.repos[REPO]["review_comments"].values() if c["by"] == "cloud-code-bot"]
     wait_for(lambda: len([c for c in hub.repos[REPO]["review_comments"].values() if c["reply_to"]]) == 3)
     assert all(second.delivery.pushed_head[:12] in reply for reply in replies)
-    assert any("What the agent says" in said or "new work on this branch" in said for said in forges.said(pull))
+    wait_for(lambda: any("new work on this branch" in said for said in forges.said(pull)))
     assert len(hub.repos[REPO]["pulls"]) == 1
     hub.add_check(REPO, second.delivery.pushed_head, "ci", "failure", "2 tests failed")
     wait_for(lambda: (task := site.record(task_id)) is not None and task.attempt == 3, 60)
