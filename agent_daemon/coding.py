@@ -6,7 +6,7 @@ from typing import Any
 
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome
+from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, plus
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
@@ -84,7 +84,7 @@ class CodingRun:
         if event.session_id:
             fields["session"] = Session(cli=self.attempt.config.cli.name, id=event.session_id[:500])
         if event.usage is not None and event.kind != "result":  # a result's is a sum, told with the verdict
-            self.used = _plus(self.used, event.usage)
+            self.used = plus(self.used, event.usage)
             fields["usage"] = _usage(self.used)
             self._hold_limits()
         now = time.monotonic()
@@ -98,14 +98,15 @@ class CodingRun:
         limits, used = self.attempt.task.limits, self.used
         if limits.max_turns is not None and used.turns > limits.max_turns:
             self.attempt.stop.set("turn_limit")
-        if limits.max_tokens is not None and used.input_tokens + used.output_tokens > limits.max_tokens:
+        if limits.max_tokens is not None and _tokens(used) > limits.max_tokens:
             self.attempt.stop.set("budget")
         if limits.cost_usd is not None and (used.cost_usd or 0) > limits.cost_usd:
             self.attempt.stop.set("budget")
 
     def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
-        # A run that was ended has no closing sum of its own: what its steps told is what is known.
-        fields: dict[str, Any] = {"usage": _usage(verdict.usage if finished.reason == "exited" else self.used)}
+        # A run that was ended mostly has no closing sum of its own: what its steps told is what is known then.
+        summed_up = finished.reason == "exited" or _tokens(verdict.usage) >= _tokens(self.used)
+        fields: dict[str, Any] = {"usage": _usage(verdict.usage if summed_up else self.used)}
         if verdict.session_id:
             fields["session"] = Session(cli=self.attempt.config.cli.name, id=verdict.session_id[:500])
         name = self.attempt.config.cli.name
@@ -132,6 +133,7 @@ def _request(attempt: Attempt, session: str | None) -> RunRequest:
         settings=cli_settings(attempt),
         session_id=session,
         max_turns=attempt.task.limits.max_turns,
+        cost_usd=attempt.task.limits.cost_usd,
         marker=attempt.places.marker,
     )
 
@@ -211,21 +213,13 @@ def describe(event: Progress) -> str | None:
     return event.message or None
 
 
-def _plus(one: CliUsage, other: CliUsage) -> CliUsage:
-    costs = [usage.cost_usd for usage in (one, other) if usage.cost_usd is not None]
-    return CliUsage(
-        model=other.model or one.model,
-        input_tokens=one.input_tokens + other.input_tokens,
-        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        cost_usd=sum(costs) if costs else None,
-        turns=one.turns + other.turns,
-    )
+def _tokens(usage: CliUsage) -> int:
+    return usage.input_tokens + usage.output_tokens
 
 
 def _usage(usage: CliUsage) -> Usage:
     return Usage(
-        model=usage.model or None,
+        model=usage.model[:200] or None,
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cost_usd=usage.cost_usd,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from agent_daemon.clis import ADAPTERS
 from agent_daemon.protocol.paths import Root
 from supervisor.config import check_installation, load_config
 from supervisor.core.disk import gibibytes
@@ -33,7 +34,6 @@ CLOCK_SLACK_SECONDS = 300
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "ceph", "glusterfs", "lustre", "afs"})
 _MEMORY = frozenset({"tmpfs", "ramfs"})
-_INSTALL = {"codex": "npm install --global @openai/codex"}
 
 Status = Literal["ok", "warning", "error"]
 
@@ -258,13 +258,15 @@ def _station(
 def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
     """Whether the program of a coding CLI is there for workstations of this type."""
     settings = config.cli(name)
-    adapter = settings.adapter or name
-    program = settings.argv[0] if settings.argv else adapter
+    adapter = ADAPTERS.get(settings.adapter or name)
+    program = settings.argv[0] if settings.argv else (adapter.PROGRAM if adapter else "") or name
     label = f"{kind}: {name}"
     found = shutil.which(program, path=settings.environment.get("PATH", path))
     if found:
         return Check(name=label, status="ok", detail=found)
-    mend = _INSTALL.get(adapter) or f"install it, or give the whole path in config.yaml, clis.{name}.argv"
+    mend = (
+        adapter.INSTALL if adapter else ""
+    ) or f"install it, or give the whole path in config.yaml, clis.{name}.argv"
     return Check(name=label, status="error", detail=f"the program {program} is not on PATH", mend=mend)
 
 

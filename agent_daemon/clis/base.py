@@ -1,9 +1,11 @@
 """What every coding CLI has in common: the values that go in and out of an adapter, and its interface."""
 
+import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
@@ -61,7 +63,7 @@ class CliSettings:
 class RunRequest:
     """One run of a CLI. `session_id` resumes that session; `marker` is ``<task>/<attempt>``.
 
-    `max_turns` is passed on where the CLI knows such a limit.
+    `max_turns` and `cost_usd` are passed on where the CLI knows such a limit.
     """
 
     prompt: str = field(repr=False)
@@ -70,6 +72,7 @@ class RunRequest:
     settings: CliSettings
     session_id: str | None = None
     max_turns: int | None = None
+    cost_usd: float | None = None
     marker: str = ""
 
 
@@ -90,7 +93,7 @@ class Progress:
     """One thing that a CLI said or did.
 
     ``result`` is the CLI's own word that it is done, ``retry`` that it waits and gets nowhere. `outcome` is
-    set where the CLI names it itself.
+    set where the CLI names it itself, `retry_at` where it says when a limit is lifted.
     """
 
     kind: ProgressKind
@@ -101,6 +104,7 @@ class Progress:
     usage: Usage | None = None
     session_id: str | None = None
     outcome: Outcome | None = None
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +112,13 @@ class Verdict:
     """How a run is to be taken: `outcome` decides, `message` is one sentence for people.
 
     `usage` is this run's alone, without the earlier runs of its session. `session_id` is None when the
-    session cannot be resumed.
+    session cannot be resumed. `retry_at` or `retry_after_seconds` tell when a quota lasts again, if known.
     """
 
     outcome: Outcome
     message: str
     retry_after_seconds: float | None = None
+    retry_at: datetime | None = None
     usage: Usage = field(default_factory=Usage)
     session_id: str | None = None
 
@@ -126,6 +131,12 @@ class Adapter(Protocol):
 
     @property
     def OPTIONS(self) -> frozenset[str]: ...  # noqa: N802 (a module's constant)
+
+    @property
+    def PROGRAM(self) -> str: ...  # noqa: N802 (how it is started without an `argv`; empty: only with one)
+
+    @property
+    def INSTALL(self) -> str: ...  # noqa: N802 (the command that installs it)
 
     def invocation(self, request: RunRequest) -> Invocation:
         """How to start it; makes the folders that the CLI wants to find in its home."""
@@ -185,6 +196,25 @@ def last_message(events: Sequence[Progress], *kinds: ProgressKind) -> str:
 def last_session(events: Sequence[Progress]) -> str | None:
     """The session that the CLI named last."""
     return next((event.session_id for event in reversed(events) if event.session_id), None)
+
+
+def plus(one: Usage, other: Usage) -> Usage:
+    """Both together; a cost that neither tells stays unknown."""
+    costs = [usage.cost_usd for usage in (one, other) if usage.cost_usd is not None]
+    return Usage(
+        model=other.model or one.model,
+        input_tokens=one.input_tokens + other.input_tokens,
+        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cost_usd=sum(costs) if costs else None,
+        turns=one.turns + other.turns,
+    )
+
+
+def sum_of_usage(events: Sequence[Progress]) -> Usage:
+    """What the single steps told, for a run that came to no closing sum."""
+    steps = (event.usage for event in events if event.kind == "usage" and event.usage)
+    return functools.reduce(plus, steps, Usage())
 
 
 def json_object(line: str) -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent_daemon.clis.base import (
-    Outcome,
     Progress,
     RunRequest,
     Usage,
@@ -29,9 +28,12 @@ from agent_daemon.clis.base import (
     printable,
     text_of,
 )
+from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
+PROGRAM = "codex"
+INSTALL = "npm install --global @openai/codex"
 _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})
 
@@ -39,25 +41,7 @@ _PROVIDER = "cloud-code"
 _LOOKS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _STEP = Progress(kind="usage", usage=Usage(turns=1))
 
-# The first that matches decides: a quota is also an HTTP 429, and a retry that ran out names its cause last.
-_FAILURES: tuple[tuple[Outcome, str], ...] = (
-    ("context_too_long", r"context window|context_length_exceeded|maximum context length|input exceeds the"),
-    ("quota", r"quota exceeded|exceeded your current quota|insufficient_quota|hit your usage limit"),
-    ("quota", r"usage not included|purchase more credits|out of credits|billing"),
-    ("budget", r"session budget exceeded|budget_reached"),
-    ("authentication", r"\b401\b|\b403 forbidden|missing environment variable|incorrect api key"),
-    ("authentication", r"invalid_api_key|not logged in|log ?in again|refresh token"),
-    ("refused", r"content_filter|content policy|has been flagged|hook blocked this request"),
-    ("overloaded", r"\b(429|500|502|503|504|529)\b|rate limit|high demand|overloaded|at capacity"),
-    ("overloaded", r"capacity unavailable|stream disconnected|connection failed|network|timed? ?out"),
-)
 _NO_SUCH_SESSION = re.compile(r"no rollout found|thread/resume failed", re.IGNORECASE)
-_TRY_AGAIN = re.compile(
-    r"(?:try again|retry) (?:in|after)((?:\s*\d+(?:\.\d+)?\s*(?:ms|days?|d|hours?|h|minutes?|m|seconds?|s)\b)+)",
-    re.IGNORECASE,
-)
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|d|h|m|s)", re.IGNORECASE)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def invocation(request: RunRequest) -> Invocation:
@@ -66,7 +50,7 @@ def invocation(request: RunRequest) -> Invocation:
     codex_home = settings.home / ".codex"
     codex_home.mkdir(parents=True, exist_ok=True)
     environment.setdefault("CODEX_HOME", str(codex_home))
-    start = (*(settings.argv or ("codex",)), "exec")
+    start = (*(settings.argv or (PROGRAM,)), "exec")
     # A resumed session keeps its folder, and `resume` does not know -C.
     place = ("resume", request.session_id) if request.session_id else ("-C", str(request.worktree))
     return Invocation(
@@ -207,15 +191,15 @@ def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage |
         message = "it ended without saying that its turn was completed"
         return Verdict(outcome="no_result", message=message, usage=usage, session_id=session)
     for text in errors:
-        for outcome, pattern in _FAILURES:
-            if re.search(pattern, text, re.IGNORECASE):
-                return Verdict(
-                    outcome=outcome,
-                    message=text,
-                    retry_after_seconds=_retry_after_seconds(text),
-                    usage=usage,
-                    session_id=session,
-                )
+        outcome = failure_named(text)
+        if outcome is not None:
+            return Verdict(
+                outcome=outcome,
+                message=text,
+                retry_after_seconds=retry_after_seconds(text),
+                usage=usage,
+                session_id=session,
+            )
     message = errors[0] if errors else last_message(events, "message")
     message = f"exit code {finished.exit_code}" + (f": {message}" if message else "")
     lost = any(_NO_SUCH_SESSION.search(text) for text in errors)
@@ -233,10 +217,3 @@ def _usage_of_run(events: Sequence[Progress], previous: Usage) -> Usage:
         output_tokens=max(0, total.output_tokens - previous.output_tokens),
         turns=turns,
     )
-
-
-def _retry_after_seconds(text: str) -> float | None:
-    named = _TRY_AGAIN.search(text)
-    if named is None:
-        return None
-    return sum(float(amount) * _SECONDS[unit.lower()] for amount, unit in _AMOUNT.findall(named[1]))

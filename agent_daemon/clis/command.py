@@ -37,6 +37,8 @@ from agent_daemon.clis.base import (
 from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
+PROGRAM = ""
+INSTALL = ""
 OPTIONS: frozenset[str] = frozenset()
 
 _PLACEHOLDER = re.compile(r"\{(prompt_file|worktree|model|session_id|max_turns)\}")

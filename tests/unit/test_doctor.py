@@ -81,3 +81,12 @@ def test_the_program_of_a_coding_cli_is_looked_for_where_it_will_be(tmp_path: Pa
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     assert cli_check(config, "backend", "mine", str(tmp_path)).detail == str(program)
+
+
+def test_a_coding_cli_whose_program_has_another_name(tmp_path: Path) -> None:
+    config = Config.model_validate(
+        {"projects": {"acme": {"repository": "/x"}}, "workstations": {"backend": {"clis": ["claude-code"]}}}
+    )
+    check = cli_check(config, "backend", "claude-code", str(tmp_path))
+    assert "the program claude is not on PATH" in check.detail
+    assert "@anthropic-ai/claude-code" in check.mend

@@ -66,7 +66,7 @@ LONG = "a" * 40
             {"clis": {"claude": {"adapter": "claude"}}},
             "E_REFERENCE",
             "clis.claude.adapter",
-            "one of command, codex",
+            "did you mean `claude-code`",
         ),
         ({"clis": {"codx": {}}}, "E_REFERENCE", "clis.codx", "did you mean `codex`?"),
         ({"clis": {"mine": {"adapter": "command"}}}, "E_REFERENCE", "clis.mine", "argv"),
