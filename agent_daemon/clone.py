@@ -19,6 +19,8 @@ from loguru import logger
 from agent_daemon.git import GitError, git, git_text
 
 PROTOCOL_FOLDER = ".cloud-code"
+# Aider keeps what it knows of a repository in there, and nowhere else.
+_NO_WORK = (f"/{PROTOCOL_FOLDER}", "/.aider.tags.cache.*")
 
 _REMOTE_REFS = "refs/remotes/origin/"
 _LOCK_TIMEOUT_SECONDS = 900
@@ -158,12 +160,13 @@ def _present(clone: Path, commits: set[str], environment: Mapping[str, str] | No
 
 
 def exclude_protocol_folder(clone: Path) -> None:
-    """Keep ``.cloud-code`` out of what git takes for untracked, in all worktrees of the clone."""
+    """Keep ``.cloud-code`` and a CLI's cache out of what git takes for untracked, in all worktrees of a clone."""
     exclude = clone / ".git/info/exclude"
     present = exclude.read_text(errors="replace") if exclude.is_file() else ""
-    if f"/{PROTOCOL_FOLDER}" not in present.splitlines():
+    missing = [line for line in _NO_WORK if line not in present.splitlines()]
+    if missing:
         exclude.parent.mkdir(parents=True, exist_ok=True)
-        exclude.write_text(f"{present.rstrip()}\n/{PROTOCOL_FOLDER}\n".lstrip())
+        exclude.write_text("\n".join([present.rstrip(), *missing, ""]).lstrip())
 
 
 def _remove_stale_locks(clone: Path) -> None:

@@ -134,6 +134,7 @@ def _request(attempt: Attempt, session: str | None) -> RunRequest:
         session_id=session,
         max_turns=attempt.task.limits.max_turns,
         cost_usd=attempt.task.limits.cost_usd,
+        test_command=" && ".join(f"({check.command})" for check in attempt.task.verification),
         marker=attempt.places.marker,
     )
 

@@ -4,10 +4,11 @@ To add one: write a module beside `codex.py` that offers what `base.Adapter` say
 a test, and add a line here. A CLI without a module of its own runs through `command`.
 """
 
-from agent_daemon.clis import claude_code, codex, command
+from agent_daemon.clis import aider, claude_code, codex, command
 from agent_daemon.clis.base import Adapter
 
 ADAPTERS: dict[str, Adapter] = {
+    "aider": aider,
     "claude-code": claude_code,
     "command": command,
     "codex": codex,

@@ -63,7 +63,8 @@ class CliSettings:
 class RunRequest:
     """One run of a CLI. `session_id` resumes that session; `marker` is ``<task>/<attempt>``.
 
-    `max_turns` and `cost_usd` are passed on where the CLI knows such a limit.
+    `max_turns` and `cost_usd` are passed on where the CLI knows such a limit; `test_command`, which checks the
+    work, where it can run one after its edits.
     """
 
     prompt: str = field(repr=False)
@@ -73,6 +74,7 @@ class RunRequest:
     session_id: str | None = None
     max_turns: int | None = None
     cost_usd: float | None = None
+    test_command: str = ""
     marker: str = ""
 
 

@@ -409,7 +409,7 @@ def test_links_are_made_restored_and_kept_out_of_commits(place: Place) -> None:
     link_protocol_files(place.worktree, targets)
     assert (folder / "tasking.yaml").read_text() == "version: 1\n"
     assert (folder / "logs").is_symlink()
-    assert (place.clone / ".git/info/exclude").read_text() == "# mine\n*.own\n/.cloud-code\n"
+    assert (place.clone / ".git/info/exclude").read_text() == "# mine\n*.own\n/.cloud-code\n/.aider.tags.cache.*\n"
 
     subprocess.run(["rm", "-rf", str(folder)], check=True)
     folder.symlink_to(place.out)
