@@ -45,8 +45,9 @@ _QUIETLY = (
 )
 _NOISE = re.compile(
     r"Analytics have been|Detected dumb terminal|HTTPSConnectionPool\(|Git repo: |Repo-map: |Added .* to the chat"
-    r"|Restored previous conversation|https://aider\.chat/"
+    r"|Restored previous conversation|https://aider\.chat/|Update git (?:name|email) with: "
 )
+_PATHS = re.compile(r"\S*[./]\w\S*(?: +\S*[./]\w\S*)*$")
 _EDITED = re.compile(r"Applied edit to (.+)")
 _TOKENS = re.compile(r"Tokens: .*\breceived\b")
 _COUNT = re.compile(r"([\d.,]+)([kM]?) (sent|cache hit|received)")
@@ -181,12 +182,12 @@ def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage |
 
 
 def _said(bounds: Sequence[int], events: Sequence[Progress]) -> str:
-    """The words of the last reply, without its edits."""
+    """The words of the last reply, without its edits and the files that it was shown."""
     lines = [event.message for event in events[bounds[0] + 1 : bounds[1]] if event.kind == "message"]
     kept, inside = [], False
     for line, following in pairwise([*lines, ""]):
         if line.startswith("```"):
             inside = not inside
-        elif not inside and not following.startswith("```") and not line.startswith("Model: "):
+        elif not (inside or following.startswith("```") or line.startswith("Model: ") or _PATHS.match(line)):
             kept.append(line)
     return printable("\n".join(kept))

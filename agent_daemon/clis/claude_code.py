@@ -246,7 +246,6 @@ def _result(event: dict[str, Any]) -> Progress:
         usage=_usage_of_run(event),
         session_id=text_of(event, "session_id") or None,
         outcome=outcome,
-        retry_at=_resets_at(event),
     )
 
 
@@ -261,7 +260,8 @@ def _outcome(event: Mapping[str, Any], message: str) -> Outcome:
     if status in (401, 403):
         return "authentication"
     if status == 429:
-        return "quota" if named == "quota" or _resets_at(event) else "overloaded"
+        limited = named == "quota" or text_of(event, "api_error") == "usage_limit_reached"
+        return "quota" if limited else "overloaded"
     if isinstance(status, int) and status >= 500:
         return "overloaded"
     return named or "crashed"

@@ -8,7 +8,7 @@ from agent_daemon.clis.base import Outcome
 _FAILURES: tuple[tuple[Outcome, str], ...] = (
     ("context_too_long", r"context window|context_length_exceeded|maximum context length|input exceeds the"),
     ("context_too_long", r"prompt is too long|contextwindowexceeded"),
-    ("quota", r"quota exceeded|exceeded your current quota|insufficient_quota|hit your (\w+ )*limit"),
+    ("quota", r"quota exceeded|exceeded your current quota|insufficient_quota|hit your ([\w-]+ )*limit"),
     ("quota", r"usage limit|usage not included|usage credits|purchase more credits|out of credits|billing"),
     ("quota", r"credit balance is too low|spend limit"),
     ("budget", r"session budget exceeded|budget_reached"),

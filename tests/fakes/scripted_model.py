@@ -15,8 +15,9 @@ A scenario of `SCENARIOS` says what goes wrong on the way. In a test::
 
 As a program: ``python tests/fakes/scripted_model.py --scenario loop --steps steps.json --port-file port``.
 
-Spoken: OpenAI Responses, ``/v1/responses``, as the Codex CLI needs it. For another protocol, write a class
-like `ResponsesProtocol` and add its path to `PROTOCOLS`.
+Spoken: OpenAI Responses, ``/v1/responses``, as the Codex CLI needs it; Anthropic Messages, ``/v1/messages``, for
+Claude Code; OpenAI Chat without tools, ``/v1/chat/completions``, for Aider, whose replies are edits in a text. For
+another protocol, write a class like `ResponsesProtocol` and add its path to `PROTOCOLS`.
 """
 
 import argparse
@@ -36,9 +37,11 @@ from types import TracebackType
 from typing import Any, Literal, Protocol
 
 FINAL_TEXT = "Done: the task is finished and the tests pass."
+RESET_AT = 4_000_000_000
 SLOW_COMMAND = "python3 -c 'import time; time.sleep(300)'"
 
 Step = dict[str, str]
+Call = tuple[str, str | dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Scenario:
 
     plays: Literal["script", "nothing", "loop", "slow"] = "script"
     failure: tuple[int, str, str] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     stream: Literal["whole", "cut", "hang"] = "whole"
 
 
@@ -60,6 +64,15 @@ SCENARIOS: dict[str, Scenario] = {
     "unauthorized": Scenario(failure=(401, "invalid_api_key", "Incorrect API key provided.")),
     "rate-limited": Scenario(failure=(429, "rate_limit_exceeded", "Rate limit reached.")),
     "quota": Scenario(failure=(429, "insufficient_quota", "You exceeded your current quota.")),
+    "quota-with-reset": Scenario(
+        failure=(429, "insufficient_quota", "You exceeded your current quota. Please try again in 2h30m0s."),
+        headers=(
+            ("retry-after", "9000"),
+            ("anthropic-ratelimit-unified-status", "rejected"),
+            ("anthropic-ratelimit-unified-representative-claim", "five_hour"),
+            ("anthropic-ratelimit-unified-reset", str(RESET_AT)),
+        ),
+    ),
     "overloaded": Scenario(failure=(500, "server_error", "The server had an error.")),
     "context-too-long": Scenario(
         failure=(400, "context_length_exceeded", "Your input exceeds the context window of this model.")
@@ -109,10 +122,13 @@ class WireFormat(Protocol):
 
     def read(self, body: dict[str, Any]) -> Conversation: ...
 
-    def call(self, conversation: Conversation, step: Step) -> tuple[str, str | dict[str, Any]]:
-        """The client's tool that does a step, and its arguments."""
+    def calls(self, conversation: Conversation, step: Step) -> list[Call]:
+        """The client's tools that do a step one after the other, and their arguments."""
 
     def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]: ...
+
+    def failure(self, status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+        """The status and the body of an answer that is an error."""
 
 
 class ResponsesProtocol:
@@ -128,19 +144,19 @@ class ResponsesProtocol:
         results = sum(1 for item in items if str(item.get("type")).endswith("_call_output"))
         return Conversation(tools, results)
 
-    def call(self, conversation: Conversation, step: Step) -> tuple[str, str | dict[str, Any]]:
+    def calls(self, conversation: Conversation, step: Step) -> list[Call]:
         tools = conversation.tools
         if "patch" in step and "apply_patch" in tools:
-            return "apply_patch", step["patch"]
+            return [("apply_patch", step["patch"])]
         # Codex takes a patch through its shell, too, for models that it does not give the tool.
         command = (
             step["shell"] if "shell" in step else f"apply_patch <<'END_OF_PATCH'\n{step['patch']}END_OF_PATCH\n"
         )
-        return (
-            ("exec_command", {"cmd": command})
-            if "exec_command" in tools
-            else ("shell_command", {"command": command})
-        )
+        shell = "exec_command" if "exec_command" in tools else "shell_command"
+        return [(shell, {"cmd" if shell == "exec_command" else "command": command})]
+
+    def failure(self, status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+        return status, {"error": {"message": message, "type": code, "code": code, "param": None}}
 
     def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]:
         item = self._item(conversation, answer)
@@ -177,7 +193,117 @@ class ResponsesProtocol:
         return {**call, "type": "function_call", "arguments": json.dumps(answer.arguments)}
 
 
+class MessagesProtocol:
+    """Anthropic Messages, streamed. A patch is done by the client's Edit, which wants the file read before."""
+
+    def read(self, body: dict[str, Any]) -> Conversation:
+        tools = {str(tool.get("name")): tool for tool in body.get("tools") or []}
+        contents = [message.get("content") for message in body.get("messages") or []]
+        blocks = [block for content in contents if isinstance(content, list) for block in content]
+        return Conversation(tools, sum(1 for block in blocks if block.get("type") == "tool_result"))
+
+    def calls(self, conversation: Conversation, step: Step) -> list[Call]:
+        if "Bash" not in conversation.tools:  # asked beside the task, for a title for example
+            return []
+        if "shell" in step:
+            return [("Bash", {"command": step["shell"], "description": "run"})]
+        return [
+            call
+            for path, old, new in replacements(step["patch"])
+            for call in (
+                ("Read", {"file_path": path}),
+                ("Edit", {"file_path": path, "old_string": old, "new_string": new}),
+            )
+        ]
+
+    def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]:
+        read, written = answer.usage
+        message = {
+            "id": f"msg_{answer.number}",
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": read, "cache_read_input_tokens": 200, "output_tokens": 1},
+        }
+        block: dict[str, Any] = {"type": "text", "text": ""}
+        delta = {"type": "text_delta", "text": answer.text}
+        if answer.tool:
+            name = {"id": f"toolu_{answer.number}", "name": answer.tool, "input": {}}
+            block = {"type": "tool_use", **name}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(answer.arguments)}
+        reason = {"stop_reason": "tool_use" if answer.tool else "end_turn", "stop_sequence": None}
+        yield {"type": "message_start", "message": message}
+        yield {"type": "content_block_start", "index": 0, "content_block": block}
+        yield {"type": "content_block_delta", "index": 0, "delta": delta}
+        yield {"type": "content_block_stop", "index": 0}
+        yield {"type": "message_delta", "delta": reason, "usage": {"output_tokens": written}}
+        yield {"type": "message_stop"}
+
+    def failure(self, status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+        status, kind, said = _ANTHROPIC.get(code, (status, "invalid_request_error", message))
+        return status, {"type": "error", "error": {"type": kind, "message": said}}
+
+
+_ANTHROPIC = {
+    "invalid_api_key": (401, "authentication_error", "invalid x-api-key"),
+    "rate_limit_exceeded": (429, "rate_limit_error", "This request would exceed your rate limit."),
+    "insufficient_quota": (429, "rate_limit_error", "This request would exceed your organization's usage limit."),
+    "server_error": (529, "overloaded_error", "Overloaded"),
+    "context_length_exceeded": (
+        400,
+        "invalid_request_error",
+        "prompt is too long: 250000 tokens > 200000 maximum",
+    ),
+}
+
+
+class ChatProtocol:
+    """OpenAI Chat in one piece, for a client without tools that reads edits out of the text: patches only."""
+
+    def read(self, body: dict[str, Any]) -> Conversation:
+        return Conversation({}, 0)
+
+    def calls(self, conversation: Conversation, step: Step) -> list[Call]:
+        edits = [
+            f"{path}\n```\n<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n```\n"
+            for path, old, new in replacements(step.get("patch", ""))
+        ]
+        return [("", "\n".join(["Here is the change.\n", *edits]))] if edits else []
+
+    def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]:
+        read, written = answer.usage
+        said = answer.text or str(answer.arguments)
+        yield {
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": model,
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
+        }
+
+    def failure(self, status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+        return status, {"error": {"message": message, "type": code, "code": code, "param": None}}
+
+
+def replacements(patch: str) -> list[tuple[str, str, str]]:
+    """A patch as texts to be replaced: the path, the old lines and the new ones, of each file."""
+    found: list[tuple[str, str, str]] = []
+    for line in patch.splitlines(keepends=True):
+        if line.startswith("*** Update File: "):
+            found.append((line.removeprefix("*** Update File: ").strip(), "", ""))
+        elif found and line[:1] in " -+":
+            path, old, new = found[-1]
+            found[-1] = (path, old + line[1:] * (line[0] != "+"), new + line[1:] * (line[0] != "-"))
+    return found
+
+
 PROTOCOLS: dict[str, WireFormat] = {
+    "/v1/chat/completions": ChatProtocol(),
+    "/v1/messages": MessagesProtocol(),
     "/v1/responses": ResponsesProtocol(),
 }
 
@@ -217,16 +343,16 @@ class ScriptedModel:
 
     def answer(self, protocol: WireFormat, conversation: Conversation) -> Answer:
         number = conversation.results
+        steps: list[Step] = [] if self.scenario.plays in ("nothing", "loop") else self.steps
+        calls = [call for step in steps for call in protocol.calls(conversation, step)][number:]
         if self.scenario.plays == "loop":
-            step: Step | None = {"shell": f"true # {number}"}
-        elif self.scenario.plays != "nothing" and number < len(self.steps):
-            step = self.steps[number]
-        else:
+            calls = protocol.calls(conversation, {"shell": f"true # {number}"})
+        elif self.scenario.plays == "slow" and not calls:
             # Again and again, for a client may give up waiting for a command and ask what to do next.
-            step = {"shell": SLOW_COMMAND} if self.scenario.plays == "slow" else None
-        if step is None:
+            calls = protocol.calls(conversation, {"shell": SLOW_COMMAND})
+        if not calls:
             return Answer(number, text=self.final)
-        tool, arguments = protocol.call(conversation, step)
+        tool, arguments = calls[0]
         return Answer(number, tool=tool, arguments=arguments)
 
 
@@ -258,12 +384,12 @@ class _Handler(BaseHTTPRequestHandler):
         if protocol is None:
             self._send_json(404, {"error": {"message": f"no such path: {path}", "code": "not_found"}})
         elif model.scenario.failure is not None:
-            status, code, message = model.scenario.failure
-            self._send_json(status, {"error": {"message": message, "type": code, "code": code, "param": None}})
+            self._send_json(*protocol.failure(*model.scenario.failure), model.scenario.headers)
         else:
             conversation = protocol.read(body)
             answer = model.answer(protocol, conversation)
-            self._send_stream(protocol.events(conversation, answer, str(body.get("model"))))
+            events = protocol.events(conversation, answer, str(body.get("model")))
+            self._send_stream(events) if body.get("stream") else self._send_whole(events)
 
     def _body(self, headers: dict[str, str]) -> dict[str, Any]:
         if "chunked" in headers.get("transfer-encoding", ""):
@@ -283,13 +409,21 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
 
-    def _send_json(self, status: int, content: dict[str, Any]) -> None:
+    def _send_json(self, status: int, content: dict[str, Any], headers: Iterable[tuple[str, str]] = ()) -> None:
         encoded = json.dumps(content).encode()
         self.send_response(status)
+        for name, value in headers:
+            self.send_header(name, value)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(encoded)))
         self.end_headers()
         self.wfile.write(encoded)
+
+    def _send_whole(self, events: Iterable[dict[str, Any]]) -> None:
+        if self.server.model.scenario.stream == "hang":
+            self.server.model.stopping.wait()
+            return
+        self._send_json(200, next(iter(events)))
 
     def _send_stream(self, events: Iterable[dict[str, Any]]) -> None:
         scenario = self.server.model.scenario

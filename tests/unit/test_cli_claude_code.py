@@ -54,6 +54,7 @@ EXPECTED = {
     "nokey": (FAILED, "authentication", "Not logged in"),
     "429": (FAILED, "overloaded", "rate limit"),
     "quota": (FAILED, "quota", "usage limit"),
+    "subscription-limit": (FAILED, "quota", "You've hit your 5-hour limit"),
     "500": (FAILED, "overloaded", "500 Internal"),
     "late500": (FAILED, "overloaded", "500 Internal"),
     "529": (FAILED, "overloaded", "529 Overloaded"),
@@ -169,16 +170,8 @@ def test_a_session_that_is_gone_is_not_offered_again() -> None:
 
 
 def test_a_limit_of_a_subscription_tells_when_it_is_lifted() -> None:
-    limit = {"status": "rejected", "resetsAt": 1_800_000_000, "rateLimitType": "five_hour"}
-    failed = {"type": "result", "subtype": "success", "is_error": True, "terminal_reason": "api_error"}
-    said = {"api_error_status": 429, "result": "You've hit your session limit · resets 3pm (UTC)"}
-    lines = [{"type": "rate_limit_event", "rate_limit_info": limit}, failed | said]
-    for sent in (lines, [failed | said | {"rate_limit_info": limit}]):
-        events = [event for line in sent for event in claude_code.parse("stdout", json.dumps(line))]
-        verdict = claude_code.verdict(FAILED, events)
-        assert verdict.outcome == "quota"
-        assert verdict.retry_at == datetime.fromtimestamp(1_800_000_000, UTC)
-    near = {"type": "rate_limit_event", "rate_limit_info": limit | {"status": "allowed_warning"}}
+    assert verdict_of("subscription-limit", FAILED).retry_at == datetime.fromtimestamp(4_000_000_000, UTC)
+    near = {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed_warning", "resetsAt": 4e9}}
     assert claude_code.parse("stdout", json.dumps(near)) == []
 
 
