@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from supervisor.demo import stage as stages
-from supervisor.demo.agents import AGENTS, OPENAI_KEY, Wishes
+from supervisor.demo.agents import AGENTS, Wishes
 from supervisor.demo.play import play
 from supervisor.demo.result import show_paths, show_result
 from supervisor.demo.view import view_for
@@ -19,13 +19,15 @@ from supervisor.demo.view import view_for
 )
 @click.option("--cli", "name", type=click.Choice(sorted(AGENTS)), default="scripted", show_default=True)
 @click.option(
-    "--base-url", help="Codex: any endpoint with the Responses protocol, such as http://127.0.0.1:8000/v1."
+    "--base-url", help="An endpoint that the coding CLI can talk to, such as http://127.0.0.1:8000/v1 for Codex."
 )
-@click.option("--model", help="Codex: the model's name [default: Codex chooses].")
-@click.option("--key-env", default=OPENAI_KEY, show_default=True, help="Codex: the variable that holds the key.")
+@click.option("--model", help="The model's name [default: the coding CLI chooses].")
+@click.option(
+    "--key-env", help="The variable that holds the key [default: OPENAI_API_KEY; claude-code: ANTHROPIC_API_KEY]."
+)
 @click.option("--keep/--remove", default=True, show_default=True, help="Keep or remove the folder at the end.")
 def demo(
-    folder: Path | None, name: str, base_url: str | None, model: str | None, key_env: str, keep: bool
+    folder: Path | None, name: str, base_url: str | None, model: str | None, key_env: str | None, keep: bool
 ) -> None:
     """Show the whole way: a repository with a failing test, a task file, a branch that mends it.
 

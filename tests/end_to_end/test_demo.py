@@ -1,7 +1,6 @@
 """`cloud-code demo`, run as a person runs it: what it says at the end must be true."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +15,9 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.states import State
 from supervisor.records import RecordStore
 from tests.fakes.scripted_model import ScriptedModel
+from tests.real_clis import need, program
 from tests.site import git, wait_for
 
-CODEX = os.environ.get("CLOUD_CODE_TEST_CODEX") or shutil.which("codex")
-REQUIRED = "codex" in os.environ.get("CLOUD_CODE_TEST_REQUIRE", "").split(",")
 KEY = "sk-demo-key-of-this-test"
 TASK = "shop.fix-free-shipping"
 BRANCH = "cloud-code/fix-free-shipping"
@@ -152,7 +150,8 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "code"),
     [
-        (["--cli", "codex"], {"PATH": "/nonexistent"}, "E_NO_CODEX"),
+        (["--cli", "codex"], {"PATH": "/nonexistent"}, "E_NO_CLI"),
+        (["--cli", "claude-code"], {"PATH": "/nonexistent"}, "E_NO_CLI"),
         (["--dir", "/proc"], {}, "E_DEMO_FOLDER"),
     ],
 )
@@ -166,38 +165,40 @@ def test_what_a_person_can_mend_is_one_sentence(
     assert not (tmp_path / "demo").exists()
 
 
-@pytest.fixture
-def codex_environment(tmp_path: Path) -> dict[str, str]:
-    """PATH with the real Codex first; a skip, or a failure where it is required, when there is none."""
-    if CODEX is None and REQUIRED:
-        pytest.fail("CLOUD_CODE_TEST_REQUIRE names codex, but there is none")
-    if CODEX is None:
-        pytest.skip("no codex on PATH nor in CLOUD_CODE_TEST_CODEX")
-    programs = tmp_path / "programs"
+def environment_with(name: str, folder: Path) -> dict[str, str]:
+    """PATH with a real coding CLI first; a skip, or a failure where it is required, when there is none."""
+    found = program(name)
+    need(found, name)
+    programs = folder / "programs"
     programs.mkdir()
-    (programs / "codex").symlink_to(CODEX)
-    env = bare_environment(tmp_path / "home", DEMO_KEY=KEY)
+    (programs / name).symlink_to(str(found))
+    env = bare_environment(folder / "home", DEMO_KEY=KEY)
     return env | {"PATH": f"{programs}:{env['PATH']}"}
 
 
-def test_the_real_codex_does_the_same(tmp_path: Path, codex_environment: dict[str, str]) -> None:
-    folder = tmp_path / "demo"
-    with ScriptedModel(steps=[{"patch": PATCH}, {"shell": "python3 -m unittest"}]) as model:
-        arguments = ("--cli", "codex", "--base-url", model.base_url, "--key-env", "DEMO_KEY", "--model", "gpt-5.5")
-        done = run_demo(folder, *arguments, env=codex_environment)
+@pytest.mark.parametrize(
+    ("cli", "name", "model"),
+    [("codex", "codex", "gpt-5.5"), ("claude-code", "claude", "sonnet"), ("aider", "aider", "openai/gpt-4o")],
+)
+def test_a_real_one_does_the_same(tmp_path: Path, cli: str, name: str, model: str) -> None:
+    folder, environment = tmp_path / "demo", environment_with(name, tmp_path)
+    with ScriptedModel(steps=[{"patch": PATCH}, {"shell": "python3 -m unittest"}]) as endpoint:
+        url = endpoint.base_url.removesuffix("/v1") if cli == "claude-code" else endpoint.base_url
+        arguments = ("--cli", cli, "--base-url", url, "--key-env", "DEMO_KEY", "--model", model)
+        done = run_demo(folder, *arguments, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert model.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    headers = endpoint.requests[0].headers
+    assert KEY in headers.get("authorization", "") + headers.get("x-api-key", "")
     assert "scripted program" not in done.stdout
     check_it_happened(folder, done.stdout)
     assert files_with(folder, KEY) == []
 
 
-def test_a_model_that_only_says_that_it_is_done_is_not_believed(
-    tmp_path: Path, codex_environment: dict[str, str]
-) -> None:
+def test_a_model_that_only_says_that_it_is_done_is_not_believed(tmp_path: Path) -> None:
+    environment = environment_with("codex", tmp_path)
     with ScriptedModel("says-done-without-edit") as model:
         arguments = ("--cli", "codex", "--base-url", model.base_url, "--key-env", "DEMO_KEY")
-        done = run_demo(tmp_path / "demo", *arguments, env=codex_environment)
+        done = run_demo(tmp_path / "demo", *arguments, env=environment)
     assert done.returncode == 1
     assert "verification failed" in done.stderr
     assert processes_of(tmp_path / "demo") == []
