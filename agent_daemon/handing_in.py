@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from datetime import datetime, timedelta
 from typing import Any
 
 from agent_daemon import checkout, following, handover, workplace
@@ -22,16 +23,14 @@ from agent_daemon.protocol.model import (
     Salvage,
     VerificationResult,
     WaitReason,
+    utc,
 )
+from agent_daemon.protocol.outcomes import ENDS, code_of
+from agent_daemon.reporting import utc_now
 from agent_daemon.unfinished import what_is_unfinished
 
-# What a CLI's end means where it is not "completed": blocked for a reason, or failed.
-BLOCKING = {
-    "needs_input": WaitReason.QUESTION,
-    "authentication": WaitReason.CREDENTIAL,
-    "quota": WaitReason.QUOTA,
-    "budget": WaitReason.BUDGET,
-}
+# A time that is told from outside is not followed further than this.
+_LONGEST_QUOTA_SECONDS = 30 * 86_400.0
 
 
 def not_started(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
@@ -48,18 +47,26 @@ def not_started(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
 def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
     """The CLI ended without saying that it is done: blocked or failed, its work salvaged."""
     fields: dict[str, Any] = {"salvage": salvage(attempt), **_changes(attempt)}
-    blocking = BLOCKING.get(verdict.outcome)
+    reason = ENDS[verdict.outcome].reason
     message = verdict.message or verdict.outcome
-    if blocking is not None:
+    if reason is not None:
         return fields | {
             "status": ReportStatus.BLOCKED,
-            "blocked_reason": BlockedReason(reason=blocking),
+            "blocked_reason": BlockedReason(reason=reason, until=_lifted_at(verdict)),
             "blockers": (message[:2000],),
-            "question": message[:2000] if blocking is WaitReason.QUESTION else None,
+            "question": message[:2000] if reason is WaitReason.QUESTION else None,
         }
-    code = f"E_CLI_{verdict.outcome.upper()}"
-    error = ReportError(code=code, message=f"{attempt.config.cli.name}: {message[:2000]}")
+    error = ReportError(code=code_of(verdict.outcome), message=f"{attempt.config.cli.name}: {message[:2000]}")
     return fields | {"status": ReportStatus.FAILED, "error": error}
+
+
+def _lifted_at(verdict: Verdict) -> datetime | None:
+    """When a quota lasts again, if the CLI told."""
+    seconds = verdict.retry_after_seconds
+    if verdict.outcome != "quota" or (verdict.retry_at is None and seconds is None):
+        return None
+    after = utc_now() + timedelta(seconds=min(seconds or 0, _LONGEST_QUOTA_SECONDS))
+    return utc(verdict.retry_at) if verdict.retry_at is not None else after
 
 
 def interrupted(attempt: Attempt) -> dict[str, Any]:

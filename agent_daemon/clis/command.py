@@ -11,7 +11,8 @@ never an argument itself.
 The program may print JSON lines such as ``{"type": "progress", "message": "…"}``; the types are progress,
 log, status, heartbeat, retry (it waits and gets nowhere, which is no sign of life), error and result. All of
 them may carry path, command with exit_code, session_id; error and result may carry an outcome, and result a
-usage. Every other line is a message. The exit code decides, unless an error was printed that no result followed.
+usage; an error that says "try again in 2h" tells when a quota lasts again. Every other line is a message. The
+exit code decides, unless an error was printed that no result followed.
 """
 
 import re
@@ -34,6 +35,7 @@ from agent_daemon.clis.base import (
     printable,
     text_of,
 )
+from agent_daemon.clis.failures import retry_after_seconds
 from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
@@ -130,8 +132,13 @@ def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage |
     last = next((event for event in reversed(events) if event.kind in ("error", "result")), None)
     said = last.message if last else ""
     if last is not None and last.kind == "error":
-        message = said or "the program reported an error"
-        return Verdict(outcome=last.outcome or "crashed", message=message, usage=usage, session_id=session)
+        return Verdict(
+            outcome=last.outcome or "crashed",
+            message=said or "the program reported an error",
+            retry_after_seconds=retry_after_seconds(said),
+            usage=usage,
+            session_id=session,
+        )
     said = said or last_message(events, "message")
     if not finished.succeeded:
         message = f"exit code {finished.exit_code}" + (f": {said}" if said else "")

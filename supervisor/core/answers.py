@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.delivery import is_work_done
 from supervisor.core.record import TaskRecord, Wait
-from supervisor.core.retry import BASE_CONFLICT
+from supervisor.core.retry import BASE_CONFLICT, parked_until
 from supervisor.core.states import State
 
 
@@ -53,7 +53,7 @@ def answers(
             other = Action(text="Or depend on something else", command=f"cloud-code task edit {task.id}")
             return (*again, *missing, other) if again or missing else ()
         case State.BLOCKED:
-            return _blocked_answers(task)
+            return _blocked_answers(task) if parked_until(task) is None else ()
         case State.REVIEW:
             return (
                 Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),

@@ -10,10 +10,11 @@ from agent_daemon.protocol.model import (
     VerificationResult,
     WaitReason,
 )
+from agent_daemon.protocol.outcomes import follows_from
 from supervisor.core.decision import Decision, Event, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.record import Attempt, TaskRecord
-from supervisor.core.retry import block, fail_attempt
+from supervisor.core.retry import PARKED, block, fail_attempt, park
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import ACTIVE, State
 
@@ -177,23 +178,15 @@ def _finished(
         started = started.then(Decision(task=task, events=(refused,)))
         after = fail_attempt(ended, why=why, feedback=missing, retry=retry, now=now)
     elif report.status is ReportStatus.BLOCKED:
-        ended = end_attempt(task, attempt, verdict="blocked", report=report, now=now)
-        wait = report.blocked_reason
-        message = report.question or next(iter(report.blockers), "") or "the agent needs help"
-        after = block(
-            ended,
-            reason=wait.reason if wait else WaitReason.HUMAN,
-            ref=wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) else None,
-            message=message,
-            now=now,
-        )
+        after = _blocked(task, attempt, report, retry, now)
     else:
         ended = end_attempt(task, attempt, verdict=report.status.value, report=report, now=now)
         why = (
             report.error.message if report.error and report.error.message else f"the agent reports {report.status}"
         )
         feedback = failure_feedback(attempt, report, why)
-        after = fail_attempt(ended, why=why, feedback=feedback, retry=retry, now=now)
+        then = follows_from(report.error.code if report.error else None)
+        after = fail_attempt(ended, why=why, feedback=feedback, retry=retry, now=now, then=then)
     event = Decision(task=after.task, events=(_ended_event(attempt, report.status.value),))
     return started.then(event).then(after)
 
@@ -203,6 +196,22 @@ EMPTY_RESULT = Feedback(
     message="nothing was changed, and the task asks for a change",
     mend="make the change that the task asks for",
 )
+
+
+def _blocked(
+    task: TaskRecord, attempt: Attempt, report: TaskReport, retry: RetrySettings, now: datetime
+) -> Decision:
+    """The agent cannot go on: a person is asked, or its CLI's quota is waited for."""
+    wait = report.blocked_reason
+    reason = wait.reason if wait else WaitReason.HUMAN
+    message = report.question or next(iter(report.blockers), "") or "the agent needs help"
+    verdict = PARKED if reason is WaitReason.QUOTA else "blocked"
+    ended = end_attempt(task, attempt, verdict=verdict, report=report, now=now)
+    if reason is WaitReason.QUOTA:
+        until = wait.until if wait else None
+        return park(ended, attempt, message=message, until=until, retry=retry, now=now)
+    ref = wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) else None
+    return block(ended, reason=reason, ref=ref, message=message, now=now)
 
 
 def still_claimed(task: TaskRecord, report: TaskReport) -> bool:

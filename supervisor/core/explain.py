@@ -10,6 +10,7 @@ from supervisor.core.explain_work import doing, external, in_progress, rebased, 
 from supervisor.core.intake import when_told
 from supervisor.core.moved_base import in_words
 from supervisor.core.record import TaskRecord
+from supervisor.core.retry import parked_until
 from supervisor.core.states import State
 from supervisor.core.surroundings import Surroundings, Told, after_colon, feedback, last_step, stop_actions
 from supervisor.core.times import duration, when
@@ -78,6 +79,9 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
             conflict = f"; conflicts with {task.base_branch}" if task.base_conflict else ""
             return f"waits for a merge into {task.base_branch}{conflict}"
         case State.BLOCKED:
+            lifted = parked_until(task)
+            if lifted is not None:
+                return f"waits for the provider's quota, next attempt {when(lifted, around.now)}"
             return "; ".join(wait.message or wait.reason.value for wait in task.waits_for) or "waits for a person"
         case State.FAILED:
             return f"next attempt {when(task.not_before, around.now)}"
@@ -184,15 +188,19 @@ def _review(task: TaskRecord, around: Surroundings) -> Told:
 def _blocked(task: TaskRecord, around: Surroundings) -> Told:
     why = [f"It waits for {WAITED_FOR[wait.reason]}{after_colon(wait.message)}" for wait in task.waits_for]
     why = [*(why or last_step(task)), *external(around.report)]
-    following = ["Nothing happens until a person answers."]
-    can = [*answers(task), Action(text="Give it up", command=f"cloud-code task cancel {task.id}")]
+    following, can = ["Nothing happens until a person answers."], list(answers(task))
+    lifted = parked_until(task)
+    if lifted is not None:
+        following = [f"Another attempt is made {when(lifted, around.now)}; this one counts as no failure."]
+        can = [retry_action(task, "Try again at once")]
+    can.append(Action(text="Give it up", command=f"cloud-code task cancel {task.id}"))
     return why, following + feedback(task), can
 
 
 def _failed(task: TaskRecord, around: Surroundings) -> Told:
     failed = f"{count(task.failures, 'attempt has', 'attempts have')} failed; {_after_too_many(task)}"
     if task.failures == 0 and task.cli is not None:
-        failed = f"{task.max_failures} attempts in a row have failed with the CLI before: {task.cli} takes over."
+        failed = f"It could not be done with the CLI before: {task.cli} takes over."
     why, tool = [*last_step(task), failed], f", with {task.cli}" if task.cli is not None else ""
     following = [f"The next attempt starts {when(task.not_before, around.now)}{tool}."]
     can = [*verification_logs(task), retry_action(task, "Try again at once"), *stop_actions(task)]

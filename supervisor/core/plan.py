@@ -14,7 +14,7 @@ from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_ke
 from supervisor.core.ladder import heed
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.request_news import take_up_remarks
-from supervisor.core.retry import block, fail_attempt
+from supervisor.core.retry import block, fail_attempt, parked_until
 from supervisor.core.salvage import awaited_since, give_up_salvage, must_hand_in
 from supervisor.core.settings import Config
 from supervisor.core.states import State
@@ -58,6 +58,10 @@ def _time_passed(task: TaskRecord, seen: Seen, config: Config, now: datetime) ->
     if task.state is State.FAILED and (task.not_before is None or task.not_before <= now):
         moved = task.moved(State.PENDING, reason="time for another attempt", actor="supervisor", at=now)
         return Decision(task=moved.evolve(not_before=None))
+    lifted = parked_until(task)
+    if lifted is not None and lifted <= now:
+        why = "the quota of its coding CLI lasts again"
+        return Decision(task=task.moved(State.PENDING, reason=why, actor="supervisor", at=now, waits_for=()))
     live = task.live
     since = seen.unanswered_since(live) if live is not None else None
     timeout = timedelta(seconds=config.timing.assign_timeout_seconds)
@@ -157,7 +161,7 @@ def _inspections(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
 
 def next_deadline(task: TaskRecord, seen: Seen, config: Config) -> datetime | None:
     """When `plan_task` must look at this task again although nothing has changed."""
-    times = []
+    times = [parked_until(task)]
     if task.state is State.FAILED or task.state is State.PENDING:
         times += [task.not_before, task.preparing.not_before]
     live = task.live

@@ -1,11 +1,12 @@
 """When a failed task is tried again, and when a person is needed instead."""
 
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agent_daemon.protocol.model import Feedback, WaitReason
+from agent_daemon.protocol.outcomes import Consequence
 from supervisor.core.decision import Decision, Event, Failed
-from supervisor.core.record import TaskRecord, Tries, Wait
+from supervisor.core.record import Attempt, TaskRecord, Tries, Wait
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import State
 from supervisor.core.words import count
@@ -25,6 +26,12 @@ _MAX_TRIES_IN_AN_OUTAGE = 100
 # What is not there may be back in a moment, like a path on a network; a wrong address is not: 4 tries are 22 s.
 _ABSENCES = frozenset({"E_NO_REPOSITORY"})
 _MAX_TRIES_IN_AN_ABSENCE = 4
+
+# A provider that is overloaded is given the pause that so many more failures would have.
+_LONGER = 2
+# The verdict on an attempt whose CLI had used up its quota, and the longest wait for one (limits of a week exist).
+PARKED = "quota"
+_LONGEST_PARKING = timedelta(days=8)
 
 
 def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
@@ -89,29 +96,57 @@ def bounded(task: TaskRecord, retry: RetrySettings, now: datetime) -> TaskRecord
 
 
 def fail_attempt(
-    task: TaskRecord, *, why: str, feedback: tuple[Feedback, ...], retry: RetrySettings, now: datetime
+    task: TaskRecord,
+    *,
+    why: str,
+    feedback: tuple[Feedback, ...],
+    retry: RetrySettings,
+    now: datetime,
+    then: Consequence = Consequence.AGAIN,
 ) -> Decision:
-    """The attempt has failed: wait and try again, after `max_failures` with the next CLI, at last ask a person."""
+    """The attempt has failed: try again, after `max_failures` with the next CLI, at last ask a person."""
     failures, why = task.failures + 1, why.split("\n", 1)[0]
-    changes: dict[str, object] = {"failures": failures, "feedback": feedback, "delivery": None}
-    events: tuple[Event, ...] = ()
+    changes: dict[str, Any] = {"failures": failures, "feedback": feedback, "delivery": None}
+    enough = failures >= task.max_failures or then is Consequence.HAND_OVER
     newest = task.attempts[-1] if task.attempts else None
-    if failures >= task.max_failures and newest is not None and newest.next_cli is not None:
-        changes |= {"failures": 0, "cli": newest.next_cli}
-        details = {"rule": "max_failures", "failures": failures, "from": newest.cli, "to": newest.next_cli}
-        events = (Event(name="task.cli_changed", details=details),)
-    elif failures >= task.max_failures:
+    if enough and newest is not None and newest.next_cli is not None:
+        rule = "max_failures" if failures >= task.max_failures else "hand_over"
+        return _next_cli(task, newest, why=why, rule=rule, retry=retry, now=now, changes=changes)
+    if enough:
         conflicts = any(item.code == BASE_CONFLICT for item in feedback)
         reason = WaitReason.CONFLICT if conflicts else WaitReason.HUMAN
-        wait = Wait(reason=reason, message=f"{count(failures, 'attempt')} failed; the last one: {why}")
-        blocked = task.moved(
-            State.BLOCKED, reason=why, actor="supervisor", at=now, waits_for=(wait,), not_before=None, **changes
-        )
-        return Decision(
-            task=blocked,
-            events=(Event(name="task.blocked", details={"reason": reason.value, "message": wait.message}),),
-        )
-    seconds = backoff_seconds(1 if events else failures, retry)
+        message = f"{count(failures, 'attempt')} failed; the last one: {why}"
+        return block(task, reason=reason, message=message, now=now, why=why, not_before=None, **changes)
+    return _try_again(task, why, _pause_seconds(then, failures, retry), now, changes)
+
+
+def _pause_seconds(then: Consequence, failures: int, retry: RetrySettings) -> float:
+    if then is Consequence.RETRY:
+        return 0
+    return backoff_seconds(failures + (_LONGER if then is Consequence.BACK_OFF else 0), retry)
+
+
+def _next_cli(
+    task: TaskRecord,
+    newest: Attempt,
+    *,
+    why: str,
+    rule: str,
+    retry: RetrySettings,
+    now: datetime,
+    changes: dict[str, Any],
+) -> Decision:
+    """The next CLI of the chain takes over, with a failure count of its own."""
+    failures = changes.get("failures", task.failures)
+    details = {"rule": rule, "failures": failures, "from": newest.cli, "to": newest.next_cli}
+    seconds = backoff_seconds(1, retry) if rule == "max_failures" else 0
+    again = _try_again(task, why, seconds, now, changes | {"failures": 0, "cli": newest.next_cli}, failures)
+    return again.then(Decision(task=again.task, events=(Event(name="task.cli_changed", details=details),)))
+
+
+def _try_again(
+    task: TaskRecord, why: str, seconds: float, now: datetime, changes: dict[str, Any], failures: object = None
+) -> Decision:
     failed = task.moved(
         State.FAILED,
         reason=why,
@@ -121,10 +156,43 @@ def fail_attempt(
         waits_for=(),
         **changes,
     )
-    event = Event(
-        name="task.failed", details={"failures": failures, "message": why, "retry_in_seconds": round(seconds, 1)}
-    )
-    return Decision(task=failed, events=(event, *events))
+    told = failed.failures if failures is None else failures
+    details = {"failures": told, "message": why, "retry_in_seconds": round(seconds, 1)}
+    return Decision(task=failed, events=(Event(name="task.failed", details=details),))
+
+
+def park(
+    task: TaskRecord,
+    attempt: Attempt,
+    *,
+    message: str,
+    until: datetime | None,
+    retry: RetrySettings,
+    now: datetime,
+) -> Decision:
+    """The CLI's quota is used up: no failure. The task waits until it lasts again, or the next CLI takes over."""
+    if retry.quota == "next_cli" and attempt.next_cli is not None:
+        return _next_cli(task, attempt, why=message, rule="quota", retry=retry, now=now, changes={})
+    if until is None:
+        return block(task, reason=WaitReason.QUOTA, message=message, now=now)
+    # What is told comes from outside: neither in a circle without a pause, nor for ever.
+    earliest = now + timedelta(seconds=backoff_seconds(_parked_in_a_row(task), retry))
+    until = min(max(until, earliest), now + _LONGEST_PARKING)
+    return block(task, reason=WaitReason.QUOTA, message=message, now=now, until=until)
+
+
+def _parked_in_a_row(task: TaskRecord) -> int:
+    """How many attempts have ended so one after the other, the newest included; at least 1."""
+    others = (number for number, attempt in enumerate(reversed(task.attempts)) if attempt.verdict != PARKED)
+    return max(1, next(others, len(task.attempts)))
+
+
+def parked_until(task: TaskRecord) -> datetime | None:
+    """When a blocked task goes on by itself; None for one that waits for a person, and for any other."""
+    times = [wait.until for wait in task.waits_for]
+    if task.state is not State.BLOCKED or not times or None in times:
+        return None
+    return max(time for time in times if time is not None)
 
 
 def block(
@@ -134,12 +202,14 @@ def block(
     message: str,
     now: datetime,
     ref: str | None = None,
-    **changes: object,
+    until: datetime | None = None,
+    why: str | None = None,
+    **changes: Any,
 ) -> Decision:
-    """The task waits for something that only arrives from outside."""
-    wait = Wait(reason=reason, message=message, ref=ref)
-    blocked = task.moved(State.BLOCKED, reason=message, actor="supervisor", at=now, waits_for=(wait,), **changes)
-    return Decision(
-        task=blocked,
-        events=(Event(name="task.blocked", details={"reason": reason.value, "message": message}),),
+    """The task waits for something that only arrives from outside, or until a time."""
+    wait = Wait(reason=reason, message=message, ref=ref, until=until)
+    blocked = task.moved(
+        State.BLOCKED, reason=why or message, actor="supervisor", at=now, waits_for=(wait,), **changes
     )
+    details = {"reason": reason.value, "message": message} | ({"until": until.isoformat()} if until else {})
+    return Decision(task=blocked, events=(Event(name="task.blocked", details=details),))

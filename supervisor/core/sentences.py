@@ -122,8 +122,17 @@ def _conflicts(v: Mapping[str, Any]) -> str:
     return f"the work conflicts with the base branch at {v['base'][:12]}{where}"
 
 
+def _cli_changed(v: Mapping[str, Any]) -> str:
+    why = {
+        "quota": f"the quota of {v['from']} is used up",
+        "hand_over": f"it is nothing for {v['from']}",
+    }.get(str(v["rule"]), f"{count(v['failures'], 'attempt')} with {v['from']} failed")
+    return f"{why}: {v['to']} takes over"
+
+
 def _blocked(v: Mapping[str, Any]) -> str:
-    return f"it waits for {WAITED_FOR[WaitReason(v['reason'])]}: {v['message']}"
+    until = f" until {v['until']}" if v.get("until") else ""
+    return f"it waits for {WAITED_FOR[WaitReason(v['reason'])]}{until}: {v['message']}"
 
 
 def _failed(v: Mapping[str, Any]) -> str:
@@ -203,9 +212,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "it does not interrupt its CLI, {seconds} s after the first sign: it is restarted"
     ),
     "workstation.overdue": _form("it has been at attempt {attempt} for {seconds} s, longer than that may take"),
-    "task.cli_changed": lambda v: (
-        f"{count(v['failures'], 'attempt')} with {v['from']} failed: {v['to']} takes over"
-    ),
+    "task.cli_changed": _cli_changed,
     "attempt.ended": _form("attempt {attempt}: {verdict}"),
     "claim.accepted": _accepted,
     "claim.refused": lambda v: f"the work of attempt {v['attempt']} is not taken: {_value(v['codes'])}",

@@ -174,11 +174,15 @@ class CliSettings(Written):
 
 
 class RetrySettings(Written):
-    """Waiting time before the next attempt: first × factor^(failures - 1), at most `cap_seconds`."""
+    """Waiting time before the next attempt: first × factor^(failures - 1), at most `cap_seconds`.
+
+    `quota`: whether a task waits until its CLI's quota lasts again, or goes on with the next CLI.
+    """
 
     first_seconds: Seconds = 10
     factor: Annotated[float, Field(ge=1, le=10, allow_inf_nan=False)] = 3
     cap_seconds: Seconds = 900
+    quota: Literal["wait", "next_cli"] = "wait"
 
 
 class TimingSettings(Written):

@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import TaskReport, WaitReason
 from supervisor.core.explain import headline
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
+from supervisor.core.retry import parked_until
 from supervisor.core.states import State
 from supervisor.core.surroundings import Surroundings
 from supervisor.core.times import duration
@@ -59,7 +60,8 @@ def text_hash(text: str) -> str:
 
 def render_story(task: TaskRecord, around: Surroundings, *, cost_usd: float | None = None) -> str:
     """The comment's text below its marker. `cost_usd` is that of all attempts, where it is known."""
-    parts = [f"### {_SIGNS[task.state]}", _lead(task, around)]
+    sign = _SIGNS[task.state] if parked_until(task) is None else "⏳ Waits for the provider's quota"
+    parts = [f"### {sign}", _lead(task, around)]
     if task.acceptance_criteria:
         parts.append(_criteria(task, around.report))
     steps = _steps(around.report) if task.live is not None else ""

@@ -12,7 +12,7 @@ from typing import Literal
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Post, Shown, TaskRecord, Tries
 from supervisor.core.render import fence, one_line_code
-from supervisor.core.retry import note_failure
+from supervisor.core.retry import note_failure, parked_until
 from supervisor.core.settings import ProjectSettings
 from supervisor.core.states import State
 from supervisor.core.story import steering, story_due
@@ -93,6 +93,8 @@ def _announce_state(before: TaskRecord | None, task: TaskRecord, settings: Proje
     match task.state:
         case State.PAUSED if before is not None and before.offered is not None:
             return task  # (it was told that its text was changed; who changes it again calls nobody)
+        case State.BLOCKED if parked_until(task) is not None:
+            return task  # it goes on by itself
         case State.BLOCKED | State.PAUSED if task.waits_for and task.source.is_on_forge:
             return task.with_post(Post(key="", kind="comment", text=_needs_person(task)))
         case State.REVIEW if entered:

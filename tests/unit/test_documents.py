@@ -9,11 +9,10 @@ import pytest
 from pydantic import BaseModel
 
 from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import OUTCOMES
-from agent_daemon.handing_in import BLOCKING
 from agent_daemon.protocol import model
 from agent_daemon.protocol.codec import decode, decode_framed
 from agent_daemon.protocol.model import AgentConfig, FeedbackFile, Reporting, Tasking, WorkstationFile
+from agent_daemon.protocol.outcomes import ENDS, code_of
 from supervisor.config import parse_config
 from supervisor.core.settings import Config
 from supervisor.core.states import TRANSITIONS
@@ -64,8 +63,8 @@ def raised_codes() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found |= set(CODE.findall(node.value))
-    done_otherwise = {outcome for outcome in OUTCOMES if outcome == "completed" or outcome in BLOCKING}
-    return found | {f"E_CLI_{outcome.upper()}" for outcome in OUTCOMES - done_otherwise}
+    failing = {outcome for outcome, end in ENDS.items() if outcome != "completed" and end.reason is None}
+    return found | {code_of(outcome) for outcome in failing}
 
 
 def listed_codes() -> set[str]:

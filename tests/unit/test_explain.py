@@ -242,7 +242,7 @@ class TestSignsOfLife:
     def test_another_cli_that_takes_over_is_told(self) -> None:
         task = self.task().evolve(state=State.FAILED, cli="aider", not_before=NOW + timedelta(seconds=10))
         said = told(task)
-        assert "3 attempts in a row have failed with the CLI before: aider takes over." in said
+        assert "It could not be done with the CLI before: aider takes over." in said
         assert "The next attempt starts at 10:30:10 UTC (in 10 s), with aider." in said
 
 

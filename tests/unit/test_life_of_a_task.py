@@ -35,6 +35,7 @@ from supervisor.core.delivery import (
 )
 from supervisor.core.plan import Seen, lose_attempt, next_deadline, plan_task
 from supervisor.core.record import Delivery, Request, TaskRecord
+from supervisor.core.retry import parked_until
 from supervisor.core.salvage import settle_salvage
 from supervisor.core.schedule import is_due
 from supervisor.core.settings import Config
@@ -106,8 +107,11 @@ class LifeOfATask(RuleBasedStateMachine):
         back=st.integers(0, 2),
         result=st.booleans(),
         salvage=st.booleans(),
+        parked=st.sampled_from([None, 0, 3600]),
     )
-    def daemon_reports(self, status: ReportStatus, back: int, result: bool, salvage: bool) -> None:
+    def daemon_reports(
+        self, status: ReportStatus, back: int, result: bool, salvage: bool, parked: int | None
+    ) -> None:
         number = max(1, self.task.attempt - back)
         live_before = self.task.live
         made = report(
@@ -117,15 +121,22 @@ class LifeOfATask(RuleBasedStateMachine):
             if result
             else None,
             salvage=Salvage(bundle="salvage.bundle", sha256=DIGEST, head=SHA_B, base=SHA_A) if salvage else None,
-            blocked_reason=BlockedReason(reason=WaitReason.QUESTION) if status is ReportStatus.BLOCKED else None,
+            blocked_reason=self.reason(parked) if status is ReportStatus.BLOCKED else None,
         )
         self.reports[number] = made
         decision = plan_task(self.task, Seen(reports={number: made}), CONFIG, self.now)
         if live_before is None or live_before.number != number:
-            same = {self.task.state, State.PENDING} if self.task.state is State.FAILED else {self.task.state}
+            waits = self.task.state is State.FAILED or parked_until(self.task) is not None
+            same = {self.task.state, State.PENDING} if waits else {self.task.state}
             timed_out = {State.FAILED, State.BLOCKED} if self.task.state is State.ASSIGNED else set()
             assert decision.task.state in same | timed_out, "only the live attempt changes the state"
         self.take(decision)
+
+    def reason(self, parked: int | None) -> BlockedReason:
+        """A question, or a quota that lasts again after so many seconds."""
+        if parked is None:
+            return BlockedReason(reason=WaitReason.QUESTION)
+        return BlockedReason(reason=WaitReason.QUOTA, until=self.now + timedelta(seconds=parked))
 
     @rule(seconds=st.sampled_from([1, 60, 600, 4000]))
     def time_passes(self, seconds: int) -> None:

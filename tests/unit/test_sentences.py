@@ -26,6 +26,14 @@ def event(name: str, **details: Any) -> dict[str, Any]:
             "another attempt in 30 s",
         ),
         (event("task.blocked", reason="question", message="Which?"), "it waits for an answer: Which?"),
+        (
+            event("task.blocked", reason="quota", message="Used up.", until="2026-01-07T11:30:00+00:00"),
+            "it waits for the provider's quota until 2026-01-07T11:30:00+00:00: Used up.",
+        ),
+        (
+            event("task.cli_changed", rule="quota", failures=0, **{"from": "claude-code", "to": "codex"}),
+            "the quota of claude-code is used up: codex takes over",
+        ),
         (event("claim.accepted", attempt=1, files=1, commits=2), "passed the checks: 1 file, 2 commits"),
         (event("workstation.died", failures=1, restart_in_seconds=0.0), "it is started again at once"),
         (
