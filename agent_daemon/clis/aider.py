@@ -107,7 +107,7 @@ def _history(request: RunRequest) -> Path:
     """One for each task; what an earlier attempt said is taken up only where its session is resumed."""
     folder = request.settings.home / "aider"
     folder.mkdir(parents=True, exist_ok=True)
-    history = folder / f"{request.marker.partition('/')[0] or 'task'}.md"
+    history = folder / f"{Path(request.marker).parent.name or 'task'}.md"
     if request.session_id is None:
         history.unlink(missing_ok=True)
     return history

@@ -61,7 +61,7 @@ class CliSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """One run of a CLI. `session_id` resumes that session; `marker` is ``<task>/<attempt>``.
+    """One run of a CLI. `session_id` resumes that session; `marker` ends with ``<task>/<attempt>``.
 
     `max_turns` and `cost_usd` are passed on where the CLI knows such a limit; `test_command`, which checks the
     work, where it can run one after its edits.

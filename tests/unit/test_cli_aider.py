@@ -33,7 +33,7 @@ def verdict_of(name: str, finished: Finished = ENDED) -> Verdict:
 
 EXPECTED = {
     "ok": ("completed", "The operator is wrong."),
-    "test": ("completed", "The operator is wrong."),
+    "auto-test": ("completed", "The operator is wrong."),
     "noop": ("completed", "I looked at it and will not change anything."),
     "badedit": ("turn_limit", "Only 3 reflections allowed"),
     "resume": ("turn_limit", "Only 3 reflections allowed"),
@@ -65,14 +65,14 @@ def test_no_sample_succeeds_when_it_did_not_end_by_itself(name: str) -> None:
 
 
 def test_what_a_good_run_did() -> None:
-    events = events_of("test")
+    events = events_of("auto-test")
     told = [(event.kind, event.path or event.message) for event in events if event.kind != "message"]
     assert told == [
         ("session", "Aider v0.86.2"),
         ("usage", "Tokens: 1.0k sent, 50 received. Cost: $0.0037 message, $0.0037 session."),
         ("file_edited", "calc.py"),
     ]
-    assert verdict_of("test").usage == Usage(input_tokens=1000, output_tokens=50, cost_usd=0.0037, turns=1)
+    assert verdict_of("auto-test").usage == Usage(input_tokens=1000, output_tokens=50, cost_usd=0.0037, turns=1)
     assert verdict_of("ok").usage.cost_usd is None  # it knows no price for the model
 
 
@@ -159,7 +159,7 @@ def request_(tmp_path: Path) -> RunRequest:
         worktree=tmp_path / "tree",
         settings=configuration,
         test_command="(pytest -q)",
-        marker="acme-app.1/2",
+        marker="/srv/mail/backend-1/out/acme-app.1/2",
     )
 
 
@@ -185,8 +185,11 @@ def test_the_history_of_a_task_is_taken_up_only_when_its_session_is_resumed(requ
     argv = aider.invocation(request_).argv
     history = Path(argv[argv.index("--chat-history-file") + 1])
     assert history.is_relative_to(request_.settings.home)
+    assert history.name == "acme-app.1.md"
     history.write_text("# what was said")
-    again = aider.invocation(replace(request_, session_id="chat-history", marker="acme-app.1/3")).argv
+    again = aider.invocation(
+        replace(request_, session_id="chat-history", marker="/srv/mail/backend-1/out/acme-app.1/3")
+    ).argv
     assert "--restore-chat-history" in again
     assert str(history) in again
     assert history.exists()
