@@ -8,6 +8,7 @@ from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, plus
 from agent_daemon.clis.base import Usage as CliUsage
+from agent_daemon.event_log import EventLog
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.git import identity_environment
@@ -38,12 +39,14 @@ class CodingRun:
         adapter = ADAPTERS[attempt.config.cli.adapter]
         session = _session_to_resume(attempt) if adapter.can_resume else None
         invocation = adapter.invocation(_request(attempt, session))
+        log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
 
         def on_line(stream: str, line: str) -> None:
             told = adapter.parse(stream, line)
             # A line that means nothing shows life, one that only speaks of another try does not.
             attempt.meter.heard(line, progress=not told or any(event.kind != "retry" for event in told))
             for event in told:
+                log.add(event, describe(event))
                 self._take_event(event, events)
 
         reach_once = [lambda: reach("daemon.cli_running")]
@@ -53,9 +56,8 @@ class CodingRun:
             if reach_once and events:
                 reach_once.pop()()
 
-        attempt.meter.begin()
-        try:
-            finished = run_process(
+        def run() -> Finished:
+            return run_process(
                 invocation,
                 limits=ProcessLimits(
                     wall_seconds=attempt.task.limits.timeout_minutes * 60,
@@ -66,14 +68,26 @@ class CodingRun:
                 log=attempt.places.logs / "cli.log",
                 on_tick=on_tick,
             )
-        finally:
-            attempt.meter.end()
+
+        with log:
+            log.started(attempt.config.cli.name, session)
+            attempt.meter.begin()
+            try:
+                finished = run()
+            finally:
+                attempt.meter.end()
+            verdict = self._judge(finished, events, session)
+            log.ended(verdict)
         self.started = finished.reason != "not_started"
-        verdict = adapter.verdict(finished, events, previous=_previous(attempt.known) if session else None)
-        limit = as_outcome(attempt.stop.reason)
-        if limit is not None and verdict.outcome == "completed":
-            verdict = replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
         self._tell_verdict(verdict, finished)
+        return verdict
+
+    def _judge(self, finished: Finished, events: list[Progress], session: str | None) -> Verdict:
+        adapter, known = ADAPTERS[self.attempt.config.cli.adapter], self.attempt.known
+        verdict = adapter.verdict(finished, events, previous=_previous(known) if session else None)
+        limit = as_outcome(self.attempt.stop.reason)
+        if limit is not None and verdict.outcome == "completed":
+            return replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
         return verdict
 
     def _take_event(self, event: Progress, events: list[Progress]) -> None:

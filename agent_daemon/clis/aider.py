@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 from agent_daemon.clis.base import (
     Outcome,
@@ -33,6 +34,7 @@ from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
 PROGRAM = "aider"
+SPEAKS: Literal["text", "events"] = "text"
 INSTALL = "uv tool install --python 3.12 aider-chat"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "edit_format", "model_metadata_file"})
 

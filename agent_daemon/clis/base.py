@@ -95,7 +95,8 @@ class Progress:
     """One thing that a CLI said or did.
 
     ``result`` is the CLI's own word that it is done, ``retry`` that it waits and gets nowhere. `outcome` is
-    set where the CLI names it itself, `retry_at` where it says when a limit is lifted.
+    set where the CLI names it itself, `retry_at` where it says when a limit is lifted. `call_id` is the CLI's
+    name for the tool call that it is about.
     """
 
     kind: ProgressKind
@@ -107,6 +108,7 @@ class Progress:
     session_id: str | None = None
     outcome: Outcome | None = None
     retry_at: datetime | None = None
+    call_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,9 @@ class Adapter(Protocol):
 
     @property
     def PROGRAM(self) -> str: ...  # noqa: N802 (how it is started without an `argv`; empty: only with one)
+
+    @property
+    def SPEAKS(self) -> Literal["text", "events"]: ...  # noqa: N802 (whether people can read its output)
 
     @property
     def INSTALL(self) -> str: ...  # noqa: N802 (the command that installs it)

@@ -15,7 +15,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from agent_daemon.clis.base import (
     Outcome,
@@ -38,6 +38,7 @@ from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
 PROGRAM = "claude"
+SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @anthropic-ai/claude-code"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "max_retries", "fallback_model"})
 
@@ -158,10 +159,11 @@ def _assistant(event: dict[str, Any]) -> list[Progress]:
 
 def _tool_call(block: dict[str, Any]) -> Progress:
     name, command = text_of(block, "name"), text_of(block, "input", "command")
+    call = text_of(block, "id") or None
     if command:
-        return Progress(kind="tool_call", message=printable(f"$ {command}"), command=command)
+        return Progress(kind="tool_call", message=printable(f"$ {command}"), command=command, call_id=call)
     if name in _EDITS:  # told once it is done
-        return Progress(kind="tool_call")
+        return Progress(kind="tool_call", call_id=call)
     about = next(
         (
             found
@@ -170,26 +172,27 @@ def _tool_call(block: dict[str, Any]) -> Progress:
         ),
         "",
     )
-    return Progress(kind="tool_call", message=printable(f"{name} {about}"))
+    return Progress(kind="tool_call", message=printable(f"{name} {about}"), call_id=call)
 
 
 def _tool_results(event: dict[str, Any]) -> list[Progress]:
     """What came of the calls of one message: an edit, a command, or an error."""
-    done = event.get("tool_use_result")
+    done, blocks = event.get("tool_use_result"), _content(event)
+    call = next((found for block in blocks if (found := text_of(block, "tool_use_id"))), None)
     if isinstance(done, dict) and "structuredPatch" in done:
         kind = "create" if done.get("type") == "create" else "edit"
-        return [Progress(kind="file_edited", path=text_of(done, "filePath"), message=kind)]
+        return [Progress(kind="file_edited", path=text_of(done, "filePath"), message=kind, call_id=call)]
     if isinstance(done, dict) and "stdout" in done:
-        return [Progress(kind="command_run", exit_code=0)]
-    failed = [text_of(block, "content") for block in _content(event) if block.get("is_error") is True]
-    return [_failed_call(text) for text in failed]
+        return [Progress(kind="command_run", exit_code=0, call_id=call)]
+    return [_failed_call(block) for block in blocks if block.get("is_error") is True]
 
 
-def _failed_call(text: str) -> Progress:
+def _failed_call(block: Mapping[str, Any]) -> Progress:
+    text, call = text_of(block, "content"), text_of(block, "tool_use_id") or None
     code = _EXIT_CODE.match(text)
     if code is None:
-        return Progress(kind="message", message=text.split("\n", 1)[0])
-    return Progress(kind="command_run", message=f"exit code {code[1]}", exit_code=int(code[1]))
+        return Progress(kind="message", message=text.split("\n", 1)[0], call_id=call)
+    return Progress(kind="command_run", message=f"exit code {code[1]}", exit_code=int(code[1]), call_id=call)
 
 
 def _step(event: dict[str, Any]) -> list[Progress]:

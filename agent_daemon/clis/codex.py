@@ -12,7 +12,7 @@ runs may see although they look like secrets (a brokered credential, for example
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from agent_daemon.clis.base import (
     Progress,
@@ -33,6 +33,7 @@ from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
 PROGRAM = "codex"
+SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @openai/codex"
 _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})
@@ -132,7 +133,11 @@ def _plain(line: str) -> list[Progress]:
 def _item_started(item: dict[str, Any]) -> list[Progress]:
     if item.get("type") != "command_execution":
         return []
-    return [Progress(kind="tool_call", command=text_of(item, "command"))]
+    return [Progress(kind="tool_call", command=text_of(item, "command"), call_id=_call_id(item))]
+
+
+def _call_id(item: dict[str, Any]) -> str | None:
+    return text_of(item, "id") or None
 
 
 def _item_completed(item: dict[str, Any]) -> list[Progress]:
@@ -152,6 +157,7 @@ def _item_completed(item: dict[str, Any]) -> list[Progress]:
                 message=status,
                 command=text_of(item, "command"),
                 exit_code=code if type(code) is int else None,
+                call_id=_call_id(item),
             ),
             _STEP,
         ]
@@ -160,13 +166,18 @@ def _item_completed(item: dict[str, Any]) -> list[Progress]:
         if status != "completed":
             return [Progress(kind="message", message=f"an edit did not apply ({status})"), _STEP]
         edits = [
-            Progress(kind="file_edited", path=text_of(change, "path"), message=text_of(change, "kind"))
+            Progress(
+                kind="file_edited",
+                path=text_of(change, "path"),
+                message=text_of(change, "kind"),
+                call_id=_call_id(item),
+            )
             for change in (changes if isinstance(changes, list) else [])
             if isinstance(change, dict)
         ]
         return [*edits, _STEP]
     named = " ".join(part for part in (kind, text_of(item, "tool"), text_of(item, "query")) if part)
-    return [Progress(kind="tool_call", message=named), _STEP]
+    return [Progress(kind="tool_call", message=named, call_id=_call_id(item)), _STEP]
 
 
 def _usage(value: Any) -> Usage:

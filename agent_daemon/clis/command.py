@@ -17,7 +17,7 @@ exit code decides, unless an error was printed that no result followed.
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from agent_daemon.clis.base import (
     Progress,
@@ -40,6 +40,7 @@ from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
 PROGRAM = ""
+SPEAKS: Literal["text", "events"] = "text"
 INSTALL = ""
 OPTIONS: frozenset[str] = frozenset()
 

@@ -16,9 +16,16 @@ LOOK_SECONDS = 0.3
 
 
 def print_growing(
-    folder: Path, relative: str, *, follow: bool, goes_on: Callable[[], bool] = lambda: True
+    folder: Path,
+    relative: str,
+    *,
+    follow: bool,
+    goes_on: Callable[[], bool] = lambda: True,
+    show: Callable[[str], str] = plain,
 ) -> None:
     """Print at most the last MiB of a file as plain text; with `follow` also what is added while `goes_on()`.
+
+    `show` makes what is printed of some whole lines.
 
     FileNotFoundError, ProtocolError.
     """
@@ -32,10 +39,10 @@ def print_growing(
             while chunk := file.read():
                 # Whole lines only, so that no escape sequence is cut in two.
                 lines, newline, rest = (rest + decoder.decode(chunk)).rpartition("\n")
-                if newline:
-                    click.echo(plain(lines))
+                if newline and (shown := show(lines)):
+                    click.echo(shown)
             if not going:
                 break
             time.sleep(LOOK_SECONDS)
-    if rest:
-        click.echo(plain(rest))
+    if rest and (shown := show(rest)):
+        click.echo(shown)

@@ -1,12 +1,15 @@
 """`cloud-code task logs` and `task diff`: what an agent did."""
 
+import json
 import re
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
 
+from agent_daemon.clis.base import json_object
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.following import LOOK_SECONDS, print_growing
 from supervisor.cli.output import console, json_option, note, print_json, progress, text
@@ -16,6 +19,7 @@ from supervisor.core.record import Attempt, TaskRecord
 from supervisor.errors import CloudCodeError
 from supervisor.reader import Reader
 from supervisor.tail import file_names
+from supervisor.terminal import plain, plain_line
 
 if TYPE_CHECKING:
     from supervisor.git.mirror import Mirror
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_LISTED = 40
 LOGS = ("transcript.log", "cli.log")
+EVENTS = "events.jsonl"
 _LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}")
 
 
@@ -38,12 +43,24 @@ def _log_names(root: Root, task: TaskRecord, attempt: Attempt) -> list[str]:
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added until the attempt ends.")
 @click.option("--attempt", "number", type=click.IntRange(min=1), help="Of this attempt  [default: the newest].")
 @click.option("--log", "name", metavar="NAME", help="Another log of it, such as verify-1 or prompt.")
+@click.option("--events", is_flag=True, help="Its steps one by one: messages, tool calls, edits, commands, usage.")
+@click.option("--json", "as_json", is_flag=True, help="With --events: JSON, an object a line.")
 @click.pass_context
-def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, name: str | None) -> None:
+def logs(
+    ctx: click.Context,
+    task_id: str,
+    follow: bool,
+    number: int | None,
+    name: str | None,
+    events: bool,
+    as_json: bool,
+) -> None:
     """Print what the coding CLI of an attempt printed.
 
     It is the agent's word: escape sequences and control characters are taken out before they reach you.
     """
+    if (as_json and not events) or (events and name):
+        raise click.UsageError("--json belongs to --events, and --events goes without --log.")
     reader, task = read_task(ctx, task_id)
     attempt = task.attempt_number(number or task.attempt)
     if attempt is None:
@@ -58,9 +75,10 @@ def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, nam
         return found is not None and found.ended_at is None
 
     while True:
-        for candidate in _names(name):
+        for candidate in (EVENTS,) if events else _names(name):
+            show = partial(shown_events, as_json=as_json) if events else plain
             try:
-                return print_growing(folder, f"{below}/{candidate}", follow=follow, goes_on=goes_on)
+                return print_growing(folder, f"{below}/{candidate}", follow=follow, goes_on=goes_on, show=show)
             except FileNotFoundError:
                 continue
         if not follow or not goes_on():
@@ -72,6 +90,26 @@ def logs(ctx: click.Context, task_id: str, follow: bool, number: int | None, nam
         f"Attempt {attempt.number} of {task.id} has no {name or 'log'} in {folder / below}.",
         f"There are {there}." if there else "It has not been started yet, or its workstation has tidied up.",
     )
+
+
+def shown_events(lines: str, *, as_json: bool) -> str:
+    """Lines of `events.jsonl` for people, or as JSON that is safe to print; what is no event is left out."""
+    shown = []
+    for line in lines.splitlines():
+        event = json_object(line)
+        if event is not None:
+            shown.append(json.dumps(event) if as_json else plain_line(_event_words(event)))
+    return "\n".join(shown)
+
+
+def _event_words(event: dict[str, Any]) -> str:
+    about = [event.get(key) for key in ("path", "command", "outcome", "cli", "message")]
+    said = " ".join(dict.fromkeys(str(part) for part in about if part))
+    code = f" → exit code {event['exit_code']}" if "exit_code" in event else ""
+    usage = event.get("usage")
+    spent = ", ".join(f"{name} {value}" for name, value in usage.items()) if isinstance(usage, dict) else ""
+    when = f"{str(event.get('time', ''))[11:19]} {event.get('step', '')!s:>3} {event.get('category', '')!s:<12}"
+    return " ".join(part for part in (when, said + code, spent) if part)
 
 
 def _names(name: str | None) -> tuple[str, ...]:

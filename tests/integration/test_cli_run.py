@@ -94,6 +94,16 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
     shown = site.cli("task", "show", "fix-add").stdout
     assert "What a pull request would say" in shown and "not re-run" in shown and "Mend it." in shown
     assert site.cli("task", "logs", "fix-add").stdout == "working\n"
+    told = [
+        json.loads(line) for line in site.cli("task", "logs", "fix-add", "--events", "--json").stdout.splitlines()
+    ]
+    assert [(event["category"], event.get("message", "")) for event in told] == [
+        ("started", ""),
+        ("message", "\x1b[31mworking\x1b[0m"),
+        ("ended", "\x1b[31mworking\x1b[0m"),
+    ]
+    assert "1 message      working" in site.cli("task", "logs", "fix-add", "--events").stdout
+    assert site.cli("task", "logs", "fix-add", "--json", check=False).returncode == 2
     events = site.cli("events", "--task", "fix-add").stdout
     assert "task.created" in events and "branch.pushed" in events
     last = json.loads(site.cli("events", "--json").stdout.splitlines()[-1])

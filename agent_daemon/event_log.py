@@ -1,0 +1,96 @@
+"""What a coding CLI said and did, kept beside its raw output: typed events, and for people a transcript."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from agent_daemon.clis.base import Progress, ProgressKind, Usage, Verdict
+from agent_daemon.streams import BoundedLog
+
+_LOG_BYTES = 20 * 1024 * 1024
+
+_TYPES: dict[ProgressKind, str] = {
+    "message": "log",
+    "tool_call": "progress",
+    "file_edited": "progress",
+    "command_run": "progress",
+    "usage": "status",
+    "session": "status",
+    "retry": "status",
+    "error": "error",
+    "result": "result",
+}
+
+
+class EventLog:
+    """Appends to ``events.jsonl`` and, for a CLI whose own output is no text, to ``transcript.log``.
+
+    A context manager. `step` counts the replies of the model in this run, and begins with 1.
+    """
+
+    def __init__(self, folder: Path, *, transcript: bool) -> None:
+        self._events = BoundedLog(folder / "events.jsonl", _LOG_BYTES)
+        self._transcript = BoundedLog(folder / "transcript.log", _LOG_BYTES) if transcript else None
+        self._step = 1
+
+    def __enter__(self) -> "EventLog":
+        self._events.__enter__()
+        if self._transcript is not None:
+            self._transcript.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.__exit__()
+        if self._transcript is not None:
+            self._transcript.__exit__()
+
+    def started(self, cli: str, session: str | None) -> None:
+        """A run begins, in this session if it is resumed."""
+        self._write("status", "started", {"cli": cli, "session": session})
+        self._say(f"── {cli} starts ──")
+
+    def add(self, event: Progress, said: str | None) -> None:
+        """One event, and the words for it, if there are any."""
+        fields = {
+            "message": event.message,
+            "tool_call": event.call_id,
+            "path": event.path,
+            "command": event.command,
+            "exit_code": event.exit_code,
+            "outcome": event.outcome,
+            "session": event.session_id,
+            "retry_at": event.retry_at.isoformat() if event.retry_at else None,
+            "usage": _told(event.usage) if event.usage else None,
+        }
+        self._write(_TYPES[event.kind], event.kind, fields)
+        if event.kind == "usage" and event.usage is not None:
+            self._step += event.usage.turns
+        if said:
+            self._say(said)
+
+    def ended(self, verdict: Verdict) -> None:
+        """How the run is taken."""
+        kind = "result" if verdict.outcome == "completed" else "error"
+        fields = {"outcome": verdict.outcome, "message": verdict.message, "usage": _told(verdict.usage)}
+        self._write(kind, "ended", fields)
+        self._say(f"── ended: {verdict.outcome} ──")
+
+    def _write(self, kind: str, category: str, fields: dict[str, Any]) -> None:
+        head = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "step": self._step,
+            "type": kind,
+            "category": category,
+        }
+        told = head | {name: value for name, value in fields.items() if value not in (None, "")}
+        self._events.write(json.dumps(told).encode() + b"\n")
+
+    def _say(self, text: str) -> None:
+        if self._transcript is not None:
+            self._transcript.write(text.encode(errors="replace") + b"\n")
+
+
+def _told(usage: Usage) -> dict[str, Any]:
+    """What is known of it."""
+    return {name: value for name, value in vars(usage).items() if value not in (None, "", 0)}

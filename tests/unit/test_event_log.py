@@ -1,0 +1,77 @@
+"""What is kept of a run: typed events, a transcript where the CLI's own output is not for people, and bounds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from agent_daemon.clis import ADAPTERS
+from agent_daemon.clis.base import Usage, Verdict
+from agent_daemon.coding import describe
+from agent_daemon.event_log import EventLog
+from supervisor.cli.task_work import shown_events
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+
+def replayed(folder: Path, adapter: str, sample: str) -> list[dict[str, Any]]:
+    parse = ADAPTERS[adapter].parse
+    with EventLog(folder, transcript=ADAPTERS[adapter].SPEAKS == "events") as log:
+        log.started(adapter, None)
+        for line in (SAMPLES / adapter / sample).read_text().splitlines():
+            for event in parse("stdout", line):
+                log.add(event, describe(event))
+        log.ended(Verdict(outcome="completed", message="all done", usage=Usage(output_tokens=5)))
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def test_the_events_of_a_run(tmp_path: Path) -> None:
+    events = replayed(tmp_path, "claude-code", "partial.jsonl")
+    told = [(event["step"], event["type"], event["category"]) for event in events if event["category"] != "usage"]
+    assert told[0] == (1, "status", "started")
+    assert told[-1] == (5, "result", "ended")
+    assert (events[-1]["outcome"], events[-1]["message"]) == ("completed", "all done")
+    assert events[-1]["usage"] == {"output_tokens": 5}
+    kinds = {(kind, category) for _, kind, category in told}
+    assert {
+        ("progress", "tool_call"),
+        ("progress", "file_edited"),
+        ("progress", "command_run"),
+        ("log", "message"),
+        ("result", "result"),
+    } <= kinds
+    edited = next(event for event in events if event["category"] == "file_edited")
+    called = [event["tool_call"] for event in events if event["category"] == "tool_call"]
+    assert edited["path"].endswith("calc.py")
+    assert edited["tool_call"] in called
+    spent = [event["usage"] for event in events if event["category"] == "usage"]
+    assert sum(usage.get("output_tokens", 0) for usage in spent) == 206
+
+
+def test_a_transcript_for_people_where_the_output_is_none(tmp_path: Path) -> None:
+    replayed(tmp_path, "codex", "ok.jsonl")
+    said = (tmp_path / "transcript.log").read_text().splitlines()
+    assert said[0] == "── codex starts ──"
+    assert "$ /bin/bash -lc 'python3 -m pytest -q' → exit code 1" in said
+    assert said[-1] == "── ended: completed ──"
+    replayed(tmp_path / "text", "aider", "ok.txt")
+    assert not (tmp_path / "text" / "transcript.log").exists()
+
+
+def test_runs_of_one_attempt_follow_each_other(tmp_path: Path) -> None:
+    once = len(replayed(tmp_path, "codex", "ok.jsonl"))
+    both = replayed(tmp_path, "codex", "resume.jsonl")
+    assert [event["category"] for event in both].count("started") == 2
+    assert both[once]["step"] == 1
+
+
+def test_events_for_people_and_for_programs(tmp_path: Path) -> None:
+    replayed(tmp_path, "codex", "ok.jsonl")
+    text = (tmp_path / "events.jsonl").read_text() + 'no json\n{"message": "\\u001b[31mred", "usage": 3}\n'
+    lines = shown_events(text, as_json=False).splitlines()
+    assert any("file_edited" in line and "/srv/repo/calc.py" in line for line in lines)
+    assert any(line.endswith("→ exit code 1") for line in lines)
+    assert "\x1b" not in "".join(lines)
+    objects = [json.loads(line) for line in shown_events(text, as_json=True).splitlines()]
+    assert objects[0]["category"] == "started"
+    assert objects[-1]["message"] == "\x1b[31mred"
+    assert "\x1b" not in shown_events(text, as_json=True)
