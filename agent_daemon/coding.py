@@ -101,11 +101,12 @@ class CodingRun:
             self.used = plus(self.used, event.usage)
             fields["usage"] = _usage(self.used)
             self._hold_limits()
-        now = time.monotonic()
+        now, said = time.monotonic(), describe(event)
         if not fields and now - self.told_at < TELL_SECONDS:
             return  # the report is written once a second: the next thing that is said will be newer
-        self.told_at = now
-        self.attempt.tell(fields, describe(event))
+        if said is not None:
+            self.told_at = now
+        self.attempt.tell(fields, said)
 
     def _hold_limits(self) -> None:
         """End the run when what its CLI has told of turns, tokens and cost passes the task's limits."""

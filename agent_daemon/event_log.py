@@ -32,7 +32,7 @@ class EventLog:
     def __init__(self, folder: Path, *, transcript: bool) -> None:
         self._events = BoundedLog(folder / "events.jsonl", _LOG_BYTES)
         self._transcript = BoundedLog(folder / "transcript.log", _LOG_BYTES) if transcript else None
-        self._step = 1
+        self._step, self._said = 1, ""
 
     def __enter__(self) -> "EventLog":
         self._events.__enter__()
@@ -87,7 +87,9 @@ class EventLog:
         self._events.write(json.dumps(told).encode() + b"\n")
 
     def _say(self, text: str) -> None:
-        if self._transcript is not None:
+        """A closing word often repeats what was said last."""
+        repeated, self._said = text == self._said, text
+        if self._transcript is not None and not repeated:
             self._transcript.write(text.encode(errors="replace") + b"\n")
 
 

@@ -104,7 +104,8 @@ def shown_events(lines: str, *, as_json: bool) -> str:
 
 def _event_words(event: dict[str, Any]) -> str:
     about = [event.get(key) for key in ("path", "command", "outcome", "cli", "message")]
-    said = " ".join(dict.fromkeys(str(part) for part in about if part))
+    words = dict.fromkeys(str(part) for part in about if part)
+    said = " ".join(word for word in words if word != f"$ {event.get('command')}")
     code = f" → exit code {event['exit_code']}" if "exit_code" in event else ""
     usage = event.get("usage")
     spent = ", ".join(f"{name} {value}" for name, value in usage.items()) if isinstance(usage, dict) else ""

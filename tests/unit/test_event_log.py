@@ -53,6 +53,9 @@ def test_a_transcript_for_people_where_the_output_is_none(tmp_path: Path) -> Non
     assert said[0] == "── codex starts ──"
     assert "$ /bin/bash -lc 'python3 -m pytest -q' → exit code 1" in said
     assert said[-1] == "── ended: completed ──"
+    replayed(tmp_path / "claude", "claude-code", "ok.jsonl")
+    said = (tmp_path / "claude" / "transcript.log").read_text().splitlines()
+    assert said.count("Done: fixed add() in calc.py and the tests pass.") == 1  # its result says it again
     replayed(tmp_path / "text", "aider", "ok.txt")
     assert not (tmp_path / "text" / "transcript.log").exists()
 
