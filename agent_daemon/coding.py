@@ -120,7 +120,7 @@ class CodingRun:
 
     def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
         # A run that was ended mostly has no closing sum of its own: what its steps told is what is known then.
-        summed_up = finished.reason == "exited" or _tokens(verdict.usage) >= _tokens(self.used)
+        summed_up = finished.reason == "exited" or _tokens(verdict.usage) >= max(1, _tokens(self.used))
         fields: dict[str, Any] = {"usage": _usage(verdict.usage if summed_up else self.used)}
         if verdict.session_id:
             fields["session"] = Session(cli=self.attempt.config.cli.name, id=verdict.session_id[:500])

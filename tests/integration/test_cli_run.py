@@ -102,7 +102,7 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
         ("message", "\x1b[31mworking\x1b[0m"),
         ("ended", "\x1b[31mworking\x1b[0m"),
     ]
-    assert "1 message      working" in site.cli("task", "logs", "fix-add", "--events").stdout
+    assert "1 message working" in site.cli("task", "logs", "fix-add", "--events").stdout
     assert site.cli("task", "logs", "fix-add", "--json", check=False).returncode == 2
     events = site.cli("events", "--task", "fix-add").stdout
     assert "task.created" in events and "branch.pushed" in events
