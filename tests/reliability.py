@@ -70,7 +70,7 @@ SECTIONS = {
         title="Killed at every step",
         about="A program is killed with SIGKILL at the named place; the end is that of the undisturbed run.",
         what="killed at",
-        suites=("tests/chaos/test_failpoints.py",),
+        suites=("tests/chaos/test_failpoints.py", "tests/end_to_end/test_forges.py"),
     ),
     "random-faults": Section(
         title="Everything at once, at random",

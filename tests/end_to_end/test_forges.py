@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from agent_daemon.failpoints import FORGE_FAILPOINTS, VARIABLE
+from tests import reliability
 from tests.fakes.forge.running import push_branch
 from tests.forge_site import FIX, PROJECT, REPO, ForgeSite, forge_site
 from tests.site import git, wait_for
 
+POINTS = reliability.declare("kill-points", FORGE_FAILPOINTS)
 CHECK = {"name": "fixed", "command": "grep -q 'a + b' calc.py"}
 
 
@@ -246,14 +248,15 @@ def test_a_renamed_repository_is_told_and_goes_on_under_its_new_name(forges: For
     assert len(forges.said(number)) == len(hub.repos[REPO]["pulls"]) == 1
 
 
-@pytest.mark.parametrize("name", FORGE_FAILPOINTS)
+@pytest.mark.parametrize("name", POINTS)
 def test_killed_at(forges: ForgeSite, name: str) -> None:
     site, hub = forges.site, forges.hub
     site.write_config()
     number = forges.labelled()
     counter = site.folder / "kills"
     # What is marked as being sent is marked once, and so that place is passed once.
-    counter.write_text("1" if "marked" in name else "2")
+    kills = 1 if "marked" in name else 2
+    counter.write_text(str(kills))
     process, merged = site.start(**{VARIABLE: f"{name}={counter}"}), False
 
     def over() -> bool:
@@ -273,3 +276,4 @@ def test_killed_at(forges: ForgeSite, name: str) -> None:
     assert "Completed" in forges.said(number)[0]
     assert forges.labels(number) == ["cloud-code", "cloud-code:done"]
     assert [r["content"] for r in hub.repos[REPO]["reactions"]] == ["eyes"]
+    reliability.record("kill-points", name, "as if nothing had happened", kills=kills, lost=0, doubled=0)
