@@ -1,5 +1,6 @@
 """A root with many tasks in believable states, made by the supervisor's own code, and the daemons' side of it."""
 
+import subprocess
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,6 +84,7 @@ def make_crowd(folder: Path, size: Size) -> Crowd:
 def _fill(supervisor: Supervisor, remote: Path, size: Size) -> dict[str, str]:
     """Make the tasks; which workstation works on which."""
     base = git("rev-parse", "main", cwd=remote)
+    head = git("commit-tree", "main^{tree}", "-p", "main", "-m", "Keep the target", cwd=remote)
     stations = station_names(size)
     waiting = size.live * 20 // 100
     blocked = size.live * 25 // 100
@@ -95,11 +97,12 @@ def _fill(supervisor: Supervisor, remote: Path, size: Size) -> dict[str, str]:
             if number < waiting + blocked:
                 task = _reported(supervisor, task, ReportStatus.BLOCKED)
             elif number < size.live - len(stations):
-                task = _in_review(supervisor, task, base)
+                task = _in_review(supervisor, task, base, head)
             else:
                 task = _reported(supervisor, task, ReportStatus.IN_PROGRESS)
                 at_work[station] = task.id
         supervisor.ledger.apply(Decision(task=task))
+    _publish(supervisor, remote, head)
     _fill_archive(supervisor.root, size)
     for name in stations:
         supervisor.mail.prepare_folders(name)
@@ -150,9 +153,8 @@ def _reported(supervisor: Supervisor, task: TaskRecord, status: ReportStatus) ->
     return plan_task(task, Seen(reports={task.attempt: report}), supervisor.config, _now()).task
 
 
-def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecord:
-    """Delivered, pushed, its request open. The head is one that the mirror does not have, as before a merge."""
-    head = f"{hash(task.id) & 0xFFFFFFFF:08x}" * 5
+def _in_review(supervisor: Supervisor, task: TaskRecord, base: str, head: str) -> TaskRecord:
+    """Delivered, pushed (`_publish`), its request open."""
     working = _reported(supervisor, task, ReportStatus.IN_PROGRESS)
     verification = (VerificationResult(name="tests", exit_code=0, duration_seconds=12.1, commit=head),)
     result = Result(kind="commits", bundle="result.bundle", sha256="5" * 64, head=head, base=base)
@@ -178,6 +180,13 @@ def _in_review(supervisor: Supervisor, task: TaskRecord, base: str) -> TaskRecor
     pushed = settle_push(accepted, push_key(accepted), None, _now()).task
     request = Request(url=str(supervisor.root.requests / f"{task.id}.md"), head=head, draft=False)
     return settle_request(pushed, request_key(pushed), request, _now()).task
+
+
+def _publish(supervisor: Supervisor, remote: Path, head: str) -> None:
+    """Put the branches of what is in review on the remote."""
+    branches = [task.attempts[-1].branch for task in supervisor.ledger.tasks.values() if task.delivery is not None]
+    updates = "".join(f"create refs/heads/{branch} {head}\n" for branch in branches)
+    subprocess.run(["git", "update-ref", "--stdin"], cwd=remote, input=updates, text=True, check=True)
 
 
 def _fill_archive(root: Root, size: Size) -> None:

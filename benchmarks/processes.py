@@ -92,14 +92,14 @@ def resident_megabytes(pid: int) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def wait_until_quiet(pid: int, timeout_seconds: float = 120) -> None:
-    """Return once the process has used less than a twenty-fifth of a core for two seconds."""
+def wait_until_quiet(pid: int, timeout_seconds: float = 120, for_seconds: float = 2) -> None:
+    """Return once the process has used less than a twenty-fifth of a core for so long."""
     deadline = time.monotonic() + timeout_seconds
     before = cpu_seconds(pid)
     while time.monotonic() < deadline:
-        time.sleep(2)
+        time.sleep(for_seconds)
         now = cpu_seconds(pid)
-        if now - before < 0.08:
+        if now - before < for_seconds / 25:
             return
         before = now
     raise TimeoutError(f"the process {pid} does not come to rest")
