@@ -8,6 +8,7 @@ from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, plus
 from agent_daemon.clis.base import Usage as CliUsage
+from agent_daemon.conventions import find_conventions
 from agent_daemon.event_log import EventLog
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
@@ -138,6 +139,7 @@ def _request(attempt: Attempt, session: str | None) -> RunRequest:
         feedback=_why_interrupted(attempt),
         prompt_folder=attempt.config.prompt_folder,
         external=attempt.external,
+        conventions=find_conventions(attempt.places.worktree),
     )
     prompt_file = attempt.places.logs / "prompt.md"
     write_file(prompt_file, prompt.encode(errors="replace"))

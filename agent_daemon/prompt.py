@@ -1,5 +1,6 @@
 """The prompt for the coding CLI: the task's text in marked blocks, rendered from templates."""
 
+import re
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, Undefined
@@ -9,6 +10,9 @@ from agent_daemon.protocol.model import External, Feedback, TaskingTask
 DOCUMENT_PATH = ".cloud-code/document.md"
 # What a person says, and what it answers; everything else was found wanting.
 NOTES = frozenset({"NOTE", "QUESTION"})
+
+# The names of the marks around text that others wrote.
+BLOCKS = ("task-title", "task-description", "criterion", "paths", "note", "feedback")
 
 
 def render_prompt(
@@ -21,11 +25,12 @@ def render_prompt(
     feedback: tuple[Feedback, ...] = (),
     prompt_folder: str | None = None,
     external: External | None = None,
+    conventions: tuple[str, ...] = (),
 ) -> str:
     """The text that the CLI gets on its standard input.
 
     `description` is the whole text, which the tasking may hold only clipped. Templates in `prompt_folder`
-    come before those of the package: `task.md.j2`, and `specialists/<type>.md.j2`.
+    come before those of the package: `task.md.j2`, its `parts/…`, and `specialists/<type>.md.j2`.
     """
     folders = [FileSystemLoader(prompt_folder)] if prompt_folder and Path(prompt_folder).is_dir() else []
     environment = Environment(
@@ -49,10 +54,12 @@ def render_prompt(
         feedback=[item for item in told if item.code not in NOTES],
         document_path=DOCUMENT_PATH,
         external=external or External(),
+        conventions=conventions,
     )
 
 
 def marked_block(text: str | Undefined, name: str) -> str:
-    """Text that others wrote, between marks that it cannot close itself."""
-    inner = str(text).strip().replace(f"</{name}", f"<\u200b/{name}")
+    """Text that others wrote, between marks; whatever in it may look like such a mark is broken up."""
+    names = "|".join(map(re.escape, {*BLOCKS, name}))
+    inner = re.sub(rf"[<＜﹤](?=[^\w<>]*(?:{names})\b)", "\\g<0>\u200b", str(text).strip(), flags=re.IGNORECASE)
     return f"<{name}>\n{inner}\n</{name}>"
