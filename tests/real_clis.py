@@ -1,5 +1,6 @@
 """Real coding CLIs, driven as the daemon does it, in a small repository and against a scripted model."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -17,18 +18,122 @@ from agent_daemon.activity import ActivityMeter
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Usage, Verdict
 from agent_daemon.execution import ATTEMPT_MARKER, Finished, ProcessLimits, StopRequest, run_process
+from tests.fakes.scripted_model import ScriptedModel
 
 PATCH = (
     "*** Begin Patch\n*** Update File: calc.py\n@@\n def add(a, b):\n"
     "-    return a - b\n+    return a + b\n*** End Patch\n"
 )
-# One that leaves its session and is nobody's child any more, and one that stays.
-DOUBLE_FORK = "(setsid python3 -c 'import time; time.sleep(301)' &) ; python3 -c 'import time; time.sleep(300)'"
+_SLEEP = "python3 -c 'import time; time.sleep(300)'"
 
 
 def program(name: str) -> str | None:
     """Where the program is: what ``CLOUD_CODE_TEST_<NAME>`` says, or on PATH."""
     return os.environ.get(f"CLOUD_CODE_TEST_{name.upper()}") or shutil.which(name)
+
+
+def double_fork(tag: str) -> str:
+    """A command for five minutes with two programs, one of them in a session of its own and nobody's child.
+
+    `tag` is an argument of both, by which `tagged` finds them whatever became of their parents.
+    """
+    return f"(setsid {_SLEEP} {tag} &) ; {_SLEEP} {tag}"
+
+
+def tagged(tag: str) -> list[int]:
+    """The living processes that have this argument."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and tag.encode() in (entry / "cmdline").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return [pid for pid in found if processes.identify(pid) is not None]
+
+
+def _codex(home: Path, endpoint: ScriptedModel, argv: tuple[str, ...]) -> CliSettings:
+    patience = {"request_max_retries": "0", "stream_max_retries": "0"}
+    options = {"base_url": endpoint.base_url, "env_key": "DUMMY_KEY"} | patience
+    return CliSettings(
+        name="codex",
+        adapter="codex",
+        argv=argv,
+        model="gpt-5.5",
+        home=home,
+        environment={"DUMMY_KEY": "sk-dummy"},
+        options=options,
+    )
+
+
+def _claude(home: Path, endpoint: ScriptedModel, argv: tuple[str, ...]) -> CliSettings:
+    base_url = endpoint.base_url.removesuffix("/v1")
+    return CliSettings(
+        name="claude-code",
+        adapter="claude-code",
+        argv=argv,
+        model="sonnet",
+        home=home,
+        environment={"DUMMY_KEY": "sk-dummy"},
+        options={"base_url": base_url, "env_key": "DUMMY_KEY", "max_retries": "0"},
+    )
+
+
+def _aider(home: Path, endpoint: ScriptedModel, argv: tuple[str, ...]) -> CliSettings:
+    return CliSettings(
+        name="aider",
+        adapter="aider",
+        argv=argv,
+        model="openai/scripted",
+        home=home,
+        environment={"DUMMY_KEY": "sk-dummy", "PYTHONDONTWRITEBYTECODE": "1"},
+        options={"base_url": endpoint.base_url, "env_key": "DUMMY_KEY", "edit_format": "diff"},
+    )
+
+
+# How each of them is run against a scripted model, by the name of its program.
+REAL: dict[str, Callable[[Path, ScriptedModel, tuple[str, ...]], CliSettings]] = {
+    "codex": _codex,
+    "claude": _claude,
+    "aider": _aider,
+}
+
+
+def settings_of(name: str, home: Path, endpoint: ScriptedModel) -> CliSettings:
+    """The settings of a real CLI, by the name of its program; it skips or fails where that is not there."""
+    found = program(name)
+    need(found, name)
+    return REAL[name](home, endpoint, (str(found),))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    """A run that was stopped in the middle of a tool: `seconds` from then until `run_process` had returned.
+
+    `before` and `after` are the processes of the run, then and afterwards; `after` is to be empty.
+    """
+
+    verdict: Verdict
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    seconds: float
+
+
+def stop_in_a_tool(name: str, folder: Path, reason: str = "interrupted") -> Stopped:
+    """Run a real CLI into a tool that double-forks with setsid, and stop it there; benchmarks call it, too."""
+    driver, tag = Driver.in_repository(folder), f"tag-{uuid.uuid4().hex}"
+    command = double_fork(tag)
+    runs_tools = name != "aider"  # it only runs the tests, after an edit
+    steps = [{"shell": command}] if runs_tools else [{"patch": PATCH}]
+    with ScriptedModel(steps=steps) as model:
+        settings = settings_of(name, driver.home, model)
+        verdict, before = driver.run_and_stop(
+            settings,
+            lambda: len(tagged(tag)) >= 2 and len(driver.running()) >= 3,
+            reason,
+            test_command="" if runs_tools else command,
+        )
+        seconds = time.monotonic() - driver.stopped_at
+    after = (*tagged(tag), *driver.running())
+    return Stopped(verdict=verdict, before=tuple(before), after=after, seconds=seconds)
 
 
 def need(found: str | None, name: str) -> None:
@@ -49,11 +154,12 @@ class Driver:
     events: list[Progress] = field(default_factory=list)
     finished: Finished | None = None
     meter: ActivityMeter = field(default_factory=ActivityMeter)
+    stopped_at: float = 0.0
 
     @classmethod
     def in_repository(cls, folder: Path) -> "Driver":
         driver = cls(folder)
-        driver.tree.mkdir()
+        driver.tree.mkdir(parents=True)
         (driver.tree / "calc.py").write_text("def add(a, b):\n    return a - b\n")
         for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "Add"]):
             identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
@@ -113,6 +219,7 @@ class Driver:
             while not when() and time.monotonic() < deadline:
                 time.sleep(0.02)
             pids.extend(self.running())
+            self.stopped_at = time.monotonic()
             self.stop.set(reason)
 
         thread = threading.Thread(target=stop_when_so)
