@@ -6,7 +6,7 @@ from typing import Any
 
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, plus
+from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, mask_for, plus
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.conventions import find_conventions
 from agent_daemon.event_log import EventLog
@@ -39,7 +39,8 @@ class CodingRun:
         attempt, events = self.attempt, list[Progress]()
         adapter = ADAPTERS[attempt.config.cli.adapter]
         session = _session_to_resume(attempt) if adapter.can_resume else None
-        invocation = adapter.invocation(_request(attempt, session))
+        request = _request(attempt, session)
+        invocation = adapter.invocation(request)
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
 
         def on_line(stream: str, line: str) -> None:
@@ -68,6 +69,7 @@ class CodingRun:
                 stop=attempt.stop,
                 log=attempt.places.logs / "cli.log",
                 on_tick=on_tick,
+                mask=mask_for(request.settings, invocation.environment, invocation.secrets),
             )
 
         with log:

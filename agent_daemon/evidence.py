@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from agent_daemon import checkout
 from agent_daemon.attempt import Attempt
-from agent_daemon.clis.base import bare_environment
+from agent_daemon.clis.base import bare_environment, mask_for
 from agent_daemon.coding import cli_settings
 from agent_daemon.protocol.model import ReportStatus, VerificationCommand, VerificationResult
 from agent_daemon.verification import VerificationPlace, run_verification
@@ -49,6 +49,8 @@ def _run_commands(attempt: Attempt, head: str, stop: _StopOrEdit) -> tuple[Verif
         logs=places.logs,
         environment=bare_environment(settings),
         marker=places.marker,
+        # The agent may have left them where a command finds them.
+        mask=mask_for(cli_settings(attempt)),
     )
     results = run_verification(commands, place, stop=stop)
     for result in results:

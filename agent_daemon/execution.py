@@ -20,6 +20,7 @@ from typing import Literal, Protocol
 from loguru import logger
 
 from agent_daemon import processes
+from agent_daemon.hiding import Mask
 from agent_daemon.processes import ProcessIdentity
 from agent_daemon.streams import BoundedLog, OnLine, Pump
 
@@ -27,6 +28,7 @@ ATTEMPT_MARKER = "CLOUD_CODE_ATTEMPT"
 RUN_MARKER = "CLOUD_CODE_RUN"
 
 _TURN_SECONDS = 0.1
+_SECRET_BYTES = 4096  # what even the smallest pipe takes at once
 _DRAIN_SECONDS = 0.5
 # Asking nicely 5 s + SIGKILL 1 s + sweep 0.5 + 1.5 s + drain 2 × 0.5 s + reap 1 s: a run ends within ten seconds.
 _LONGEST_GRACE_SECONDS = 5.0
@@ -42,6 +44,7 @@ Reason = Literal["exited", "timeout", "output_limit", "stopped", "not_started"]
 class Invocation:
     """What to start. `environment` is all that the program sees, but for the two markers that are added.
 
+    `secrets` are values that it reads from descriptors instead: each variable holds the number of one.
     `marker` is ``<task>/<attempt>``, for a later sweep by whoever finds the leftovers of a crash.
     `stop_signals` are sent to the group one after the other, each with its grace in seconds, before
     SIGKILL; together they get at most five seconds.
@@ -50,6 +53,7 @@ class Invocation:
     argv: tuple[str, ...]
     cwd: Path
     environment: Mapping[str, str] = field(repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     stdin: bytes | None = field(default=None, repr=False)
     stop_signals: tuple[tuple[signal.Signals, float], ...] = ((signal.SIGTERM, 5.0),)
     success_exit_codes: tuple[int, ...] = (0,)
@@ -120,12 +124,14 @@ def run_process(
     stop: Stop,
     log: Path,
     on_tick: OnTick | None = None,
+    mask: Mask | None = None,
 ) -> Finished:
     """Start the program, pass on its lines, wait for its end or bring it about, and clean up after it.
 
     `on_line` gets ``stdout`` or ``stderr`` and a line without its end; `on_tick` gets the pid and how many bytes
     were written, about ten times a second. Both run in this thread; what they raise ends the program and is
-    raised again. The raw output of both streams is appended to `log`. May run in any thread.
+    raised again. The raw output of both streams is appended to `log`; what `mask` knows is taken out of it and of
+    the lines. May run in any thread.
     """
     started = time.monotonic()
     run_id = uuid.uuid4().hex
@@ -136,7 +142,7 @@ def run_process(
             detail = f"could not start {invocation.argv[0]}: {error}"
             output_log.write(detail.encode() + b"\n")
             return _not_started(detail, started)
-        pump = Pump(process, invocation.stdin, output_log, on_line, limits.line_bytes)
+        pump = Pump(process, invocation.stdin, output_log, on_line, limits.line_bytes, mask or Mask(()))
         ladder = _Ladder(process, pump, run_id)
         try:
             reason = _wait(process, pump, limits, stop, on_tick, started)
@@ -173,16 +179,33 @@ def _start(invocation: Invocation, run_id: str) -> subprocess.Popen[bytes]:
     environment = {**invocation.environment, RUN_MARKER: run_id}
     if invocation.marker:
         environment[ATTEMPT_MARKER] = invocation.marker
-    return subprocess.Popen(
-        invocation.argv,
-        cwd=invocation.cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL if invocation.stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        bufsize=0,
-    )
+    with contextlib.ExitStack() as opened:
+        given = {name: _readable(value, opened) for name, value in invocation.secrets.items()}
+        return subprocess.Popen(
+            invocation.argv,
+            cwd=invocation.cwd,
+            env=environment | {name: str(descriptor) for name, descriptor in given.items()},
+            stdin=subprocess.DEVNULL if invocation.stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=tuple(given.values()),
+            start_new_session=True,
+            bufsize=0,
+        )
+
+
+def _readable(value: str, opened: contextlib.ExitStack) -> int:
+    """A descriptor that the value can be read from, once; raises ValueError when it is too long for a pipe."""
+    data = value.encode("utf-8", "surrogateescape")
+    if len(data) > _SECRET_BYTES:
+        raise ValueError(f"a secret has more than {_SECRET_BYTES} bytes")
+    read_end, write_end = os.pipe()
+    opened.callback(os.close, read_end)
+    try:
+        os.write(write_end, data)
+    finally:
+        os.close(write_end)
+    return read_end
 
 
 def _wait(

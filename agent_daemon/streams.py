@@ -11,6 +11,8 @@ from typing import IO
 
 from loguru import logger
 
+from agent_daemon.hiding import Mask
+
 OnLine = Callable[[str, str], None]
 
 _CHUNK_BYTES = 64 * 1024
@@ -72,7 +74,8 @@ class BoundedLog:
 class _Lines:
     """Cuts a stream into lines, of which never more than `line_bytes` are kept in memory or passed on."""
 
-    def __init__(self, stream: str, on_line: OnLine, line_bytes: int) -> None:
+    def __init__(self, stream: str, on_line: OnLine, line_bytes: int, mask: Mask) -> None:
+        self.masked = mask.stream()
         self._stream = stream
         self._on_line = on_line
         self._line_bytes = line_bytes
@@ -101,6 +104,7 @@ class _Lines:
 class Pump:
     """Moves bytes: the prompt into a program, its two streams into the log and, by lines, to a callback.
 
+    What the mask hides stands in neither of them.
     What the callback raises is kept in `error`, and nothing is passed on after it: a program must be ended
     properly whatever becomes of its lines.
     """
@@ -112,6 +116,7 @@ class Pump:
         log: BoundedLog,
         on_line: OnLine,
         line_bytes: int,
+        mask: Mask,
     ) -> None:
         self.output_bytes = 0
         self.error: Exception | None = None
@@ -121,7 +126,7 @@ class Pump:
         self._readers: dict[int, _Lines] = {}
         for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
             descriptor = self._register(pipe, selectors.EVENT_READ)
-            self._readers[descriptor] = _Lines(name, self._pass_on, line_bytes)
+            self._readers[descriptor] = _Lines(name, self._pass_on, line_bytes, mask)
         self._unsent = memoryview(stdin or b"")
         if process.stdin is not None:
             self._register(process.stdin, selectors.EVENT_WRITE)
@@ -167,6 +172,7 @@ class Pump:
             self._close(key)
         self._selector.close()
         for reader in self._readers.values():
+            self._take(reader.masked.finish(), reader)
             reader.finish()
 
     def _read(self, key: selectors.SelectorKey, reader: "_Lines") -> int:
@@ -178,9 +184,12 @@ class Pump:
             self._close(key)
             return 0
         self.output_bytes += len(chunk)
-        self._log.write(chunk)
-        reader.feed(chunk)
+        self._take(reader.masked.feed(chunk), reader)
         return len(chunk)
+
+    def _take(self, told: bytes, reader: "_Lines") -> None:
+        self._log.write(told)
+        reader.feed(told)
 
     def _write(self, key: selectors.SelectorKey) -> None:
         try:

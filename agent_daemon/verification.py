@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent_daemon.execution import Finished, Invocation, OnTick, ProcessLimits, Stop, run_process
+from agent_daemon.hiding import Mask
 from agent_daemon.protocol.model import VerificationCommand, VerificationResult
 
 # What shells and `timeout` use for the same events. A command that we end may still exit with 0: never trust it.
@@ -26,6 +27,7 @@ class VerificationPlace:
     logs: Path
     environment: Mapping[str, str] = field(repr=False)
     marker: str = ""
+    mask: Mask | None = field(default=None, repr=False)
 
 
 def run_verification(
@@ -72,6 +74,7 @@ def _run(
         stop=stop,
         log=log,
         on_tick=on_tick,
+        mask=place.mask,
     )
     return VerificationResult(
         name=command.name,

@@ -10,7 +10,7 @@ prices and sizes of models that it does not know.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +31,7 @@ from agent_daemon.clis.base import (
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.execution import Finished, Invocation
+from agent_daemon.hiding import looks_secret
 
 can_resume = True
 PROGRAM = "aider"
@@ -85,7 +86,7 @@ def invocation(request: RunRequest) -> Invocation:
         "--model": settings.model,
         "--edit-format": options.get("edit_format"),
         "--model-metadata-file": options.get("model_metadata_file"),
-        "--test-cmd": request.test_command,
+        "--test-cmd": request.test_command and _without_keys(request.test_command, environment),
     }
     return Invocation(
         argv=(
@@ -103,6 +104,12 @@ def invocation(request: RunRequest) -> Invocation:
         success_exit_codes=settings.success_exit_codes,
         marker=request.marker,
     )
+
+
+def _without_keys(command: str, environment: Mapping[str, str]) -> str:
+    """Its tests are run with its own environment; they are to find no key there."""
+    names = sorted(name for name in environment if looks_secret(name) and name.isidentifier())
+    return f"unset {' '.join(names)}; {command}" if names else command
 
 
 def _history(request: RunRequest) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
 from agent_daemon.execution import Finished, Invocation
+from agent_daemon.hiding import Mask, mask_of
 
 Outcome = Literal[
     "completed",
@@ -172,6 +173,14 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
         **{name: inherited[name] for name in settings.pass_environment if name in inherited},
         **settings.environment,
     }
+
+
+def mask_for(settings: CliSettings, *more: Mapping[str, str]) -> Mask:
+    """What a CLI is handed over in secret: to be taken out of everything that is kept of its run."""
+    given = bare_environment(settings)
+    for variables in more:
+        given |= variables
+    return mask_of(given, settings.pass_environment)
 
 
 def ended_early(finished: Finished) -> tuple[Outcome, str] | None:

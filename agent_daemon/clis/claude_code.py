@@ -2,11 +2,13 @@
 
 It has limits of turns and of cost of its own, which it looks at after a reply. Its permissions are bypassed:
 the workstation is the sandbox. What one run cost is told in its last event, what its session cost beside it.
-Options:
+Its key is given through a descriptor and not in its environment, so that the commands which the model runs find
+it neither there nor in ``/proc``. Its own scrubbing (``CLAUDE_CODE_SUBPROCESS_ENV_SCRUB``) wants bubblewrap and
+denies what is not allowed by name, so that it is of no use here. Options:
 
 ``base_url``, ``env_key``: another endpoint with the Messages protocol, and the name of the variable that holds
 its key (``ANTHROPIC_API_KEY`` when not given); ``max_retries``: its patience; ``fallback_model``: models for when
-the first one is overloaded, with commas between.
+the first one is overloaded, with commas between; ``hide_key``: ``no`` for a wrapper that passes no descriptors on.
 """
 
 import os
@@ -40,9 +42,13 @@ can_resume = True
 PROGRAM = "claude"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @anthropic-ai/claude-code"
-OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "max_retries", "fallback_model"})
+OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "max_retries", "fallback_model", "hide_key"})
 
 _KEY = "ANTHROPIC_API_KEY"
+_BY_DESCRIPTOR = {
+    _KEY: "CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR",
+    "CLAUDE_CODE_OAUTH_TOKEN": "CLAUDE_CODE_OAUTH_TOKEN_FILE_DESCRIPTOR",
+}
 # SIGINT makes it tell what the run cost before it ends.
 _STOP_SIGNALS = ((signal.SIGINT, 2.5), (signal.SIGTERM, 2.5))
 _NO_SUCH_SESSION = re.compile(r"no conversation found", re.IGNORECASE)
@@ -59,6 +65,9 @@ _ENDS: dict[str, Outcome] = {
 
 def invocation(request: RunRequest) -> Invocation:
     settings = request.settings
+    environment = _environment(request)
+    hidden = _BY_DESCRIPTOR if settings.options.get("hide_key") != "no" else {}
+    secrets = {way: environment.pop(name) for name, way in hidden.items() if environment.get(name)}
     limits: dict[str, object] = {
         "--model": settings.model,
         "--fallback-model": settings.options.get("fallback_model"),
@@ -75,7 +84,8 @@ def invocation(request: RunRequest) -> Invocation:
             *settings.arguments,
         ),
         cwd=request.worktree,
-        environment=_environment(request),
+        environment=environment,
+        secrets=secrets,
         stdin=request.prompt.encode("utf-8", "replace"),
         stop_signals=_STOP_SIGNALS,
         success_exit_codes=settings.success_exit_codes,

@@ -30,6 +30,7 @@ from agent_daemon.clis.base import (
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.execution import Finished, Invocation
+from agent_daemon.hiding import looks_secret
 
 can_resume = True
 PROGRAM = "codex"
@@ -39,7 +40,6 @@ _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_m
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})
 
 _PROVIDER = "cloud-code"
-_LOOKS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _STEP = Progress(kind="usage", usage=Usage(turns=1))
 
 _NO_SUCH_SESSION = re.compile(r"no rollout found|thread/resume failed", re.IGNORECASE)
@@ -75,7 +75,8 @@ def invocation(request: RunRequest) -> Invocation:
 
 def _configuration(options: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, ...]:
     shown = options.get("shell_environment", "").split()
-    hidden = sorted(name for name in environment if _LOOKS_SECRET.search(name) and name not in shown)
+    key = options.get("env_key", "OPENAI_API_KEY")
+    hidden = sorted(name for name in environment if (looks_secret(name) or name == key) and name not in shown)
     values: dict[str, Any] = {
         # A login shell would read /etc/profile, which resets PATH and with it the project's tools.
         "allow_login_shell": False,
@@ -87,7 +88,7 @@ def _configuration(options: Mapping[str, str], environment: Mapping[str, str]) -
         provider = {
             "name": _PROVIDER,
             "base_url": options["base_url"],
-            "env_key": options.get("env_key", "OPENAI_API_KEY"),
+            "env_key": key,
             "wire_api": "responses",
             **{name: int(options[name]) for name in _PATIENCE if name in options},
         }

@@ -169,7 +169,7 @@ def test_a_first_run(request_: RunRequest, tmp_path: Path) -> None:
     assert argv[0] == "aider"
     assert {"--yes-always", "--no-auto-commits", "--no-dirty-commits", "--auto-test"} < set(argv)
     assert argv[argv.index("--model") + 1] == "openai/gpt-5.5"
-    assert argv[argv.index("--test-cmd") + 1] == "(pytest -q)"
+    assert argv[argv.index("--test-cmd") + 1] == "unset OPENAI_API_KEY; (pytest -q)"
     assert argv[-2:] == ("--message-file", str(tmp_path / "prompt.md"))
     assert invocation.stdin is None
     assert invocation.environment["LITELLM_LOCAL_MODEL_COST_MAP"] == "True"

@@ -308,9 +308,10 @@ def test_a_resumed_run_with_limits(request_: RunRequest) -> None:
     assert option(argv, "--max-budget-usd") == "0.5"
 
 
-def test_the_key_is_in_the_environment_only(request_: RunRequest) -> None:
+def test_the_key_is_neither_an_argument_nor_in_the_environment(request_: RunRequest) -> None:
     invocation = claude_code.invocation(request_)
-    assert invocation.environment["ANTHROPIC_API_KEY"] == "sk-key"
+    assert invocation.secrets == {"CLAUDE_CODE_API_KEY_FILE_DESCRIPTOR": "sk-key"}
+    assert "sk-key" not in str(invocation.environment)
     assert "sk-key" not in " ".join(invocation.argv)
     assert "sk-key" not in repr(invocation)
     assert "sk-key" not in repr(request_)
@@ -322,6 +323,7 @@ def test_an_endpoint_of_one_s_own(request_: RunRequest) -> None:
         "env_key": "MY_KEY",
         "max_retries": "0",
         "fallback_model": "haiku",
+        "hide_key": "no",
     }
     assert set(options) == claude_code.OPTIONS
     configured = replace(request_.settings, options=options, environment={"MY_KEY": "sk-mine"})
