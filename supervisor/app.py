@@ -53,6 +53,7 @@ from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
+from supervisor.secrets.sources import SecretReader
 from supervisor.storyteller import Storyteller
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
@@ -163,7 +164,8 @@ class Supervisor:
         self.drivers: dict[str, Workstations] = {name: driver(root) for name, driver in DRIVERS.items()}
         self.fleet = Fleet(root, self.config, self.drivers)
         self.pool = JobPool(self.inbox)
-        self._forges = Forges(root)
+        secrets = SecretReader.of(root, self.config.secrets)
+        self._forges = Forges(root, secrets.read)
         self.projects = {name: self._project(name) for name in self.config.projects}
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
@@ -178,7 +180,7 @@ class Supervisor:
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects)
         self.ledger.on_apply = self.storyteller.touch
-        self.webhooks = Webhooks(root, self.config, self.inbox)
+        self.webhooks = Webhooks(self.config, secrets.read, self.inbox)
         self.loop = Loop(
             self.inbox,
             self.clock,

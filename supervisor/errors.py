@@ -37,7 +37,7 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 def mend_of(error: OSError) -> str:
     """What to do about a file that cannot be used; empty where nothing is known."""
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"You are {_user(os.geteuid())}. {_owner(Path(os.fsdecode(error.filename)))}"
+        return f"You are {user_name(os.geteuid())}. {_owner(Path(os.fsdecode(error.filename)))}"
     if error.errno == errno.EROFS:
         return "Its file system is mounted read-only."
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
@@ -53,11 +53,12 @@ def _owner(path: Path) -> str:
     for place in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             owner = place.stat().st_uid
-            return f"{place} belongs to {_user(owner)}: run this as that user, or give yours the right to."
+            return f"{place} belongs to {user_name(owner)}: run this as that user, or give yours the right to."
     return "Give this user the right to."
 
 
-def _user(number: int) -> str:
+def user_name(number: int) -> str:
+    """The login name of a user, or the number where it has none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:

@@ -190,6 +190,11 @@ class Root:
         return self.state / "supervisor.yaml"
 
     @property
+    def secret_uses(self) -> Path:
+        """When each secret was last used."""
+        return self.state / "secret-uses.json"
+
+    @property
     def records(self) -> Path:
         return self.state / "tasks"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
+from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
 from supervisor.doctor import examine
-from supervisor.forges.access import check_project
 from supervisor.workstations.local import refuse_under_service
 
 

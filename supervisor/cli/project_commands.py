@@ -2,6 +2,7 @@
 
 import click
 
+from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, note, print_json, progress, show, state_text, table, text
 from supervisor.cli.place import complete_configured, existing_root
 from supervisor.cli.reading import reader_of
@@ -10,7 +11,6 @@ from supervisor.core.forge import Finding
 from supervisor.core.settings import Config
 from supervisor.core.times import duration
 from supervisor.errors import CloudCodeError
-from supervisor.forges.access import check_project
 from supervisor.project_view import ProjectRow, project_rows
 
 

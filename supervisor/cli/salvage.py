@@ -188,7 +188,7 @@ def drop_left(ctx: click.Context, task_id: str, number: int) -> None:
 
 def project_of(reader: "Reader", task: "TaskRecord") -> "Project":
     """The mirror and the remote of a task's project; CloudCodeError E_NO_PROJECT."""
-    from supervisor.forges.opening import Forges
+    from supervisor.cli.forges import forges_of
     from supervisor.git.mirror import Mirror
     from supervisor.jobs.project import Project
 
@@ -200,4 +200,5 @@ def project_of(reader: "Reader", task: "TaskRecord") -> "Project":
             f"Configure it again; the work itself lies in {reader.root.salvage / task.id}.",
         )
     mirror = Mirror(reader.root.mirror(settings.trust_domain, task.project))
-    return Project(settings=settings, host=Forges(reader.root).open(settings)[1], mirror=mirror)
+    host = forges_of(reader.root, reader.config()).open(settings)[1]
+    return Project(settings=settings, host=host, mirror=mirror)

@@ -1,9 +1,6 @@
 """`cloud-code task edit`: a task file in the person's editor, checked afterwards."""
 
 import os
-import shlex
-import shutil
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +9,7 @@ import click
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
+from supervisor.cli.editor import open_editor
 from supervisor.cli.output import note, say, text
 from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
 from supervisor.cli.task_add import note_when_taken
@@ -21,8 +19,6 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.forges.task_folder import is_task_file, read_draft
 from supervisor.records import RecordStore
-
-_EDITORS = ("sensible-editor", "nano", "vim", "vi")
 
 
 @click.command()
@@ -35,7 +31,7 @@ def edit(ctx: click.Context, task_id: str) -> int:
     path = _file_of(root, task_id)
     before = path.read_bytes()
     while True:
-        _open_editor(path, before)
+        open_editor(path, before)
         problems = _problems(root, path, config)
         if not problems:
             break
@@ -82,22 +78,3 @@ def _file_of(root: Root, given: str) -> Path:
     if stem not in files:
         raise CloudCodeError("E_NO_FILE", f"{task_id} has no file in {root.tasks}.")
     return root.tasks / f"{stem}.yaml"
-
-
-def _open_editor(path: Path, before: bytes) -> None:
-    """Wait until the person has ended the editor; CloudCodeError when there is none or it fails."""
-    chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    argv = shlex.split(chosen) if chosen else [next(filter(None, map(shutil.which, _EDITORS)), "")]
-    if not argv or not argv[0]:
-        raise CloudCodeError("E_NO_EDITOR", "There is no editor.", f"Set $EDITOR, or edit {path} in another way.")
-    try:
-        done = subprocess.run([*argv, str(path)], check=False)
-    except OSError as error:
-        raise CloudCodeError("E_NO_EDITOR", f"{argv[0]}: {error.strerror}.", "Set $EDITOR.") from None
-    if done.returncode != 0:
-        changed = "changed" if path.read_bytes() != before else "not changed"
-        raise CloudCodeError(
-            "E_EDITOR",
-            f"{argv[0]} ended with exit code {done.returncode}; {path} is {changed}.",
-            "Set $EDITOR to another editor, or edit the file in another way, then `cloud-code check tasks`.",
-        )

@@ -146,14 +146,14 @@ def diff(ctx: click.Context, task_id: str, as_json: bool) -> None:
 
 def _repository(reader: Reader, task: TaskRecord) -> "tuple[Mirror, CodeHost]":
     """The mirror and the remote of a task's project."""
-    from supervisor.forges.opening import Forges
+    from supervisor.cli.forges import forges_of
     from supervisor.git.mirror import Mirror
 
     settings = reader.config().projects.get(task.project)
     if settings is None:
         raise CloudCodeError("E_NO_PROJECT", f"There is no project '{task.project}' in config.yaml any more.")
     mirror = Mirror(reader.root.mirror(settings.trust_domain, task.project))
-    return mirror, Forges(reader.root).open(settings)[1]
+    return mirror, forges_of(reader.root, reader.config()).open(settings)[1]
 
 
 def coloured(diff_text: str) -> Text:

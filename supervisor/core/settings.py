@@ -13,6 +13,9 @@ from agent_daemon.protocol.model import (
     Written,
 )
 
+# Names of the root's own secrets, as forges/github.
+SECRET_NAME = r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*){0,4}$"  # noqa: S105
+SecretName = Annotated[str, StringConstraints(pattern=SECRET_NAME, max_length=100)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ConflictInReview = Literal["report", "attempt"]
@@ -53,18 +56,24 @@ class TriggerSettings(Written):
 
 
 class SecretSource(Written):
-    """Where a secret is read from each time it is needed: a file, or a variable around the supervisor."""
+    """Where a secret is read from each time it is needed.
 
+    The root's own encrypted secrets, a file, or a variable around the supervisor.
+    """
+
+    secret: SecretName | None = None
     file: Annotated[str, SHORT] | None = None
     env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.file is None) == (self.env is None):
-            raise ValueError("name one place of the secret: `file:` or `env:`")
+        if sum(place is not None for place in (self.secret, self.file, self.env)) != 1:
+            raise ValueError("name one place of the secret: `secret:`, `file:` or `env:`")
         return self
 
     def __str__(self) -> str:
+        if self.secret is not None:
+            return f"the secret {self.secret}"
         return f"the file {self.file}" if self.file is not None else f"the variable {self.env}"
 
 
@@ -227,6 +236,14 @@ class CleanupSettings(Written):
     clone_days: Days = 30
 
 
+class SecretsSettings(Written):
+    """The root's own secrets: one file encrypted with age, and the identity that opens it."""
+
+    backend: Literal["age"] = "age"
+    file: Annotated[str, SHORT] = "secrets.age"
+    identity: Annotated[str, SHORT] | None = None
+
+
 class WebhookListener(Written):
     """Where the supervisor hears webhooks; only if configured. TLS is a reverse proxy's part."""
 
@@ -250,6 +267,7 @@ class Config(Written):
     disk: DiskSettings = DiskSettings()
     cleanup: CleanupSettings = CleanupSettings()
     webhooks: WebhookListener | None = None
+    secrets: SecretsSettings = SecretsSettings()
 
     def types_for(self, project: str) -> tuple[str, ...]:
         """The workstation types that serve a project's trust domain, in the order of the file."""

@@ -10,15 +10,15 @@ from supervisor.core.webhook import PATH
 from supervisor.errors import CloudCodeError
 from supervisor.forges.errors import lack
 from supervisor.forges.opening import Forges
-from supervisor.forges.tokens import read_secret
+from supervisor.forges.tokens import ReadSecret, sign_in_with
 from supervisor.ports import CodeHost, Forge
 
 
-def check_project(root: Root, config: Config, name: str) -> Iterator[Finding]:
+def check_project(root: Root, config: Config, name: str, read_secret: ReadSecret) -> Iterator[Finding]:
     """Ask everything that a task of this project will need; nothing is changed, and nothing raised."""
     settings = config.projects[name]
     try:
-        forge, host = Forges(root).open(settings)
+        forge, host = Forges(root, read_secret).open(settings)
     except CloudCodeError as error:
         yield lack(error)
         return
@@ -28,7 +28,7 @@ def check_project(root: Root, config: Config, name: str) -> Iterator[Finding]:
         if any(finding.what == "secret" for finding in asked):
             return  # (there is nothing to sign in with)
         yield from _budget(forge)
-        yield from _hook_secret(root, config, settings)
+        yield from _hook_secret(read_secret, config, settings)
     yield from _git(name, settings, host)
 
 
@@ -53,12 +53,12 @@ def _budget(forge: Forge) -> Iterator[Finding]:
         yield Finding(what="budget", ok=not is_scarce(budget, now), message=message, mend=mend, grave=False)
 
 
-def _hook_secret(root: Root, config: Config, settings: ProjectSettings) -> Iterator[Finding]:
+def _hook_secret(read_secret: ReadSecret, config: Config, settings: ProjectSettings) -> Iterator[Finding]:
     """Our own side of a webhook."""
     if settings.webhook is None:
         return
     try:
-        read_secret(settings.webhook.secret, root.path)
+        sign_in_with(read_secret, settings.webhook.secret)
     except CloudCodeError as error:
         yield _from_here(lack(error), settings.webhook.secret).evolve(what="webhook secret", grave=False)
     if config.webhooks is None:

@@ -18,7 +18,7 @@ from supervisor.forges.gitlab.push_token import PushToken
 from supervisor.forges.local import LocalHost
 from supervisor.forges.pace import Pace
 from supervisor.forges.request_host import RequestHost
-from supervisor.forges.tokens import TokenFrom, Tokens, read_secret
+from supervisor.forges.tokens import ReadSecret, TokenFrom, Tokens, sign_in_with
 from supervisor.git.credential import Credential
 from supervisor.ports import CodeHost, Forge
 
@@ -32,6 +32,7 @@ class Forges:
     """Opens forges; those that sign in alike share one pace."""
 
     root: Root
+    read_secret: ReadSecret
     _paces: dict[str, Pace] = field(default_factory=dict, init=False)
 
     def open(self, settings: ProjectSettings) -> tuple[Forge | None, CodeHost]:
@@ -65,10 +66,10 @@ class Forges:
             message = f"The project at {settings.repository} has no `auth`: nobody can sign in to {web}."
             raise CloudCodeError("E_FORGE_TOKEN", message, "Add `auth: {token: {file: …}}` to it in config.yaml.")
         if auth.app is not None:
-            key: Callable[[], str] = partial(read_secret, auth.app.private_key, self.root.path)
+            key: Callable[[], str] = partial(sign_in_with, self.read_secret, auth.app.private_key)
             return AppTokens(_api(web), auth.app.id, key, settings.repository)
         assert auth.token is not None  # noqa: S101 (the settings allow nothing else)
-        return TokenFrom(partial(read_secret, auth.token, self.root.path))
+        return TokenFrom(partial(sign_in_with, self.read_secret, auth.token))
 
 
 def web_address(settings: ProjectSettings) -> str:

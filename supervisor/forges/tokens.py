@@ -1,16 +1,15 @@
 """Where a client gets its token from."""
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from supervisor.core.settings import SecretSource
+from supervisor.errors import CloudCodeError
 from supervisor.forges.errors import ForgeError
 
-_MAX_SECRET_BYTES = 64 * 1024
+ReadSecret = Callable[[SecretSource], str]
 
 
 def generation_of(token: str) -> str:
@@ -50,28 +49,9 @@ class TokenFrom:
         return None
 
 
-def read_secret(source: SecretSource, folder: Path) -> str:
-    """The secret at this place; relative paths are below `folder`. ForgeError E_FORGE_TOKEN if there is none."""
-    if source.env is not None:
-        found = os.environ.get(source.env, "")
-        mend = f"Set {source.env} around `cloud-code run`."
-    else:
-        path = folder / Path(source.file or "").expanduser()
-        mend = f"Write the secret into {path}, readable for the supervisor's user alone (chmod 600)."
-        found = _read(path, mend)
-    if not found.strip():
-        raise ForgeError("E_FORGE_TOKEN", f"There is no secret in {source}.", mend, retryable=True)
-    return found.strip()
-
-
-def _read(path: Path, mend: str) -> str:
-    """A secret in a file that nobody else may read."""
+def sign_in_with(read: ReadSecret, source: SecretSource) -> str:
+    """The secret that a forge is signed in to with; ForgeError E_FORGE_TOKEN where there is none."""
     try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_mode & 0o007:
-                message = f"{path} can be read by every user of this machine."
-                raise ForgeError("E_FORGE_TOKEN", message, f"chmod 600 {path}", retryable=True)
-            return file.read(_MAX_SECRET_BYTES).decode(errors="replace")
-    except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}."
-        raise ForgeError("E_FORGE_TOKEN", message, mend, retryable=True) from None
+        return read(source)
+    except CloudCodeError as error:
+        raise ForgeError("E_FORGE_TOKEN", error.message, error.mend, retryable=True) from None

@@ -21,12 +21,11 @@ import uvicorn
 from loguru import logger
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config, ProjectSettings, WebhookListener, WebhookSettings
 from supervisor.core.webhook import PATH, Wakes, delivery_id, is_authentic, proof_of
 from supervisor.forges.errors import ForgeError
-from supervisor.forges.tokens import read_secret
+from supervisor.forges.tokens import ReadSecret, sign_in_with
 from supervisor.pool import Message
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -101,7 +100,7 @@ class _Request:
 class Receiver:
     """The ASGI application: ``POST /hooks/<project>``. `wake` is called for each delivery that is one."""
 
-    root: Root
+    read_secret: ReadSecret
     projects: Mapping[str, ProjectSettings]
     wake: Callable[[str], None]
     _met: dict[tuple[str, bytes], None] = field(default_factory=dict, init=False, repr=False)
@@ -141,7 +140,7 @@ class Receiver:
         if not proof:
             raise _RefusedError(401, "Neither a signature nor a token: set a secret where the webhook is made.")
         try:
-            secret = read_secret(hook.secret, self.root.path)
+            secret = sign_in_with(self.read_secret, hook.secret)
         except ForgeError as error:
             self._tell(name, 503, f"{error.code}: {error.message} {error.mend}")
             raise _RefusedError(503, "The secret cannot be read here.") from None
@@ -229,8 +228,8 @@ class Webhooks:
     A port that cannot be had stops nothing: forges are polled anyway, `look` tells of it, and it is tried again.
     """
 
-    def __init__(self, root: Root, config: Config, inbox: "queue.SimpleQueue[Message]") -> None:
-        self._root, self._listener, self._inbox = root, config.webhooks, inbox
+    def __init__(self, config: Config, read_secret: ReadSecret, inbox: "queue.SimpleQueue[Message]") -> None:
+        self._read_secret, self._listener, self._inbox = read_secret, config.webhooks, inbox
         self._projects = {
             name: project
             for name, project in config.projects.items()
@@ -291,7 +290,7 @@ class Webhooks:
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             self._server = uvicorn.Server(
                 uvicorn.Config(
-                    Receiver(self._root, self._projects, Waker(self._inbox).delivered),
+                    Receiver(self._read_secret, self._projects, Waker(self._inbox).delivered),
                     http=_Connection,
                     loop="asyncio",
                     ws="none",

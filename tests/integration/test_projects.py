@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from agent_daemon.protocol.codec import encode
+from supervisor.cli.forges import check_project
 from supervisor.config import load_config
 from supervisor.core.forge import Finding
 from supervisor.core.states import State
-from supervisor.forges.access import check_project
 from tests.fakes.forge.github import GitHub
 from tests.fakes.forge.gitlab import DEVELOPER, MAINTAINER, GitLab
 from tests.fakes.forge.running import running_github, running_gitlab

@@ -9,7 +9,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,10 +17,11 @@ import pytest
 from loguru import logger
 
 from agent_daemon.protocol.paths import Root
-from supervisor.core.settings import Config, WebhookListener
+from supervisor.core.settings import Config, SecretSource, SecretsSettings, WebhookListener
 from supervisor.forges import webhooks
 from supervisor.forges.webhooks import MAX_BODY_BYTES, MAX_CONNECTIONS, Receiver, Webhooks
 from supervisor.pool import Message
+from supervisor.secrets.sources import SecretReader
 from tests.fakes.forge.contract import VARIABLE, contracts_folder
 from tests.fakes.forge.running import running_github, running_gitlab
 from tests.site import make_remote, wait_for
@@ -45,6 +46,10 @@ def configuration(port: int = 8787) -> Config:
     return config if port else config.model_copy(update={"webhooks": WebhookListener.model_construct(port=0)})
 
 
+def secrets_of(root: Root) -> Callable[[SecretSource], str]:
+    return SecretReader.of(root, SecretsSettings()).read
+
+
 class Listening:
     """A receiver on a port of its own; `woken` is what it has posted so far."""
 
@@ -54,7 +59,7 @@ class Listening:
         self.folder = folder
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.woken: list[str] = []
-        self.hooks = Webhooks(Root(folder), configuration(port=0), self.inbox)
+        self.hooks = Webhooks(configuration(port=0), secrets_of(Root(folder)), self.inbox)
         self.hooks.start()
         self.host, self.port = wait_for(lambda: self.hooks.address)
 
@@ -151,7 +156,7 @@ def test_the_same_delivery_wakes_once(listening: Listening, header: str) -> None
 
 def test_only_so_many_deliveries_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "REMEMBERED", 3)
-    receiver = Receiver(Root(tmp_path), {}, lambda _: None)
+    receiver = Receiver(secrets_of(Root(tmp_path)), {}, lambda _: None)
     assert [receiver._is_known("hub", name) for name in (b"a", b"b", b"a", b"c", b"d", b"a")] == [
         False,
         False,
@@ -282,7 +287,9 @@ class TestLife:
     ) -> None:
         monkeypatch.setattr(webhooks, "_RETRY_SECONDS", 0.1)
         with closing(socket.create_server(("127.0.0.1", 0))) as other:
-            hooks = Webhooks(Root(tmp_path), configuration(other.getsockname()[1]), queue.SimpleQueue())
+            hooks = Webhooks(
+                configuration(other.getsockname()[1]), secrets_of(Root(tmp_path)), queue.SimpleQueue()
+            )
             hooks.start()
             event = wait_for(hooks.look)
             assert (event.name, event.details["code"]) == ("webhooks.failed", "E_WEBHOOK_PORT")
@@ -307,7 +314,7 @@ class TestLife:
 
     def test_without_an_address_nothing_is_heard(self, tmp_path: Path) -> None:
         config = configuration().model_copy(update={"webhooks": None})
-        hooks = Webhooks(Root(tmp_path), config, queue.SimpleQueue())
+        hooks = Webhooks(config, secrets_of(Root(tmp_path)), queue.SimpleQueue())
         hooks.start()
         hooks.stop()
         assert hooks.address is None and hooks.look() is None

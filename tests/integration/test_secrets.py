@@ -1,0 +1,265 @@
+"""The root's own secrets: `cloud-code secret` as a program, the encrypted file, and who reads it."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyrage
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.settings import SecretSource, SecretsSettings
+from supervisor.errors import CloudCodeError
+from supervisor.secrets.age_file import AgeFile, Secret
+from supervisor.secrets.identity import CREDENTIAL, IdentityFile
+from supervisor.secrets.sources import SecretReader
+from tests.site import Site
+
+VALUE = "hunter2-of-the-forge"
+
+
+def give(site: Site, name: str, value: str = VALUE) -> subprocess.CompletedProcess[str]:
+    """`cloud-code secret set NAME` with the value on standard input."""
+    return run(site, "secret", "set", name, stdin=value)
+
+
+def run(site: Site, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "supervisor", "--root", str(site.root.path), *arguments],
+        input=stdin,
+        env=site._environment() | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def listed(site: Site) -> dict[str, dict[str, object]]:
+    return {row["name"]: row for row in json.loads(site.cli("secret", "list", "--json").stdout)}
+
+
+class TestCommands:
+    @pytest.fixture(autouse=True)
+    def _configured(self, site: Site) -> None:
+        site.write_config()
+
+    def test_a_secret_is_kept_listed_masked_and_given_back(self, site: Site) -> None:
+        done = give(site, "forges/github", VALUE + "\n")
+        assert done.returncode == 0 and "back that up" in done.stderr
+        assert run(site, "secret", "get", "forges/github").stdout == VALUE
+        table = site.cli("secret", "list").stdout
+        assert "forges/github" in table and "••••" in table
+        assert VALUE not in table + json.dumps(listed(site)) + done.stdout + done.stderr
+        assert listed(site)["forges/github"]["last_used_at"] is None
+
+    def test_the_value_is_nowhere_below_the_root_and_neither_is_what_opens_it(self, site: Site) -> None:
+        give(site, "a")
+        found = [path for path in site.root.path.rglob("*") if path.is_file()]
+        assert site.root.path / "secrets.age" in found
+        for path in found:
+            data = path.read_bytes()
+            assert VALUE.encode() not in data and b"AGE-SECRET-KEY" not in data, path
+        assert (site.root.path / "secrets.age").stat().st_mode & 0o777 == 0o600
+        home = Path(site._environment()["HOME"])
+        assert (home / ".config/cloud-code/identity").stat().st_mode & 0o777 == 0o600
+
+    def test_a_text_of_several_lines_stays_as_it_is(self, site: Site) -> None:
+        key = "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"
+        give(site, "app", key)
+        assert run(site, "secret", "get", "app").stdout == key
+
+    def test_get_shows_nothing_on_a_terminal_unless_told_to(self, site: Site) -> None:
+        give(site, "a")
+        assert "E_SECRET_SHOWN" in on_terminal(site, "secret", "get", "a")
+        assert VALUE in on_terminal(site, "secret", "get", "a", "--reveal")
+
+    def test_typed_values_are_not_shown(self, site: Site) -> None:
+        shown = on_terminal(site, "secret", "set", "a", typed=f"{VALUE}\n{VALUE}\n")
+        assert "kept" in shown and VALUE not in shown
+        assert run(site, "secret", "get", "a").stdout == VALUE
+
+    @pytest.mark.parametrize("name", ["A", "../x", "a//b", "a b", "", "x" * 101, "/a"])
+    def test_a_bad_name_is_refused(self, site: Site, name: str) -> None:
+        done = give(site, name)
+        assert done.returncode == 1 and "E_SECRET_NAME" in done.stderr and VALUE not in done.stderr
+
+    @pytest.mark.parametrize("value", ["", "\n", "  ", "a\0b", "x" * 70_000])
+    def test_a_bad_value_is_refused(self, site: Site, value: str) -> None:
+        done = give(site, "a", value)
+        assert done.returncode == 1 and "E_SECRET_VALUE" in done.stderr
+        assert not (site.root.path / "secrets.age").exists()
+
+    def test_what_config_names_and_is_missing_is_listed_so(self, site: Site) -> None:
+        hook, token = {"secret": {"secret": "hooks/hub"}}, {"token": {"env": "SOME_TOKEN"}}
+        site.config["projects"]["hub"] = {"forge": "github", "repository": "a/b", "auth": token, "webhook": hook}
+        site.write_config()
+        row = listed(site)["hooks/hub"]
+        assert row["is_set"] is False and row["named_by"] == ["projects.hub.webhook.secret"]
+        give(site, "hooks/hub")
+        done = run(site, "secret", "rm", "hooks/hub")
+        assert "projects.hub.webhook.secret still names" in done.stderr
+
+    def test_edit_opens_the_value_outside_of_any_disk(self, site: Site, tmp_path: Path) -> None:
+        give(site, "a", "old")
+        editor = tmp_path / "editor"
+        editor.write_text('#!/bin/sh\necho "$1" > "$SEEN"\nprintf new > "$1"\necho backup > "$1~"\n')
+        editor.chmod(0o755)
+        seen = tmp_path / "seen"
+        assert run(site, "secret", "edit", "a", EDITOR=str(editor), SEEN=str(seen)).returncode == 0
+        assert run(site, "secret", "get", "a").stdout == "new"
+        where = Path(seen.read_text().strip())
+        assert where.is_relative_to("/dev/shm") and not where.parent.exists()
+
+    def test_rotating_the_identity_keeps_the_secrets_and_forgets_the_old_one(self, site: Site) -> None:
+        give(site, "a")
+        place = Path(site._environment()["HOME"]) / ".config/cloud-code/identity"
+        old = place.read_text()
+        assert run(site, "secret", "rotate").returncode == 0
+        assert run(site, "secret", "get", "a").stdout == VALUE
+        place.write_text(old)
+        done = run(site, "secret", "get", "a")
+        assert done.returncode == 1 and "E_SECRETS_UNREADABLE" in done.stderr
+
+    def test_one_that_is_not_there_names_those_that_are(self, site: Site) -> None:
+        give(site, "forges/github")
+        for verb in ("get", "rm", "edit", "rotate"):
+            done = run(site, "secret", verb, "forges/githb", stdin="x")
+            assert done.returncode == 1 and "forges/github" in done.stderr, verb
+
+
+def on_terminal(site: Site, *arguments: str, typed: str = "") -> str:
+    """What a program that runs on a terminal shows there."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "supervisor", "--root", str(site.root.path), *arguments],
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env=site._environment(),
+        start_new_session=True,
+    )
+    os.close(child)
+    shown = bytearray()
+    try:
+        while True:
+            if typed and b": " in shown:
+                line, _, typed = typed.partition("\n")
+                shown.clear() if not typed else None
+                os.write(parent, line.encode() + b"\n")
+            shown += os.read(parent, 4096)
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        os.close(parent)
+        process.wait(timeout=60)
+    return shown.decode()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> AgeFile:
+    return AgeFile(tmp_path / "secrets.age", IdentityFile(tmp_path / "identity"))
+
+
+def put(kept: AgeFile, name: str, value: str) -> None:
+    def update(secrets: dict[str, Secret]) -> None:
+        at = "2026-01-01T00:00:00Z"
+        facts = {"created_at": at, "changed_at": at, "created_by": "x", "changed_by": "x"}
+        secrets[name] = Secret.model_validate({"value": value, **facts})
+
+    kept.change(update)
+
+
+class TestFile:
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(value=st.text(min_size=1, max_size=300))
+    def test_whatever_is_put_in_comes_out_and_never_shows(self, kept: AgeFile, value: str) -> None:
+        value = value.encode(errors="replace").decode()
+        put(kept, "a", value)
+        secret = AgeFile(kept.path, kept.identity).read()["a"]
+        assert secret.value.get_secret_value() == value
+        assert len(value) < 8 or value not in repr(kept) + repr(secret) + str(secret.model_dump())
+
+    def test_several_at_once_lose_nothing(self, kept: AgeFile) -> None:
+        others = [AgeFile(kept.path, kept.identity) for _ in range(8)]
+        threads = [threading.Thread(target=put, args=(one, f"n{i}", "v")) for i, one in enumerate(others)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(kept.read()) == [f"n{number}" for number in range(8)]
+
+    def test_what_cannot_be_opened_is_left_as_it_is(self, kept: AgeFile) -> None:
+        put(kept, "a", VALUE)
+        damaged = kept.path.read_bytes()[:-1]
+        kept.path.write_bytes(damaged)
+        with pytest.raises(CloudCodeError, match="E_SECRETS_UNREADABLE"):
+            put(kept, "b", VALUE)
+        assert kept.path.read_bytes() == damaged
+
+    def test_an_identity_that_others_may_read_is_refused(self, kept: AgeFile) -> None:
+        put(kept, "a", VALUE)
+        kept.identity.path.chmod(0o640)
+        with pytest.raises(CloudCodeError, match=r"E_SECRETS_IDENTITY.*chmod 600"):
+            AgeFile(kept.path, kept.identity).read()
+
+    def test_killed_in_the_middle_of_a_rotation_both_identities_open_it(self, kept: AgeFile) -> None:
+        put(kept, "a", VALUE)
+        kept.identity.write([*kept.identity.read(), pyrage.x25519.Identity.generate()])
+        assert AgeFile(kept.path, kept.identity).read()["a"].value.get_secret_value() == VALUE
+        kept.rotate_identity()
+        assert len(kept.identity.read()) == 1
+        assert AgeFile(kept.path, kept.identity).read()["a"].value.get_secret_value() == VALUE
+
+
+class TestIdentity:
+    def test_that_of_systemd_comes_first_and_is_never_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / CREDENTIAL).write_text(f"# made by age-keygen\n{pyrage.x25519.Identity.generate()}\n")
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+        identity = IdentityFile.find(tmp_path / "other")
+        assert identity.given and len(identity.read()) == 1
+        kept = AgeFile(tmp_path / "secrets.age", identity)
+        put(kept, "a", VALUE)
+        with pytest.raises(CloudCodeError, match="given by systemd"):
+            kept.rotate_identity()
+        assert "a" in kept.read() and not (tmp_path / "other").exists()
+
+    @pytest.mark.parametrize("text", ["", "# only words\n", "AGE-SECRET-KEY-1NONE\n"])
+    def test_a_file_without_one_is_told(self, tmp_path: Path, text: str) -> None:
+        identity = IdentityFile(tmp_path / "identity")
+        identity.path.write_text(text)
+        identity.path.chmod(0o600)
+        with pytest.raises(CloudCodeError, match="holds no age identity"):
+            identity.made()
+        assert identity.path.read_text() == text
+
+
+class TestReader:
+    def test_each_place_is_read_anew_and_a_lack_says_what_to_do(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root = Root(tmp_path)
+        root.state.mkdir()
+        reader = SecretReader.of(root, SecretsSettings(identity="identity"))
+        with pytest.raises(CloudCodeError, match=r"E_NO_SECRET.*cloud-code secret set a"):
+            reader.read(SecretSource(secret="a"))
+        for value in ("first", "second\n"):
+            put(reader.kept, "a", value)
+            assert reader.read(SecretSource(secret="a")) == value.strip()
+        assert json.loads(root.secret_uses.read_text()).keys() == {"a"}
+        monkeypatch.setenv("SOME_TOKEN", "third")
+        assert reader.read(SecretSource(env="SOME_TOKEN")) == "third"
+        with pytest.raises(CloudCodeError, match=r"E_NO_SECRET.*cannot be read"):
+            reader.read(SecretSource(file="nothing"))
+        (tmp_path / "open").write_text("x")
+        (tmp_path / "open").chmod(0o644)
+        with pytest.raises(CloudCodeError, match="every user"):
+            reader.read(SecretSource(file="open"))
