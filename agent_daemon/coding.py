@@ -6,20 +6,34 @@ from typing import Any
 
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, mask_for, plus
+from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, mask_for
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.conventions import find_conventions
 from agent_daemon.event_log import EventLog
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.git import identity_environment
+from agent_daemon.meter import (
+    Meter,
+    Reached,
+    Repeats,
+    allowed_usd,
+    in_words,
+    price_of,
+    reached,
+    spent_before,
+    usd,
+)
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import Feedback, Session, TaskReport, Usage
+from agent_daemon.protocol.model import Feedback, Session
+from agent_daemon.usage_log import UsageLog
 
 MAX_EVENTS = 20_000
 # Messages that follow each other faster are not told one by one; the log has them all.
 TELL_SECONDS = 0.05
+# With a limit of cost, a CLI that tells no tokens in so many turns is ended: its limit could not be held.
+BLIND_TURNS = 4
 
 # An agent's own git must not ask a server for the content of git-lfs files when it checks something out.
 _NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
@@ -30,31 +44,52 @@ class CodingRun:
     """One run of an attempt's CLI; `started` tells afterwards whether there was a program to run."""
 
     attempt: Attempt
-    used: CliUsage = field(default_factory=CliUsage, init=False)
     told_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
+    reached: Reached | None = field(default=None, init=False)
+    repeats: Repeats = field(default_factory=Repeats, init=False)
+
+    def __post_init__(self) -> None:
+        cli, before = self.attempt.config.cli, spent_before(self.attempt.known.usage)
+        self.meter = Meter(prices=self.attempt.config.prices, model=cli.model or "", before=before)
 
     def run(self) -> Verdict:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
         attempt, events = self.attempt, list[Progress]()
         adapter = ADAPTERS[attempt.config.cli.adapter]
+        refused = self._refusal()
+        if refused is not None:
+            return Verdict(outcome="budget", message=refused)
         session = _session_to_resume(attempt) if adapter.can_resume else None
-        request = _request(attempt, session)
+        request = _request(attempt, session, self.left_usd)
         invocation = adapter.invocation(request)
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
+        usage_log = UsageLog(adapter, request.settings)
+        if session is not None:
+            self.meter.session = usage_log.skip(session)
+        previous = self.meter.session
+
+        def take(event: Progress) -> None:
+            self._take_event(event, events, log)
+
+        def look_at_usage() -> None:
+            named = session or next((event.session_id for event in events if event.session_id), None)
+            if named is not None:
+                usage_log.read(named, take)
 
         def on_line(stream: str, line: str) -> None:
             told = adapter.parse(stream, line)
             # A line that means nothing shows life, one that only speaks of another try does not.
             attempt.meter.heard(line, progress=not told or any(event.kind != "retry" for event in told))
             for event in told:
-                log.add(event, describe(event))
-                self._take_event(event, events)
+                take(event)
+            look_at_usage()
 
         reach_once = [lambda: reach("daemon.cli_running")]
 
         def on_tick(pid: int, output_bytes: int) -> None:
             attempt.meter.tick(pid, output_bytes)
+            look_at_usage()
             if reach_once and events:
                 reach_once.pop()()
 
@@ -79,31 +114,63 @@ class CodingRun:
                 finished = run()
             finally:
                 attempt.meter.end()
-            verdict = self._judge(finished, events, session)
+            look_at_usage()
+            verdict = self._judge(finished, events, previous)
+            self.meter.close(verdict.usage)
+            if verdict.outcome == "budget" and self.reached is None:  # by a limit that the CLI holds itself
+                verdict = replace(verdict, message=f"{verdict.message}: {in_words(self.meter.total)}")
             log.ended(verdict)
         self.started = finished.reason != "not_started"
         self._tell_verdict(verdict, finished)
         return verdict
 
-    def _judge(self, finished: Finished, events: list[Progress], session: str | None) -> Verdict:
-        adapter, known = ADAPTERS[self.attempt.config.cli.adapter], self.attempt.known
-        verdict = adapter.verdict(finished, events, previous=_previous(known) if session else None)
+    @property
+    def left_usd(self) -> float | None:
+        """What is left of the attempt's limit; None without one."""
+        allowed = allowed_usd(self.attempt.task.limits, self.attempt.task.allowance_usd)
+        return None if allowed is None else max(0.0, allowed - (self.meter.total.cost_usd or 0.0))
+
+    def _refusal(self) -> str | None:
+        """Why the CLI is not even started: nothing is left, or its cost could not be held below the limit."""
+        cli, limit = self.attempt.config.cli, self._limit()
+        if limit is not None:
+            return limit.message
+        if self.left_usd is None or ADAPTERS[cli.adapter].TELLS_COST != "never":
+            return None
+        if price_of(cli.model or "", self.attempt.config.prices) is not None:
+            return None
+        model = f"for {cli.model}" if cli.model else f"for what {cli.name} chooses, for it names no model"
+        return (
+            f"E_NO_PRICE: the task has a limit of cost, {cli.name} does not tell what it costs, and there is no "
+            f"price {model}; add it to `prices` in config.yaml, or take cost_usd out of the limits"
+        )
+
+    def _judge(self, finished: Finished, events: list[Progress], previous: CliUsage) -> Verdict:
+        adapter = ADAPTERS[self.attempt.config.cli.adapter]
+        verdict = adapter.verdict(finished, events, previous=previous)
         limit = as_outcome(self.attempt.stop.reason)
         if limit is not None and verdict.outcome == "completed":
-            return replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
+            verdict = replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
+        if self.reached is not None and verdict.outcome == self.reached.outcome:
+            return replace(verdict, message=self.reached.message)
         return verdict
 
-    def _take_event(self, event: Progress, events: list[Progress]) -> None:
+    def _take_event(self, event: Progress, events: list[Progress], log: EventLog) -> None:
+        fields: dict[str, Any] = {}
+        if event.usage is not None and event.kind != "result":  # a result's is a sum, told with the verdict
+            usage = self.meter.step(event.usage, of_session=event.of_session)
+            if event.kind == "usage" and usage.input_tokens + usage.output_tokens + usage.turns == 0:
+                return
+            event = replace(event, usage=usage, of_session=False)
+            fields["usage"] = self.meter.total.told()
+        log.add(event, describe(event))
         events.append(event)
         if len(events) > MAX_EVENTS:  # a chatty program: what it said long ago decides nothing
             events[:] = [e for e in events[:-1000] if e.kind != "message"] + events[-1000:]
-        fields: dict[str, Any] = {}
         if event.session_id:
             fields["session"] = Session(cli=self.attempt.config.cli.name, id=event.session_id[:500])
-        if event.usage is not None and event.kind != "result":  # a result's is a sum, told with the verdict
-            self.used = plus(self.used, event.usage)
-            fields["usage"] = _usage(self.used)
-            self._hold_limits()
+        self.repeats.see(event)
+        self._hold_limits()
         now, said = time.monotonic(), describe(event)
         if not fields and now - self.told_at < TELL_SECONDS:
             return  # the report is written once a second: the next thing that is said will be newer
@@ -111,27 +178,36 @@ class CodingRun:
             self.told_at = now
         self.attempt.tell(fields, said)
 
+    def _limit(self) -> Reached | None:
+        """The limit that is reached, if one is. With a limit of cost, a cost that nobody tells is one, too."""
+        task, total = self.attempt.task, self.meter.total
+        found = reached(self.meter, task.limits, task.allowance_usd, self.repeats.count)
+        if found is not None or self.left_usd is None:
+            return found
+        tells = ADAPTERS[self.attempt.config.cli.adapter].TELLS_COST
+        if tells != "end" and total.unpriced:
+            return Reached(outcome="budget", message=f"E_NO_PRICE: {in_words(total)}; add it to `prices`")
+        if tells == "never" and self.meter.run.turns >= BLIND_TURNS and self.meter.run.tokens == 0:
+            message = f"E_NO_PRICE: it does not tell its tokens while it works, and may cost {usd(self.left_usd)}"
+            return Reached(outcome="budget", message=message)
+        return None
+
     def _hold_limits(self) -> None:
-        """End the run when what its CLI has told of turns, tokens and cost passes the task's limits."""
-        limits, used = self.attempt.task.limits, self.used
-        if limits.max_turns is not None and used.turns > limits.max_turns:
-            self.attempt.stop.set("turn_limit")
-        if limits.max_tokens is not None and _tokens(used) > limits.max_tokens:
-            self.attempt.stop.set("budget")
-        if limits.cost_usd is not None and (used.cost_usd or 0) > limits.cost_usd:
-            self.attempt.stop.set("budget")
+        """End the run when there must be no other step."""
+        self.reached = self.reached or self._limit()
+        if self.reached is not None:
+            self.attempt.stop.set(self.reached.outcome)
 
     def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
-        # A run that was ended mostly has no closing sum of its own: what its steps told is what is known then.
-        summed_up = finished.reason == "exited" or _tokens(verdict.usage) >= max(1, _tokens(self.used))
-        fields: dict[str, Any] = {"usage": _usage(verdict.usage if summed_up else self.used)}
+        fields: dict[str, Any] = {"usage": self.meter.total.told()}
         if verdict.session_id:
             fields["session"] = Session(cli=self.attempt.config.cli.name, id=verdict.session_id[:500])
         name = self.attempt.config.cli.name
-        self.attempt.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}")
+        used = f"; {in_words(self.meter.total)}" if self.meter.total.tokens else ""
+        self.attempt.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}{used}")
 
 
-def _request(attempt: Attempt, session: str | None) -> RunRequest:
+def _request(attempt: Attempt, session: str | None, left_usd: float | None) -> RunRequest:
     prompt = render_prompt(
         attempt.task,
         agent_type=attempt.agent_type,
@@ -152,7 +228,7 @@ def _request(attempt: Attempt, session: str | None) -> RunRequest:
         settings=cli_settings(attempt),
         session_id=session,
         max_turns=attempt.task.limits.max_turns,
-        cost_usd=attempt.task.limits.cost_usd,
+        cost_usd=left_usd,
         test_command=" && ".join(f"({check.command})" for check in attempt.task.verification),
         marker=attempt.places.marker,
     )
@@ -231,21 +307,3 @@ def describe(event: Progress) -> str | None:
         case "retry":
             return f"waiting: {event.message}" if event.message else "waiting"
     return event.message or None
-
-
-def _tokens(usage: CliUsage) -> int:
-    return usage.input_tokens + usage.output_tokens
-
-
-def _usage(usage: CliUsage) -> Usage:
-    return Usage(
-        model=usage.model[:200] or None,
-        input_tokens=usage.input_tokens,
-        output_tokens=usage.output_tokens,
-        cost_usd=usage.cost_usd,
-        turns=usage.turns,
-    )
-
-
-def _previous(known: TaskReport) -> CliUsage:
-    return CliUsage(input_tokens=known.usage.input_tokens, output_tokens=known.usage.output_tokens)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent_daemon.clis.base import (
+    CostTold,
     Outcome,
     Progress,
     RunRequest,
@@ -26,6 +27,7 @@ from agent_daemon.clis.base import (
     ended_early,
     last_message,
     last_session,
+    no_usage_log,
     printable,
     sum_of_usage,
 )
@@ -37,6 +39,7 @@ can_resume = True
 PROGRAM = "aider"
 SPEAKS: Literal["text", "events"] = "text"
 INSTALL = "uv tool install --python 3.12 aider-chat"
+TELLS_COST: CostTold = "steps"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "edit_format", "model_metadata_file"})
 
 _KEY = "OPENAI_API_KEY"
@@ -66,6 +69,8 @@ _ENDS: tuple[tuple[re.Pattern[str], Outcome], ...] = (
     (re.compile(r"Only \d+ reflections allowed"), "turn_limit"),
     (re.compile(r"Model \S+ has hit a token limit"), "context_too_long"),
 )
+
+usage_log = no_usage_log
 
 
 def invocation(request: RunRequest) -> Invocation:

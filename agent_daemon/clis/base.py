@@ -31,6 +31,9 @@ OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
 
 _MESSAGE_CHARACTERS = 4000
 
+# What a run cost: with its steps, once at its end (a limit of cost is held by itself till then), or not at all.
+CostTold = Literal["steps", "end", "never"]
+
 ProgressKind = Literal[
     "message", "tool_call", "file_edited", "command_run", "usage", "retry", "error", "session", "result"
 ]
@@ -97,7 +100,7 @@ class Progress:
 
     ``result`` is the CLI's own word that it is done, ``retry`` that it waits and gets nowhere. `outcome` is
     set where the CLI names it itself, `retry_at` where it says when a limit is lifted. `call_id` is the CLI's
-    name for the tool call that it is about.
+    name for the tool call that it is about. `of_session`: its usage is the sum of the whole session so far.
     """
 
     kind: ProgressKind
@@ -110,6 +113,7 @@ class Progress:
     outcome: Outcome | None = None
     retry_at: datetime | None = None
     call_id: str | None = None
+    of_session: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,9 @@ class Adapter(Protocol):
     @property
     def INSTALL(self) -> str: ...  # noqa: N802 (the command that installs it)
 
+    @property
+    def TELLS_COST(self) -> CostTold: ...  # noqa: N802 (when it may tell what it cost)
+
     def invocation(self, request: RunRequest) -> Invocation:
         """How to start it; makes the folders that the CLI wants to find in its home."""
 
@@ -154,6 +161,17 @@ class Adapter(Protocol):
 
     def verdict(self, finished: Finished, events: Sequence[Progress], *, previous: Usage | None = None) -> Verdict:
         """What became of the run; `previous` is what earlier runs of the same session used."""
+
+    def usage_log(self, settings: CliSettings, session_id: str) -> Path | None:
+        """A file of the session in its home where it tells usage that its output does not tell, if there is one.
+
+        Its lines are parsed as those of the stream ``usage``.
+        """
+
+
+def no_usage_log(_settings: CliSettings, _session_id: str) -> Path | None:
+    """Of a CLI whose output tells everything."""
+    return None
 
 
 def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None = None) -> dict[str, str]:

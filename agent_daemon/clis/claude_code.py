@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    CostTold,
     Outcome,
     Progress,
     RunRequest,
@@ -31,6 +32,7 @@ from agent_daemon.clis.base import (
     json_object,
     last_message,
     last_session,
+    no_usage_log,
     printable,
     sum_of_usage,
     text_of,
@@ -42,6 +44,7 @@ can_resume = True
 PROGRAM = "claude"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @anthropic-ai/claude-code"
+TELLS_COST: CostTold = "end"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "max_retries", "fallback_model", "hide_key"})
 
 _KEY = "ANTHROPIC_API_KEY"
@@ -61,6 +64,8 @@ _ENDS: dict[str, Outcome] = {
     "aborted_tools": "interrupted",
     "aborted_streaming": "interrupted",
 }
+
+usage_log = no_usage_log
 
 
 def invocation(request: RunRequest) -> Invocation:

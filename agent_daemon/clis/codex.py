@@ -1,7 +1,8 @@
 """The Codex CLI (`codex exec --json`), known from version 0.169.
 
-It has no limit of turns or cost of its own and tells tokens only at the end of a turn, as a total of the
-whole session. Its sandbox is off: the workstation is the sandbox. Options:
+It has no limit of turns or cost of its own and prints tokens only at the end of a turn, as a total of the
+whole session; the file that it keeps of a session has that total after each reply. Its sandbox is off: the
+workstation is the sandbox. Options:
 
 ``base_url``, ``env_key``: a provider of one's own with the Responses protocol, and the name of the variable
 that holds its key (``OPENAI_API_KEY`` when not given); ``request_max_retries``, ``stream_max_retries``,
@@ -12,9 +13,12 @@ runs may see although they look like secrets (a brokered credential, for example
 import json
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    CliSettings,
+    CostTold,
     Progress,
     RunRequest,
     Usage,
@@ -36,12 +40,14 @@ can_resume = True
 PROGRAM = "codex"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @openai/codex"
+TELLS_COST: CostTold = "never"
 _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})
 
 _PROVIDER = "cloud-code"
 _STEP = Progress(kind="usage", usage=Usage(turns=1))
 
+_SESSION_ID = re.compile(r"[0-9A-Za-z-]{8,60}")
 _NO_SUCH_SESSION = re.compile(r"no rollout found|thread/resume failed", re.IGNORECASE)
 
 
@@ -102,7 +108,31 @@ def _configuration(options: Mapping[str, str], environment: Mapping[str, str]) -
     )
 
 
+def usage_log(settings: CliSettings, session_id: str) -> Path | None:
+    """Its own record of the session, to which it adds the tokens of each reply."""
+    if not _SESSION_ID.fullmatch(session_id):
+        return None
+    folder = Path(settings.environment.get("CODEX_HOME") or settings.home / ".codex") / "sessions"
+    found = sorted(folder.glob(f"*/*/*/rollout-*-{session_id}.jsonl"))
+    return found[-1] if found else None
+
+
+def _session_total(event: dict[str, Any] | None) -> list[Progress]:
+    """What a line of that record tells of usage: the sum of the session, or which model comes next."""
+    payload = event.get("payload") if event else None
+    if not isinstance(payload, dict):
+        return []
+    if event and event.get("type") == "turn_context" and text_of(payload, "model"):
+        return [Progress(kind="usage", usage=Usage(model=text_of(payload, "model")))]
+    info = payload.get("info")
+    if payload.get("type") != "token_count" or not isinstance(info, dict):
+        return []
+    return [Progress(kind="usage", usage=_usage(info.get("total_token_usage")), of_session=True)]
+
+
 def parse(stream: str, line: str) -> list[Progress]:
+    if stream == "usage":
+        return _session_total(json_object(line))
     event = json_object(line) if stream == "stdout" else None
     if event is None:
         return _plain(line)

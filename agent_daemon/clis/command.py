@@ -10,16 +10,19 @@ never an argument itself.
 
 The program may print JSON lines such as ``{"type": "progress", "message": "…"}``; the types are progress,
 log, status, heartbeat, retry (it waits and gets nowhere, which is no sign of life), error and result. All of
-them may carry path, command with exit_code, session_id; error and result may carry an outcome, and result a
-usage; an error that says "try again in 2h" tells when a quota lasts again. Every other line is a message. The
-exit code decides, unless an error was printed that no result followed.
+them may carry path, command with exit_code, session_id, and the usage of a step; error and result may carry an
+outcome, and a result's usage is that of the whole run; an error that says "try again in 2h" tells when a quota
+lasts again. Every other line is a message. The exit code decides, unless an error was printed that no result
+followed.
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    CostTold,
     Progress,
     ProgressKind,
     RunRequest,
@@ -32,6 +35,8 @@ from agent_daemon.clis.base import (
     json_object,
     last_message,
     last_session,
+    no_usage_log,
+    plus,
     printable,
     text_of,
 )
@@ -42,6 +47,7 @@ can_resume = True
 PROGRAM = ""
 SPEAKS: Literal["text", "events"] = "text"
 INSTALL = ""
+TELLS_COST: CostTold = "steps"
 OPTIONS: frozenset[str] = frozenset()
 
 _PLACEHOLDER = re.compile(r"\{(prompt_file|worktree|model|session_id|max_turns)\}")
@@ -53,6 +59,8 @@ _KINDS: dict[str, ProgressKind] = {
     "error": "error",
     "result": "result",
 }
+
+usage_log = no_usage_log
 
 
 def invocation(request: RunRequest) -> Invocation:
@@ -126,7 +134,8 @@ def _usage(value: Any) -> Usage | None:
 
 
 def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage | None = None) -> Verdict:
-    usage = next((event.usage for event in reversed(events) if event.usage), None) or Usage()
+    told = next((event.usage for event in reversed(events) if event.kind == "result" and event.usage), None)
+    usage = told or functools.reduce(plus, (event.usage for event in events if event.usage), Usage())
     session = last_session(events)
     if early := ended_early(finished):
         return Verdict(outcome=early[0], message=early[1], usage=usage, session_id=session)

@@ -119,6 +119,15 @@ class Limits(Written):
     cost_usd: Amount | None = None
     max_turns: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_identical_actions: Annotated[int, Field(ge=2)] | None = None
+
+
+class Price(Written):
+    """What a model costs, in USD per million tokens. Without `cached_input` what is cached costs as all input."""
+
+    input: Amount
+    cached_input: Amount | None = None
+    output: Amount
 
 
 class Feedback(Wire):
@@ -167,7 +176,10 @@ class Interruption(Wire):
 
 
 class TaskingTask(Wire):
-    """One attempt at one task, as the workstation is asked to make it."""
+    """One attempt at one task, as the workstation is asked to make it.
+
+    `allowance_usd`: what this attempt may cost, its earlier runs included; none: `limits.cost_usd` is the bound.
+    """
 
     id: Line
     attempt: Annotated[int, Field(ge=1)]
@@ -193,6 +205,7 @@ class TaskingTask(Wire):
     allow_empty: bool = False
     context: Context = Context()
     limits: Limits = Limits()
+    allowance_usd: Amount | None = None
     credentials: tuple[Credential, ...] = ()
     released_sha256: Digest | None = None
     interruption: Interruption | None = None
@@ -272,6 +285,7 @@ class AgentConfig(Wire):
     prompt_folder: Line | None = None
     report_interval_seconds: Amount = 1.0
     output_limit_bytes: Count = 200 * 1024 * 1024
+    prices: dict[str, Price] = Field(default_factory=dict)
     resume_session: Line | None = None
 
 
@@ -323,10 +337,19 @@ class VerificationResult(Wire):
 
 
 class Usage(Wire):
+    """What all runs of an attempt used. `input_tokens` include the cached ones.
+
+    `cost_from` says who counted: the CLI told it, it follows from the configured prices, or some of each.
+    `cost_unknown`: why `cost_usd` is not all of it, in words.
+    """
+
     model: Line | None = None
     input_tokens: Count = 0
+    cached_input_tokens: Count = 0
     output_tokens: Count = 0
     cost_usd: Amount | None = None
+    cost_from: Literal["told", "prices", "both"] | None = None
+    cost_unknown: Line = ""
     turns: Count = 0
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from agent_daemon.protocol.model import (
     Amount,
     Limits,
+    Price,
     RebaseWhen,
     VerificationCommand,
     WorkspaceMode,
@@ -33,6 +34,7 @@ class ProjectLimits(Written):
     cost_usd: Amount | None = None
     max_turns: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_identical_actions: Annotated[int, Field(ge=2)] | None = 30
     max_failures: Annotated[int, Field(ge=1, le=100)] = 3
 
     def for_task(self) -> Limits:
@@ -266,6 +268,7 @@ class Config(Written):
     timing: TimingSettings = TimingSettings()
     disk: DiskSettings = DiskSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    prices: dict[Annotated[str, SHORT], Price] = Field(default_factory=dict)
     webhooks: WebhookListener | None = None
     secrets: SecretsSettings = SecretsSettings()
 

@@ -173,6 +173,7 @@ def render_agent_config(task: TaskRecord, attempt: Attempt, config: Config, *, r
         identity=Identity(name=project.bot.name, email=project.bot.email),
         prompt_folder=project.prompt_folder,
         report_interval_seconds=config.timing.report_interval_seconds,
+        prices=config.prices,
         # An isolated attempt has a home of its own, in which no earlier session can be found.
         resume_session=session if same_place and attempt.workspace_mode is not WorkspaceMode.ISOLATED else None,
     )
