@@ -124,7 +124,7 @@ class Meter:
     before: Spent = Spent()
     session: Usage = field(default_factory=Usage)
     run: Spent = field(default=Spent(), init=False)
-    _last_input: Usage = field(default_factory=Usage, init=False)
+    _step: Spent = field(default=Spent(), init=False)
 
     @property
     def total(self) -> Spent:
@@ -137,10 +137,11 @@ class Meter:
             before, self.session = self.session, _larger(self.session, usage)
             usage = _difference(self.session, before)
         self.model = usage.model or self.model
-        if usage.input_tokens:
-            self._last_input = usage
         spent = self._priced(usage)
         self.run = self.run.plus(spent)
+        if usage.input_tokens or spent.told_usd is not None:
+            self._step = Spent()
+        self._step = self._step.plus(spent)
         return replace(usage, model=self.model, cost_usd=spent.cost_usd)
 
     def close(self, usage: Usage) -> None:
@@ -182,10 +183,13 @@ class Meter:
         return replace(spent, unpriced=frozenset([model])) if tokens else spent
 
     def next_step_usd(self) -> float:
-        """What the next step costs at least: it reads again, from the cache, what the last one has read."""
-        price = price_of(self.model, self.prices)
-        read = self._last_input.input_tokens
-        return cost_usd(Usage(input_tokens=read, cached_input_tokens=read), price) if price else 0.0
+        """What the next step may cost: as much as the last one did; 0 while that is still being answered.
+
+        When a step is counted the next one may have been asked for already, and a request that is broken off is
+        paid for: only who looks ahead stays within one step of a limit.
+        """
+        answered = self._step.output_tokens or self._step.told_usd is not None
+        return (self._step.cost_usd or 0.0) if answered else 0.0
 
 
 def _most(one: float | None, other: float | None) -> float | None:
@@ -259,8 +263,10 @@ def in_words(spent: Spent) -> str:
     by = by or "in part by the configured prices"
     cost = [] if spent.cost_usd is None else [f"{usd(spent.cost_usd)} {by}"]
     unknown = [f"cost unknown: {spent.cost_unknown}"] if spent.unpriced else []
-    used = f"{spent.tokens} tokens in {spent.turns} turn{'' if spent.turns == 1 else 's'}"
-    return ", ".join([used, *cost, *unknown])
+    tokens = [f"{spent.tokens} tokens"] if spent.tokens else []
+    turns = [f"{spent.turns} turn{'' if spent.turns == 1 else 's'}"] if spent.turns else []
+    used = [" in ".join([*tokens, *turns])] if tokens or turns else []
+    return ", ".join([*used, *cost, *unknown]) or "nothing used"
 
 
 @dataclass

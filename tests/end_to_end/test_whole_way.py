@@ -330,7 +330,7 @@ def test_half_of_the_files_gone_for_a_moment_cancels_nothing(site: Site) -> None
 
 @pytest.mark.parametrize(
     ("limit", "state", "words"),
-    [({"max_turns": 3}, "blocked", "turn_limit"), ({"cost_usd": 0.35}, "blocked", "budget")],
+    [({"max_turns": 3}, "blocked", "limit of 3 turns"), ({"cost_usd": 0.35}, "blocked", "budget")],
     ids=["turns", "cost"],
 )
 def test_limits_end_the_run_and_keep_the_work(site: Site, limit: dict[str, float], state: str, words: str) -> None:

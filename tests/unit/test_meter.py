@@ -150,13 +150,17 @@ def test_a_killed_run_keeps_what_its_steps_told() -> None:
 
 
 def test_limits_are_reached_before_the_next_step() -> None:
-    meter = counted(Usage(model="big", input_tokens=1_000_000, turns=1))  # 4 USD; again from the cache: 1 USD
-    assert reached(meter, Limits(cost_usd=5.5), None, 0) is None
-    passed = reached(meter, Limits(cost_usd=4.5), None, 0)
-    assert passed and passed.message.startswith("its next step would pass its limit of 4.50 USD: 1000000 tokens")
-    assert reached(meter, Limits(cost_usd=5.5), 4.0, 0), "the allowance counts, where there is one"
+    meter = counted(Usage(model="big", input_tokens=500_000, output_tokens=250_000, turns=1))  # 4 USD
+    assert reached(meter, Limits(cost_usd=8), None, 0) is None
+    passed = reached(meter, Limits(cost_usd=7.5), None, 0)
+    assert passed and passed.message.startswith("its next step would pass its limit of 7.50 USD: 750000 tokens")
+    there = reached(meter, Limits(cost_usd=3.99), None, 0)
+    assert there and there.message.startswith(
+        "its limit of 3.99 USD is reached: 750000 tokens in 1 turn, 4.00 USD"
+    )
+    assert reached(meter, Limits(cost_usd=8.5), 4.0, 0), "the allowance counts, where there is one"
     assert reached(meter, Limits(cost_usd=3), 10.0, 0) is None
-    tokens = reached(meter, Limits(max_tokens=1_000_000), None, 0)
+    tokens = reached(meter, Limits(max_tokens=750_000), None, 0)
     assert tokens and tokens.outcome == "budget"
     assert reached(meter, Limits(max_turns=1), None, 0) is None
     meter.step(Usage(turns=1))
@@ -164,6 +168,17 @@ def test_limits_are_reached_before_the_next_step() -> None:
     assert turns and turns.outcome == "turn_limit"
     same_again = reached(meter, Limits(max_identical_actions=3), None, 3)
     assert same_again and "3 times in a row" in same_again.message
+
+
+def test_a_step_that_is_still_being_answered_foretells_nothing() -> None:
+    """What it reads is told at its beginning, what it writes at its end."""
+    meter = counted(Usage(model="big", input_tokens=500_000))
+    assert meter.next_step_usd() == 0
+    meter.step(Usage(output_tokens=250_000, turns=1))
+    assert meter.next_step_usd() == pytest.approx(4)
+    meter.step(Usage(input_tokens=250_000))
+    assert meter.next_step_usd() == 0
+    assert counted(Usage(cost_usd=0.5, turns=1)).next_step_usd() == 0.5
 
 
 def test_what_earlier_runs_of_the_attempt_cost_counts_too() -> None:
