@@ -24,7 +24,7 @@ class Mask:
     """The forms of some secret values; `hide` takes them out of a whole text, `stream` out of a stream."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {form for value in values for form in _forms(value) if len(form) >= _LEAST_BYTES}
+        found = {form for value in values for form in forms_of(value)}
         self._forms = sorted(found, key=len, reverse=True)
         self._starts = {form[:end] for form in self._forms for end in range(1, len(form))}
         self._longest = max(map(len, self._starts), default=0)
@@ -125,7 +125,7 @@ def _without(data: bytes, places: list[tuple[int, int]]) -> bytes:
     return b"".join([*parts, data[done:]])
 
 
-def _forms(value: str) -> Iterator[bytes]:
+def forms_of(value: str) -> Iterator[bytes]:
     """How a value may be written. One of digits alone is too like a number to be searched for."""
     for text in (value, *_parts(value)):
         data = text.encode("utf-8", "surrogateescape")

@@ -20,7 +20,7 @@ from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import SupervisorIdentity, Written
 from agent_daemon.protocol.paths import Root
-from supervisor import __version__, spool
+from supervisor import __version__, log, spool
 from supervisor.cleaning import Cleaning
 from supervisor.clearing import Clearing
 from supervisor.clock import Clock
@@ -44,15 +44,17 @@ from supervisor.jobs.project import Project
 from supervisor.ledger import Ledger
 from supervisor.loop import Loop
 from supervisor.mail import Mail
+from supervisor.outgoing import Outgoing
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
-from supervisor.ports import Scan, Workstations
+from supervisor.ports import Workstations
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
+from supervisor.secrets.live import LiveSecrets
 from supervisor.secrets.sources import SecretReader
 from supervisor.storyteller import Storyteller
 from supervisor.vigil import Vigil
@@ -144,19 +146,21 @@ def next_epoch(root: Root, name: str | None = None) -> SupervisorIdentity:
 
 
 class Supervisor:
-    """A wired supervisor. Use as: `with locked(root): Supervisor(root).run()`.
+    """A wired supervisor. Use as: `with locked(root): Supervisor(root).run()`."""
 
-    `scan` looks at everything that is pushed or told in a request.
-    """
-
-    def __init__(self, root: Root, config: Config | None = None, scan: Scan | None = None) -> None:
-        self.root, self._scan = root, scan
+    def __init__(self, root: Root, config: Config | None = None) -> None:
+        self.root = root
         self.config = config or load_config(root)
+        secrets = SecretReader.of(root, self.config.secrets)
+        live = LiveSecrets(self.config, secrets)
+        outgoing = Outgoing(live.values, hold_tokens=self.config.secrets.hold_tokens)
+        self._scan = outgoing.scan
+        log.hide_with(outgoing.hide)
         open_root(root)
         self.clock = Clock()
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.store = RecordStore(root)
-        self.events = EventLog(root.events)
+        self.events = EventLog(root.events, outgoing.hide_in)
         self.mail = Mail(root)
         self.ledger = Ledger(
             root, self.config, self.store, self.mail, self.events, self.clock, next_epoch(root, self.config.id)
@@ -164,8 +168,7 @@ class Supervisor:
         self.drivers: dict[str, Workstations] = {name: driver(root) for name, driver in DRIVERS.items()}
         self.fleet = Fleet(root, self.config, self.drivers)
         self.pool = JobPool(self.inbox)
-        secrets = SecretReader.of(root, self.config.secrets)
-        self._forges = Forges(root, secrets.read)
+        self._forges = Forges(root, secrets.read, outgoing.hide_in)
         self.projects = {name: self._project(name) for name in self.config.projects}
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ KEPT_FILES = 5
 
 
 class EventLog:
-    """Appends events with a sequence number that goes on across restarts and rotations."""
+    """Appends events with a sequence number that goes on across restarts and rotations.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    `hide_in` takes secrets out of what is written.
+    """
+
+    def __init__(self, path: Path, hide_in: Callable[[Any], Any] = lambda entry: entry) -> None:
+        self._path, self._hide_in = path, hide_in
         self._seq = _last_seq(path)
         self._file = path.open("ab")
         if path.stat().st_size and not _ends_with_newline(path):
@@ -54,7 +57,7 @@ class EventLog:
             "details": details or {},
             "correlation_id": correlation_id,
         }
-        entry = {key: value for key, value in entry.items() if value is not None}
+        entry = dict(self._hide_in({key: value for key, value in entry.items() if value is not None}))
         self._file.write(json.dumps(entry, ensure_ascii=False, default=str).encode(errors="replace") + b"\n")
         self._file.flush()
         if self._file.tell() > ROTATE_BYTES:

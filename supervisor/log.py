@@ -3,6 +3,7 @@
 import json
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,16 @@ def configure(*, json_lines: bool = False, level: str = "INFO") -> None:
     if json_lines:
         logger.add(_write_json, level=level, backtrace=False, diagnose=False)
     else:
-        logger.add(sys.stderr, level=level, format=_human, backtrace=False, diagnose=False)
+        logger.add(_write_text, level=level, format=_human, backtrace=False, diagnose=False)
+
+
+def hide_with(hide: Callable[[str], str]) -> None:
+    """Take secrets out of every line from now on, whatever brings them: messages, fields, errors of libraries."""
+    global _hide
+    _hide = hide
+
+
+_hide: Callable[[str], str] = str
 
 
 def _clean(record: "Record") -> None:
@@ -45,6 +55,11 @@ def _human(record: "Record") -> str:
     return "{time:YYYY-MM-DD HH:mm:ss!UTC} {level: <7} {message}" + fields + "\n{exception}"
 
 
+def _write_text(text: str) -> None:
+    sys.stderr.write(_hide(text))
+    sys.stderr.flush()
+
+
 def _write_json(message: "Message") -> None:
     """One object a line: time, level, message, then what the line carries; the keys of an event as they are."""
     record = message.record
@@ -59,5 +74,4 @@ def _write_json(message: "Message") -> None:
     error = record["exception"]
     if error is not None:
         entry["exception"] = "".join(traceback.format_exception(*error))
-    sys.stderr.write(json.dumps(entry, default=str) + "\n")
-    sys.stderr.flush()
+    _write_text(json.dumps(entry, default=str) + "\n")

@@ -239,11 +239,15 @@ class CleanupSettings(Written):
 
 
 class SecretsSettings(Written):
-    """The root's own secrets: one file encrypted with age, and the identity that opens it."""
+    """The root's own secrets: one file encrypted with age, and the identity that opens it.
+
+    `hold_tokens`: whether what looks like a token is held from being pushed although it is none of ours.
+    """
 
     backend: Literal["age"] = "age"
     file: Annotated[str, SHORT] = "secrets.age"
     identity: Annotated[str, SHORT] | None = None
+    hold_tokens: bool = True
 
 
 class WebhookListener(Written):

@@ -27,12 +27,20 @@ _Library = TypeVar("_Library")
 class ForgeClient(ABC, Generic[_Library]):
     """One project's way to the API at `url`; raises ForgeError only. `now` is the wall clock, in UTC.
 
-    Each thread has a library object of its own, made anew when the token has changed.
+    Each thread has a library object of its own, made anew when the token has changed. `hide_in` takes secrets out
+    of what is written.
     """
 
-    def __init__(self, url: str, tokens: Tokens, pace: Pace | None = None, login: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        tokens: Tokens,
+        pace: Pace | None = None,
+        login: str | None = None,
+        hide_in: Callable[[Any], Any] = lambda body: body,
+    ) -> None:
         self._url, self._tokens, self._pace = url.rstrip("/"), tokens, pace or Pace()
-        self._login = login
+        self._login, self._hide_in = login, hide_in
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._threads = threading.local()
         self._lock = threading.Lock()
@@ -139,7 +147,7 @@ class ForgeClient(ABC, Generic[_Library]):
         body: Any = None,
     ) -> Answer:
         """A good answer, counted; ForgeError for every other."""
-        answer = self._send(method, path, parameters, headers=headers, body=body)
+        answer = self._send(method, path, parameters, headers=headers, body=self._hide_in(body))
         self._count(answer)
         try:
             checked(answer, f"{method} {path}", self.now())

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from agent_daemon.protocol.paths import Root
@@ -33,6 +33,7 @@ class Forges:
 
     root: Root
     read_secret: ReadSecret
+    hide_in: Callable[[Any], Any] = lambda body: body
     _paces: dict[str, Pace] = field(default_factory=dict, init=False)
 
     def open(self, settings: ProjectSettings) -> tuple[Forge | None, CodeHost]:
@@ -50,10 +51,10 @@ class Forges:
         forge: Forge
         pushes = tokens
         if settings.forge == "github":
-            client = GitHubClient(_api(web), tokens, pace, login)
+            client = GitHubClient(_api(web), tokens, pace, login, self.hide_in)
             forge = GitHubForge(client, settings.repository, settings.trigger)
         else:
-            lab = GitLabClient(web, tokens, pace, login)
+            lab = GitLabClient(web, tokens, pace, login, self.hide_in)
             forge = GitLabForge(lab, settings.repository, settings.trigger)
             if auth is not None and auth.push == "project_token":
                 pushes = PushToken(lab, settings.repository, tokens)

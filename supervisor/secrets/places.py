@@ -1,6 +1,7 @@
-"""Where the configuration names a secret of the root."""
+"""Where the configuration names secrets."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 
 from pydantic import BaseModel
 
@@ -8,19 +9,28 @@ from supervisor.core.settings import Config, SecretSource
 
 
 def places_of(config: Config) -> dict[str, tuple[str, ...]]:
-    """For each name of a secret the keys that name it, as ``projects.my-app.auth.token``."""
+    """For each name of a secret of the root the keys that name it, as ``projects.my-app.auth.token``."""
     found: dict[str, list[str]] = defaultdict(list)
-
-    def look(value: object, place: str) -> None:
-        if isinstance(value, SecretSource):
-            if value.secret is not None:
-                found[value.secret].append(place)
-        elif isinstance(value, BaseModel):
-            for name in type(value).model_fields:
-                look(getattr(value, name), f"{place}.{name}" if place else name)
-        elif isinstance(value, dict):
-            for name, item in value.items():
-                look(item, f"{place}.{name}")
-
-    look(config, "")
+    for place, source in _walk(config, ""):
+        if source.secret is not None:
+            found[source.secret].append(place)
     return {name: tuple(places) for name, places in found.items()}
+
+
+def sources_in(config: Config) -> set[SecretSource]:
+    """Every place of a secret that the configuration names."""
+    return {source for _, source in _walk(config, "")}
+
+
+def _walk(value: object, place: str) -> Iterator[tuple[str, SecretSource]]:
+    if isinstance(value, SecretSource):
+        yield place, value
+        return
+    items = (
+        {name: getattr(value, name) for name in type(value).model_fields}
+        if isinstance(value, BaseModel)
+        else value
+    )
+    if isinstance(items, dict):
+        for name, item in items.items():
+            yield from _walk(item, f"{place}.{name}" if place else str(name))

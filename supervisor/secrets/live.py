@@ -1,0 +1,61 @@
+"""The secrets that this supervisor knows at the moment, by the names that people know them by."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent_daemon.hiding import looks_secret
+from supervisor.core.settings import Config
+from supervisor.errors import CloudCodeError
+from supervisor.secrets.places import sources_in
+from supervisor.secrets.sources import SecretReader
+
+# What is read here is searched for in every line of the log.
+_RENEWED_SECONDS = 1.0
+
+
+@dataclass
+class LiveSecrets:
+    """The root's own secrets, what the configuration names elsewhere, and keys of coding CLIs.
+
+    What cannot be read now is not known, unless it was read before: a value that was replaced still counts.
+    """
+
+    config: Config
+    reader: SecretReader
+    _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _read_at: float = field(default=0.0, init=False)
+
+    def values(self) -> Mapping[str, str]:
+        """Value by name; at most a second old."""
+        now = time.monotonic()
+        if not self._read_at or now - self._read_at >= _RENEWED_SECONDS:
+            self._read_at = now
+            found = self._seen | self._current()
+            former = {f"{name}, before": value for name, value in self._seen.items() if found[name] != value}
+            self._seen = found | former
+        return self._seen
+
+    def _current(self) -> dict[str, str]:
+        found = {f"the variable {name}": os.environ[name] for name in self._variables() if os.environ.get(name)}
+        for kind, station in self.config.workstations.items():
+            place = f"workstations.{kind}.environment"
+            found |= {
+                f"{place}.{name}": value for name, value in station.environment.items() if looks_secret(name)
+            }
+        try:
+            kept = self.reader.kept.read()
+        except CloudCodeError:
+            kept = {}
+        found |= {f"the secret {name}": secret.value.get_secret_value() for name, secret in kept.items()}
+        for source in sources_in(self.config):
+            if source.secret is None:
+                try:
+                    found[str(source)] = self.reader.read(source)
+                except CloudCodeError:
+                    continue
+        return found
+
+    def _variables(self) -> set[str]:
+        return {name for cli in self.config.clis.values() for name in cli.pass_environment}
