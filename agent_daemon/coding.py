@@ -8,6 +8,7 @@ from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, mask_for
 from agent_daemon.clis.base import Usage as CliUsage
+from agent_daemon.clis.mcp import McpError
 from agent_daemon.conventions import find_conventions
 from agent_daemon.event_log import EventLog
 from agent_daemon.execution import Finished, ProcessLimits, run_process
@@ -41,11 +42,12 @@ _NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
 
 @dataclass
 class CodingRun:
-    """One run of an attempt's CLI; `started` tells afterwards whether there was a program to run."""
+    """One run of an attempt's CLI; `started` tells afterwards whether it could run, `mend` what to do if not."""
 
     attempt: Attempt
     told_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
+    mend: str = field(default="install it where the workstation finds it, or correct its argv", init=False)
     reached: Reached | None = field(default=None, init=False)
     repeats: Repeats = field(default_factory=Repeats, init=False)
 
@@ -55,6 +57,13 @@ class CodingRun:
 
     def run(self) -> Verdict:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
+        try:
+            return self._run()
+        except McpError as error:
+            self.started, self.mend = False, f"correct clis.{self.attempt.config.cli.name}.mcp in config.yaml"
+            return Verdict(outcome="crashed", message=str(error))
+
+    def _run(self) -> Verdict:
         attempt, events = self.attempt, list[Progress]()
         adapter = ADAPTERS[attempt.config.cli.adapter]
         refused = self._refusal()
@@ -289,6 +298,7 @@ def cli_settings(attempt: Attempt) -> CliSettings:
         pass_environment=cli.pass_environment,
         prompt=cli.prompt,
         success_exit_codes=cli.success_exit_codes,
+        mcp=cli.mcp,
         home=attempt.places.homes / cli.name,
         options=cli.options,
     )

@@ -33,9 +33,9 @@ from agent_daemon.unfinished import what_is_unfinished
 _LONGEST_QUOTA_SECONDS = 30 * 86_400.0
 
 
-def not_started(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
-    """The program is not there: another attempt would meet the same, a person is needed."""
-    message = f"{verdict.message[:1500]}; install it where the workstation finds it, or correct its argv"
+def not_started(attempt: Attempt, verdict: Verdict, mend: str) -> dict[str, Any]:
+    """The program is not there, or not configured so that it can be run: another attempt would meet the same."""
+    message = f"{verdict.message[:1500]}; {mend}"
     return {
         "status": ReportStatus.BLOCKED,
         "blocked_reason": BlockedReason(reason=WaitReason.HUMAN),

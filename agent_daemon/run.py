@@ -78,7 +78,7 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
             return handing_in.interrupted(attempt)
         attempt.stop = StopRequest()  # it came to its end by itself just then
     if not coding.started:
-        return handing_in.not_started(attempt, verdict)
+        return handing_in.not_started(attempt, verdict, coding.mend)
     if verdict.outcome != "completed":
         return handing_in.not_completed(attempt, verdict)
     return None

@@ -1,12 +1,15 @@
 """Holding files against what they should be: the configuration, task files, and the files of the protocol."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from agent_daemon.clis.mcp import McpError, read_entries, servers_of
 from agent_daemon.protocol.codec import decode, decode_framed
 from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.model import Mcp
 from agent_daemon.protocol.paths import Root
 from agent_daemon.protocol.yaml_reader import Limits, read_yaml
 from supervisor.config import load_config, parse_config
@@ -54,7 +57,7 @@ def check_config(root: Root) -> Checked:
         config = load_config(root)
     except CloudCodeError as error:
         return [str(root.config)], list(_problems(error))
-    return [str(root.config)], missing_repositories(config, root)
+    return [str(root.config)], [*missing_repositories(config, root), *unusable_mcp_files(config, root)]
 
 
 def missing_repositories(config: Config, root: Root) -> list[Problem]:
@@ -73,6 +76,33 @@ def missing_repositories(config: Config, root: Root) -> list[Problem]:
         and not is_address(project.repository)
         and not (root.path / Path(project.repository).expanduser()).exists()
     ]
+
+
+def unusable_mcp_files(config: Config, root: Root) -> list[Problem]:
+    """Files with MCP servers that are not there, or that their CLI could not be given."""
+    return [
+        Problem(
+            code="E_MCP",
+            message=said,
+            file=str(root.config),
+            place=f"clis.{name}.mcp.file",
+            expected='JSON: {"mcpServers": {"docs": {"command": "docs-mcp", "args": []}}}',
+            mend="correct it, or describe the servers under `mcp.servers`",
+        )
+        for name, settings in config.clis.items()
+        if settings.mcp is not None and settings.mcp.file is not None
+        for said in _mcp_faults(root.path / settings.mcp.file, settings.adapter or name)
+    ]
+
+
+def _mcp_faults(file: Path, adapter: str) -> Iterator[str]:
+    try:
+        if adapter == "claude-code":  # it is given the file as it is
+            read_entries(str(file))
+        else:
+            servers_of(Mcp(file=str(file)))
+    except McpError as error:
+        yield str(error)
 
 
 def check_tasks(root: Root, files: TaskFiles) -> Checked:

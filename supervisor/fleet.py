@@ -200,7 +200,7 @@ class Fleet:
 
     def _environment(self, settings: WorkstationSettings) -> dict[str, str]:
         """The variables that its CLIs name, from our own environment, and over them the configured ones."""
-        names = {name for cli in settings.clis for name in self._config.cli(cli).pass_environment}
+        names = {name for cli in settings.clis for name in self._config.cli(cli).variables}
         passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
         # Three beats at least before anyone is suspected.
         beat = min(LONGEST_BEAT_SECONDS, self._config.timing.suspect_after_seconds / 3)

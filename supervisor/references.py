@@ -9,7 +9,9 @@ from agent_daemon.clis import ADAPTERS
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import MAX_NAME_CHARACTERS, check_project
 from agent_daemon.protocol.yaml_reader import Document, show_path
-from supervisor.core.settings import Config, ProjectSettings
+from supervisor.core.secret_shapes import looks_like_secret as is_secret
+from supervisor.core.secret_shapes import secret_among
+from supervisor.core.settings import CliSettings, Config, ProjectSettings
 from supervisor.git.errors import GitError
 from supervisor.git.names import check_url, is_address, is_branch
 
@@ -173,6 +175,44 @@ def _cli_faults(config: Config) -> Iterator[_Fault]:
             )
             mend = _near(adapter, ADAPTERS) or "`adapter: command` runs any program: its argv says which"
             yield _Fault(where, said, f"one of {', '.join(ADAPTERS)}", mend)
+        else:
+            yield from _adapter_faults((*place,), adapter, settings)
+        yield from _secret_faults((*place,), settings)
+
+
+def _adapter_faults(place: tuple[str, ...], name: str, settings: CliSettings) -> Iterator[_Fault]:
+    """Settings that this adapter has no use for."""
+    adapter = ADAPTERS[name]
+    for option in settings.options:
+        if option not in adapter.OPTIONS:
+            known = ", ".join(sorted(adapter.OPTIONS)) or "none"
+            mend = _near(option, adapter.OPTIONS) or "remove it"
+            yield _Fault((*place, "options", option), f"{name} has no option '{option}'", f"of {known}", mend)
+    if settings.mcp is not None and not adapter.MCP:
+        able = ", ".join(key for key, each in ADAPTERS.items() if each.MCP)
+        message = f"{name} takes no MCP servers"
+        yield _Fault((*place, "mcp"), message, f"no such key; {able} take some", "remove it, or use one of those")
+
+
+def _secret_faults(place: tuple[str, ...], settings: CliSettings) -> Iterator[_Fault]:
+    """What every user of the machine would read in the list of processes, or stands in plain in `mail/`."""
+    servers = settings.mcp.servers if settings.mcp is not None else {}
+    lists: dict[tuple[str, ...], tuple[str, ...]] = {("argv",): settings.argv, ("arguments",): settings.arguments}
+    lists |= {("mcp", "servers", name, "command"): server.command for name, server in servers.items()}
+    found: list[tuple[str | int, ...]] = [
+        (*where, number) for where, given in lists.items() if (number := secret_among(given)) is not None
+    ]
+    values: dict[tuple[str, ...], dict[str, str]] = {
+        ("options",): settings.options,
+        ("environment",): settings.environment,
+    }
+    values |= {("mcp", "servers", name, "environment"): server.environment for name, server in servers.items()}
+    found += [(*where, key) for where, given in values.items() for key, text in given.items() if is_secret(text)]
+    found += [("mcp", "servers", name, "url") for name, server in servers.items() if is_secret(server.url or "")]
+    for where in found:
+        message = "this looks like a secret, and would be readable by others"
+        mend = "pass it on by the name of a variable: `pass_environment`, or `bearer` of an MCP server"
+        yield _Fault((*place, *where), message, "no secret", mend, "E_SECRET_IN_CONFIG")
 
 
 def _near(word: str, words: Iterable[str]) -> str:

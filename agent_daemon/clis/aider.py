@@ -36,6 +36,7 @@ from agent_daemon.execution import Finished, Invocation
 from agent_daemon.hiding import looks_secret
 
 can_resume = True
+MCP = False
 PROGRAM = "aider"
 SPEAKS: Literal["text", "events"] = "text"
 INSTALL = "uv tool install --python 3.12 aider-chat"

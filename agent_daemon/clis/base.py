@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, cast, get_args
 
 from agent_daemon.execution import Finished, Invocation
 from agent_daemon.hiding import Mask, mask_of
+from agent_daemon.protocol.model import Mcp
 
 Outcome = Literal[
     "completed",
@@ -47,7 +48,7 @@ class CliSettings:
     name); `arguments` are added by the operator; `environment` is given as it is; `pass_environment` names
     what is passed on from the daemon's own environment (the CLI's key, say). `prompt` tells the adapter
     ``command`` how the prompt is handed over. `home` becomes HOME and holds the CLI's configuration and
-    sessions. `options` are the adapter's own, named in its OPTIONS.
+    sessions. `mcp` are the MCP servers that it is given. `options` are the adapter's own, named in its OPTIONS.
     """
 
     name: str
@@ -60,6 +61,7 @@ class CliSettings:
     prompt: Literal["stdin", "file", "argument"] = "stdin"
     success_exit_codes: tuple[int, ...] = (0,)
     home: Path
+    mcp: Mcp | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -142,6 +144,9 @@ class Adapter(Protocol):
     def OPTIONS(self) -> frozenset[str]: ...  # noqa: N802 (a module's constant)
 
     @property
+    def MCP(self) -> bool: ...  # noqa: N802 (whether it can be given MCP servers)
+
+    @property
     def PROGRAM(self) -> str: ...  # noqa: N802 (how it is started without an `argv`; empty: only with one)
 
     @property
@@ -154,7 +159,7 @@ class Adapter(Protocol):
     def TELLS_COST(self) -> CostTold: ...  # noqa: N802 (when it may tell what it cost)
 
     def invocation(self, request: RunRequest) -> Invocation:
-        """How to start it; makes the folders that the CLI wants to find in its home."""
+        """How to start it; makes what the CLI wants to find in its home. Raises McpError."""
 
     def parse(self, stream: str, line: str) -> list[Progress]:
         """What a line of ``stdout`` or ``stderr`` means; never raises, for the line may be anything."""

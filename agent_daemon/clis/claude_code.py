@@ -17,9 +17,11 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    CliSettings,
     CostTold,
     Outcome,
     Progress,
@@ -38,9 +40,12 @@ from agent_daemon.clis.base import (
     text_of,
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
+from agent_daemon.clis.mcp import file_content, read_entries
 from agent_daemon.execution import Finished, Invocation
+from agent_daemon.protocol.files import write_file
 
 can_resume = True
+MCP = True
 PROGRAM = "claude"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @anthropic-ai/claude-code"
@@ -79,6 +84,7 @@ def invocation(request: RunRequest) -> Invocation:
         "--resume": request.session_id,
         "--max-turns": request.max_turns,
         "--max-budget-usd": request.cost_usd,
+        "--mcp-config": _mcp_file(settings),
     }
     return Invocation(
         argv=(
@@ -86,6 +92,7 @@ def invocation(request: RunRequest) -> Invocation:
             *("-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"),
             "--dangerously-skip-permissions",
             *(part for name, value in limits.items() if value for part in (name, str(value))),
+            *(("--strict-mcp-config",) if settings.mcp is not None else ()),
             *settings.arguments,
         ),
         cwd=request.worktree,
@@ -96,6 +103,18 @@ def invocation(request: RunRequest) -> Invocation:
         success_exit_codes=settings.success_exit_codes,
         marker=request.marker,
     )
+
+
+def _mcp_file(settings: CliSettings) -> str | None:
+    """Its own form is that of the file; it puts variables in where it starts a server."""
+    if settings.mcp is None:
+        return None
+    if settings.mcp.file is not None:
+        read_entries(settings.mcp.file)
+        return str(Path(settings.mcp.file).absolute())
+    path = settings.home / "mcp.json"
+    write_file(path, file_content(settings.mcp.servers))
+    return str(path)
 
 
 def _environment(request: RunRequest) -> dict[str, str]:

@@ -33,10 +33,13 @@ from agent_daemon.clis.base import (
     text_of,
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
+from agent_daemon.clis.mcp import servers_of
 from agent_daemon.execution import Finished, Invocation
 from agent_daemon.hiding import looks_secret
+from agent_daemon.protocol.model import McpServer
 
 can_resume = True
+MCP = True
 PROGRAM = "codex"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @openai/codex"
@@ -67,7 +70,7 @@ def invocation(request: RunRequest) -> Invocation:
             "--json",
             "--dangerously-bypass-approvals-and-sandbox",
             *(("-m", settings.model) if settings.model else ()),
-            *_configuration(settings.options, environment),
+            *_configuration(settings, environment),
             *settings.arguments,
             "-",
         ),
@@ -79,7 +82,8 @@ def invocation(request: RunRequest) -> Invocation:
     )
 
 
-def _configuration(options: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, ...]:
+def _configuration(settings: CliSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
+    options = settings.options
     shown = options.get("shell_environment", "").split()
     key = options.get("env_key", "OPENAI_API_KEY")
     hidden = sorted(name for name in environment if (looks_secret(name) or name == key) and name not in shown)
@@ -100,6 +104,8 @@ def _configuration(options: Mapping[str, str], environment: Mapping[str, str]) -
         }
         values.update({f"model_providers.{_PROVIDER}.{name}": value for name, value in provider.items()})
         values["model_provider"] = _PROVIDER
+    for name, server in servers_of(settings.mcp).items() if settings.mcp is not None else ():
+        values.update({f"mcp_servers.{name}.{key}": value for key, value in _mcp_server(server).items()})
     # JSON's texts, numbers, booleans and lists of texts are also TOML's.
     return tuple(
         part
@@ -128,6 +134,15 @@ def _session_total(event: dict[str, Any] | None) -> list[Progress]:
     if payload.get("type") != "token_count" or not isinstance(info, dict):
         return []
     return [Progress(kind="usage", usage=_usage(info.get("total_token_usage")), of_session=True)]
+
+
+def _mcp_server(server: McpServer) -> dict[str, Any]:
+    """Its variables are passed on by name, so that no secret is an argument."""
+    if server.url is not None:
+        return {"url": server.url} | ({"bearer_token_env_var": server.bearer} if server.bearer else {})
+    plain = {f"env.{name}": value for name, value in server.environment.items()}
+    passed = {"env_vars": list(server.pass_environment)} if server.pass_environment else {}
+    return {"command": server.command[0], "args": list(server.command[1:]), **plain, **passed}
 
 
 def parse(stream: str, line: str) -> list[Progress]:

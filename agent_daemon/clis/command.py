@@ -44,6 +44,7 @@ from agent_daemon.clis.failures import retry_after_seconds
 from agent_daemon.execution import Finished, Invocation
 
 can_resume = True
+MCP = False
 PROGRAM = ""
 SPEAKS: Literal["text", "events"] = "text"
 INSTALL = ""

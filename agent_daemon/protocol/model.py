@@ -253,6 +253,26 @@ class Tasking(Wire):
         return self.tasks[0]
 
 
+class McpServer(Wire):
+    """An MCP server: a program with which the CLI talks, or a `url`.
+
+    `pass_environment` names the variables that the program gets of the CLI's, `bearer` the one with the token.
+    """
+
+    command: tuple[Text, ...] = ()
+    environment: dict[str, Text] = Field(default_factory=dict)
+    pass_environment: tuple[Line, ...] = ()
+    url: Line | None = None
+    bearer: Line | None = None
+
+
+class Mcp(Wire):
+    """The MCP servers of a CLI: those of a JSON file, or these."""
+
+    file: Line | None = None
+    servers: dict[str, McpServer] = Field(default_factory=dict)
+
+
 class CliConfig(Wire):
     """How the coding CLI is run; see docs/configuration.md for the meaning of each key."""
 
@@ -265,6 +285,7 @@ class CliConfig(Wire):
     pass_environment: tuple[Line, ...] = ()
     prompt: Literal["stdin", "file", "argument"] = "stdin"
     success_exit_codes: tuple[int, ...] = (0,)
+    mcp: Mcp | None = None
     options: dict[str, Text] = Field(default_factory=dict)
 
 

@@ -18,6 +18,7 @@ from agent_daemon.protocol.model import (
 SECRET_NAME = r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*){0,4}$"  # noqa: S105
 SecretName = Annotated[str, StringConstraints(pattern=SECRET_NAME, max_length=100)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
+Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ConflictInReview = Literal["report", "attempt"]
 SHORT = StringConstraints(min_length=1, max_length=1000)
@@ -65,7 +66,7 @@ class SecretSource(Written):
 
     secret: SecretName | None = None
     file: Annotated[str, SHORT] | None = None
-    env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")] | None = None
+    env: Variable | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -170,6 +171,39 @@ class WorkstationSettings(Written):
     environment: dict[str, str] = Field(default_factory=dict)
 
 
+class McpServerSettings(Written):
+    """An MCP server of a coding CLI: a program, or an address. Secrets are named: `pass_environment`, `bearer`."""
+
+    command: tuple[Annotated[str, SHORT], ...] = ()
+    environment: dict[Variable, str] = Field(default_factory=dict)
+    pass_environment: tuple[Variable, ...] = ()
+    url: Annotated[str, SHORT] | None = None
+    bearer: Variable | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.command) == (self.url is not None):
+            raise ValueError("say how to reach it: `command:` (a list) or `url:`")
+        if self.url is not None and (self.environment or self.pass_environment):
+            raise ValueError("a server with a `url:` gets no variables; `bearer:` names the one with its token")
+        if self.url is None and self.bearer is not None:
+            raise ValueError("`bearer:` is for a server with a `url:`; a program gets `pass_environment:`")
+        return self
+
+
+class McpSettings(Written):
+    """The MCP servers of a coding CLI: a JSON file with `mcpServers`, seen from the root, or `servers` by name."""
+
+    file: Annotated[str, SHORT] | None = None
+    servers: dict[Name, McpServerSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.file is None) == (not self.servers):
+            raise ValueError("name one place of the servers: `file:` or `servers:`")
+        return self
+
+
 class CliSettings(Written):
     """How one coding CLI is run; the key is the name that workstations list under `clis`."""
 
@@ -181,7 +215,15 @@ class CliSettings(Written):
     pass_environment: tuple[str, ...] = ()
     prompt: Literal["stdin", "file", "argument"] = "stdin"
     success_exit_codes: tuple[int, ...] = (0,)
+    mcp: McpSettings | None = None
     options: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What it is passed of the environment, its MCP servers' variables among them."""
+        servers = self.mcp.servers.values() if self.mcp is not None else ()
+        more = (name for server in servers for name in (*server.pass_environment, server.bearer) if name)
+        return tuple(dict.fromkeys((*self.pass_environment, *more)))
 
 
 class RetrySettings(Written):

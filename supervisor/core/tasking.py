@@ -13,6 +13,7 @@ from agent_daemon.protocol.model import (
     Feedback,
     Identity,
     Interruption,
+    Mcp,
     SupervisorIdentity,
     Tasking,
     TaskingStatus,
@@ -187,8 +188,9 @@ def cli_config(name: str, settings: CliSettings) -> CliConfig:
         model=settings.model,
         arguments=settings.arguments,
         environment=settings.environment,
-        pass_environment=settings.pass_environment,
+        pass_environment=settings.variables,
         prompt=settings.prompt,
         success_exit_codes=settings.success_exit_codes,
+        mcp=Mcp.model_validate(settings.mcp.model_dump()) if settings.mcp is not None else None,
         options=settings.options,
     )

@@ -83,6 +83,17 @@ def test_an_output_and_a_clone_go_and_are_told_with_their_size(place: Place) -> 
     assert [(item.done, item.bytes) for item in again] == [(True, 0), (True, 0)], "a repetition does no harm"
 
 
+def test_the_homes_of_the_clis_stay(place: Place) -> None:
+    """Logins and caches are the workstation's, not a task's."""
+    login = place.root.workspace(WS) / ".homes/codex/.codex/auth.json"
+    login.parent.mkdir(parents=True)
+    login.write_text("{}")
+    homes = CleanupItem(kind="clone", project=".homes")
+    assert [item.done for item in place.ask(OUTPUT, CLONE, homes)] == [True, True, False]
+    place.cleaner.begin()
+    assert login.exists()
+
+
 def told(place: Place, item: CleanupItem) -> str:
     """The reason why it is kept; and it is still there."""
     [answer] = place.ask(item, revision=time.monotonic_ns())

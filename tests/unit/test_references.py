@@ -76,6 +76,42 @@ LONG = "a" * 40
             "workstations.backend.clis[0]",
             "`clis.command`",
         ),
+        (
+            {"clis": {"codex": {"options": {"base_ur": "http://127.0.0.1"}}}},
+            "E_REFERENCE",
+            "clis.codex.options.base_ur",
+            "did you mean `base_url`?",
+        ),
+        (
+            {"clis": {"aider": {"mcp": {"file": "mcp.json"}}}},
+            "E_REFERENCE",
+            "clis.aider.mcp",
+            "aider takes no MCP servers",
+        ),
+        (
+            {"clis": {"codex": {"mcp": {"servers": {"docs": {}}}}}},
+            "E_SCHEMA",
+            "clis.codex.mcp.servers.docs",
+            "say how to reach it",
+        ),
+        (
+            {"clis": {"codex": {"arguments": ["--api-key", "f00" * 8]}}},
+            "E_SECRET_IN_CONFIG",
+            "clis.codex.arguments[1]",
+            "pass_environment",
+        ),
+        (
+            {"clis": {"codex": {"mcp": {"servers": {"docs": {"command": ["docs", "--token=" + "f00" * 8]}}}}}},
+            "E_SECRET_IN_CONFIG",
+            "clis.codex.mcp.servers.docs.command[1]",
+            "looks like a secret",
+        ),
+        (
+            {"clis": {"codex": {"environment": {"OPENAI_API_KEY": "sk-" + "f00" * 8}}}},
+            "E_SECRET_IN_CONFIG",
+            "clis.codex.environment.OPENAI_API_KEY",
+            "looks like a secret",
+        ),
         ({"routing": {"backnd": ["api"]}}, "E_REFERENCE", "routing.backnd", "did you mean `backend`?"),
     ],
 )
