@@ -47,6 +47,11 @@ class Attempt:
         """Someone outside wants it stopped; a limit of the CLI's run is something else."""
         return self.stop.reason in _STOPS_FROM_OUTSIDE
 
+    def know(self, fields: dict[str, Any], message: str | None) -> None:
+        """Tell it, and go by it from now on."""
+        self.known = self.known.model_copy(update=fields)
+        self.tell(fields, message)
+
     def advance(self, **changes: Any) -> None:
         """Note durably how far the attempt has come."""
         stage = self.stage or Stage(text_sha256=text_digest(self.task))

@@ -15,6 +15,7 @@ from watchdog.observers import Observer
 
 from agent_daemon import __version__
 from agent_daemon.daemon import Daemon
+from agent_daemon.noting import COMMANDS
 from agent_daemon.own_log import OwnLog
 from agent_daemon.protocol.paths import Root, check_name, is_task_id
 from agent_daemon.salvage import DaemonRunsError, SalvageError, daemon_lock, salvage_attempt
@@ -43,7 +44,10 @@ _root = click.option("--root", type=click.Path(path_type=Path, file_okay=False),
 @click.version_option(__version__, prog_name="agent-daemon")
 @click.pass_context
 def main(ctx: click.Context, workstation: str | None, root: Path | None, agent_type: str | None) -> None:
-    """Run the daemon of one workstation until SIGTERM; or, with a command, do one thing for one that is dead."""
+    """Run the daemon of one workstation until SIGTERM; or, with a command, do one thing and end.
+
+    `salvage` is for a daemon that is dead; the others are what an agent calls in its worktree.
+    """
     logger.remove()
     logger.add(OwnLog(), format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False)
     if ctx.invoked_subcommand is not None:
@@ -127,6 +131,10 @@ def _serve(daemon: Daemon, inbox: Path) -> None:
     if observer.is_alive():
         observer.stop()
         observer.join(timeout=5)
+
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

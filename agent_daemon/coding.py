@@ -25,6 +25,8 @@ from agent_daemon.meter import (
     spent_before,
     usd,
 )
+from agent_daemon.notes import LOOK_SECONDS, take_notes
+from agent_daemon.noting import lay_out
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import Feedback, Session
@@ -39,6 +41,9 @@ BLIND_TURNS = 4
 # An agent's own git must not ask a server for the content of git-lfs files when it checks something out.
 _NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
 
+# CLIs whose models edit files and run no command.
+_WITHOUT_SHELL = frozenset({"aider"})
+
 
 @dataclass
 class CodingRun:
@@ -46,6 +51,7 @@ class CodingRun:
 
     attempt: Attempt
     told_at: float = field(default=0.0, init=False)
+    looked_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
     mend: str = field(default="install it where the workstation finds it, or correct its argv", init=False)
     reached: Reached | None = field(default=None, init=False)
@@ -99,6 +105,7 @@ class CodingRun:
         def on_tick(pid: int, output_bytes: int) -> None:
             attempt.meter.tick(pid, output_bytes)
             look_at_usage()
+            self._take_notes()
             if reach_once and events:
                 reach_once.pop()()
 
@@ -132,6 +139,11 @@ class CodingRun:
         self.started = finished.reason != "not_started"
         self._tell_verdict(verdict, finished)
         return verdict
+
+    def _take_notes(self) -> None:
+        if time.monotonic() - self.looked_at >= LOOK_SECONDS:
+            take_notes(self.attempt)
+            self.looked_at = time.monotonic()
 
     @property
     def left_usd(self) -> float | None:
@@ -227,6 +239,7 @@ def _request(attempt: Attempt, session: str | None, left_usd: float | None) -> R
         prompt_folder=attempt.config.prompt_folder,
         external=attempt.external,
         conventions=find_conventions(attempt.places.worktree),
+        has_shell=attempt.config.cli.adapter not in _WITHOUT_SHELL,
     )
     prompt_file = attempt.places.logs / "prompt.md"
     write_file(prompt_file, prompt.encode(errors="replace"))
@@ -300,6 +313,7 @@ def cli_settings(attempt: Attempt) -> CliSettings:
         success_exit_codes=cli.success_exit_codes,
         mcp=cli.mcp,
         home=attempt.places.homes / cli.name,
+        commands=lay_out(attempt.places.homes / ".bin"),
         options=cli.options,
     )
 

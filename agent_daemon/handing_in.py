@@ -60,6 +60,19 @@ def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
     return fields | {"status": ReportStatus.FAILED, "error": error}
 
 
+def asked(attempt: Attempt) -> dict[str, Any]:
+    """The agent itself said that it cannot go on, and what it waits for; its work is salvaged."""
+    known = attempt.known
+    return {
+        "status": ReportStatus.BLOCKED,
+        "blocked_reason": known.blocked_reason,
+        "question": known.question,
+        "blockers": known.blockers,
+        "salvage": salvage(attempt),
+        **_changes(attempt),
+    }
+
+
 def _lifted_at(verdict: Verdict) -> datetime | None:
     """When a quota lasts again, if the CLI told."""
     seconds = verdict.retry_after_seconds

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_daemon.protocol.model import Tasking, WorkspaceMode
-from agent_daemon.protocol.paths import Root
+from agent_daemon.protocol.paths import NOTES, Root
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,10 @@ class AttemptPlaces:
     @property
     def logs(self) -> Path:
         return self.outbox / "logs"
+
+    @property
+    def notes(self) -> Path:
+        return self.outbox / NOTES
 
     @property
     def marker(self) -> str:

@@ -26,11 +26,13 @@ def render_prompt(
     prompt_folder: str | None = None,
     external: External | None = None,
     conventions: tuple[str, ...] = (),
+    has_shell: bool = True,
 ) -> str:
     """The text that the CLI gets on its standard input.
 
     `description` is the whole text, which the tasking may hold only clipped. Templates in `prompt_folder`
-    come before those of the package: `task.md.j2`, its `parts/…`, and `specialists/<type>.md.j2`.
+    come before those of the package: `task.md.j2`, its `parts/…`, and `specialists/<type>.md.j2`. `has_shell`:
+    the CLI can call our commands.
     """
     folders = [FileSystemLoader(prompt_folder)] if prompt_folder and Path(prompt_folder).is_dir() else []
     environment = Environment(
@@ -55,6 +57,7 @@ def render_prompt(
         document_path=DOCUMENT_PATH,
         external=external or External(),
         conventions=conventions,
+        has_shell=has_shell,
     )
 
 

@@ -35,9 +35,12 @@ def shortened(report: TaskReport) -> TaskReport:
             "summary": cut(report.summary, 2000),
             "progress": report.progress[-10:],
             "acceptance_criteria": tuple(
-                entry.model_copy(update={"criterion": cut(entry.criterion, 200)})
+                entry.model_copy(
+                    update={"criterion": cut(entry.criterion, 200), "evidence": cut(entry.evidence, 100)}
+                )
                 for entry in report.acceptance_criteria
             ),
+            "decisions": tuple(cut(text, 200) for text in report.decisions),
             "verification": tuple(
                 entry.model_copy(update={"output_tail": cut(entry.output_tail, 200)})
                 for entry in report.verification

@@ -14,6 +14,7 @@ from agent_daemon.execution import StopRequest
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
 from agent_daemon.git import GitError
+from agent_daemon.notes import forget_what_it_waits_for, take_notes
 from agent_daemon.parting import size_bytes
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Criterion, ReportError, ReportStatus, WorkspaceMode
@@ -25,16 +26,19 @@ _PREPARING = {
     WorkspaceMode.ISOLATED: "Preparing a full clone of its own",
 }
 
+# How a run may have ended whose agent said that it cannot go on; everything else has consequences of its own.
+_MAY_ASK = frozenset({"completed", "needs_input", "no_result"})
+
 
 def work(attempt: Attempt) -> dict[str, Any]:
     """Do the work of an attempt once; raises GitError, ProtocolError, OSError when it could not even be tried."""
     make_folder(attempt.places.logs)
-    criteria = tuple(Criterion(criterion=text) for text in attempt.task.acceptance_criteria)
     ran = attempt.stage is not None and attempt.stage.finished and not attempt.changed
     finished = ran or attempt.known.result is not None
     status = ReportStatus.VERIFYING if finished else ReportStatus.PLANNING
     preparing = _PREPARING[attempt.task.workspace_mode]
-    attempt.tell({"status": status, "acceptance_criteria": criteria}, preparing)
+    attempt.know({"status": status, "acceptance_criteria": _criteria(attempt)}, preparing)
+    take_notes(attempt, last=True)
     workplace.prepare(attempt)
     _tell_external(attempt)
     reach("daemon.worktree_made")
@@ -43,7 +47,17 @@ def work(attempt: Attempt) -> dict[str, Any]:
     closing = None if finished and handing_in.can_go_on(attempt) else _code(attempt)
     if closing is None:
         closing = handing_in.hand_in(attempt)
-    return _stopped(attempt) if closing is None else closing | _artifacts(attempt, closing)
+    if closing is None:
+        return _stopped(attempt)
+    if closing.get("status") in (ReportStatus.COMPLETED, ReportStatus.FAILED):
+        closing |= {"blocked_reason": None, "question": None, "recommend_handoff": None}
+    return closing | _artifacts(attempt, closing)
+
+
+def _criteria(attempt: Attempt) -> tuple[Criterion, ...]:
+    """The task's criteria, each with what was told of it in an earlier run of this attempt."""
+    known = {entry.criterion: entry for entry in attempt.known.acceptance_criteria}
+    return tuple(known.get(text, Criterion(criterion=text)) for text in attempt.task.acceptance_criteria)
 
 
 def _artifacts(attempt: Attempt, closing: dict[str, Any]) -> dict[str, Any]:
@@ -63,13 +77,17 @@ def _artifacts(attempt: Attempt, closing: dict[str, Any]) -> dict[str, Any]:
 
 def _code(attempt: Attempt) -> dict[str, Any] | None:
     """Run the CLI; None when it came to a good end and its work is to be handed in."""
+    if attempt.changed:
+        forget_what_it_waits_for(attempt)
     attempt.advance(text_sha256=text_digest(attempt.task), finished=False, message="", head=None, tree=None)
     attempt.tell({"status": ReportStatus.IN_PROGRESS}, f"Starting {attempt.config.cli.name}")
     coding = CodingRun(attempt)
     verdict = coding.run()
     reach("daemon.cli_finished")
+    take_notes(attempt, last=True)
     workplace.end_processes(attempt.places.marker)
-    if verdict.outcome == "completed":
+    asks = verdict.outcome in _MAY_ASK and attempt.known.blocked_reason is not None
+    if verdict.outcome == "completed" and not asks:
         attempt.advance(finished=True, message=verdict.message[:8000])
     if attempt.asked_to_stop:
         return _stopped(attempt)
@@ -79,6 +97,8 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
         attempt.stop = StopRequest()  # it came to its end by itself just then
     if not coding.started:
         return handing_in.not_started(attempt, verdict, coding.mend)
+    if asks:
+        return handing_in.asked(attempt)
     if verdict.outcome != "completed":
         return handing_in.not_completed(attempt, verdict)
     return None

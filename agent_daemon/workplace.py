@@ -13,7 +13,9 @@ from agent_daemon.failpoints import reach
 from agent_daemon.git import commit_of, git, merge_base
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.processes import find_marked, find_marked_below, sweep
+from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Salvage, TaskingTask
+from agent_daemon.protocol.paths import NOTES
 from agent_daemon.rebase import finish_switch
 
 # Of a worktree that somebody touched after its work had been bundled.
@@ -60,9 +62,10 @@ def refresh_branches(attempt: Attempt) -> None:
 def link_files(places: AttemptPlaces) -> None:
     """Make or restore the links in the worktree to what is told and reported."""
     targets = {name: places.inbox / name for name in ("tasking.yaml", "config.yaml")}
-    targets |= {"reporting.yaml": places.outbox / "reporting.yaml", "logs": places.logs}
+    targets |= {"reporting.yaml": places.outbox / "reporting.yaml", "logs": places.logs, NOTES: places.notes}
     checkout.link_protocol_files(places.worktree, targets)
     with contextlib.suppress(OSError):  # the agent may have put something else there
+        make_folder(places.notes)
         (places.worktree / artifacts.PLACE).mkdir(exist_ok=True)
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import AgentConfig, FeedbackFile, Reporting, Tasking, WorkstationFile
+from agent_daemon.protocol.notes import Note
 from supervisor.core.commands import Command, CommandAnswer
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
@@ -21,6 +22,7 @@ SCHEMAS: dict[str, tuple[type[BaseModel], bool]] = {
     "agent-config": (AgentConfig, False),
     "feedback": (FeedbackFile, False),
     "reporting": (Reporting, True),
+    "note": (Note, True),
     "workstation": (WorkstationFile, True),
     "record": (TaskRecord, False),
     "command": (Command, False),

@@ -48,7 +48,8 @@ class CliSettings:
     name); `arguments` are added by the operator; `environment` is given as it is; `pass_environment` names
     what is passed on from the daemon's own environment (the CLI's key, say). `prompt` tells the adapter
     ``command`` how the prompt is handed over. `home` becomes HOME and holds the CLI's configuration and
-    sessions. `mcp` are the MCP servers that it is given. `options` are the adapter's own, named in its OPTIONS.
+    sessions. `commands` is a folder that comes first on its PATH. `mcp` are the MCP servers that it is given.
+    `options` are the adapter's own, named in its OPTIONS.
     """
 
     name: str
@@ -61,6 +62,7 @@ class CliSettings:
     prompt: Literal["stdin", "file", "argument"] = "stdin"
     success_exit_codes: tuple[int, ...] = (0,)
     home: Path
+    commands: Path | None = None
     mcp: Mcp | None = None
     options: Mapping[str, str] = field(default_factory=dict)
 
@@ -187,7 +189,7 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
     inherited = os.environ if inherited is None else inherited
     temporary = settings.home / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
-    return {
+    environment = {
         "PATH": inherited.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
         "HOME": str(settings.home),
         "TMPDIR": str(temporary),
@@ -196,6 +198,9 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
         **{name: inherited[name] for name in settings.pass_environment if name in inherited},
         **settings.environment,
     }
+    if settings.commands is not None:
+        environment["PATH"] = f"{settings.commands}:{environment['PATH']}"
+    return environment
 
 
 def mask_for(settings: CliSettings, *more: Mapping[str, str]) -> Mask:

@@ -343,6 +343,7 @@ class CommitMade(Wire):
 class Criterion(Wire):
     criterion: Text
     status: Literal["pending", "in_progress", "done", "failed"] = "pending"
+    evidence: Text = ""
 
 
 class VerificationResult(Wire):
@@ -474,6 +475,7 @@ class TaskReport(Wire):
     usage: Usage = Usage()
     session: Session | None = None
     interruptions: Count = 0
+    notes_taken: Annotated[tuple[Line, ...], FailFast(), Field(max_length=2 * MAX_LISTED)] = ()
     decisions: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     blockers: Annotated[tuple[Text, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()
     result: Result | None = None
@@ -482,6 +484,7 @@ class TaskReport(Wire):
     error: ReportError | None = None
     blocked_reason: BlockedReason | None = None
     question: Text | None = None
+    recommend_handoff: Line | None = None
     worktree_bytes: Count | None = None
     output_bytes: Count | None = None
     credential_requests: Annotated[tuple[CredentialRequest, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()

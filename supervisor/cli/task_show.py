@@ -126,6 +126,16 @@ def _report_lines(report: TaskReport | Problem | None) -> list[RenderableType]:
     ]
     if report.files_modified_total > 20:
         lines.append(text(f"… {report.files_modified_total} files in all", indent=2))
+    lines += [text(f"decided: {decision}", indent=2) for decision in report.decisions[-20:]]
+    lines += [
+        text(f"criterion {number} {criterion.status}: {criterion.evidence or 'no evidence given'}", indent=2)
+        for number, criterion in enumerate(report.acceptance_criteria, start=1)
+        if criterion.status != "pending" or criterion.evidence
+    ]
+    lines += [
+        text(f"asks for {wanted.id}: {wanted.type}, {wanted.access} {wanted.scope}: {wanted.reason}", indent=2)
+        for wanted in report.credential_requests
+    ]
     lines += [
         text(f"left for people: {artifact.path} ({artifact.media_type}, {artifact.size} bytes)", indent=2)
         for artifact in report.artifacts

@@ -159,7 +159,31 @@ def remote_answers(task: TaskRecord, error: str) -> list[Action]:
     ]
 
 
+def _credential_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    if wait.ref is None:
+        return [
+            Action(text="Give the coding CLI working credentials (`clis` in config.yaml)"),
+            retry_action(task, "Then make another attempt"),
+        ]
+    return [
+        Action(text="See what the agent asks for, and why", command=f"cloud-code task show {task.id}"),
+        Action(text="Let its coding CLI have it (`clis.<name>.pass_environment` in config.yaml), if it should"),
+        retry_action(task, "Then make another attempt, or say how to go on without", note=True),
+    ]
+
+
+def _handoff_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    over = Action(text=f"Let {wait.ref} take over", command=f"cloud-code task handoff {task.id} {wait.ref}")
+    return [*([over] if wait.ref else []), retry_action(task, "Make another attempt", note=True)]
+
+
 def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    if wait.ref is not None:
+        text = f"Write `specialist: {wait.ref}`, if there are workstations of that type"
+        return [
+            Action(text=text, command=f"cloud-code task edit {task.id}" * (task.source.kind == "file")),
+            retry_action(task, "Make another attempt, with a hint", note=True),
+        ]
     remote = remote_answers(task, wait.message)
     if is_work_done(task):
         again = "Have it delivered again" if task.delivery is not None else "Have it inspected again"
@@ -201,10 +225,7 @@ _ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {
     WaitReason.APPROVAL: _approval_answers,
     WaitReason.CONFLICT: _conflict_answers,
     WaitReason.QUESTION: lambda task, _: [retry_action(task, "Answer the question", note=True)],
-    WaitReason.CREDENTIAL: lambda task, _: [
-        Action(text="Give the coding CLI working credentials (`clis` in config.yaml)"),
-        retry_action(task, "Then make another attempt"),
-    ],
+    WaitReason.CREDENTIAL: _credential_answers,
     WaitReason.QUOTA: lambda task, _: [
         retry_action(task, "Make another attempt when the provider's quota allows it")
     ],
@@ -212,6 +233,6 @@ _ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {
         Action(text="Raise the limits", command=f"cloud-code task edit {task.id}"),
         retry_action(task, "Then make another attempt"),
     ],
-    WaitReason.HANDOFF: lambda task, _: [retry_action(task, "Make another attempt", note=True)],
+    WaitReason.HANDOFF: _handoff_answers,
     WaitReason.HUMAN: _human_answers,
 }

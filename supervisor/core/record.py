@@ -253,6 +253,7 @@ class Delivery(Stored):
     diff_stat: str = ""
     verification: tuple[VerificationResult, ...] = ()
     summary: str = ""
+    decisions: tuple[str, ...] = ()
 
 
 class Request(Stored):

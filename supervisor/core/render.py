@@ -62,6 +62,9 @@ def render_body(task: TaskRecord) -> str:
         parts.append("\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria))
     if delivery.summary:
         parts += ["## What the agent says", fence(delivery.summary)]
+    if delivery.decisions:
+        decided = "\n".join(f"- {one_line_code(decision)}" for decision in delivery.decisions)
+        parts += ["## What the agent decided", decided]
     parts += ["## Evidence", _evidence(task, delivery)]
     if not task.verification:
         parts.append("No verification command is configured for it: whether it works is for its reader to see.")

@@ -29,6 +29,7 @@ from supervisor.jobs.project import (
     replace_durably,
 )
 
+MAX_DECISIONS = 20  # that a request shows
 MAX_BUNDLE_BYTES = ImportLimits().bundle_bytes
 
 
@@ -50,7 +51,8 @@ def inspect(
         imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
         if report is not None:  # stands in the request
             outputs = "\n".join(f"{run.command}\n{run.output_tail}" for run in report.verification)
-            check_text(project, f"{report.summary}\n{outputs}".encode(), "the report's summary or verification")
+            told = "\n".join((report.summary, *report.decisions, outputs))
+            check_text(project, told.encode(), "the report's summary, decisions or verification")
     except FileNotFoundError:
         missing = Problem(
             code="E_NO_BUNDLE",
@@ -226,4 +228,5 @@ def _delivery(attempt: Attempt, imported: Imported, result: Result, report: Task
         diff_stat=imported.diff_stat[:8000],
         verification=report.verification if report else (),
         summary=report.summary if report else "",
+        decisions=report.decisions[:MAX_DECISIONS] if report else (),
     )
