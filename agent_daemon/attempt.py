@@ -6,6 +6,7 @@ from typing import Any
 
 from agent_daemon.activity import ActivityMeter
 from agent_daemon.execution import StopRequest
+from agent_daemon.hiding import Mask
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.protocol.model import AgentConfig, External, ReportStatus, TaskingTask, TaskReport
 from agent_daemon.stage import Stage, text_digest, write_stage
@@ -24,7 +25,8 @@ class Attempt:
 
     `known` is what the report says so far, `latest()` the task as it reads now, `stage` how far earlier runs
     have come. `resumed`: the CLI was run before; `changed`: with another text; `begun`: there has been a
-    worktree. `external`: what belongs to the project and is not in that.
+    worktree. `external`: what belongs to the project and is not in that. `mask` hides the keys that its CLI is
+    given.
     """
 
     task: TaskingTask
@@ -38,6 +40,7 @@ class Attempt:
     resumed: bool = False
     changed: bool = False
     begun: bool = False
+    mask: Mask = field(default_factory=lambda: Mask(()))
     external: External | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     meter: ActivityMeter = field(default_factory=ActivityMeter)

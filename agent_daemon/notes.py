@@ -93,8 +93,9 @@ def _read(attempt: Attempt, name: str, taken: set[str], last: bool) -> tuple[str
         if not last and _is_fresh(attempt.places.notes / name):
             return "", {}, ""
         why = error.problem if isinstance(error, ProtocolError) else error
-        return name, {}, f"A note is not taken: {why}"
-    fields, said = fold(attempt.known, note)
+        return name, {}, attempt.mask.hide(f"A note is not taken: {why}")
+    hidden = {key: attempt.mask.hide(value) for key, value in note if isinstance(value, str) and key != "kind"}
+    fields, said = fold(attempt.known, note.model_copy(update=hidden))
     if fields and _told_bytes(attempt.known.model_copy(update=fields)) > MAX_NOTES_BYTES:
         return name, {}, f"A note is not taken: all notes have more than {MAX_NOTES_BYTES // 1024} KiB"
     return name, fields, said

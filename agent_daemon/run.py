@@ -9,7 +9,8 @@ from loguru import logger
 
 from agent_daemon import artifacts, handing_in, workplace
 from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
-from agent_daemon.coding import CodingRun
+from agent_daemon.clis.base import mask_for
+from agent_daemon.coding import CodingRun, cli_settings
 from agent_daemon.execution import StopRequest
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
@@ -38,6 +39,7 @@ def work(attempt: Attempt) -> dict[str, Any]:
     status = ReportStatus.VERIFYING if finished else ReportStatus.PLANNING
     preparing = _PREPARING[attempt.task.workspace_mode]
     attempt.know({"status": status, "acceptance_criteria": _criteria(attempt)}, preparing)
+    attempt.mask = mask_for(cli_settings(attempt))
     take_notes(attempt, last=True)
     workplace.prepare(attempt)
     _tell_external(attempt)

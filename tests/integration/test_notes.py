@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agent_daemon.attempt import Attempt
+from agent_daemon.hiding import Mask
 from agent_daemon.notes import take_notes
 from agent_daemon.noting import ATTEMPT_VARIABLE, lay_out
 from agent_daemon.places import AttemptPlaces
@@ -195,6 +196,14 @@ def test_the_attempt_of_the_environment_comes_before_the_folder(place: Place) ->
     place.call("note", "here", cwd=place.folder, environment={ATTEMPT_VARIABLE: str(place.outbox)})
     place.take()
     assert place.said == ["here"]
+
+
+def test_keys_are_hidden_in_what_is_told(place: Place) -> None:
+    place.attempt.mask = Mask(["sk-0123456789"])
+    place.call("decision", "the key is sk-0123456789!")
+    (place.notes / "bad.yaml").write_text(note("sk-0123456789"))
+    assert place.take().decisions == ("the key is [hidden]!",)
+    assert "sk-0123456789" not in (place.outbox / "reporting.yaml").read_text()
 
 
 def test_mistakes_are_answered_in_one_sentence(place: Place) -> None:
