@@ -238,7 +238,7 @@ def inotify_check(instances: int, watches: int, workstations: int) -> Check:
 def _station(
     config: Config, kind: str, station: WorkstationSettings, check_driver: CheckDriver
 ) -> Iterator[Check]:
-    for name in station.clis:
+    for name in config.clis_of_station(kind):
         yield cli_check(config, kind, name, station.environment.get("PATH", os.environ.get("PATH", os.defpath)))
     if station.driver == "local":
         yield Check(

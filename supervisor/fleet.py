@@ -182,7 +182,7 @@ class Fleet:
     def _start(self, station: Station, driver: Workstations, now: float) -> list[FleetNews]:
         file = station.file
         try:
-            handle = driver.start(file.name, file.type, self._environment(station.settings))
+            handle = driver.start(file.name, file.type, self._environment(file.type, station.settings))
         except (CloudCodeError, OSError) as error:
             station.failures += 1
             station.not_before = now + self._waits[-1]
@@ -198,9 +198,10 @@ class Fleet:
         self._note(station, handle)
         return [FleetNews(workstation=file.name, event="workstation.started", details={"pid": handle.pid})]
 
-    def _environment(self, settings: WorkstationSettings) -> dict[str, str]:
+    def _environment(self, kind: str, settings: WorkstationSettings) -> dict[str, str]:
         """The variables that its CLIs name, from our own environment, and over them the configured ones."""
-        names = {name for cli in settings.clis for name in self._config.cli(cli).variables}
+        clis = self._config.clis_of_station(kind)
+        names = {name for cli in clis for name in self._config.cli(cli).variables}
         passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
         # Three beats at least before anyone is suspected.
         beat = min(LONGEST_BEAT_SECONDS, self._config.timing.suspect_after_seconds / 3)

@@ -275,7 +275,7 @@ class Issues:
         elif slash.verb == "status":
             text = summary(task, headline(task, self.ledger.surroundings(task)))
         else:
-            clis = self.ledger.config.workstations[task.specialist].clis
+            clis = self.ledger.config.clis_for(task.project, task.specialist)
             try:
                 after = apply_command(task, command_of(slash, comment, task, clis, now), now)
             except CommandRefusedError as refusal:

@@ -289,13 +289,14 @@ class Loop:
         self._scheduling_due = False
         if not self.has_room():
             return
-        busy = self._busy()
+        busy, config = self._busy(), self.ledger.config
         free = [
             WorkstationView(
                 name=name,
                 type=station.file.type,
                 trust_domain=station.settings.trust_domain,
                 clis=station.settings.clis,
+                unstuck={p: config.unstuck_for(p, station.file.type) for p in config.projects},
             )
             for name, station in self.fleet.stations.items()
             if name not in busy and self.fleet.usable(name)
@@ -306,7 +307,7 @@ class Loop:
             t for t in self.ledger.tasks.values() if t.state is State.PENDING and not self.work.preparing(t.id)
         ]
         known = self.ledger.dependency_states(iter(pending))
-        domains = {name: project.trust_domain for name, project in self.ledger.config.projects.items()}
+        domains = {name: project.trust_domain for name, project in config.projects.items()}
         for assignment in schedule(pending, free, known, domains, self.clock.now()):
             self.work.prepare(assignment, self.ledger)
 

@@ -15,6 +15,7 @@ from supervisor.core.commands import (
     CommandAnswer,
     CommandRefusedError,
     apply_command,
+    refuse_unknown_cli,
 )
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.intake import Draft, ingest, source_gone, source_held, when_told
@@ -149,6 +150,7 @@ class People:
         task = ledger.find(command.target)
         if task is None:
             raise CommandRefusedError(f"there is no task {command.target}; `cloud-code task list` shows them")
+        refuse_unknown_cli(task, command, ledger.config.clis_for(task.project, task.specialist))
         decision = apply_command(task, command, self.clock.now())
         ledger.revive(task.id)
         after = ledger.apply(decision)

@@ -73,6 +73,7 @@ def _project_faults(config: Config) -> Iterator[_Fault]:
                 f"one of {', '.join(sorted(domains))}",
                 f"use one of those, or give a workstation type `trust_domain: {project.trust_domain}`",
             )
+        yield from _unknown_cli(config, (*place, "unstuck"), project.unstuck)
         if project.base_branch is not None and not is_branch(project.base_branch):
             message = f"'{project.base_branch}' is not the name of a branch"
             yield _Fault((*place, "base_branch"), message, "a name such as main", "correct it", "E_BRANCH_NAME")
@@ -141,13 +142,8 @@ def _workstation_faults(config: Config) -> Iterator[_Fault]:
                 "E_NAME",
             )
         for index, cli in enumerate(station.clis):
-            if cli not in config.clis and cli not in _READY:
-                yield _Fault(
-                    ("workstations", kind, "clis", index),
-                    f"there is no coding CLI '{cli}'",
-                    f"one of {', '.join(dict.fromkeys((*config.clis, *_READY)))}",
-                    _near(cli, (*config.clis, *_READY)) or _DESCRIBE.format(cli),
-                )
+            yield from _unknown_cli(config, ("workstations", kind, "clis", index), cli)
+        yield from _unknown_cli(config, ("workstations", kind, "unstuck"), station.unstuck)
     for kind in config.routing:
         if kind not in config.workstations:
             yield _Fault(
@@ -156,6 +152,14 @@ def _workstation_faults(config: Config) -> Iterator[_Fault]:
                 f"one of {', '.join(config.workstations)}",
                 _near(kind, config.workstations) or f"describe it under `workstations.{kind}`, or remove this",
             )
+
+
+def _unknown_cli(config: Config, place: tuple[str | int, ...], cli: str | None) -> Iterator[_Fault]:
+    if cli is None or cli in config.clis or cli in _READY:
+        return
+    known = tuple(dict.fromkeys((*config.clis, *_READY)))
+    mend = _near(cli, known) or _DESCRIBE.format(cli)
+    yield _Fault(place, f"there is no coding CLI '{cli}'", f"one of {', '.join(known)}", mend)
 
 
 def _cli_faults(config: Config) -> Iterator[_Fault]:

@@ -26,7 +26,7 @@ from supervisor.core.delivery import settle_review
 from supervisor.core.moved_base import settle_base_check
 from supervisor.core.outcomes import settle
 from supervisor.core.record import TaskRecord
-from supervisor.core.schedule import Assignment, cli_after
+from supervisor.core.schedule import Assignment
 from supervisor.core.states import ACTIVE, State
 from supervisor.fleet import Fleet
 from supervisor.git.mirror_repair import Renewed
@@ -239,7 +239,8 @@ class Work:
             cli=job.cli,
             model=ledger.config.cli(job.cli).model,
             now=now,
-            next_cli=cli_after(job.cli, self.fleet.stations[workstation].settings.clis),
+            clis=self.fleet.stations[workstation].settings.clis,
+            unstuck=ledger.config.unstuck_for(task.project, task.specialist),
             rebase=ledger.config.projects[task.project].rebase,
         )
 

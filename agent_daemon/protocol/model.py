@@ -143,13 +143,18 @@ class Feedback(Wire):
 
 
 class Context(Wire):
-    """What else the agent should know."""
+    """What else the agent should know.
+
+    `handoff` is the name of the file beside the tasking with what was done before this attempt; `builds_on` the
+    task whose work, and nothing of this one's, the attempt starts from.
+    """
 
     related_files: tuple[Line, ...] = ()
     dependencies: tuple[Line, ...] = ()
     discussion: tuple[Text, ...] = ()
     feedback: tuple[Feedback, ...] = ()
-    handoff: Text | None = None
+    handoff: FileName | None = None
+    builds_on: Line | None = None
 
 
 class Credential(Wire):
@@ -308,6 +313,7 @@ class AgentConfig(Wire):
     output_limit_bytes: Count = 200 * 1024 * 1024
     prices: dict[str, Price] = Field(default_factory=dict)
     resume_session: Line | None = None
+    handoff_clis: tuple[Line, ...] = ()
 
 
 class FeedbackFile(Wire):

@@ -17,6 +17,7 @@ class Consequence(StrEnum):
     AGAIN = "again"  # another attempt after the usual pause
     BACK_OFF = "back off"  # another attempt after a longer pause
     PARK = "park"  # another attempt when a limit is lifted; where nobody said when, a person is asked
+    NEXT = "next"  # the next CLI at once; where there is none, another attempt after the usual pause
     HAND_OVER = "hand over"  # the next CLI at once; after the last one a person is asked
     ASK = "ask"  # a person is asked
 
@@ -41,7 +42,7 @@ ENDS: dict[str, End] = {
     "turn_limit": End(Consequence.RETRY),
     "interrupted": End(Consequence.RETRY),
     "crashed": End(Consequence.AGAIN),
-    "hung": End(Consequence.AGAIN),
+    "hung": End(Consequence.NEXT),
     "no_result": End(Consequence.AGAIN),
 }
 

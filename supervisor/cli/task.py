@@ -10,6 +10,7 @@ ENTRIES = {
     "add": Entry("supervisor.cli.task_add:add", "Write a task file."),
     "edit": Entry("supervisor.cli.task_edit:edit", "Edit a task file, and check it afterwards."),
     "retry": Entry("supervisor.cli.task_steer:retry", "Make another attempt, with a note for the agent."),
+    "handoff": Entry("supervisor.cli.task_steer:handoff", "Let another coding CLI go on."),
     "cancel": Entry("supervisor.cli.task_steer:cancel", "Give a task up; its work is saved."),
     "pause": Entry("supervisor.cli.task_steer:pause", "Hold a task and free its workstation."),
     "resume": Entry("supervisor.cli.task_steer:resume", "Let a paused task go on."),

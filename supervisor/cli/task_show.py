@@ -107,6 +107,8 @@ def _attempt_line(attempt: Attempt) -> str:
     lost = f"; its work could not be saved: {attempt.save_error}" if attempt.save_error else ""
     lost += f"; given up by {attempt.dropped_by}" if attempt.dropped_by else ""
     verdict = attempt.verdict or "under way"
+    verdict += f" ({': '.join(filter(None, (attempt.code, attempt.why)))})" if attempt.code else ""
+    verdict = f"to get it unstuck, {verdict}" if attempt.role == "unstuck" else verdict
     return f"{attempt.number} on {attempt.workstation} with {attempt.cli}: {verdict}{took}{used}{cost}{lost}"
 
 

@@ -7,7 +7,7 @@ import click
 
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.giving import give_and_tell
-from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
+from supervisor.cli.place import complete_configured, existing_root, record_ids, resolve_id, task_argument
 from supervisor.cli.reading import read_task
 from supervisor.config import load_config
 from supervisor.core.commands import TaskCommandKind
@@ -71,6 +71,20 @@ def retry(
         reader, task = read_task(ctx, task_id)
         choose(reader.root, task, from_salvage)  # says what there is, where that is not
     _give(ctx, "retry", task_id, if_revision=if_revision, note=note, from_salvage=from_salvage)
+
+
+@click.command()
+@_steering
+@click.argument("cli", metavar="CLI", shell_complete=complete_configured("clis"))
+@click.option("--note", metavar="TEXT", help="What its agent is told.")
+@click.pass_context
+def handoff(ctx: click.Context, task_id: str, if_revision: int | None, cli: str, note: str | None) -> None:
+    """Let another coding CLI go on with a task, also in the middle of an attempt.
+
+    What is under way is stopped and saved, and CLI goes on from it, with a packet of what was done
+    (`task packet`).
+    """
+    _give(ctx, "handoff", task_id, if_revision=if_revision, cli=cli, note=note)
 
 
 @click.command()

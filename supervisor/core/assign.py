@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from agent_daemon.protocol.model import RebaseWhen, WaitReason
+from agent_daemon.protocol.model import RebaseWhen, Role, WaitReason
+from supervisor.core.chain import who_follows
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Attempt, LeftOut, TaskRecord, Tries
 from supervisor.core.retry import block, needs_person, note_failure, told_of
@@ -32,15 +33,18 @@ def assign(
     cli: str,
     model: str | None,
     now: datetime,
-    next_cli: str | None = None,
+    clis: tuple[str, ...] = (),
+    unstuck: str | None = None,
     rebase: RebaseWhen = "never",
 ) -> Decision:
     """The next attempt, on this workstation, from these commits; the number only ever grows.
 
-    `next_cli` takes over when this one has failed too often. `rebase` is the project's wish: commits that are
-    on the remote, ours or people's, are never put elsewhere.
+    `clis` is the chain of the workstation, `unstuck` has a try after its last. `rebase` is the project's wish:
+    commits that are on the remote, ours or people's, are never put elsewhere.
     """
     number = task.attempt + 1
+    role: Role = "unstuck" if task.unstuck and cli == task.cli else task.role
+    next_cli, next_role = who_follows(cli, role, clis, unstuck)
     on_remote = prepared.remote_head is not None or prepared.shared_tip is not None
     attempt = Attempt(
         number=number,
@@ -56,8 +60,12 @@ def assign(
         shared_branch=prepared.shared_branch,
         shared_tip=prepared.shared_tip,
         left_out=prepared.left_out,
+        role=role,
         cli=cli,
+        clis=clis,
+        unstuck=unstuck,
         next_cli=next_cli,
+        next_role=next_role,
         model=model,
         started_at=now,
     )
@@ -81,6 +89,7 @@ def assign(
     )
     details = {
         "cli": cli,
+        "role": role,
         "base_commit": prepared.base_commit,
         "start_commit": prepared.start_commit,
         "workspace_mode": attempt.workspace_mode.value,

@@ -14,7 +14,7 @@ from agent_daemon.protocol.outcomes import follows_from
 from supervisor.core.decision import Decision, Event, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.record import Attempt, TaskRecord
-from supervisor.core.retry import PARKED, block, fail_attempt, park
+from supervisor.core.retry import PARKED, block, fail_attempt, follow_recommendation, park
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import ACTIVE, State
 
@@ -74,14 +74,26 @@ def end_attempt(
     """
     changes: dict[str, object] = {"verdict": verdict, "ended_at": now}
     if report is not None:
-        changes |= _work_of(report) | {"usage": report.usage}
-        if report.session is not None:
-            changes["session"] = report.session.id
+        changes |= _work_of(report) | _course_of(report) | _end_of(report)
     elif task.state is State.ASSIGNED:
         changes["save_error"] = "the workstation reported nothing"
     else:
         changes["salvage_since"] = now
     return task.with_attempt(attempt.number, **changes)
+
+
+def _course_of(report: TaskReport) -> dict[str, object]:
+    """What the attempt used, and the session that its CLI can go on with."""
+    session = {"session": report.session.id} if report.session is not None else {}
+    return {"usage": report.usage, **session}
+
+
+def _end_of(report: TaskReport) -> dict[str, object]:
+    """Why it ended, by its own word; nothing of one that is done."""
+    wait, error = report.blocked_reason, report.error
+    said = error.message if error else report.question or next(iter(report.blockers), "")
+    code = error.code if error else f"blocked: {wait.reason.value}" if wait else ""
+    return {"code": code[:100], "why": " ".join(said.split())[:500]}
 
 
 def _work_of(report: TaskReport) -> dict[str, object]:
@@ -143,7 +155,7 @@ def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Deci
         return Decision(task=again, events=(event,))
     unknown = attempt.save_error is not None or attempt.salvage_since is not None
     if report.status in FINISHED and unknown and attempt.bundle is None and not attempt.saved:
-        return Decision(task=task.with_attempt(attempt.number, **_work_of(report)))
+        return Decision(task=task.with_attempt(attempt.number, **_work_of(report), **_course_of(report)))
     return Decision(task=task)
 
 
@@ -186,7 +198,10 @@ def _finished(
         )
         feedback = failure_feedback(attempt, report, why)
         then = follows_from(report.error.code if report.error else None)
-        after = fail_attempt(ended, why=why, feedback=feedback, retry=retry, now=now, then=then)
+        if report.recommend_handoff:
+            after = follow_recommendation(ended, attempt, report.recommend_handoff, why=why, retry=retry, now=now)
+        else:
+            after = fail_attempt(ended, why=why, feedback=feedback, retry=retry, now=now, then=then)
     event = Decision(task=after.task, events=(_ended_event(attempt, report.status.value),))
     return started.then(event).then(after)
 
@@ -210,6 +225,8 @@ def _blocked(
     if reason is WaitReason.QUOTA:
         until = wait.until if wait else None
         return park(ended, attempt, message=message, until=until, retry=retry, now=now)
+    if reason is WaitReason.HANDOFF:
+        return follow_recommendation(ended, attempt, report.recommend_handoff, why=message, retry=retry, now=now)
     ref = wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) else None
     return block(ended, reason=reason, ref=ref, message=message, now=now)
 

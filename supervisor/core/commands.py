@@ -1,6 +1,6 @@
 """The one door for people: a command, who may give it, and what it does to a task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -73,6 +73,13 @@ def authorise(actor: Actor, command: Command) -> None:
         raise CommandRefusedError(f"{actor.id} may not {command.kind} {command.target}")
 
 
+def refuse_unknown_cli(task: TaskRecord, command: Command, clis: Sequence[str]) -> None:
+    """Raises CommandRefusedError where a command names a CLI that the task's workstations do not have."""
+    wanted = str(command.args.get("cli") or "")
+    if command.kind in ("handoff", "run") and wanted and wanted not in clis:
+        raise CommandRefusedError(f"{task.specialist} has no coding CLI {wanted}: there are {', '.join(clis)}")
+
+
 def apply_command(task: TaskRecord, command: Command, now: datetime) -> Decision:
     """The task after the command; raises CommandRefusedError. Applying the same command twice changes nothing."""
     if command.id in task.applied_commands:
@@ -114,6 +121,7 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         at=now,
         failures=0,
         cli=None,
+        unstuck=False,
         waits_for=(),
         not_before=None,
         preparing=Tries(),
@@ -130,7 +138,7 @@ def _run(task: TaskRecord, command: Command, now: datetime) -> Decision:
     """Another run of a task that has ended, or at once an attempt of one that waits; with a CLI, by that one."""
     cli = str(command.args.get("cli") or "") or None
     decision = _retry(task, command, now)
-    return Decision(task=decision.task.evolve(cli=cli), events=decision.events)
+    return Decision(task=decision.task.evolve(cli=cli, unstuck=False), events=decision.events)
 
 
 def _handoff(task: TaskRecord, command: Command, now: datetime) -> Decision:
@@ -147,14 +155,16 @@ def _handoff(task: TaskRecord, command: Command, now: datetime) -> Decision:
     told = Feedback(
         code="HANDOFF", message=f"{live.cli} worked on this before; {command.actor.id} handed it to you"
     )
+    note = str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
     pending = ended.moved(
         State.PENDING,
         reason=f"handed over to {cli}",
         actor=command.actor.id,
         at=now,
         cli=cli,
+        unstuck=False,
         failures=0,
-        feedback=(*task.feedback, told),
+        feedback=(*task.feedback, told, *([Feedback(code="NOTE", message=note)] if note else [])),
     )
     details = {"rule": "handoff", "failures": task.failures, "from": live.cli, "to": cli}
     return Decision(

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from agent_daemon.protocol.model import Priority, WaitReason
-from supervisor.core.commands import Actor, Command, CommandKind, CommandRefusedError
+from supervisor.core.commands import Actor, Command, CommandKind, CommandRefusedError, refuse_unknown_cli
 from supervisor.core.forge import CommentSeen
 from supervisor.core.record import TaskRecord
 from supervisor.core.slash import Slash
@@ -25,10 +25,8 @@ def command_of(
 
     `clis` are those that the task's workstations have.
     """
-    if slash.verb in ("handoff", "run") and slash.word and slash.word not in clis:
-        raise CommandRefusedError(f"{task.specialist} has no coding CLI {slash.word}: there are {', '.join(clis)}")
     kind, args = _kind_and_args(slash, task)
-    return Command(
+    command = Command(
         id=comment_key(comment),
         at=now,
         actor=Actor(kind="forge", id=comment.author.login[:200]),
@@ -37,6 +35,8 @@ def command_of(
         target=task.id,
         args=args,
     )
+    refuse_unknown_cli(task, command, clis)
+    return command
 
 
 def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[str, Any]]:
@@ -52,7 +52,7 @@ def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[st
         case "deny":
             return "deny", {"approval": slash.word, "reason": slash.text.removeprefix(slash.word).strip()}
         case "handoff":
-            return "handoff", {"cli": slash.word}
+            return "handoff", {"cli": slash.word, "note": slash.text.removeprefix(slash.word).strip()}
         case "run":
             return "run", {"cli": slash.word}
         case "priority":

@@ -159,7 +159,8 @@ class Attempt(Stored):
     `salvage_since`: it was given up without a word about its work, which is to be bundled yet. `bundle_again`: a
     person asks for that although its workstation has said that it could not.
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
-    `next_cli` is the one that takes over when this one has failed too often.
+    `clis` is the chain as it was when it began, `unstuck` the one that has a try after the last of it. `next_cli`
+    takes over, in the role `next_role`, when this one gets nowhere. `code` and `why` tell how it ended.
     """
 
     number: int
@@ -175,13 +176,19 @@ class Attempt(Stored):
     shared_branch: str | None = None
     shared_tip: str | None = None
     left_out: tuple[LeftOut, ...] = ()
+    role: Role = "specialist"
     cli: str
+    clis: tuple[str, ...] = ()
+    unstuck: str | None = None
     next_cli: str | None = None
+    next_role: Role = "specialist"
     model: str | None = None
     session: str | None = None
     suspicion: Suspicion | None = None
     interruption: Interrupted | None = None
     verdict: str | None = None
+    code: str = ""
+    why: str = ""
     started_at: AwareDatetime
     ended_at: AwareDatetime | None = None
     usage: Usage = Usage()
@@ -348,7 +355,8 @@ class TaskRecord(Stored):
     `remote_head` is the tip last seen of the task's own branch on the remote. `start_squashed` asks for the
     next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
     is the attempt whose saved work a person wants the next one to start from.
-    `cli` is the one that the next attempt uses; none: the first of its workstation's chain.
+    `cli` is the one that the next attempt uses; none: the first of its workstation's chain. `unstuck`: as the one
+    try that there is after the last of the chain.
     `remarks` are what reviewers said that no attempt has been told yet; `threads` are those of remarks that one
     was told, and are answered when its work is pushed. `checked_head` is the head of which failed checks were
     taken in last, `fix_rounds` counts the attempts that were made because of them.
@@ -390,6 +398,7 @@ class TaskRecord(Stored):
     failures: Annotated[int, Field(ge=0)] = 0
     rerun: Annotated[int, Field(ge=1)] = 1
     cli: str | None = None
+    unstuck: bool = False
     workstation: str | None = None
     attempts: tuple[Attempt, ...] = ()
     approvals: tuple[Approval, ...] = ()

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from agent_daemon.protocol.model import Feedback, WaitReason
 from agent_daemon.protocol.outcomes import Consequence
+from supervisor.core.chain import refused_recommendation, run_so_far, what_was_tried
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Attempt, TaskRecord, Tries, Wait
 from supervisor.core.settings import RetrySettings
@@ -107,17 +108,27 @@ def fail_attempt(
     """The attempt has failed: try again, after `max_failures` with the next CLI, at last ask a person."""
     failures, why = task.failures + 1, why.split("\n", 1)[0]
     changes: dict[str, Any] = {"failures": failures, "feedback": feedback, "delivery": None}
-    enough = failures >= task.max_failures or then is Consequence.HAND_OVER
     newest = task.attempts[-1] if task.attempts else None
-    if enough and newest is not None and newest.next_cli is not None:
+    follows = newest is not None and newest.next_cli is not None
+    enough = failures >= task.max_failures or then is Consequence.HAND_OVER
+    enough = enough or (follows and then is Consequence.NEXT) or _was_last_try(newest, then)
+    if enough and newest is not None and follows:
         rule = "max_failures" if failures >= task.max_failures else "hand_over"
         return _next_cli(task, newest, why=why, rule=rule, retry=retry, now=now, changes=changes)
     if enough:
         conflicts = any(item.code == BASE_CONFLICT for item in feedback)
         reason = WaitReason.CONFLICT if conflicts else WaitReason.HUMAN
         message = f"{count(failures, 'attempt')} failed; the last one: {why}"
+        if len({attempt.cli for attempt in run_so_far(task)}) > 1:
+            message += f"; tried: {what_was_tried(task)}"
         return block(task, reason=reason, message=message, now=now, why=why, not_before=None, **changes)
     return _try_again(task, why, _pause_seconds(then, failures, retry), now, changes)
+
+
+def _was_last_try(newest: Attempt | None, then: Consequence) -> bool:
+    """Whether the try to get the task unstuck is over; what ended it was no trouble that passes by itself."""
+    passing = (Consequence.RETRY, Consequence.BACK_OFF)
+    return newest is not None and newest.role == "unstuck" and then not in passing
 
 
 def _pause_seconds(then: Consequence, failures: int, retry: RetrySettings) -> float:
@@ -138,9 +149,12 @@ def _next_cli(
 ) -> Decision:
     """The next CLI of the chain takes over, with a failure count of its own."""
     failures = changes.get("failures", task.failures)
-    details = {"rule": rule, "failures": failures, "from": newest.cli, "to": newest.next_cli}
+    unstuck = newest.next_role == "unstuck"
+    details: dict[str, object] = {"rule": rule, "failures": failures, "from": newest.cli, "to": newest.next_cli}
+    details |= {"unstuck": True} if unstuck else {}
     seconds = backoff_seconds(1, retry) if rule == "max_failures" else 0
-    again = _try_again(task, why, seconds, now, changes | {"failures": 0, "cli": newest.next_cli}, failures)
+    changes = changes | {"failures": 0, "cli": newest.next_cli, "unstuck": unstuck}
+    again = _try_again(task, why, seconds, now, changes, failures)
     return again.then(Decision(task=again.task, events=(Event(name="task.cli_changed", details=details),)))
 
 
@@ -159,6 +173,28 @@ def _try_again(
     told = failed.failures if failures is None else failures
     details = {"failures": told, "message": why, "retry_in_seconds": round(seconds, 1)}
     return Decision(task=failed, events=(Event(name="task.failed", details=details),))
+
+
+def follow_recommendation(
+    task: TaskRecord, attempt: Attempt, wanted: str | None, *, why: str, retry: RetrySettings, now: datetime
+) -> Decision:
+    """The agent says that another CLI should go on: that one does, at once, and it is no failure.
+
+    Where it names none, or one that cannot be taken, the next of the chain goes on, and is told so.
+    """
+    refusal = refused_recommendation(task, attempt, wanted) if wanted else "it names none"
+    told = Feedback(code="HANDOFF", message=f"{attempt.cli} worked on this before and says: {why}")
+    if wanted and refusal is None:
+        unstuck = wanted == attempt.unstuck and wanted not in attempt.clis
+        chosen = attempt.evolve(next_cli=wanted, next_role="unstuck" if unstuck else "specialist")
+        changes = {"feedback": (told,), "delivery": None}
+        return _next_cli(task, chosen, why=why, rule="recommended", retry=retry, now=now, changes=changes)
+    ignored = Event(name="handoff.ignored", details={"recommended": wanted or "", "message": refusal})
+    named = Feedback(code="HANDOFF", message=f"the recommended coding CLI {wanted!r} is not taken: {refusal}")
+    feedback = (told, *([named] if wanted else []))
+    then = Consequence.HAND_OVER
+    after = fail_attempt(task, why=why, feedback=feedback, retry=retry, now=now, then=then)
+    return Decision(task=task, events=(ignored,) if wanted else ()).then(after)
 
 
 def park(

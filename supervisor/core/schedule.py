@@ -1,11 +1,12 @@
 """Who works on what next: priorities, dependencies, free workstations."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 
 from agent_daemon.protocol.model import Priority, WaitReason
+from supervisor.core.chain import cli_for
 from supervisor.core.decision import Decision
 from supervisor.core.record import TaskRecord
 from supervisor.core.retry import block
@@ -18,12 +19,13 @@ _RANK = {priority: rank for rank, priority in enumerate(Priority)}
 
 @dataclass(frozen=True, kw_only=True)
 class WorkstationView:
-    """What scheduling needs to know of a workstation that is free."""
+    """What scheduling knows of a workstation that is free; `unstuck` is the last resort of each project."""
 
     name: str
     type: str
     trust_domain: str
     clis: tuple[str, ...]
+    unstuck: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +121,6 @@ def lost_on(task: TaskRecord) -> str | None:
     return newest.workstation if newest is not None and newest.verdict in LOST else None
 
 
-def cli_for(task: TaskRecord, chain: Sequence[str]) -> str:
-    """The CLI that the task's next attempt uses: the first of the chain, or the one that has taken over."""
-    return task.cli if task.cli is not None and task.cli in chain else chain[0]
-
-
-def cli_after(cli: str, chain: Sequence[str]) -> str | None:
-    """The next CLI of the chain; None when there is none."""
-    following = chain[chain.index(cli) + 1 :] if cli in chain else ()
-    return following[0] if following else None
-
-
 def schedule(
     tasks: Iterable[TaskRecord],
     workstations: Iterable[WorkstationView],
@@ -160,5 +151,6 @@ def schedule(
         elsewhere = next((s for s in fitting if s.name != lost_on(task)), fitting[0])
         chosen = next((s for s in fitting if s.name == task.workstation), elsewhere)
         free.remove(chosen)
-        assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=cli_for(task, chosen.clis)))
+        cli = cli_for(task, chosen.clis, chosen.unstuck.get(task.project))
+        assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=cli))
     return assignments

@@ -126,8 +126,10 @@ def _cli_changed(v: Mapping[str, Any]) -> str:
     why = {
         "quota": f"the quota of {v['from']} is used up",
         "hand_over": f"it is nothing for {v['from']}",
+        "recommended": f"{v['from']} recommends it",
+        "handoff": f"it is taken from {v['from']}",
     }.get(str(v["rule"]), f"{count(v['failures'], 'attempt')} with {v['from']} failed")
-    return f"{why}: {v['to']} takes over"
+    return f"{why}: {v['to']} takes over" + (", for one try to get it unstuck" if v.get("unstuck") else "")
 
 
 def _blocked(v: Mapping[str, Any]) -> str:
@@ -195,6 +197,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "task.assigned": _assigned,
     "task.started": _form("{workstation} works on it"),
     "task.failed": _failed,
+    "handoff.ignored": _form("the recommended coding CLI {recommended} is not taken: {message}"),
     "task.blocked": _blocked,
     "task.review": _form("it waits for a merge"),
     "task.completed": _form("{reason}"),

@@ -140,6 +140,7 @@ class ProjectSettings(Written):
     verification: tuple[VerificationCommand, ...] = ()
     limits: ProjectLimits = ProjectLimits()
     workspace_mode: WorkspaceMode | None = None
+    unstuck: Name | None = None
     rebase: RebaseWhen = "before_result"
     conflict_in_review: ConflictInReview = "report"
     bot: Bot = Bot()
@@ -161,11 +162,15 @@ class ProjectSettings(Written):
 
 
 class WorkstationSettings(Written):
-    """A pool of specialists of one type."""
+    """A pool of specialists of one type.
+
+    `clis` is the chain: the next one takes over where one gets nowhere. `unstuck` has one try after the last.
+    """
 
     driver: Literal["local"] = "local"
     count: Annotated[int, Field(ge=1, le=200)] = 1
     clis: Annotated[tuple[Name, ...], Field(min_length=1)]
+    unstuck: Name | None = None
     trust_domain: Name = "default"
     workspace_mode: WorkspaceMode | None = None
     environment: dict[str, str] = Field(default_factory=dict)
@@ -322,6 +327,24 @@ class Config(Written):
         """The workstation types that serve a project's trust domain, in the order of the file."""
         domain = self.projects[project].trust_domain
         return tuple(kind for kind, station in self.workstations.items() if station.trust_domain == domain)
+
+    def unstuck_for(self, project: str, kind: str) -> str | None:
+        """The CLI that has one try when the chain got nowhere: the project's choice, or the workstations'."""
+        found = self.projects.get(project), self.workstations.get(kind)
+        return next((settings.unstuck for settings in found if settings and settings.unstuck), None)
+
+    def clis_for(self, project: str, kind: str) -> tuple[str, ...]:
+        """The CLIs that a task of this project can be given to on workstations of this type."""
+        station, unstuck = self.workstations.get(kind), self.unstuck_for(project, kind)
+        chain = station.clis if station is not None else ()
+        return tuple(dict.fromkeys((*chain, *([unstuck] if unstuck else []))))
+
+    def clis_of_station(self, kind: str) -> tuple[str, ...]:
+        """Every CLI that may run on workstations of this type."""
+        domain = self.workstations[kind].trust_domain
+        served = [name for name, project in self.projects.items() if project.trust_domain == domain]
+        named = (cli for project in served for cli in self.clis_for(project, kind))
+        return tuple(dict.fromkeys((*self.workstations[kind].clis, *named)))
 
     def cli(self, name: str) -> CliSettings:
         """The settings of a CLI; one that is only listed by a workstation has the defaults."""

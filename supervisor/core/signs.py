@@ -66,12 +66,12 @@ def _then(resume: bool) -> str:
 
 
 def after_failure(task: TaskRecord, live: Attempt) -> str:
-    """What comes after a failure of this attempt."""
-    left = task.max_failures - task.failures - 1
-    if left > 0:
-        return f"Should the attempt fail, another one follows after a pause; {left} more may fail with {live.cli}."
+    """What comes after this attempt, should it show no sign of life again."""
     if live.next_cli is not None:
-        return f"Should the attempt fail, the next one is made with {live.next_cli}."
+        return f"Should the attempt end so, the next one is made with {live.next_cli}."
+    left = task.max_failures - task.failures - 1
+    if left > 0 and live.role != "unstuck":
+        return f"Should the attempt fail, another one follows after a pause; {left} more may fail with {live.cli}."
     return "Should the attempt fail, a person is asked."
 
 

@@ -21,10 +21,12 @@ from agent_daemon.protocol.model import (
     WorkspaceMode,
     utc,
 )
+from supervisor.core.chain import choices, session_to_resume
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import CliSettings, Config
 from supervisor.core.states import ACTIVE, State
 
+HANDOVER = "handover.md"
 # Of what went before: how many things, bytes of one, and of all together. The whole file may have 256 KiB.
 MAX_FEEDBACK, MAX_MESSAGE_BYTES, FEEDBACK_BYTES = 50, 8_000, 96_000
 
@@ -75,7 +77,7 @@ def render_tasking(
         title=task.title,
         status=wanted_status(task, attempt),
         ended=attempt.ended_at is not None,
-        role=task.role,
+        role=attempt.role,
         expects=task.expects,
         priority=task.priority,
         type=task.type,
@@ -95,6 +97,8 @@ def render_tasking(
         context=Context(
             related_files=task.related_files,
             dependencies=tuple(dependency.task for dependency in task.depends_on),
+            handoff=HANDOVER if goes_before(task, attempt) else None,
+            builds_on=_builds_on(task, attempt),
             feedback=bounded_feedback((*left_out_feedback(attempt, places), *task.feedback)),
         ),
         limits=task.limits,
@@ -108,6 +112,20 @@ def render_tasking(
         workspace=places.workspace,
         tasks=(entry,),
     )
+
+
+def goes_before(task: TaskRecord, attempt: Attempt) -> tuple[Attempt, ...]:
+    """The attempts of the same run before this one, which its hand-over tells of."""
+    return tuple(a for a in task.attempts if a.number < attempt.number and a.rerun == attempt.rerun)
+
+
+def _builds_on(task: TaskRecord, attempt: Attempt) -> str | None:
+    """The task whose work, and nothing of this one's own, lies where the attempt starts."""
+    start, shared = attempt.start_commit, attempt.shared_branch
+    if start is None or start != attempt.shared_tip or shared == attempt.branch:
+        return None
+    own = (d.task for d in task.depends_on if d.use == "head" and d.task.startswith(f"{task.project}."))
+    return next(own, None)
 
 
 def bounded_feedback(items: Sequence[Feedback]) -> tuple[Feedback, ...]:
@@ -164,10 +182,7 @@ def _sha256(text: str) -> str:
 def render_agent_config(task: TaskRecord, attempt: Attempt, config: Config, *, revision: int) -> AgentConfig:
     """`config.yaml` for one attempt: how to run the coding CLI."""
     project = config.projects[task.project]
-    session = next((a.session for a in reversed(task.attempts) if a.session and a.cli == attempt.cli), None)
-    same_place = attempt.workstation == next(
-        (a.workstation for a in reversed(task.attempts) if a.number < attempt.number), None
-    )
+    session = session_to_resume(task, attempt)
     return AgentConfig(
         revision=revision,
         cli=cli_config(attempt.cli, config.cli(attempt.cli)),
@@ -176,7 +191,8 @@ def render_agent_config(task: TaskRecord, attempt: Attempt, config: Config, *, r
         report_interval_seconds=config.timing.report_interval_seconds,
         prices=config.prices,
         # An isolated attempt has a home of its own, in which no earlier session can be found.
-        resume_session=session if same_place and attempt.workspace_mode is not WorkspaceMode.ISOLATED else None,
+        resume_session=session if attempt.workspace_mode is not WorkspaceMode.ISOLATED else None,
+        handoff_clis=choices(attempt),
     )
 
 

@@ -223,7 +223,7 @@ class TestSignsOfLife:
         said = told(task)
         assert "It was interrupted 5 min ago, for it neither wrote nor worked (rule quiet): what it had" in said
         assert "this attempt ends as failed" in said
-        assert "Should the attempt fail, the next one is made with aider." in said
+        assert "Should the attempt end so, the next one is made with aider." in said
         last = told(self.task(failures=2, suspicion=self.SUSPECT, interruption=before))
         assert "Should the attempt fail, a person is asked." in last
 

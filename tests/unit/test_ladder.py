@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import ReportStatus, Salvage, SupervisorIdentity, TaskReport
+from supervisor.core.chain import cli_after, cli_for
 from supervisor.core.ladder import MAX_RESUMES, climb, heed, is_ignored, reminder
 from supervisor.core.liveness import Finding
 from supervisor.core.record import Concern, Suspicion, TaskRecord
 from supervisor.core.retry import fail_attempt
-from supervisor.core.schedule import cli_after, cli_for
 from supervisor.core.settings import RetrySettings, TimingSettings
 from supervisor.core.states import State
 from supervisor.core.tasking import Places, digest_of_wanted, render_tasking
