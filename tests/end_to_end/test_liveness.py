@@ -108,15 +108,14 @@ def test_a_hung_cli_is_reminded_interrupted_saved_resumed_and_at_last_another_cl
         for event in site.events("attempt.reminded", "attempt.interrupted", "attempt.resumed", "task.cli_changed")
     ]
     once = ["reminded", "interrupted then resume", "resumed", "reminded", "interrupted then end"]
-    assert rungs == [*once, *once, "cli_changed"]
+    assert rungs == [*once, "cli_changed"], "one that is stuck is not tried again where another can go on"
     assert [(a.cli, a.verdict) for a in task.attempts] == [
-        ("scripted", "failed"),
         ("scripted", "failed"),
         ("second", "completed"),
     ]
     assert sessions.read_text().split("\n")[:2] == ["", "--session=s-1"], "the session was resumed"
     assert "E_CLI_QUIET" in prompts.read_text(), "the agent was told why it had been interrupted"
-    assert (site.folder / "found.txt").read_text() == "half\n" * 4, "no work was lost on the way"
+    assert (site.folder / "found.txt").read_text() == "half\n" * 2, "no work was lost on the way"
     said = {event["details"]["rule"] for event in site.events("attempt.interrupted")}
     assert said == {"quiet"}
 
