@@ -8,6 +8,7 @@ from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, mask_for
 from agent_daemon.clis.base import Usage as CliUsage
+from agent_daemon.clis.failures import failure_named
 from agent_daemon.clis.mcp import McpError
 from agent_daemon.conventions import find_conventions
 from agent_daemon.event_log import EventLog
@@ -192,6 +193,8 @@ class CodingRun:
             fields["session"] = Session(cli=self.attempt.config.cli.name, id=event.session_id[:500])
         self.repeats.see(event)
         self._hold_limits()
+        if event.kind == "retry" and failure_named(event.message) == "quota":
+            self.attempt.stop.set("quota")  # it would wait until the quota lasts again, for hours perhaps
         now, said = time.monotonic(), describe(event)
         if not fields and now - self.told_at < TELL_SECONDS:
             return  # the report is written once a second: the next thing that is said will be newer

@@ -7,9 +7,11 @@ from agent_daemon.clis.base import Outcome
 # The first that matches decides: a quota is also an HTTP 429, and a retry that ran out names its cause last.
 _FAILURES: tuple[tuple[Outcome, str], ...] = (
     ("context_too_long", r"context window|context_length_exceeded|maximum context length|input exceeds the"),
-    ("context_too_long", r"prompt is too long|contextwindowexceeded"),
-    ("quota", r"quota exceeded|exceeded your current quota|insufficient_quota|hit your ([\w-]+ )*limit"),
-    ("quota", r"usage limit|usage not included|usage credits|purchase more credits|out of credits|billing"),
+    ("context_too_long", r"prompt is too long|contextwindowexceeded|contextoverflow"),
+    ("context_too_long", r"exceeds the maximum number of tokens"),
+    ("quota", r"quota exceeded|ex(ceed|haust)ed your (current |daily )?quota|insufficient_quota"),
+    ("quota", r"hit your ([\w-]+ )*limit"),
+    ("quota", r"usage ?limit|usage not included|usage credits|purchase more credits|out of credits|billing"),
     ("quota", r"credit balance is too low|spend limit"),
     ("budget", r"session budget exceeded|budget_reached"),
     ("authentication", r"\b401\b|\b403 forbidden|missing environment variable|incorrect api key|invalid api key"),
@@ -19,10 +21,11 @@ _FAILURES: tuple[tuple[Outcome, str], ...] = (
     ("overloaded", r"\b(429|500|502|503|504|529)\b|rate limit|ratelimiterror|high demand|overloaded|at capacity"),
     ("overloaded", r"capacity unavailable|stream disconnected|connection (failed|error)|connectionrefused"),
     ("overloaded", r"unable to connect|internalservererror|serviceunavailable|apiconnectionerror"),
-    ("overloaded", r"network|timed? ?out"),
+    ("overloaded", r"network|timed? ?out|the server had an error|server_error"),
 )
 _TRY_AGAIN = re.compile(
-    r"(?:try again|retry) (?:in|after)((?:\s*\d+(?:\.\d+)?\s*(?:ms|days?|d|hours?|h|minutes?|m|seconds?|s)\b)+)",
+    r"(?:try again|retry) (?:in|after)"
+    r"((?:\s*\d+(?:\.\d+)?\s*(?:ms|days?|d|hours?|h|minutes?|m|seconds?|s)(?![a-z]))+)",
     re.IGNORECASE,
 )
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|d|h|m|s)", re.IGNORECASE)

@@ -16,7 +16,8 @@ A scenario of `SCENARIOS` says what goes wrong on the way. In a test::
 As a program: ``python tests/fakes/scripted_model.py --scenario loop --steps steps.json --port-file port``.
 
 Spoken: OpenAI Responses, ``/v1/responses``, as the Codex CLI needs it; Anthropic Messages, ``/v1/messages``, for
-Claude Code; OpenAI Chat without tools, ``/v1/chat/completions``, for Aider, whose replies are edits in a text. For
+Claude Code; OpenAI Chat, ``/v1/chat/completions``, for OpenCode and others with tools, and for Aider without,
+whose replies are edits in a text; Gemini, ``/v1beta/models/MODEL:streamGenerateContent``, for Gemini CLI. For
 another protocol, write a class like `ResponsesProtocol` and add its path to `PROTOCOLS`.
 """
 
@@ -29,7 +30,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,7 +49,7 @@ Call = tuple[str, str | dict[str, Any]]
 class Scenario:
     """How the endpoint behaves; a failure is an HTTP status with the provider's error code and message."""
 
-    plays: Literal["script", "nothing", "loop", "slow"] = "script"
+    plays: Literal["script", "nothing", "loop", "slow", "refuses"] = "script"
     failure: tuple[int, str, str] | None = None
     headers: tuple[tuple[str, str], ...] = ()
     stream: Literal["whole", "cut", "hang"] = "whole"
@@ -57,6 +58,7 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "fixes-test": Scenario(),
     "says-done-without-edit": Scenario(plays="nothing"),
+    "refuses": Scenario(plays="refuses"),  # a filter ends the answer; Chat, Messages and Gemini have a word for it
     "loop": Scenario(plays="loop"),  # calls the shell for ever
     "slow-command": Scenario(plays="slow"),  # the script, and then commands of five minutes
     "hang": Scenario(stream="hang"),  # takes the request and never answers
@@ -100,6 +102,7 @@ class Conversation:
 
     tools: dict[str, dict[str, Any]]
     results: int
+    streamed: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Answer:
     text: str = ""
     tool: str = ""
     arguments: str | dict[str, Any] = field(default_factory=dict)
+    refused: bool = False
 
     @property
     def usage(self) -> tuple[int, int]:
@@ -234,7 +238,8 @@ class MessagesProtocol:
             name = {"id": f"toolu_{answer.number}", "name": answer.tool, "input": {}}
             block = {"type": "tool_use", **name}
             delta = {"type": "input_json_delta", "partial_json": json.dumps(answer.arguments)}
-        reason = {"stop_reason": "tool_use" if answer.tool else "end_turn", "stop_sequence": None}
+        stop = "refusal" if answer.refused else "tool_use" if answer.tool else "end_turn"
+        reason = {"stop_reason": stop, "stop_sequence": None}
         yield {"type": "message_start", "message": message}
         yield {"type": "content_block_start", "index": 0, "content_block": block}
         yield {"type": "content_block_delta", "index": 0, "delta": delta}
@@ -261,32 +266,136 @@ _ANTHROPIC = {
 
 
 class ChatProtocol:
-    """OpenAI Chat in one piece, for a client without tools that reads edits out of the text: patches only."""
+    """OpenAI Chat: streamed, with the tools of several clients; without tools in one piece, edits in the text."""
 
     def read(self, body: dict[str, Any]) -> Conversation:
-        return Conversation({}, 0)
+        functions = [tool.get("function") or {} for tool in body.get("tools") or []]
+        results = sum(1 for message in body.get("messages") or [] if message.get("role") == "tool")
+        tools = {str(function.get("name")): function for function in functions}
+        return Conversation(tools, results, streamed=bool(body.get("stream")))
 
     def calls(self, conversation: Conversation, step: Step) -> list[Call]:
-        edits = [
-            f"{path}\n```\n<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n```\n"
-            for path, old, new in replacements(step.get("patch", ""))
+        tools = conversation.tools
+        if not tools:
+            return [("", text) for text in _edits_as_text(step)]
+        if "shell" in step:
+            shell = "bash" if "bash" in tools else "run_shell_command"
+            return [(shell, {"command": step["shell"], "description": "run", "timeout": 600_000})]
+        return [call for edit in replacements(step["patch"]) for call in self._edit(tools, *edit)]
+
+    def _edit(self, tools: Mapping[str, Any], path: str, old: str, new: str) -> list[Call]:
+        if "view" in tools:
+            return [("view", {"path": path}), ("edit", {"path": path, "old_str": old, "new_str": new})]
+        if "read_file" in tools:
+            change = {"file_path": path, "old_string": old, "new_string": new}
+            return [("read_file", {"file_path": path}), ("edit", change)]
+        return [
+            ("read", {"filePath": path}),
+            ("edit", {"filePath": path, "oldString": old, "newString": new}),
         ]
-        return [("", "\n".join(["Here is the change.\n", *edits]))] if edits else []
 
     def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]:
         read, written = answer.usage
-        said = answer.text or str(answer.arguments)
-        yield {
-            "id": "chatcmpl-1",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": model,
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written},
-        }
+        said = answer.text or str(answer.arguments or "")
+        head = {"id": f"chatcmpl-{answer.number}", "created": int(time.time()), "model": model}
+        usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+        if not conversation.streamed:
+            message = {"role": "assistant", "content": said}
+            choice = {"index": 0, "message": message, "finish_reason": "stop"}
+            yield {**head, "object": "chat.completion", "choices": [choice], "usage": usage}
+            return
+        delta: dict[str, Any] = {"role": "assistant", "content": said}
+        if answer.tool:
+            function = {"name": answer.tool, "arguments": json.dumps(answer.arguments)}
+            call = {"index": 0, "id": f"call_{answer.number}", "type": "function", "function": function}
+            delta = {"role": "assistant", "content": None, "tool_calls": [call]}
+        reason = "content_filter" if answer.refused else "tool_calls" if answer.tool else "stop"
+        head["object"] = "chat.completion.chunk"
+        yield {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}
+        yield {**head, "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+        yield {**head, "choices": [], "usage": {**usage, "prompt_tokens_details": {"cached_tokens": 200}}}
 
     def failure(self, status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
         return status, {"error": {"message": message, "type": code, "code": code, "param": None}}
+
+
+def _edits_as_text(step: Step) -> list[str]:
+    edits = [
+        f"{path}\n```\n<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n```\n"
+        for path, old, new in replacements(step.get("patch", ""))
+    ]
+    return ["\n".join(["Here is the change.\n", *edits])] if edits else []
+
+
+class GeminiProtocol:
+    """Gemini's generateContent, streamed or not, with the tools of Gemini CLI."""
+
+    def read(self, body: dict[str, Any]) -> Conversation:
+        listed = [one for tool in body.get("tools") or [] for one in tool.get("functionDeclarations") or []]
+        parts = [part for content in body.get("contents") or [] for part in content.get("parts") or []]
+        results = sum(1 for part in parts if "functionResponse" in part)
+        return Conversation({str(one.get("name")): one for one in listed}, results)
+
+    def calls(self, conversation: Conversation, step: Step) -> list[Call]:
+        if "run_shell_command" not in conversation.tools:  # asked beside the task
+            return []
+        if "shell" in step:
+            arguments = {"command": step["shell"], "description": "run", "is_background": False}
+            return [("run_shell_command", arguments)]
+        change = {"instruction": "mend it"}
+        return [
+            ("replace", {"file_path": path, "old_string": old, "new_string": new, **change})
+            for path, old, new in replacements(step["patch"])
+        ]
+
+    def events(self, conversation: Conversation, answer: Answer, model: str) -> Iterator[dict[str, Any]]:
+        read, written = answer.usage
+        part: dict[str, Any] = {"text": answer.text}
+        if answer.tool:
+            call = {"name": answer.tool, "args": answer.arguments, "id": f"call_{answer.number}"}
+            part = {"functionCall": call}
+        usage = {
+            "promptTokenCount": read,
+            "candidatesTokenCount": written,
+            "cachedContentTokenCount": 200,
+            "totalTokenCount": read + written,
+        }
+        said = {"content": {"role": "model", "parts": [part]}, "index": 0}
+        done = {"content": {"role": "model", "parts": []}, "index": 0, "finishReason": "STOP"}
+        if answer.refused:
+            said, done = {"index": 0}, {"index": 0, "finishReason": "SAFETY"}
+        head = {"modelVersion": model, "responseId": f"r{answer.number}"}
+        yield {**head, "candidates": [said]}
+        yield {**head, "candidates": [done], "usageMetadata": usage}
+
+    def failure(self, status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+        status, name, said = _GOOGLE.get(code, (status, "UNKNOWN", message))
+        error: dict[str, Any] = {"code": status, "message": said, "status": name}
+        if code == "insufficient_quota":
+            named = "type.googleapis.com/google.rpc."
+            violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel"}
+            error["details"] = [{"@type": f"{named}QuotaFailure", "violations": [violation]}]
+            if "2h30m0s" in message:
+                error["message"] += " Please retry in 2h30m0s."
+                error["details"].append({"@type": f"{named}RetryInfo", "retryDelay": "9000s"})
+        return status, {"error": error}
+
+
+_GOOGLE = {
+    "invalid_api_key": (401, "UNAUTHENTICATED", "API key not valid. Please pass a valid API key."),
+    "rate_limit_exceeded": (429, "RESOURCE_EXHAUSTED", "Resource has been exhausted (e.g. check quota)."),
+    "insufficient_quota": (
+        429,
+        "RESOURCE_EXHAUSTED",
+        "You exceeded your current quota, please check your plan and billing details.",
+    ),
+    "server_error": (503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
+    "context_length_exceeded": (
+        400,
+        "INVALID_ARGUMENT",
+        "The input token count (2500000) exceeds the maximum number of tokens allowed (1048576).",
+    ),
+}
 
 
 def replacements(patch: str) -> list[tuple[str, str, str]]:
@@ -305,6 +414,8 @@ PROTOCOLS: dict[str, WireFormat] = {
     "/v1/chat/completions": ChatProtocol(),
     "/v1/messages": MessagesProtocol(),
     "/v1/responses": ResponsesProtocol(),
+    ":generateContent": GeminiProtocol(),
+    ":streamGenerateContent": GeminiProtocol(),
 }
 
 
@@ -350,6 +461,8 @@ class ScriptedModel:
         elif self.scenario.plays == "slow" and not calls:
             # Again and again, for a client may give up waiting for a command and ask what to do next.
             calls = protocol.calls(conversation, {"shell": SLOW_COMMAND})
+        if self.scenario.plays == "refuses":
+            return Answer(number, refused=True)
         if not calls:
             return Answer(number, text=self.final)
         tool, arguments = calls[0]
@@ -380,7 +493,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self._body(headers)
         model.requests.append(Request(path, headers, body))
-        protocol = PROTOCOLS.get(path)
+        place, _, action = path.rpartition(":")
+        protocol = PROTOCOLS.get(f":{action}" if place else path)
         if protocol is None:
             self._send_json(404, {"error": {"message": f"no such path: {path}", "code": "not_found"}})
         elif model.scenario.failure is not None:
@@ -388,8 +502,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             conversation = protocol.read(body)
             answer = model.answer(protocol, conversation)
-            events = protocol.events(conversation, answer, str(body.get("model")))
-            self._send_stream(events) if body.get("stream") else self._send_whole(events)
+            named = place.rpartition("/")[2] or str(body.get("model"))
+            events = protocol.events(conversation, answer, named)
+            streamed = body.get("stream") or action.startswith("stream")
+            self._send_stream(events) if streamed else self._send_whole(events)
 
     def _body(self, headers: dict[str, str]) -> dict[str, Any]:
         if "chunked" in headers.get("transfer-encoding", ""):
@@ -438,8 +554,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         listed = list(events)
         for event in listed[: len(listed) // 2] if scenario.stream == "cut" else listed:
-            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+            name = f"event: {event['type']}\n" if "type" in event else ""
+            self.wfile.write(f"{name}data: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()
+        if scenario.stream == "whole" and "object" in listed[0]:  # as OpenAI Chat ends
+            self.wfile.write(b"data: [DONE]\n\n")
 
 
 def main() -> None:
