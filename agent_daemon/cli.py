@@ -1,5 +1,6 @@
 """The command `agent-daemon`, which runs inside a workstation."""
 
+import json
 import os
 import signal
 import sys
@@ -41,9 +42,20 @@ _root = click.option("--root", type=click.Path(path_type=Path, file_okay=False),
 @_workstation
 @_root
 @click.option("--type", "agent_type", help="The specialist: backend, frontend, …")
+@click.option(
+    "--environment",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file with further variables, as a JSON object; keys come in it, which no command line shows.",
+)
 @click.version_option(__version__, prog_name="agent-daemon")
 @click.pass_context
-def main(ctx: click.Context, workstation: str | None, root: Path | None, agent_type: str | None) -> None:
+def main(
+    ctx: click.Context,
+    workstation: str | None,
+    root: Path | None,
+    agent_type: str | None,
+    environment: Path | None,
+) -> None:
     """Run the daemon of one workstation until SIGTERM; or, with a command, do one thing and end.
 
     `salvage` is for a daemon that is dead; the others are what an agent calls in its worktree.
@@ -55,6 +67,8 @@ def main(ctx: click.Context, workstation: str | None, root: Path | None, agent_t
     place, name = _place(workstation, root)
     if agent_type is None:
         raise click.UsageError("Missing option '--type'.")
+    if environment is not None:
+        _take_environment(environment)
     with _locked(place, name):
         _serve(Daemon(root=place, workstation=name, agent_type=agent_type), place.mail_in(name))
 
@@ -81,6 +95,15 @@ def salvage_once(workstation: str | None, root: Path | None, task_id: str, attem
         except SalvageError as error:
             click.echo(f"agent-daemon: {error}", err=True)
             sys.exit(1)
+
+
+def _take_environment(file: Path) -> None:
+    """Into this process only: what `/proc` shows of it to others stays as it was."""
+    try:
+        given = json.loads(file.read_bytes())
+        os.environ.update({str(name): str(value) for name, value in given.items()})
+    except (OSError, ValueError, AttributeError) as error:
+        raise click.BadParameter(f"{file}: {type(error).__name__}", param_hint="--environment") from None
 
 
 def _end_with_input() -> None:

@@ -60,13 +60,19 @@ from supervisor.storyteller import Storyteller
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
 from supervisor.work import Work
+from supervisor.workstations.docker import DockerWorkstations
 from supervisor.workstations.local import LocalWorkstations
 
 CLOSE_SECONDS = 25
 # Creates on a forge wait for each other: few threads, so that nothing else waits with them.
 TELLERS = 4
 
-DRIVERS = {"local": LocalWorkstations}
+
+def _local(root: Root, _config: Config | None) -> Workstations:
+    return LocalWorkstations(root)
+
+
+DRIVERS: dict[str, Callable[[Root, Config | None], Workstations]] = {"local": _local, "docker": DockerWorkstations}
 
 
 class RootIdentity(Written):
@@ -165,7 +171,9 @@ class Supervisor:
         self.ledger = Ledger(
             root, self.config, self.store, self.mail, self.events, self.clock, next_epoch(root, self.config.id)
         )
-        self.drivers: dict[str, Workstations] = {name: driver(root) for name, driver in DRIVERS.items()}
+        self.drivers: dict[str, Workstations] = {
+            name: driver(root, self.config) for name, driver in DRIVERS.items()
+        }
         self.fleet = Fleet(root, self.config, self.drivers)
         self.pool = JobPool(self.inbox)
         self._forges = Forges(root, secrets.read, outgoing.hide_in)
@@ -201,6 +209,7 @@ class Supervisor:
             trackers=(self.tasks,),
             looks=(
                 self._look_at_disk,
+                *(driver.look for driver in self.drivers.values()),
                 ConfigWatch(root).look,
                 partial(spool.remove_forgotten, root.commands),
                 self.clearing.look,

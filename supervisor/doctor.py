@@ -49,14 +49,13 @@ class Check:
 
 
 CheckProject = Callable[[Root, Config, str], Iterable[Finding]]
-CheckDriver = Callable[[str], None]
+CheckDriver = Callable[[Config, str], Iterable[Check]]
 
 
 def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) -> Iterator[Check]:
     """Look at everything, one after the other; never raises for what it finds.
 
-    `check_project` tells what a project lacks; `check_driver` raises CloudCodeError where a workstation driver
-    cannot be used.
+    `check_project` tells what a project lacks; `check_driver` what the driver of a type of workstations does.
     """
     yield _python()
     yield from _programs()
@@ -78,7 +77,7 @@ def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) 
     yield _lock(root)
 
 
-def _told(name: str, look: Callable[[], str]) -> Check:
+def told(name: str, look: Callable[[], str]) -> Check:
     """What `look` says, or the reason that it raises."""
     try:
         return Check(name=name, status="ok", detail=look())
@@ -131,7 +130,7 @@ def _installation() -> Check:
         check_installation()
         return "no other distribution has the same import name"
 
-    return _told("installation", look)
+    return told("installation", look)
 
 
 # --- the root -----------------------------------------------------------------------------------------
@@ -238,7 +237,7 @@ def inotify_check(instances: int, watches: int, workstations: int) -> Check:
 def _station(
     config: Config, kind: str, station: WorkstationSettings, check_driver: CheckDriver
 ) -> Iterator[Check]:
-    for name in config.clis_of_station(kind):
+    for name in config.clis_of_station(kind) if station.driver == "local" else ():
         yield cli_check(config, kind, name, station.environment.get("PATH", os.environ.get("PATH", os.defpath)))
     if station.driver == "local":
         yield Check(
@@ -247,12 +246,7 @@ def _station(
             detail="the driver `local` isolates nothing: its agents may do whatever this user may",
             mend="fine for trying out with repositories you trust",
         )
-
-    def look() -> str:
-        check_driver(station.driver)
-        return f"the driver `{station.driver}` can be used here"
-
-    yield _told(f"workstation {kind}", look)
+    yield from check_driver(config, kind)
 
 
 def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
@@ -336,4 +330,4 @@ def _lock(root: Root) -> Check:
         running = running_supervisor(root)
         return f"a supervisor runs, process {running.pid}" if running else "a supervisor runs"
 
-    return _told("supervisor", look)
+    return told("supervisor", look)

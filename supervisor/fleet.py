@@ -34,6 +34,7 @@ class StationFile(Stored):
     pid: int | None = None
     start_ticks: int | None = None
     boot_id: str | None = None
+    run: str | None = None
     restarts: int = 0
 
 
@@ -62,6 +63,8 @@ class Station:
     @property
     def handle(self) -> DaemonHandle | None:
         file = self.file
+        if file.run is not None:
+            return DaemonHandle(run=file.run)
         if file.pid is None or file.start_ticks is None or file.boot_id is None:
             return None
         return DaemonHandle(pid=file.pid, start_ticks=file.start_ticks, boot_id=file.boot_id)
@@ -104,9 +107,7 @@ class Fleet:
                 handle = driver.find(file.name)
             if handle is not None:
                 self._note(station, handle)
-                news.append(
-                    FleetNews(workstation=file.name, event="workstation.adopted", details={"pid": handle.pid})
-                )
+                news.append(FleetNews(workstation=file.name, event="workstation.adopted", details=handle.told()))
         return news
 
     def _files(self) -> Iterator[tuple[StationFile, WorkstationSettings]]:
@@ -119,7 +120,7 @@ class Fleet:
                 yield known or StationFile(name=name, type=kind, driver=settings.driver), settings
         for path in sorted(self._root.workstations.glob("*.yaml")):
             known = None if path.stem in configured else load_station(self._root, path.stem)
-            if known is not None and known.pid is not None:
+            if known is not None and (known.pid is not None or known.run is not None):
                 yield known, WorkstationSettings(clis=("none",))
 
     def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
@@ -132,6 +133,9 @@ class Fleet:
             return []
         name, handle = station.file.name, station.handle
         driver = self._drivers[station.file.driver]
+        if driver.away() is not None:  # it is judged by what is seen from then on
+            station.vitals = replace(station.vitals, beat_at=now)
+            return []
         if handle is not None and driver.alive(handle):
             if station.file.wanted == "stopped" or station.retired:
                 station.stopping = True
@@ -196,7 +200,7 @@ class Fleet:
         station.vitals, station.started = Vitals(beat_at=now), now
         station.suspect, station.refused = False, None
         self._note(station, handle)
-        return [FleetNews(workstation=file.name, event="workstation.started", details={"pid": handle.pid})]
+        return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 
     def _environment(self, kind: str, settings: WorkstationSettings) -> dict[str, str]:
         """The variables that its CLIs name, from our own environment, and over them the configured ones."""
@@ -289,14 +293,16 @@ class Fleet:
         """Whether a task may be given to it now."""
         station = self.stations[name]
         running = station.handle is not None and station.file.wanted == "running" and not station.retired
-        return running and not station.stopping and not station.suspect
+        reached = self._drivers[station.file.driver].away() is None
+        return running and reached and not station.stopping and not station.suspect
 
     def _note(self, station: Station, handle: DaemonHandle | None) -> None:
         """Write down the daemon's identity, or that there is none."""
         known = station.handle
-        changes: dict[str, object] = {"pid": None, "start_ticks": None, "boot_id": None}
+        changes: dict[str, object] = {"pid": None, "start_ticks": None, "boot_id": None, "run": None}
         if handle is not None:
-            changes = {"pid": handle.pid, "start_ticks": handle.start_ticks, "boot_id": handle.boot_id}
+            process = {"pid": handle.pid, "start_ticks": handle.start_ticks, "boot_id": handle.boot_id}
+            changes |= process if handle.run is None else {"run": handle.run}
             if known != handle:
                 changes["restarts"] = station.file.restarts + 1
         station.file = station.file.evolve(**changes)

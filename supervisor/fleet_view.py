@@ -97,6 +97,9 @@ def station_state(
 
 
 def _has_process(file: StationFile) -> bool:
+    """Whether its daemon runs. What is in a container only the supervisor sees: it wrote down what it saw last."""
+    if file.run is not None:
+        return True
     if file.pid is None or file.start_ticks is None or file.boot_id is None:
         return False
     return is_alive(ProcessIdentity(pid=file.pid, start_ticks=file.start_ticks, boot_id=file.boot_id))
@@ -127,6 +130,18 @@ def _station_row(
         activity=sign.activity if sign is not None and alive else None,
         note=note,
     )
+
+
+def engine_problem(events: Iterable[Mapping[str, object]]) -> Problem | None:
+    """What the supervisor said last of the engine, if that was away then."""
+    for event in reversed(list(events)):
+        if event.get("event") in ("engine.back", "supervisor.started"):
+            return None
+        details = event.get("details")
+        if event.get("event") == "engine.away" and isinstance(details, dict):
+            code, message, mend = (str(details.get(key, "")) for key in ("code", "message", "mend"))
+            return Problem(code=code, message=message, mend=mend)
+    return None
 
 
 def last_refusal(events: Iterable[Mapping[str, object]], name: str) -> str:

@@ -12,3 +12,12 @@ def packaged_file(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(2, "this installation of Cloud Code lacks the file", name)
+
+
+def packaged_folder(name: str) -> Path:
+    """A folder that comes with the program, installed as ``_NAME`` or as the repository's; FileNotFoundError."""
+    package = Path(supervisor.__file__).parent
+    for folder in (package / f"_{name}", package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(2, "this installation of Cloud Code lacks the folder", name)

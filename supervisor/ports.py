@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent_daemon.protocol.errors import Problem
+from supervisor.core.decision import Event
 from supervisor.core.forge import (
     Budget,
     Cursor,
@@ -17,6 +18,7 @@ from supervisor.core.forge import (
 )
 from supervisor.core.intake import Draft
 from supervisor.core.record import Request, Source, TaskRecord
+from supervisor.errors import CloudCodeError
 from supervisor.git.mirror import Mirror, StartBundle
 from supervisor.git.mirror_repair import Renewed
 
@@ -174,11 +176,19 @@ class Forge(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DaemonHandle:
-    """A started daemon, as it is found again after a restart of the supervisor."""
+    """A started daemon, as it is found again after a restart of the supervisor: a process, or one in a container.
 
-    pid: int
-    start_ticks: int
-    boot_id: str
+    `run` names the start of a container; the rest is of a process of this host.
+    """
+
+    pid: int = 0
+    start_ticks: int = 0
+    boot_id: str = ""
+    run: str | None = None
+
+    def told(self) -> dict[str, object]:
+        """As the details of an event."""
+        return {"pid": self.pid} if self.run is None else {"run": self.run}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +213,17 @@ class Workstations(Protocol):
     def stop(self, handle: DaemonHandle) -> None:
         """End the daemon and what it runs; returns when it is gone."""
 
+    def away(self) -> CloudCodeError | None:
+        """Why nothing can be seen or done of these workstations now: nobody is then started or given up."""
+
+    def look(self) -> Event | None:
+        """What there is to tell of what they run on; called once a second."""
+
     def enter(self, name: str, command: tuple[str, ...]) -> Entry:
         """What runs a command, or without one a shell, in the place of this workstation's agent."""
+
+    def log(self, name: str, follow: bool) -> Entry | None:
+        """What prints the log of its daemon, where that is not in `state/workstations/`."""
 
     def salvage(self, name: str, task_id: str, attempt: int) -> str:
         """Run `agent-daemon salvage` for a dead daemon, with its mounts, without a network; what it said.

@@ -1,13 +1,16 @@
 """`cloud-code doctor`: what this host lacks."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
-from supervisor.doctor import examine
+from supervisor.core.settings import Config
+from supervisor.doctor import Check, examine, told
+from supervisor.workstations.examination import check_docker
 from supervisor.workstations.local import refuse_under_service
 
 
@@ -32,6 +35,13 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     return 1 if any(check.status == "error" for check in checks) else 0
 
 
-def _check_driver(driver: str) -> None:
-    if driver == "local":
+def _check_driver(config: Config, kind: str) -> Iterator[Check]:
+    if config.workstations[kind].driver == "docker":
+        yield from check_docker(config, kind)
+        return
+
+    def look() -> str:
         refuse_under_service(os.environ, Path("/proc/self/cgroup").read_text())
+        return "the driver `local` can be used here"
+
+    yield told(f"workstation {kind}", look)

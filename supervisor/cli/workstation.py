@@ -6,6 +6,7 @@ from supervisor.cli.lazy import Entry, LazyGroup
 
 _PLACE = "supervisor.cli.workstation_commands"
 ENTRIES = {
+    "build": Entry("supervisor.cli.workstation_build:build", "Build the images that containers are started from."),
     "list": Entry(f"{_PLACE}:list_workstations", "Every workstation, its state and what it does."),
     "stop": Entry(f"{_PLACE}:stop", "Stop a workstation; its attempt goes on when it is started again."),
     "start": Entry(f"{_PLACE}:start", "Start a workstation that was stopped."),

@@ -1,11 +1,13 @@
 """The verbs of `cloud-code workstation`."""
 
+import subprocess
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
 from agent_daemon.protocol.paths import NAME, Root
+from supervisor.app import DRIVERS
 from supervisor.cli.following import print_growing
 from supervisor.cli.giving import give_and_tell, give_to_all
 from supervisor.cli.output import json_option, note, print_json, show, text
@@ -14,7 +16,7 @@ from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import picture_of, reader_of
 from supervisor.core.commands import WorkstationCommandKind
 from supervisor.errors import CloudCodeError
-from supervisor.fleet import StationFile
+from supervisor.fleet import StationFile, load_station
 from supervisor.fleet_view import known_stations
 from supervisor.reader import Reader
 
@@ -92,12 +94,19 @@ def _give(ctx: click.Context, kind: WorkstationCommandKind, name: str | None, ev
 @_name
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what is added, until Ctrl-C.")
 @click.pass_context
-def logs(ctx: click.Context, name: str, follow: bool) -> None:
+def logs(ctx: click.Context, name: str, follow: bool) -> int:
     """Print the log of a workstation's daemon."""
     root = known_root(ctx, name)
+    station = load_station(root, name)
+    live = DRIVERS[station.driver](root, None).log(name, follow) if station is not None else None
+    if live is not None:
+        if (root.workstations / f"{name}.log").exists():
+            print_growing(root.workstations, f"{name}.log", follow=False)
+        return subprocess.run(live.argv, cwd=live.cwd, env=dict(live.environment), check=False).returncode
     if not NAME.fullmatch(name) or not (root.workstations / f"{name}.log").exists():
         raise CloudCodeError("E_NO_LOG", f"{name} has no log: its daemon was never started.")
     print_growing(root.workstations, f"{name}.log", follow=follow)
+    return 0
 
 
 def _stations(reader: Reader) -> list[tuple[StationFile, bool]]:

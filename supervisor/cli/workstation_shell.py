@@ -9,7 +9,6 @@ from supervisor.cli.output import note
 from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import reader_of
 from supervisor.cli.workstation_commands import known_root
-from supervisor.core.settings import ISOLATING_DRIVERS
 from supervisor.errors import CloudCodeError
 from supervisor.view import take_picture
 
@@ -24,8 +23,9 @@ def shell(ctx: click.Context, name: str, command: tuple[str, ...]) -> int:
     Ends with the exit code of what was run. The daemon and its task go on meanwhile.
     """
     root = known_root(ctx, name)
-    row = next(row for row in take_picture(reader_of(ctx)).stations if row.name == name)
-    entry = DRIVERS[row.driver](root).enter(name, command)
+    picture = take_picture(reader_of(ctx))
+    row = next(row for row in picture.stations if row.name == name)
+    entry = DRIVERS[row.driver](root, picture.config).enter(name, command)
     if not entry.cwd.is_dir():
         raise CloudCodeError(
             "E_NO_WORKSPACE",
@@ -33,12 +33,11 @@ def shell(ctx: click.Context, name: str, command: tuple[str, ...]) -> int:
             "Start it with `cloud-code run`.",
         )
     if not command:
-        note(
-            f"{name} works in {entry.cwd}; what it is told and what it reports is in {root.mail_out(name).parent}."
-        )
+        mail = root.mail_out(name).parent
+        note(f"{name} works in {root.workspace(name)}; what it is told and what it reports is in {mail}.")
         if row.task:
             note(f"It is busy with {row.task}: what you change there, you change under its hands.")
-        if row.driver not in ISOLATING_DRIVERS:
+        if row.driver == "local":
             note(f"The driver {row.driver} isolates nothing: this shell has all your rights.")
     try:
         return subprocess.run(entry.argv, cwd=entry.cwd, env=dict(entry.environment), check=False).returncode

@@ -15,6 +15,7 @@ _ERRORS = frozenset({"supervisor.bug", "record.damaged", "report.refused", "main
 # The last word of an event's name, where it tells of something that should not be.
 _WARNINGS = frozenset(
     {
+        "away",
         "blocked",
         "changed",
         "conflicts",
@@ -33,6 +34,7 @@ _WARNINGS = frozenset(
         "not_read",
         "not_started",
         "not_told",
+        "out_of_memory",
         "overdue",
         "refused",
         "reminded",
@@ -105,6 +107,10 @@ def _problem(values: Mapping[str, Any]) -> str:
 
 def _started(v: Mapping[str, Any]) -> str:
     return f"version {v['version']}, process {v['pid']}"
+
+
+def _place(v: Mapping[str, Any]) -> str:
+    return f", process {v['pid']}" if "pid" in v else " in a container"
 
 
 def _assigned(v: Mapping[str, Any]) -> str:
@@ -182,8 +188,11 @@ def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "supervisor.started": _started,
-    "workstation.started": _form("its daemon was started, process {pid}"),
-    "workstation.adopted": _form("its daemon was found running, process {pid}"),
+    "workstation.started": lambda v: f"its daemon was started{_place(v)}",
+    "workstation.adopted": lambda v: f"its daemon was found running{_place(v)}",
+    "workstation.out_of_memory": _form("{workstation} ran out of its memory: the kernel ended something in it"),
+    "engine.away": _form("{message} Its agents are left alone until it is back; {mend}"),
+    "engine.back": _form("the Docker engine answers"),
     "workstation.not_started": _form("its daemon cannot be started: {message}"),
     "workstation.stopping": _form("its daemon is being ended"),
     "workstation.stopped": _form("its daemon has ended"),

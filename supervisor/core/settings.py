@@ -161,19 +161,63 @@ class ProjectSettings(Written):
         return value
 
 
+class ContainerLimits(Written):
+    """What a workstation's container may use: memory as Docker writes it (no swap beside it), processors, and
+    processes with their threads."""
+
+    memory: str
+    cpus: float
+    pids: int
+
+
+# By type; others get those of `backend`. An idle Node process has 7 threads, and each counts.
+CONTAINER_LIMITS = {
+    "frontend": ContainerLimits(memory="2g", cpus=2, pids=512),
+    "backend": ContainerLimits(memory="2g", cpus=2, pids=512),
+    "database": ContainerLimits(memory="1g", cpus=1, pids=256),
+    "devops": ContainerLimits(memory="2g", cpus=2, pids=512),
+    "reviewer": ContainerLimits(memory="1g", cpus=1, pids=256),
+    "testing": ContainerLimits(memory="4g", cpus=2, pids=512),
+    "planner": ContainerLimits(memory="512m", cpus=1, pids=256),
+}
+
+
 class WorkstationSettings(Written):
     """A pool of specialists of one type.
 
     `clis` is the chain: the next one takes over where one gets nowhere. `unstuck` has one try after the last.
+    What stands under `_DOCKER_ONLY` is for containers alone.
     """
 
-    driver: Literal["local"] = "local"
+    driver: Literal["local", "docker"] = "local"
     count: Annotated[int, Field(ge=1, le=200)] = 1
     clis: Annotated[tuple[Name, ...], Field(min_length=1)]
     unstuck: Name | None = None
     trust_domain: Name = "default"
     workspace_mode: WorkspaceMode | None = None
     environment: dict[str, str] = Field(default_factory=dict)
+    image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,250}$")] | None = None
+    memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,11}[kmg]$")] | None = None
+    cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
+    pids: Annotated[int, Field(ge=16, le=4_194_304)] | None = None
+    network: Literal["open", "none"] | None = None
+
+    @model_validator(mode="after")
+    def _for_containers(self) -> Self:
+        given = [name for name in _DOCKER_ONLY if getattr(self, name) is not None]
+        if given and self.driver != "docker":
+            raise ValueError(f"`{given[0]}` is for `driver: docker`: the driver `{self.driver}` has no containers")
+        return self
+
+    def limits(self, kind: str) -> ContainerLimits:
+        """The limits of a container of this type: what is configured, else the type's."""
+        usual = CONTAINER_LIMITS.get(kind, CONTAINER_LIMITS["backend"])
+        return ContainerLimits(
+            memory=self.memory or usual.memory, cpus=self.cpus or usual.cpus, pids=self.pids or usual.pids
+        )
+
+
+_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network")
 
 
 class McpServerSettings(Written):

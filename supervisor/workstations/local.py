@@ -16,6 +16,7 @@ from pathlib import Path
 from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
+from supervisor.core.decision import Event
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry
 
@@ -133,6 +134,18 @@ class LocalWorkstations:
         finally:
             os.close(read_end)
             os.close(write_end)
+
+    def away(self) -> CloudCodeError | None:
+        """Processes of this machine can always be seen."""
+        return None
+
+    def look(self) -> Event | None:
+        """There is nothing beside them."""
+        return None
+
+    def log(self, name: str, follow: bool) -> Entry | None:
+        """It is a file."""
+        return None
 
     def enter(self, name: str, command: tuple[str, ...]) -> Entry:
         """As the agent sees it: the workstation's own home, the daemon's environment; nothing is isolated."""

@@ -30,6 +30,9 @@ class Daemons:
     def find(self, name: str) -> DaemonHandle | None:
         return DaemonHandle(pid=self.living[0], start_ticks=1, boot_id="boot") if self.living else None
 
+    def away(self) -> None:
+        return None
+
     def alive(self, handle: DaemonHandle) -> bool:
         return handle.pid in self.living
 

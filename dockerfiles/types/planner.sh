@@ -1,0 +1,1 @@
+: # nothing beside what every workstation has

@@ -1,0 +1,120 @@
+"""What a workstation's container is given of this host: folders, limits, rights; and nothing else of it."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.errors import CloudCodeError
+from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL, RUN_LABEL, WORKSTATION_LABEL
+
+KEYS = "/run/cloud-code"
+TOOLS = "/tools"
+# The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
+STOP_SECONDS = 13
+LOG_OPTIONS = ("max-size=10m", "max-file=2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Station:
+    """One workstation of one root, as an engine knows it."""
+
+    root: Root
+    root_id: str
+    name: str
+    kind: str
+    settings: WorkstationSettings
+
+    @property
+    def container(self) -> str:
+        return f"cc-{self.root_id}-{self.name}"
+
+    @property
+    def volume(self) -> str:
+        return f"{self.container}-tools"
+
+    @property
+    def image(self) -> str:
+        return image_of(self.kind, self.settings)
+
+    def labels(self, run: str) -> dict[str, str]:
+        return {
+            ROOT_LABEL: self.root_id,
+            PATH_LABEL: str(self.root.path),
+            WORKSTATION_LABEL: self.name,
+            RUN_LABEL: run,
+        }
+
+    def folders(self) -> tuple[tuple[Path, bool], ...]:
+        """The folders of this host that it sees, each at its own path, and whether it may write there."""
+        return (
+            (self.root.mail_in(self.name), False),
+            (self.root.mail_out(self.name), True),
+            (self.root.workspace(self.name), True),
+            (self.root.mirrors / self.settings.trust_domain, False),
+        )
+
+
+def image_of(kind: str, settings: WorkstationSettings) -> str:
+    return settings.image or f"cloud-code/{kind}"
+
+
+def network_of(root_id: str) -> str:
+    return f"cc-{root_id}"
+
+
+def bridge_of(root_id: str) -> str:
+    """The network's interface: the kernel takes 15 characters."""
+    return f"cc-{hashlib.sha256(root_id.encode()).hexdigest()[:10]}"
+
+
+def prompt_folders(config: Config | None, settings: WorkstationSettings) -> tuple[Path, ...]:
+    """The prompt templates of the projects that it works on."""
+    projects = config.projects.values() if config else ()
+    named = {p.prompt_folder for p in projects if p.prompt_folder and p.trust_domain == settings.trust_domain}
+    return tuple(Path(folder) for folder in sorted(named) if Path(folder).is_dir())
+
+
+def options(station: Station, keys: Path, prompts: Sequence[Path], user: str) -> dict[str, Any]:
+    """What `docker run` is told for a workstation's daemon and for what stands in for it.
+
+    No rights beyond those of a plain user, whatever the image says: no capability, none to be gained, the
+    image itself read-only. Nothing secret is among these, for `docker inspect` shows them to the whole group.
+    """
+    limits = station.settings.limits(station.kind)
+    binds = [*station.folders(), *((folder, False) for folder in prompts)]
+    return {
+        "init": True,
+        "user": user,
+        "cap_drop": ["ALL"],
+        "security_options": ["no-new-privileges"],
+        "read_only": True,
+        "memory": limits.memory,
+        "memory_swap": limits.memory,
+        "cpus": limits.cpus,
+        "pids_limit": limits.pids,
+        "hostname": station.name,
+        "workdir": station.root.workspace(station.name),
+        "envs": {"CLOUD_CODE_SIGN": str(station.root.mail_out(station.name) / "workstation.yaml")},
+        "log_driver": "json-file",
+        "log_options": list(LOG_OPTIONS),
+        "stop_timeout": STOP_SECONDS,
+        "pull": "never",
+        "mounts": [_bind(path, str(path), writable) for path, writable in binds]
+        + [
+            _bind(keys, KEYS, False),
+            ["type=volume", f"source={station.volume}", f"target={TOOLS}"],
+            ["type=volume", "target=/tmp"],
+            ["type=volume", "target=/var/tmp"],
+        ],
+    }
+
+
+def _bind(source: Path, target: str, writable: bool) -> list[str]:
+    if "," in str(source) or '"' in str(source):
+        message = f"{source} has a character in its name that Docker's mounts cannot have."
+        raise CloudCodeError("E_MOUNT_PATH", message, "Use a folder without commas and quotes in its path.")
+    return ["type=bind", f"source={source}", f"target={target}", *([] if writable else ["readonly"])]

@@ -1,0 +1,128 @@
+"""What an engine has of one root's containers: listed anew whenever an event says that something changed.
+
+The events are hints, the list is the truth. While the engine is away the last list stays in force: nothing is
+taken for dead that nobody can look at.
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from loguru import logger
+
+from supervisor.core.decision import Event
+from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError
+
+ROOT_LABEL = "cloud-code.root"
+PATH_LABEL = "cloud-code.path"
+WORKSTATION_LABEL = "cloud-code.workstation"
+RUN_LABEL = "cloud-code.run"
+
+IDLE_SECONDS = 15.0
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
+_LIVING = frozenset({"running", "paused", "restarting"})
+_TOLD = ["start", "die", "oom", "destroy", "pause", "unpause"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container of a workstation; `run` tells one start from the next."""
+
+    id: str
+    name: str
+    workstation: str
+    run: str
+    living: bool
+
+
+def list_containers(engine: Engine, root_id: str, path: str) -> dict[str, Container]:
+    """The containers of this root's workstations by their run; of a copy of the root, which has its id, none."""
+    labels = [f"{ROOT_LABEL}={root_id}", f"{PATH_LABEL}={path}", RUN_LABEL]
+    found = {}
+    for entry in engine.get("/containers/json", all=1, filters={"label": labels}):
+        told: Mapping[str, str] = entry["Labels"]
+        found[told[RUN_LABEL]] = Container(
+            id=entry["Id"],
+            name=entry["Names"][0].lstrip("/") if entry["Names"] else entry["Id"][:12],
+            workstation=told.get(WORKSTATION_LABEL, ""),
+            run=told[RUN_LABEL],
+            living=entry["State"] in _LIVING,
+        )
+    return found
+
+
+class Containers:
+    """Follows one root's containers in a thread of its own, from the first `refresh` on."""
+
+    def __init__(self, engine: Engine, root_id: str, path: str) -> None:
+        self._engine, self._root_id, self._path = engine, root_id, path
+        self._seen: dict[str, Container] | None = None
+        # The engine says that one died some time before its list does; none is started twice.
+        self._dead: set[str] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.away: EngineAwayError | None = None
+        self.news: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def refresh(self) -> dict[str, Container]:
+        """The containers as of now, by their run; EngineAwayError, EngineRefusalError."""
+        with self._lock:  # (an older answer never replaces a newer one)
+            try:
+                listed = list_containers(self._engine, self._root_id, self._path)
+                self._dead.intersection_update(listed)
+                self._seen = {r: replace(c, living=c.living and r not in self._dead) for r, c in listed.items()}
+                self.away = None
+            except EngineAwayError as error:
+                self.away = error
+                raise
+            finally:
+                self._follow()
+            return dict(self._seen)
+
+    def is_living(self, run: str) -> bool:
+        """Whether this one runs, as far as is known; while nothing could be seen yet, nothing is dead."""
+        seen = self._seen
+        return seen is None or (run in seen and seen[run].living)
+
+    def workstation_of(self, run: str) -> str:
+        """Whose container this is; empty when it is not known."""
+        seen = self._seen or {}
+        return seen[run].workstation if run in seen else ""
+
+    def _follow(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="docker events", daemon=True)
+            self._thread.start()
+
+    def _watch(self) -> None:
+        """Subscribe, list, and list again with each event and now and then; anew when the stream ends."""
+        filters = {"label": [f"{ROOT_LABEL}={self._root_id}"], "type": ["container"], "event": _TOLD}
+        failures = 0
+        while True:
+            try:
+                for event in self._engine.events(filters, IDLE_SECONDS):
+                    self._heed(event)
+                    self.refresh()
+                    failures = 0
+            except EngineAwayError as error:
+                self.away = error
+                time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+            except (EngineRefusalError, KeyError, ValueError, TypeError) as error:
+                logger.error("the Docker engine's answer is not understood: {}", error)
+                time.sleep(RETRY_SECONDS[-1])
+
+    def _heed(self, event: Mapping[str, Any] | None) -> None:
+        """Take what no list tells (yet): a death, and that memory ran out, be it of a child alone."""
+        labels = event["Actor"]["Attributes"] if event is not None else {}
+        if event is None or labels.get(PATH_LABEL) != self._path:
+            return
+        if event["Action"] == "die":
+            with self._lock:
+                self._dead.add(labels.get(RUN_LABEL, ""))
+        elif event["Action"] == "oom":
+            name = labels.get(WORKSTATION_LABEL, "")
+            self.news.put(Event(name="workstation.out_of_memory", details={"workstation": name}))

@@ -1,0 +1,316 @@
+"""The driver `docker`: the agent daemon in a container of its own, found again by its labels.
+
+Each start is a new container of the same name; what is to outlive it (the tools, the clones, the mail) is in
+volumes and folders. Containers outlive the supervisor, and with `live-restore` the engine, too.
+"""
+
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from agent_daemon.protocol.codec import decode
+from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.model import Written
+from agent_daemon.protocol.paths import Root
+from agent_daemon.streams import put_aside_full
+from supervisor.core.decision import Event
+from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.errors import CloudCodeError
+from supervisor.ports import DaemonHandle, Entry
+from supervisor.workstations.container_options import (
+    KEYS,
+    STOP_SECONDS,
+    Station,
+    bridge_of,
+    network_of,
+    options,
+    prompt_folders,
+)
+from supervisor.workstations.containers import ROOT_LABEL, Container, Containers
+from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
+from supervisor.workstations.local import LOG_BYTES, NotDoneError
+
+if TYPE_CHECKING:
+    from python_on_whales import DockerClient
+
+LOG_LINES_KEPT = 5000
+
+
+class _RootId(Written):
+    id: str
+    epoch: int = 0
+
+
+class DockerWorkstations:
+    """Starts, finds and stops agent daemons in containers. Neither the engine nor its library is used before that.
+
+    Starting is done in a thread: it takes a fifth of a second and more, in which the loop has other things to do.
+    """
+
+    def __init__(self, root: Root, config: Config | None = None, engine: Engine | None = None) -> None:
+        self._root, self._config = root, config
+        self._named_engine = engine
+        self._followed: Containers | None = None
+        self._root_id = ""
+        self._starting: dict[str, str] = {}
+        self._failed: dict[str, CloudCodeError] = {}
+        self._told_away: str | None = None
+
+    # --- the port -------------------------------------------------------------------------------------
+
+    def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
+        """Begin to start it; what goes wrong is raised here at the next try. E_ENGINE_AWAY, E_NO_IMAGE, …"""
+        if failed := self._failed.pop(name, None):
+            raise failed
+        if away := self.away():
+            raise away
+        if living := self.find(name):
+            return living
+        station = self._station(name, kind)
+        self._check_image(station)
+        run = uuid.uuid4().hex
+        keys = keys_folder(station.root_id, name)
+        lay_keys(keys, environment)
+        self._starting[run] = name
+        work = threading.Thread(target=self._start, args=(station, run, keys), name=f"start {name}", daemon=True)
+        work.start()
+        return DaemonHandle(run=run)
+
+    def find(self, name: str) -> DaemonHandle | None:
+        if self.away():
+            return None
+        containers = self._containers.refresh().values()
+        return next((DaemonHandle(run=c.run) for c in containers if c.workstation == name and c.living), None)
+
+    def alive(self, handle: DaemonHandle) -> bool:
+        """As far as can be seen: what was alive when the engine went away is taken for alive."""
+        if handle.run is None:
+            return False
+        name = self._starting.get(handle.run)
+        living = name is not None or self._containers.is_living(handle.run)
+        if living:
+            for station in self._keys_of(handle.run):
+                remove_read_keys(*station)
+        return living
+
+    def away(self) -> CloudCodeError | None:
+        return self._containers.away
+
+    def look(self) -> Event | None:
+        """What there is to tell of the engine; called once a second, does nothing where no container is used."""
+        if self._followed is None:
+            return None
+        away = self.away()
+        said = away.message if away else None
+        if said != self._told_away:
+            self._told_away = said
+            if away is None:
+                return Event(name="engine.back")
+            return Event(
+                name="engine.away", details={"code": away.code, "message": away.message, "mend": away.mend}
+            )
+        return None if self._followed.news.empty() else self._followed.news.get()
+
+    def stop(self, handle: DaemonHandle) -> None:
+        """End the daemon in order, and with its container everything that it ran; keep the last of its log."""
+        if handle.run in self._starting:
+            raise CloudCodeError("E_STARTING", "The container is just being started.")
+        found = self._containers.refresh().get(handle.run or "")
+        if found is not None:
+            self._remove(found)
+            self._containers.refresh()
+
+    def salvage(self, name: str, task_id: str, attempt: int) -> str:
+        """In a container of its own, without a network."""
+        from python_on_whales.exceptions import DockerException
+
+        if self.find(name):
+            raise NotDoneError("E_DAEMON_RUNS", f"a daemon of {name} runs")
+        station = self._station(name, name.rpartition("-")[0])
+        self._check_image(station)
+        command = ["salvage", "--workstation", name, "--root", str(self._root.path)]
+        command += ["--task", task_id, "--attempt", str(attempt)]
+        keys = keys_folder(station.root_id, name)
+        given = self._options(station, keys) | {"networks": ["none"], "name": f"{station.container}-salvage"}
+        try:
+            said = self._docker().run(station.image, command, remove=True, healthcheck=False, **given)
+        except DockerException as error:
+            words = (error.stderr or "").strip().rpartition("\n")[2].removeprefix("agent-daemon: ")
+            code = "E_DAEMON_RUNS" if error.return_code == os.EX_TEMPFAIL else "E_NOT_BUNDLED"
+            raise NotDoneError(code, words.removeprefix("E_NOT_BUNDLED: ")[:1000] or "it ended silently") from None
+        return str(said).strip()[:1000]
+
+    def enter(self, name: str, command: tuple[str, ...]) -> Entry:
+        """In the container of the daemon that runs, as its user. E_NOT_RUNNING."""
+        terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+        place = ["--workdir", str(self._root.workspace(name)), "--env", f"TERM={os.environ.get('TERM', 'dumb')}"]
+        return self._entry(
+            "exec", "--interactive", *terminal, *place, self._running(name), *(command or ("bash",))
+        )
+
+    def log(self, name: str, follow: bool) -> Entry | None:
+        found = self._containers.refresh().values()
+        mine = next((c for c in found if c.workstation == name), None)
+        return self._entry("logs", *(["--follow"] if follow else []), mine.id) if mine else None
+
+    # --- one start, in a thread -----------------------------------------------------------------------
+
+    def _start(self, station: Station, run: str, keys: Path) -> None:
+        try:
+            self._run(station, run, keys)
+        except Exception as error:
+            remove_keys(keys)
+            logger.warning("the container of {} was not started: {}", station.name, error)
+            self._failed[station.name] = _start_error(station, error)
+        finally:
+            self._starting.pop(run, None)
+
+    def _run(self, station: Station, run: str, keys: Path) -> None:
+        for left in self._containers.refresh().values():
+            if left.workstation == station.name:
+                self._remove(left)
+        for folder, _ in station.folders():
+            make_folder(folder)
+        network = "none" if station.settings.network == "none" else self._network(station.root_id)
+        place = ["--workstation", station.name, "--root", str(self._root.path), "--type", station.kind]
+        self._docker().run(
+            station.image,
+            ["--environment", f"{KEYS}/{FILE}", *place],
+            detach=True,
+            name=station.container,
+            labels=station.labels(run),
+            networks=[network],
+            **self._options(station, keys),
+        )
+        self._containers.refresh()
+
+    def _network(self, root_id: str) -> str:
+        """A network of this root's own, on which its workstations do not see each other."""
+        name = network_of(root_id)
+        if not self._engine.get("/networks", filters={"name": [f"^{name}$"]}):
+            names = {"com.docker.network.bridge.name": bridge_of(root_id)}
+            self._engine.post(
+                "/networks/create",
+                {
+                    "Name": name,
+                    "Driver": "bridge",
+                    "Labels": {ROOT_LABEL: root_id},
+                    "Options": {"com.docker.network.bridge.enable_icc": "false", **names},
+                },
+            )
+        return name
+
+    def _remove(self, container: Container) -> None:
+        """Stop a container, append the end of its log to the workstation's, and remove it with its own volumes."""
+        try:
+            if container.living:
+                self._engine.post(f"/containers/{container.id}/stop", None, STOP_SECONDS + 10, t=STOP_SECONDS)
+            raw = self._engine.read(f"/containers/{container.id}/logs", stdout=1, stderr=1, tail=LOG_LINES_KEPT)
+            log = self._root.workstations / f"{container.workstation}.log"
+            put_aside_full(log, LOG_BYTES)
+            with log.open("ab") as file:
+                file.write(plain(raw))
+            self._engine.delete(f"/containers/{container.id}", v=1, force=1)
+        except EngineRefusalError as error:
+            if error.status != 404:  # somebody else has removed it
+                raise
+
+    # --- what is known --------------------------------------------------------------------------------
+
+    @property
+    def _id(self) -> str:
+        self._root_id = self._root_id or root_id_of(self._root)
+        return self._root_id
+
+    @property
+    def _engine(self) -> Engine:
+        if self._named_engine is None:
+            self._named_engine = Engine(engine_socket())
+        return self._named_engine
+
+    @property
+    def _containers(self) -> Containers:
+        if self._followed is None:
+            self._followed = Containers(self._engine, self._id, str(self._root.path))
+            try:
+                self._followed.refresh()
+            except CloudCodeError as error:  # known as `away`
+                logger.warning("{}", error)
+        return self._followed
+
+    def _station(self, name: str, kind: str) -> Station:
+        configured = self._config.workstations.get(kind) if self._config else None
+        settings = configured or WorkstationSettings(driver="docker", clis=("none",))
+        return Station(root=self._root, root_id=self._id, name=name, kind=kind, settings=settings)
+
+    def _keys_of(self, run: str) -> list[tuple[Path, Path]]:
+        name = self._starting.get(run) or self._containers.workstation_of(run)
+        if not name:
+            return []
+        return [(keys_folder(self._id, name), self._root.mail_out(name) / "workstation.yaml")]
+
+    def _options(self, station: Station, keys: Path) -> dict[str, Any]:
+        user = f"{os.getuid()}:{os.getgid()}"
+        return options(station, keys, prompt_folders(self._config, station.settings), user)
+
+    def _running(self, name: str) -> str:
+        found = self._containers.refresh().values()
+        for container in found:
+            if container.workstation == name and container.living:
+                return container.id
+        raise CloudCodeError(
+            "E_NOT_RUNNING", f"{name} has no container that runs.", f"cloud-code workstation start {name}"
+        )
+
+    def _check_image(self, station: Station) -> None:
+        try:
+            self._engine.get(f"/images/{station.image}/json")
+        except EngineRefusalError as error:
+            if error.status != 404:
+                raise
+            mend = f"cloud-code workstation build {station.kind}"
+            if station.settings.image:
+                mend = f"Build or pull it; `{mend} --tag {station.image}` makes one under this name."
+            raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend) from None
+
+    def _docker(self) -> "DockerClient":
+        from python_on_whales import DockerClient
+
+        return DockerClient(host=f"unix://{self._engine.path}", client_call=["docker"])
+
+    def _entry(self, *words: str) -> Entry:
+        passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TERM") if name in os.environ}
+        argv = ("docker", "--host", f"unix://{self._engine.path}", *words)
+        return Entry(argv=argv, cwd=self._root.path, environment=passed)
+
+
+def root_id_of(root: Root) -> str:
+    """The id of a root, which a supervisor gives it at its first start; E_NOT_RUNNING before that."""
+    try:
+        return decode(_RootId, root.root_id.read_bytes(), file="state/root-id").id
+    except FileNotFoundError:
+        raise CloudCodeError("E_NOT_RUNNING", "No supervisor has run here yet.", "cloud-code run") from None
+
+
+def plain(raw: bytes) -> bytes:
+    """The text of a container's log: the engine puts eight bytes before each piece, the last four its length."""
+    parts, place = [], 0
+    while place + 8 <= len(raw):
+        end = place + 8 + int.from_bytes(raw[place + 4 : place + 8], "big")
+        parts.append(raw[place + 8 : end])
+        place = end
+    return b"".join(parts)
+
+
+def _start_error(station: Station, error: Exception) -> CloudCodeError:
+    if isinstance(error, CloudCodeError):
+        return error
+    said = (getattr(error, "stderr", None) or str(error)).strip()[-1000:]
+    return CloudCodeError("E_CONTAINER", f"The container of {station.name} could not be started: {said}")

@@ -1,0 +1,106 @@
+"""What an engine lacks for the workstations of one type, each lack with what mends it."""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.doctor import Check
+from supervisor.errors import CloudCodeError
+from supervisor.workstations.container_options import image_of
+from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+
+OLDEST = (20, 10)
+# Images know of these; any other program is the operator's own to put into an image.
+BUILT_IN_CLIS = frozenset({"aider", "claude-code", "codex"})
+
+
+def check_docker(config: Config, kind: str) -> Iterator[Check]:
+    """Look at the engine, and at the image of this type; never raises for what it finds."""
+    settings = config.workstations[kind]
+    wanted = tuple(sorted(BUILT_IN_CLIS.intersection(config.clis_of_station(kind))))
+    name = f"workstation {kind}"
+    try:
+        engine = Engine(engine_socket())
+        version, about = engine.version(), engine.get("/info")
+        yield version_check(name, str(engine.path), version)
+        yield from engine_checks(name, about, os.getuid())
+        found = _image(engine, image_of(kind, settings))
+        yield from image_checks(name, kind, settings, wanted, found, os.getuid())
+    except CloudCodeError as error:
+        yield Check(name=name, status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
+    if settings.network != "none":
+        detail = "its agents reach every address that this host reaches (network: open)"
+        mend = "a firewall of this host can bound that; `network: none` cuts it off"
+        yield Check(name=name, status="warning", detail=detail, mend=mend)
+
+
+def _image(engine: Engine, image: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = engine.get(f"/images/{image}/json")
+    except EngineRefusalError as error:
+        if error.status != 404:
+            raise
+        return None
+    return found
+
+
+def version_check(name: str, place: str, version: str) -> Check:
+    """Whether an engine that calls itself this is new enough."""
+    detail = f"Docker engine {version or 'of unknown version'} on {place}"
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < OLDEST:
+        wanted = ".".join(map(str, OLDEST))
+        return Check(name=name, status="error", detail=detail, mend=f"install Docker {wanted} or newer")
+    return Check(name=name, status="ok", detail=detail)
+
+
+def engine_checks(name: str, about: dict[str, Any], uid: int) -> Iterator[Check]:
+    """What the engine says of itself that a workstation cannot do with, or only with less."""
+    options = " ".join(about.get("SecurityOptions") or ())
+    if "name=rootless" in options:
+        detail = "E_ROOTLESS_ENGINE: the engine is rootless; in it this user's files belong to root"
+        yield Check(name=name, status="error", detail=detail, mend="use the system's engine: unset DOCKER_HOST")
+    if "name=seccomp" not in options:
+        detail = "the engine filters no system calls (seccomp)"
+        yield Check(name=name, status="warning", detail=detail, mend="use a kernel and an engine with seccomp")
+    lacks = [what for what, key in (("memory", "MemoryLimit"), ("processes", "PidsLimit")) if not about.get(key)]
+    if lacks:
+        detail = f"the engine cannot limit {' and '.join(lacks)}"
+        yield Check(name=name, status="warning", detail=detail, mend="give the engine the control groups for it")
+    if not about.get("LiveRestoreEnabled"):
+        detail = "a restart of the engine ends the agents under work; they go on from their files then"
+        mend = 'with {"live-restore": true} in /etc/docker/daemon.json they work on meanwhile'
+        yield Check(name=name, status="warning", detail=detail, mend=mend)
+    if uid == 0:
+        detail = "the supervisor is root, and so are its agents in their containers, if without any capability"
+        yield Check(name=name, status="warning", detail=detail, mend="run it as a user of its own")
+
+
+def image_checks(
+    name: str,
+    kind: str,
+    settings: WorkstationSettings,
+    wanted: tuple[str, ...],
+    found: dict[str, Any] | None,
+    uid: int,
+) -> Iterator[Check]:
+    """Whether the image is there, was made for this user, and has the coding CLIs that are configured."""
+    image = image_of(kind, settings)
+    options = (f" --clis {','.join(wanted)}" if wanted else "") + (f" --tag {image}" if settings.image else "")
+    mend = f"cloud-code workstation build {kind}{options}"
+    if found is None:
+        yield Check(name=name, status="error", detail=f"E_NO_IMAGE: the engine has no image {image}", mend=mend)
+        return
+    labels = (found.get("Config") or {}).get("Labels") or {}
+    size = f"{found.get('Size', 0) / 1e9:.2f} GB"
+    yield Check(name=name, status="ok", detail=f"image {image}, {size}")
+    made_for = labels.get("cloud-code.uid")
+    if made_for is not None and made_for != str(uid):
+        detail = f"E_IMAGE_USER: the image {image} was built for user {made_for}, and this is {uid}"
+        yield Check(name=name, status="error", detail=detail, mend=mend)
+    lacking = [cli for cli in wanted if cli not in str(labels.get("cloud-code.clis", "")).split()]
+    if lacking and labels:
+        detail = f"the image {image} was built without {', '.join(lacking)}"
+        yield Check(name=name, status="warning", detail=detail, mend=mend)

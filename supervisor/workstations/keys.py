@@ -1,0 +1,49 @@
+"""A daemon's environment, which holds keys: handed over in a file in memory, which goes once it has been read.
+
+`docker run -e` would show it to everybody who may use the engine, and an argument to every user of the host.
+"""
+
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from agent_daemon.protocol.files import write_file
+from supervisor.errors import CloudCodeError
+
+FILE = "environment.json"
+MEMORY = Path("/dev/shm")  # noqa: S108 (folders in it are checked below)
+
+
+def keys_folder(root_id: str, workstation: str) -> Path:
+    """Where the file of a workstation is laid; a folder that only this user can enter. E_KEYS_FOLDER."""
+    folder = MEMORY / f"cloud-code-{os.getuid()}"
+    for path in (folder, folder / root_id, folder / root_id / workstation):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(0o700)
+        seen = path.lstat()
+        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or stat.S_IMODE(seen.st_mode) & 0o077:
+            raise CloudCodeError(
+                "E_KEYS_FOLDER",
+                f"{path} is not a folder that belongs to this user alone.",
+                f"Look whose it is (`ls -ld {path}`), and remove it.",
+            )
+    return folder / root_id / workstation
+
+
+def lay_keys(folder: Path, environment: Mapping[str, str]) -> None:
+    write_file(folder / FILE, json.dumps(dict(environment)).encode(), mode=0o400)
+
+
+def remove_read_keys(folder: Path, sign: Path) -> None:
+    """Once the daemon has shown a sign of life it has read them; before that, no agent has run."""
+    with contextlib.suppress(OSError):
+        if sign.lstat().st_mtime_ns > (folder / FILE).lstat().st_mtime_ns:
+            remove_keys(folder)
+
+
+def remove_keys(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        (folder / FILE).unlink()

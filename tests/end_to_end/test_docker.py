@@ -1,0 +1,209 @@
+"""Workstations in containers of a real engine, under the real supervisor, with a scripted coding CLI."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_daemon.protocol.paths import Root
+from supervisor.workstations.containers import Container, list_containers
+from supervisor.workstations.docker import root_id_of
+from tests import docker_engine
+from tests.site import Site, git, wait_for
+
+FIX = "sed -i 's/a - b/a + b/' calc.py"
+CHECK = {"name": "sum", "command": "python3 -c 'import calc; assert calc.add(1, 2) == 3'"}
+# Containers start slowly where six tests share two processors.
+PATIENCE_SECONDS = 120
+
+
+class DockerSite(Site):
+    """A root whose workstations are containers, without a network; its agents are lines of shell."""
+
+    def use_docker(self, **settings: Any) -> None:
+        environment = {"DOCKER_HOST": f"unix://{docker_engine.engine().path}"}
+        self.environment.update(environment)
+        station = {"driver": "docker", "image": docker_engine.image(), "network": "none", "clis": ["scripted"]}
+        self.config["workstations"]["backend"] = station | {"memory": "256m", "pids": 128} | settings
+        self.config["timing"] |= {"suspect_after_seconds": 20}
+
+    def use_script(self, *steps: str) -> None:
+        self.config["clis"]["scripted"]["argv"] = ["bash", "-c", "\n".join(("set -e", *steps))]
+
+    def containers(self) -> list[Container]:
+        if not self.root.root_id.exists():
+            return []
+        return list(list_containers(docker_engine.engine(), root_id_of(self.root), str(self.root.path)).values())
+
+    def living(self) -> list[Container]:
+        return [container for container in self.containers() if container.living]
+
+    def inside(self, *command: str) -> str:
+        return self.cli("workstation", "shell", "backend-1", *command).stdout
+
+    def close(self) -> None:
+        super().close()
+        if self.root.root_id.exists():
+            remove_all(self.root)
+
+
+def remove_all(root: Root) -> None:
+    """What the engine has of a root."""
+    engine, root_id = docker_engine.engine(), root_id_of(root)
+    label = {"label": [f"cloud-code.root={root_id}"]}
+    for container in engine.get("/containers/json", all=1, filters=label):
+        engine.delete(f"/containers/{container['Id']}", force=1, v=1)
+    for volume in engine.get("/volumes", filters={"name": [f"cc-{root_id}-"]})["Volumes"] or ():
+        engine.delete(f"/volumes/{volume['Name']}")
+    for network in engine.get("/networks", filters=label):
+        engine.delete(f"/networks/{network['Id']}")
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[DockerSite]:
+    docker_engine.engine()
+    made = DockerSite(tmp_path)
+    made.use_docker()
+    yield made
+    made.close()
+
+
+def test_a_task_file_becomes_a_pushed_branch_and_keys_are_nowhere_to_be_seen(site: DockerSite) -> None:
+    site.config["clis"]["scripted"]["pass_environment"] = ["MODEL_KEY"]
+    site.use_script(
+        'test "$MODEL_KEY" = key-of-the-model', FIX, "setsid sleep 1000 & disown", "echo fixed the sign"
+    )
+    site.write_config()
+    site.start(MODEL_KEY="key-of-the-model")
+    site.write_task("fix-add", verification=[CHECK])
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=PATIENCE_SECONDS)
+    assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
+
+    container, *others = site.living()
+    assert not others
+    shown = docker_engine.engine().get(f"/containers/{container.id}/json")
+    assert "key-of-the-model" not in json.dumps(shown)
+    assert "sleep 1000" not in site.inside("ps", "-eo", "args")
+    assert "key-of-the-model" not in site.inside(
+        "bash", "-c", "cat /run/cloud-code/* /proc/[0-9]*/environ || true"
+    )
+    site.cli("workstation", "stop", "backend-1")
+    wait_for(lambda: not site.containers(), PATIENCE_SECONDS, "the container is gone")
+    assert "daemon of backend-1 ended" in site.cli("workstation", "logs", "backend-1").stdout
+
+
+UNTIL_TOLD = 'while [ ! -e "$HOME/go" ]; do sleep 0.1; done'
+
+
+def go_on(site: DockerSite) -> None:
+    """Let the agents of `UNTIL_TOLD` go on."""
+    for home in site.root.workspace("backend-1").glob(".homes/*"):
+        (home / "go").touch()
+
+
+def begin(site: DockerSite) -> Container:
+    """A task under work that waits to be told to go on; its container."""
+    site.use_script(FIX, UNTIL_TOLD, "echo fixed the sign")
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    site.wait_state("demo.fix-add", "in_progress", timeout_seconds=PATIENCE_SECONDS)
+    wait_for(lambda: "sleep" in site.inside("ps", "-eo", "comm"), PATIENCE_SECONDS, "the agent works")
+    return site.living()[0]
+
+
+def test_a_supervisor_that_was_killed_finds_the_container_and_the_task_goes_on_undisturbed(
+    site: DockerSite,
+) -> None:
+    before = begin(site)
+    site.stop_supervisors(signal.SIGKILL)
+    site.start()
+    wait_for(lambda: site.events("workstation.adopted"), what="it is found again")
+    go_on(site)
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=PATIENCE_SECONDS)
+    assert site.living() == [before] and len(task.attempts) == 1
+    assert not site.events("workstation.died")
+
+
+def test_a_container_that_is_killed_is_replaced_and_its_attempt_goes_on(site: DockerSite) -> None:
+    before = begin(site)
+    docker_engine.engine().post(f"/containers/{before.id}/kill")
+    wait_for(lambda: site.events("workstation.died"), PATIENCE_SECONDS)
+    after = wait_for(site.living, PATIENCE_SECONDS, "another container")[0]
+    assert (after.id, after.run) != (before.id, before.run) and after.name == before.name
+    go_on(site)
+    task = site.wait_state("demo.fix-add", "review", timeout_seconds=PATIENCE_SECONDS)
+    assert len(task.attempts) == 1
+
+
+def test_an_agent_has_no_rights_and_sees_nothing_but_what_is_its_own(site: DockerSite) -> None:
+    site.config["projects"]["other"] = site.config["projects"]["demo"] | {"trust_domain": "elsewhere"}
+    site.config["workstations"]["foreign"] = site.config["workstations"]["backend"] | {"trust_domain": "elsewhere"}
+    (site.root.mirrors / "elsewhere").mkdir(parents=True)
+    site.write_config()
+    site.start()
+    wait_for(lambda: len(site.living()) == 2, PATIENCE_SECONDS, "both workstations run")
+
+    status = dict(line.split(":\t", 1) for line in site.inside("cat", "/proc/self/status").splitlines())
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == int(status["CapPrm"], 16) == 0
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    root = site.root.path
+    seen = site.inside("bash", "-c", f"find {root} -maxdepth 3 -type d")
+    assert str(root / "mirrors" / "default") in seen and "elsewhere" not in seen
+    for path in ("config.yaml", "state", "tasks", "mail/foreign-1", "workspaces/foreign-1"):
+        assert str(root / path) not in seen and not site.root.path.joinpath(path).is_symlink()
+    refused = (
+        f"touch {root}/mail/backend-1/in/x",
+        f"touch {root}/mirrors/default/x",
+        f"rm -r {root}/mail/backend-1/in",
+        "touch /usr/bin/x",
+        "touch /run/cloud-code/x",
+        "cat /var/run/docker.sock",
+        "mount -t tmpfs none /mnt",
+    )
+    for command in refused:
+        done = site.cli("workstation", "shell", "backend-1", "bash", "-c", command, check=False)
+        assert done.returncode != 0, command
+    site.inside(
+        "bash", "-c", f"touch {root}/mail/backend-1/out/x {root}/workspaces/backend-1/x /tools/bin/x /tmp/x"
+    )
+    assert site.inside("bash", "-c", "ls /sys/class/net") == "lo\n"
+
+    # Beyond the limits: the kernel refuses, and ends what takes more memory, in this container alone.
+    forks = "for i in $(seq 300); do sleep 30 & done; echo all"
+    many = site.cli("workstation", "shell", "backend-1", "bash", "-c", forks, check=False)
+    assert "all" not in many.stdout
+    much = site.cli("workstation", "shell", "backend-1", "python3", "-c", "b'x' * (600 << 20)", check=False)
+    assert much.returncode != 0
+    wait_for(lambda: site.events("workstation.out_of_memory"), PATIENCE_SECONDS, "it is told")
+
+
+def test_two_roots_on_one_engine_do_not_touch_each_other(site: DockerSite, tmp_path: Path) -> None:
+    other = DockerSite(tmp_path / "other")
+    other.use_docker()
+    try:
+        for one in (site, other):
+            one.write_config()
+            one.start()
+        first = wait_for(site.living, PATIENCE_SECONDS)[0]
+        second = wait_for(other.living, PATIENCE_SECONDS)[0]
+        assert first.name != second.name and first.workstation == second.workstation
+        site.cli("workstation", "stop", "--all")
+        wait_for(lambda: not site.containers(), PATIENCE_SECONDS)
+        assert other.living() == [second] and not other.events("workstation.died")
+    finally:
+        other.close()
+
+
+def test_what_is_lacking_is_said_and_mends_itself(site: DockerSite) -> None:
+    site.use_docker(image="cloud-code-test/never-built")
+    site.write_config()
+    site.start()
+    refused = wait_for(lambda: site.events("workstation.not_started"), PATIENCE_SECONDS)[0]
+    assert "E_NO_IMAGE" in refused["details"]["message"] and "workstation build" in refused["details"]["message"]
+    examined = site.cli("doctor", check=False)
+    assert examined.returncode == 1 and "E_NO_IMAGE" in examined.stdout and "Docker engine" in examined.stdout
+    assert site.cli("workstation", "shell", "backend-1", check=False).stderr.count("E_NOT_RUNNING")
