@@ -53,8 +53,14 @@ type)
     ;;
 cli)
     case "$2" in
-    codex) install_node && npm_programs "@openai/codex@$CODEX_VERSION" ;;
-    claude-code) install_node && npm_programs "@anthropic-ai/claude-code@$CLAUDE_CODE_VERSION" ;;
+    codex)
+        install_node
+        npm_programs "@openai/codex@$CODEX_VERSION"
+        ;;
+    claude-code)
+        install_node
+        npm_programs "@anthropic-ai/claude-code@$CLAUDE_CODE_VERSION"
+        ;;
     aider)
         python3 -m venv /opt/aider
         /opt/aider/bin/pip install --quiet --no-cache-dir "aider-chat==$AIDER_VERSION"
