@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import codec, forges, idle, intake, reaction, start, worktree
 from benchmarks.crowd import make_crowd
-from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show
+from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show, tell
 from benchmarks.processes import running_supervisor, stand_ins, wait_until_quiet
 
 ALONE = ("codec", "worktree", "forges")
@@ -53,7 +53,7 @@ def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
         yield from _told("forges", forges.measure(folder / "forges", size))
     if not wanted - set(ALONE):
         return
-    _tell(f"making {size.live} live and {size.archived} ended tasks")
+    tell(f"making {size.live} live and {size.archived} ended tasks")
     crowd = make_crowd(folder / "crowd", size)
     with stand_ins(crowd.root, size):
         if wanted & set(WITH_A_SUPERVISOR):
@@ -71,12 +71,8 @@ def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
 
 
 def _told(name: str, figures: list[Figure]) -> list[Figure]:
-    _tell(f"{name}: " + ", ".join(f"{figure.measured:.3g} {figure.unit}" for figure in figures))
+    tell(f"{name}: " + ", ".join(f"{figure.measured:.3g} {figure.unit}" for figure in figures))
     return figures
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,10 +52,10 @@ class Size:
     runs: int = 9
     forge_projects: int = 50
     forge_cycles: int = 5
-    forge_poll_seconds: float = 5
+    forge_poll_seconds: float = 3
     forge_issues: int = 20
     forge_crowd: int = 200
-    forge_watched_seconds: float = 75
+    forge_watched_seconds: float = 65
 
 
 QUICK = Size(
@@ -79,6 +80,12 @@ def percentile(values: Sequence[float], percent: float) -> float:
     ordered = sorted(values)
     rank = -(-len(ordered) * percent // 100)  # rounded up
     return ordered[max(0, int(rank) - 1)]
+
+
+def tell(text: str) -> None:
+    """A line of progress: the table comes at the end only."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def machine() -> str:
