@@ -1,9 +1,10 @@
 """`state/projects/<project>.yaml`: how far a forge has been read, and what it let us know of its limits."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from loguru import logger
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, Field
 
 from agent_daemon.protocol.codec import decode, encode
 from agent_daemon.protocol.errors import ProtocolError
@@ -15,17 +16,20 @@ from supervisor.core.record import Stored
 
 _LIMITS = Limits(max_bytes=2 * 1024 * 1024, max_events=100_000)
 _MAX_HEARD = 2000
+_MAX_REQUESTS = 1000
 
 
 class ForgeState(Stored):
     """What is kept of one project's forge; safe to lose. `heard` are things that count once, by their ids.
 
+    `requests` are ours, by their numbers, with the tasks that they are of: commands there count also later.
     `problem` is why it could not be read last, since when `problem_since`.
     """
 
     version: Literal[1] = 1
     cursor: Cursor = Cursor()
     heard: tuple[str, ...] = ()
+    requests: dict[str, str] = Field(default_factory=dict)
     budget: Budget = Budget()
     problem: str = ""
     problem_since: AwareDatetime | None = None
@@ -33,6 +37,13 @@ class ForgeState(Stored):
 
     def hear(self, key: str) -> "ForgeState":
         return self.evolve(heard=(*self.heard, key)[-_MAX_HEARD:])
+
+    def know(self, requests: Mapping[int, str]) -> "ForgeState":
+        """With these requests, which belong to tasks; the oldest are forgotten."""
+        new = {str(number): task for number, task in requests.items()}
+        if new.items() <= self.requests.items():
+            return self
+        return self.evolve(requests=dict(list((self.requests | new).items())[-_MAX_REQUESTS:]))
 
 
 def read_forge_state(root: Root, project: str) -> ForgeState:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import ProtocolError
@@ -92,7 +92,7 @@ class Issues:
                 return
             if self._is_quiet(name, desk, now) and desk.polls % _QUIET_POLLS:
                 return
-        watched, forge = self._watched(name), desk.project.forge
+        watched, forge = self._watched(name, desk), desk.project.forge
         assert forge is not None  # noqa: S101 (only such projects have a desk)
         if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)) and not by_timer:
             desk.again = True
@@ -101,7 +101,7 @@ class Issues:
         busy = any(task.project == name for task in self.ledger.tasks.values())
         return not busy and desk.news_at is not None and now - desk.news_at > _QUIET_AFTER
 
-    def _watched(self, name: str) -> Watched:
+    def _watched(self, name: str, desk: _Desk) -> Watched:
         tasks = [task for task in self.ledger.tasks.values() if task.project == name and not task.ended]
         sources = {task.source.ref: task.source for task in tasks if task.source.kind == "issue"}
         requests = {
@@ -114,6 +114,7 @@ class Issues:
             since={ref: source.approved_at for ref, source in sources.items() if source.approved_at is not None},
             triggers={ref: source.trigger for ref, source in sources.items() if source.trigger is not None},
             requests=requests,
+            ended=frozenset(map(int, desk.state.requests)) - requests.keys(),
         )
 
     def settle_read(self, name: str, outcome: Any) -> None:
@@ -145,7 +146,8 @@ class Issues:
 
     def _keep(self, name: str, desk: _Desk, before: ForgeState, now: datetime) -> None:
         """Write what is known now; the budget alone is not worth a write at every poll."""
-        same = desk.state.cursor == before.cursor and desk.state.heard == before.heard and not before.problem
+        kept = before.evolve(budget=desk.state.budget, read_at=desk.state.read_at)
+        same = desk.state == kept and not before.problem
         if same and desk.written_at is not None and now - desk.written_at < _STATE_EVERY:
             return
         write_forge_state(self.root, name, desk.state)
@@ -171,6 +173,7 @@ class Issues:
             for task in self.ledger.tasks.values()
             if task.project == name and task.request is not None and task.request.number is not None
         }
+        desk.state = desk.state.know(by_request)
         for seen in news.requests:
             task = self.ledger.tasks.get(by_request.get(seen.number, ""))
             if task is not None:
@@ -183,7 +186,7 @@ class Issues:
         for comment in sorted(news.comments, key=lambda comment: (comment.at, comment.id)):
             task_id = f"{name}.{comment.issue}"
             if comment.kind == "request":
-                task_id = by_request.get(int(comment.issue), f"{name}.pr{comment.issue}")
+                task_id = desk.state.requests.get(comment.issue, f"{name}.pr{comment.issue}")
             self._take_comment(name, desk, comment, task_id, issues.get(comment.issue), now)
 
     def _find(self, task_id: str) -> TaskRecord | None:
@@ -263,9 +266,7 @@ class Issues:
         """Carry out what somebody who may steer asks for, and answer on the comment."""
         if comment_key(comment) in task.applied_commands:
             return
-        on: Literal["source", "request"] = "source"
-        if comment.kind == "request" and task.source.kind != "request":
-            on = "request"
+        elsewhere = comment.kind == "request" and task.source.kind != "request"
         text, emoji, after = "", "+1", Decision(task=task)
         if not slash.verb:
             text, emoji = _help_once(task, slash.word), "confused"
@@ -283,7 +284,8 @@ class Issues:
         applied = dict.fromkeys((*after.task.applied_commands, comment_key(comment)))
         heard = after.task.evolve(applied_commands=tuple(applied)[-MAX_APPLIED:])
         target = None if comment.id.startswith("review-") else comment.id
-        self._apply(Decision(task=answer(heard, target, text, emoji, on=on), events=after.events))
+        request = int(comment.issue) if elsewhere else None
+        self._apply(Decision(task=answer(heard, target, text, emoji, request=request), events=after.events))
 
 
 def _help_once(task: TaskRecord, word: str) -> str:

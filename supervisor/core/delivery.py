@@ -88,7 +88,7 @@ def settle_inspection(
         "claimed_head": outcome.delivery.claimed_head,
         "pushed_head": outcome.delivery.pushed_head,
         "files": outcome.delivery.files_total,
-        "commits": outcome.delivery.commits_total,
+        "commits": outcome.delivery.commits_total - outcome.delivery.earlier_total,
     }
     return Decision(task=ready, events=(Event(name="claim.accepted", details=details),))
 

@@ -181,13 +181,14 @@ class Watched(Stored):
     `issues`: the issues that tasks came from, each with the hash of the text that was approved (`text_digest`),
     and in `since` when it was, so that who changed it is asked for only where it differs. `triggers`: what each of
     them was started by, which asks for nothing more. `requests`: our open requests, each with the head that was
-    seen last, for its checks.
+    seen last, for its checks. `ended`: requests whose tasks have ended, where people may still speak to us.
     """
 
     issues: dict[str, str] = Field(default_factory=dict)
     since: dict[str, AwareDatetime] = Field(default_factory=dict)
     triggers: dict[str, str] = Field(default_factory=dict)
     requests: dict[int, str] = Field(default_factory=dict)
+    ended: frozenset[int] = frozenset()
 
 
 class ForgeNews(Stored):

@@ -20,7 +20,7 @@ _HIDDEN = re.compile(r"<!--.*?-->|^ {0,3}<!--.*\Z|^\[//\]: #[^\n]*", re.DOTALL |
 _INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 _CRITERIA = re.compile(r"^#{1,6}\s*(?:acceptance\s+criteria|done\s+when)\s*:?\s*#*\s*$", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}\s")
-_ITEM = re.compile(r"^\s{0,3}[-*+]\s+(?:\[[ xX]\]\s+)?(.+)$")
+_ITEM = re.compile(r"^\s{0,3}(?:[-*+]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?(.+)$")
 _PRIORITY = re.compile(r"^(?:priority|prio)\s*[:/ -]{1,3}\s*(critical|high|medium|low|background)$", re.IGNORECASE)
 # States in which the text of a task still matters to somebody who works on it, or will.
 _TEXT_MATTERS = frozenset({State.PENDING, State.ASSIGNED, State.IN_PROGRESS, State.FAILED, State.PAUSED})
@@ -42,7 +42,8 @@ def task_id_of(project: str, issue: IssueSeen) -> str:
 def draft_of(issue: IssueSeen, project: str, settings: ProjectSettings, asked: Trigger) -> Draft:
     """What an issue asks for. Whoever wrote it, the text is cleaned of what a reader would not see."""
     shown = _INVISIBLE.sub("", _HIDDEN.sub("", clean_text(issue.body))).strip()
-    labels = tuple(clean_line(label)[:100] for label in issue.labels if label not in settings.trigger.labels)[:50]
+    asking = {label.casefold() for label in settings.trigger.labels}
+    labels = tuple(clean_line(label)[:100] for label in issue.labels if label.casefold() not in asking)[:50]
     is_review = issue.kind == "request"
     if is_review:
         shown = f"Review the changes of this request into `{issue.base}`. What its author says:\n\n{shown}"
@@ -113,7 +114,8 @@ def _take_trigger(
     settings, trigger = config.projects[project], issue.trigger
     if trigger is None or not issue.open or (known is not None and not _is_newer(trigger, known.source)):
         return None
-    ignored = next((label for label in issue.labels if label in settings.trigger.ignore_labels), None)
+    ignoring = {label.casefold() for label in settings.trigger.ignore_labels}
+    ignored = next((label for label in issue.labels if label.casefold() in ignoring), None)
     if ignored is not None:
         return _not_taken(issue, trigger.by, f"the label '{ignored}' keeps it from being taken up")
     if not is_allowed(trigger.by, settings.trigger):

@@ -246,7 +246,10 @@ class Approval(Stored):
 
 
 class Delivery(Stored):
-    """Work that passed the import checks: what was claimed, what was found in the bundle."""
+    """Work that passed the import checks: what was claimed, what was found in the bundle.
+
+    `commits` are all of the branch, oldest first; so many of them, `earlier_total`, it had before.
+    """
 
     attempt: int
     claimed_head: str
@@ -255,6 +258,7 @@ class Delivery(Stored):
     bundle_sha256: str
     commits: tuple[CommitMade, ...] = ()
     commits_total: int = 0
+    earlier_total: int = 0
     files: tuple[FileModified, ...] = ()
     files_total: int = 0
     diff_stat: str = ""
@@ -296,12 +300,14 @@ class Post(Tries):
     `comment`: a new one, which notifies; `document`: one with what the agent handed in; `reply`: in the thread
     `target`; `reaction`: the emoji `text` on the comment `target`, or without one on the issue itself;
     `delete_branch`: the branch `text` is not needed any more. `key` stands in the marker by which it is found.
+    `number` is that of a request which the task may have left behind.
     """
 
     key: str
     kind: Literal["comment", "document", "reply", "reaction", "delete_branch"]
     on: Literal["source", "request"] = "source"
     target: str | None = None
+    number: int | None = None
     text: str = ""
     sending: bool = False
 

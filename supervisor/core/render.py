@@ -28,6 +28,11 @@ def one_line_code(text: str) -> str:
     return f"{ticks}{pad}{line}{pad}{ticks}" if line else ""
 
 
+def clipped(text: str, most: int) -> str:
+    """As many lines as fit into so many characters: half a line might leave its code open."""
+    return text if len(text) <= most else text[:most].rpartition("\n")[0] + "\n[…]"
+
+
 def render_request(task: TaskRecord) -> str:
     """What the request of a delivered task says, as a page with its title."""
     return f"# {task.title}\n\n{render_body(task)}"
@@ -95,6 +100,8 @@ def _evidence(task: TaskRecord, delivery: Delivery) -> str:
     rows.append(f"| head | `{delivery.claimed_head}` | seen in the bundle; pushed as `{delivery.pushed_head}` |")
     rows.append(f"| base | | `{delivery.base}` of {one_line_code(task.base_branch)}, seen in the bundle |")
     changes = f"{count(delivery.files_total, 'file')}, {count(delivery.commits_total, 'commit')}"
+    if delivery.earlier_total:
+        changes += f", {delivery.earlier_total} of them there before"
     rows.append(f"| changes | | {changes}, seen in the bundle |")
     for command in task.verification:
         found = next((entry for entry in delivery.verification if entry.name == command.name), None)

@@ -22,6 +22,8 @@ LISTING_DELAY = timedelta(seconds=5)
 # What a forge refuses is given up after so many tries (five minutes apart: a token may lose sight of a repository
 # for a night, and a refusal may mean that too much was written); everything else is tried until it passes.
 _MOST_TRIES = {"E_FORGE_GONE": 100, "E_FORGE_REFUSED": 10}
+# A reaction is no loss, and the comment that it is for was most likely deleted.
+_MOST_TRIES_OF_A_REACTION = 3
 
 _SUMMARY_CHARACTERS = 2000
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
@@ -151,14 +153,18 @@ def answer(
     text: str,
     emoji: str,
     *,
-    on: Literal["source", "request"] = "source",
+    request: int | None = None,
 ) -> TaskRecord:
-    """A command is answered: with a reaction on its comment, and in words where there is something to say."""
+    """A command is answered: with a reaction on its comment, and in words where there is something to say.
+
+    `request` is the number of that where it was given; none: it was where the task came from.
+    """
+    on: Literal["source", "request"] = "source" if request is None else "request"
     told = task
     if comment is not None:
-        told = told.with_post(Post(key="", kind="reaction", on=on, target=comment, text=emoji))
+        told = told.with_post(Post(key="", kind="reaction", on=on, target=comment, number=request, text=emoji))
     if text:
-        told = told.with_post(Post(key="", kind="comment", on=on, text=text))
+        told = told.with_post(Post(key="", kind="comment", on=on, number=request, text=text))
     return told
 
 
@@ -238,10 +244,13 @@ class StoryShown:
 
 
 def settle_story(task: TaskRecord, outcome: Failed | StoryShown, now: datetime) -> Decision:
-    """A comment that a person has deleted is made anew, once there is something new to tell."""
+    """A comment that a person has deleted is made anew, once there is something new to tell.
+
+    It is looked for first: a repository that could not be seen for a while is answered as a deleted one is.
+    """
     if isinstance(outcome, Failed):
         if outcome.code == "E_FORGE_GONE" and task.story.remote_id is not None:
-            return Decision(task=task.evolve(story=Shown()))
+            return Decision(task=task.evolve(story=Shown(sending=True)))
         return _shown_failed(task, "story", outcome, now)
     known = task.story.remote_id is not None
     events = () if known else (Event(name="forge.told", details={"kind": "story", "id": outcome.remote_id}),)
@@ -258,7 +267,10 @@ def _shown_failed(task: TaskRecord, which: Literal["label", "story"], outcome: F
 
 
 def _is_final(work: Tries, outcome: Failed) -> bool:
-    return work.tries + 1 >= _MOST_TRIES.get(outcome.code, sys.maxsize)
+    most = _MOST_TRIES.get(outcome.code, sys.maxsize)
+    if isinstance(work, Post) and work.kind == "reaction":
+        most = min(most, _MOST_TRIES_OF_A_REACTION) if outcome.code in _MOST_TRIES else most
+    return work.tries + 1 >= most
 
 
 def _tried(task: TaskRecord, tries_before: int, outcome: Failed) -> Decision:

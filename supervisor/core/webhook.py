@@ -1,5 +1,6 @@
 """Deliveries of webhooks: whether one is the forge's, which one it is, and when it wakes the poll."""
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
@@ -11,21 +12,46 @@ GAP_SECONDS = 0.5
 # A forge tells of a change before its lists show it: it is looked once more after the last delivery.
 AGAIN_SECONDS = 3.0
 
+# A signature counts for so long: one that was overheard is of no use later.
+TOLERANCE_SECONDS = 300
 _PROOFS = {"github": b"x-hub-signature-256", "gitlab": b"x-gitlab-token"}
+# GitLab's signing tokens, as of version 19 (Standard Webhooks): the key follows in Base64.
+_SIGNING = "whsec_"
+_SIGNED = b"webhook-signature"
 # GitLab repeats a delivery with the same key; its event's UUID is shared by whatever one event sets off.
-_IDS = (b"x-github-delivery", b"idempotency-key", b"x-gitlab-event-uuid")
+_IDS = (b"x-github-delivery", b"webhook-id", b"idempotency-key", b"x-gitlab-event-uuid")
 
 
 def proof_of(forge: str, headers: Mapping[bytes, bytes]) -> bytes:
     """What is to prove that the forge sent it; empty where it is missing. Names of headers in small letters."""
-    return headers.get(_PROOFS[forge], b"")
+    signed = headers.get(_SIGNED, b"") if forge == "gitlab" else b""
+    return headers.get(_PROOFS[forge], b"") or signed
 
 
-def is_authentic(forge: str, secret: str, proof: bytes, body: bytes) -> bool:
-    """GitHub signs the bytes as they were sent; GitLab sends the secret along."""
+def is_authentic(forge: str, secret: str, headers: Mapping[bytes, bytes], body: bytes, now_epoch: float) -> bool:
+    """GitHub signs the bytes as they were sent; GitLab does with a signing token, and sends another secret along.
+
+    `now_epoch` is in seconds since 1970: what GitLab signed long ago is none of its deliveries.
+    """
+    if forge == "gitlab" and secret.startswith(_SIGNING):
+        return _is_signed(secret, headers, body, now_epoch)
     key = secret.encode(errors="surrogateescape")
     wanted = key if forge == "gitlab" else b"sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest().encode()
-    return hmac.compare_digest(proof, wanted)
+    return hmac.compare_digest(headers.get(_PROOFS[forge], b""), wanted)
+
+
+def _is_signed(secret: str, headers: Mapping[bytes, bytes], body: bytes, now_epoch: float) -> bool:
+    """Whether one of the signatures of id, time and body is made with this key (standardwebhooks.com)."""
+    sent_at = headers.get(b"webhook-timestamp", b"")
+    if not sent_at.isdigit() or len(sent_at) > 12 or abs(now_epoch - int(sent_at)) > TOLERANCE_SECONDS:
+        return False
+    try:
+        key = base64.b64decode(secret.removeprefix(_SIGNING), validate=True)
+    except ValueError:
+        return False
+    content = b".".join((headers.get(b"webhook-id", b""), sent_at, body))
+    wanted = b"v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest())
+    return any(hmac.compare_digest(found, wanted) for found in headers.get(_SIGNED, b"").split()[:10])
 
 
 def delivery_id(headers: Mapping[bytes, bytes]) -> bytes:

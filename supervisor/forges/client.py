@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from supervisor.core.forge import Budget
-from supervisor.forges.errors import Answer, ForgeError, checked
+from supervisor.forges.errors import Answer, ForgeError, checked, date_of, epoch
 from supervisor.forges.pace import Pace
 from supervisor.forges.tags import Tags
 from supervisor.forges.tokens import Tokens
@@ -20,12 +20,18 @@ _MAX_PAGES = 50
 _OVERLAP = timedelta(seconds=60)
 # A list read in the second of its newest change may look the same after the next one: it is read again.
 _RACY = timedelta(seconds=3)
+# Times further ahead than this are nobody's clock (projects are imported with the dates of their former forge).
+_AHEAD = timedelta(seconds=60)
+# A clock of ours that differs from the forge's by less is taken for the same; `Date` is in whole seconds.
+_SAME_CLOCK = timedelta(seconds=2)
+# After a create without an answer in time, it is looked for only when the forge must be done with it.
+SILENCE = timedelta(seconds=60)
 
 _Library = TypeVar("_Library")
 
 
 class ForgeClient(ABC, Generic[_Library]):
-    """One project's way to the API at `url`; raises ForgeError only. `now` is the wall clock, in UTC.
+    """One project's way to the API at `url`; raises ForgeError only. `now` is our wall clock, in UTC.
 
     Each thread has a library object of its own, made anew when the token has changed. `hide_in` takes secrets out
     of what is written.
@@ -45,6 +51,11 @@ class ForgeClient(ABC, Generic[_Library]):
         self._threads = threading.local()
         self._lock = threading.Lock()
         self._budget = Budget()
+        self._skew = timedelta(0)
+
+    def forge_now(self) -> datetime:
+        """The time by the forge's clock, as its last answer told it: what it lists is held against that."""
+        return self.now() + self._skew
 
     @property
     def generation(self) -> str:
@@ -118,14 +129,23 @@ class ForgeClient(ABC, Generic[_Library]):
 
     def is_racy(self, newest: datetime | None) -> bool:
         """Whether a list with this newest change has to be read again although it will look the same."""
-        return newest is not None and newest > self.now() - _RACY
+        now = self.forge_now()
+        return newest is not None and now - _RACY < newest < now + _AHEAD
 
     # --- writing ------------------------------------------------------------------------------------------
 
     def create(self, path: str, body: Any) -> dict[str, Any]:
-        """POST what makes something new, at the pace that the forge asks for."""
+        """POST what makes something new, at the pace that the forge asks for.
+
+        Where no answer came in time, `retry_at` is when it may be looked for: it may be made yet.
+        """
         self._pace.create()
-        data = self._answer("POST", path, body=body).data
+        try:
+            data = self._answer("POST", path, body=body).data
+        except ForgeError as error:
+            if error.silent and error.retry_at is None:
+                error.retry_at = self.now() + SILENCE
+            raise
         if not isinstance(data, dict) or "id" not in data:
             raise ForgeError("E_FORGE_ANSWER", f"POST {path} was answered without an id.", retryable=True)
         return data
@@ -146,13 +166,15 @@ class ForgeClient(ABC, Generic[_Library]):
         headers: Mapping[str, str] | None = None,
         body: Any = None,
     ) -> Answer:
-        """A good answer, counted; ForgeError for every other."""
+        """A good answer, counted; ForgeError for every other, and while the forge wants to be left alone."""
+        self._pace.look()
         answer = self._send(method, path, parameters, headers=headers, body=self._hide_in(body))
         self._count(answer)
         try:
-            checked(answer, f"{method} {path}", self.now())
+            checked(answer, f"{method} {path}", self.forge_now())
         except ForgeError as error:
             if error.retry_at is not None:
+                error.retry_at -= self._skew
                 self._pace.rest((error.retry_at - self.now()).total_seconds())
             raise
         return answer
@@ -160,15 +182,22 @@ class ForgeClient(ABC, Generic[_Library]):
     def _count(self, answer: Answer) -> None:
         def number(name: str, otherwise: int | None) -> int | None:
             text = answer.headers.get(f"x-{name}", answer.headers.get(name, ""))
-            return int(text) if text.isdigit() else otherwise
+            return int(text) if text.isdecimal() and len(text) < 10 else otherwise
 
+        told = date_of(answer.headers.get("date", ""))
+        if told is not None:
+            ahead = told - self.now()
+            self._skew = ahead if abs(ahead) > _SAME_CLOCK else timedelta(0)
+        reset = epoch(answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", "")))
         with self._lock:
             known = self._budget
-            reset = number("ratelimit-reset", None)
+            if answer.headers.get("x-ratelimit-resource", "core") == "core":  # (GraphQL has a limit of its own)
+                known = known.evolve(
+                    limit=number("ratelimit-limit", known.limit),
+                    remaining=number("ratelimit-remaining", known.remaining),
+                    resets_at=reset - self._skew if reset is not None else known.resets_at,
+                )
             self._budget = known.evolve(
-                limit=number("ratelimit-limit", known.limit),
-                remaining=number("ratelimit-remaining", known.remaining),
-                resets_at=datetime.fromtimestamp(reset, tz=UTC) if reset else known.resets_at,
                 calls=known.calls + 1,
                 charged=known.charged + (answer.status != 304),
                 poll_seconds=number("poll-interval", None) or known.poll_seconds,
@@ -189,7 +218,7 @@ def is_taken(text: str, since: datetime | None) -> bool:
     return since is not None and time_of(text) < since - _OVERLAP
 
 
-def newest_of(items: Iterable[Mapping[str, Any]], known: datetime | None) -> datetime | None:
-    """The newest change of these items, or what was the newest before."""
-    times = [time_of(item["updated_at"]) for item in items]
+def newest_of(items: Iterable[Mapping[str, Any]], known: datetime | None, now: datetime) -> datetime | None:
+    """The newest change of these items, or what was the newest before; none that is yet to come."""
+    times = [min(time_of(item["updated_at"]), now) for item in items]
     return max([*times, *([known] if known else [])], default=None)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from supervisor.core.forge import Finding
@@ -10,6 +11,8 @@ from supervisor.errors import CloudCodeError
 
 # GitHub's advice for a secondary limit that names no time, in seconds.
 _UNNAMED_LIMIT_SECONDS = 60
+# No limit of either forge is counted over more than an hour: what names a later time is not believed.
+_LONGEST_LIMIT_SECONDS = 3600
 _LIMIT_WORDS = ("rate limit", "retry your request again later", "wait a few minutes")
 
 # What a person can do where the supervisor simply asks again.
@@ -25,7 +28,8 @@ _MENDS = {
 class ForgeError(CloudCodeError):
     """Something that a forge did not do. `retryable`: the same may succeed later, `retry_at` not before.
 
-    `moved_to` is the new address where a repository was renamed.
+    `moved_to` is the new address where a repository was renamed. `silent`: no answer came in time, and what was
+    asked for may be done yet.
     """
 
     def __init__(
@@ -37,9 +41,10 @@ class ForgeError(CloudCodeError):
         retryable: bool = False,
         retry_at: datetime | None = None,
         moved_to: str = "",
+        silent: bool = False,
     ) -> None:
         super().__init__(code, message, mend)
-        self.retryable, self.retry_at, self.moved_to = retryable, retry_at, moved_to
+        self.retryable, self.retry_at, self.moved_to, self.silent = retryable, retry_at, moved_to, silent
 
 
 def gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
@@ -78,10 +83,8 @@ def checked(answer: Answer, what: str, now: datetime) -> Any:
     if 200 <= answer.status < 300 or answer.status == 304:
         return answer.data
     said = f"{what} was answered with {answer.status}: {_message(answer.data)}"
-    if answer.status in (301, 302, 307, 308):
-        address = answer.headers.get("location", "")
-        mend = "Set the project's `repository` in config.yaml to its new name, and restart the supervisor."
-        raise ForgeError("E_FORGE_MOVED", f"{what}: the repository has moved.", mend, moved_to=address)
+    if answer.status in (301, 302, 307, 308) or _is_moved_project(answer):
+        raise moved(what, answer.headers.get("location", ""))
     limited = limit_ends(answer, now)
     if limited is not None:
         raise ForgeError("E_FORGE_LIMIT", said, retryable=True, retry_at=limited)
@@ -91,25 +94,58 @@ def checked(answer: Answer, what: str, now: datetime) -> Any:
     if answer.status in (404, 410):
         raise ForgeError("E_FORGE_GONE", said)
     if answer.status >= 500 or answer.status == 408:
-        raise ForgeError("E_FORGE_DOWN", said, retryable=True)
+        raise ForgeError("E_FORGE_DOWN", said, retryable=True, silent=answer.status in (408, 504))
     raise ForgeError("E_FORGE_REFUSED", said)
 
 
+def moved(what: str, address: str = "") -> ForgeError:
+    """The repository has another name now; `what` was asked for."""
+    mend = "Set the project's `repository` in config.yaml to its new name, and restart the supervisor."
+    return ForgeError("E_FORGE_MOVED", f"{what}: the repository has moved.", mend, moved_to=address)
+
+
+def _is_moved_project(answer: Answer) -> bool:
+    """GitLab redirects reads by a project's former path, and refuses everything else there."""
+    return answer.status == 405 and "moved project" in _message(answer.data).lower()
+
+
 def limit_ends(answer: Answer, now: datetime) -> datetime | None:
-    """When a rate limit that this answer tells of is over; None where it tells of none."""
+    """When a rate limit that this answer tells of is over; None where it tells of none. `now` by the forge."""
     if answer.status not in (403, 429):
         return None
-    after = answer.headers.get("retry-after", "")
-    if after.isdigit():
-        return now + timedelta(seconds=int(after))
+    latest = now + timedelta(seconds=_LONGEST_LIMIT_SECONDS)
+    after = _after(answer.headers.get("retry-after", ""), now)
+    if after is not None:
+        return min(max(now, after), latest)
     remaining = answer.headers.get("x-ratelimit-remaining", answer.headers.get("ratelimit-remaining"))
-    reset = answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", ""))
-    if remaining == "0" and reset.isdigit():
-        return max(now, datetime.fromtimestamp(int(reset), tz=now.tzinfo))
+    reset = epoch(answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", "")))
+    if remaining == "0" and reset is not None:
+        return min(max(now, reset), latest)
     named = any(words in _message(answer.data).lower() for words in _LIMIT_WORDS)
     if answer.status == 429 or named:
         return now + timedelta(seconds=_UNNAMED_LIMIT_SECONDS)
     return None
+
+
+def _after(text: str, now: datetime) -> datetime | None:
+    """What `Retry-After` says: seconds, or a date."""
+    if text.isdecimal():
+        return now + timedelta(seconds=min(int(text[:9]), _LONGEST_LIMIT_SECONDS))
+    return date_of(text)
+
+
+def date_of(text: str) -> datetime | None:
+    """A date as HTTP writes it; None where there is none."""
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
+def epoch(text: str) -> datetime | None:
+    """Seconds since 1970; None where they are none that a clock would show."""
+    return datetime.fromtimestamp(int(text), tz=UTC) if text.isdecimal() and len(text) <= 10 else None
 
 
 def _message(data: Any) -> str:

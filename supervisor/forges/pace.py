@@ -33,7 +33,13 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._made: deque[float] = deque()
-        self._next = 0.0
+        self._next = self._rest_until = 0.0
+
+    def look(self) -> None:
+        """ForgeError E_FORGE_LIMIT while the forge wants no request at all."""
+        pause = self._rest_until - self._clock()
+        if pause > 0:
+            raise _refused(pause)
 
     def create(self) -> None:
         """Return when the next create may be sent; callers are let through in turn.
@@ -52,14 +58,13 @@ class Pace:
     def rest(self, seconds: float) -> None:
         """The forge has refused a request, and wants no other for so long."""
         with self._lock:
-            self._next = max(self._next, self._clock() + seconds)
+            self._rest_until = max(self._rest_until, self._clock() + seconds)
+            self._next = max(self._next, self._rest_until)
 
     def _wait(self, pause_before: Callable[[float], float]) -> None:
         while (pause := pause_before(self._clock())) > 0:
             if pause > _LONGEST_WAIT_SECONDS:
-                again = datetime.now(UTC) + timedelta(seconds=pause)
-                message = "The forge would refuse it: it has had its share of this hour, or asked for a rest."
-                raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
+                raise _refused(pause)
             self._sleep(pause)
         self._next = self._clock() + self._gap_seconds * _CHANGE_SHARE
 
@@ -72,3 +77,9 @@ class Pace:
         last = self._made[-1] + self._gap_seconds if self._made else now
         full = self._made[0] + 3600 if len(self._made) >= self._per_hour else now
         return max(self._next, last, full) - now
+
+
+def _refused(pause_seconds: float) -> ForgeError:
+    again = datetime.now(UTC) + timedelta(seconds=pause_seconds)
+    message = "The forge would refuse it: it has had its share of this hour, or asked for a rest."
+    return ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)

@@ -3,9 +3,11 @@
 import re
 from collections.abc import Callable
 
+from loguru import logger
+
 from supervisor.core.forge import ForgeRequest, RequestText
 from supervisor.core.record import Request, TaskRecord
-from supervisor.core.render import is_verified, render_body
+from supervisor.core.render import clipped, is_verified, render_body
 from supervisor.core.settings import RequestSettings
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.git_remote import GitRemote
@@ -15,7 +17,7 @@ from supervisor.ports import Forge
 
 # Both forges refuse longer ones; GitLab's mark of a draft is a part of its title.
 _MAX_TITLE_CHARACTERS, _MAX_BODY_CHARACTERS = 240, 60_000
-_DRAFT = re.compile(r"^\s*(?:draft:|\[draft\]|\(draft\)|wip:)\s*", re.IGNORECASE)
+_DRAFT = re.compile(r"^\s*(?:(?:draft:|\[draft\]|\(draft\)|wip:)\s*)+", re.IGNORECASE)
 
 
 def _title(title: str) -> str:
@@ -48,9 +50,19 @@ class RequestHost(GitRemote):
             draft = self._settings.draft and not is_verified(task)
             opened = self._forge.open_request(self._text(task, draft=draft))
         if opened.draft and not ours and is_verified(task):
-            self._forge.mark_ready(opened.number)
-            opened = opened.evolve(draft=False)
+            opened = opened.evolve(draft=not self._made_ready(opened.number))
         return _request(task, opened, draft=opened.draft)
+
+    def _made_ready(self, number: int) -> bool:
+        """Whether a draft is none any more; where the forge refuses that for good, a person marks it ready."""
+        try:
+            self._forge.mark_ready(number)
+        except ForgeError as error:
+            if error.retryable:
+                raise
+            logger.warning("request {} stays a draft: {}", number, error)
+            return False
+        return True
 
     def find_request(self, task: TaskRecord) -> Request | None:
         found = self._forge.find_request(task.branch)
@@ -66,7 +78,7 @@ class RequestHost(GitRemote):
             branch=task.branch,
             base=task.base_branch,
             title=_title(task.title),
-            body=render_body(task)[:_MAX_BODY_CHARACTERS],
+            body=clipped(render_body(task), _MAX_BODY_CHARACTERS),
             draft=draft,
             reviewers=tuple(reviewers),
             labels=self._settings.labels,

@@ -145,7 +145,7 @@ class Receiver:
             self._tell(name, 503, f"{error.code}: {error.message} {error.mend}")
             raise _RefusedError(503, "The secret cannot be read here.") from None
         body = await request.body()
-        if not is_authentic(forge, secret, proof, body):
+        if not is_authentic(forge, secret, request.headers, body, time.time()):
             self._tell(name, 401, f"its proof does not fit {hook.secret}: set the same secret on both sides")
             raise _RefusedError(401, "Not what the secret here makes of it.")
         try:

@@ -102,6 +102,12 @@ def read_history(git_dir: Path, head: str, known: Known, max_commits: int, limit
     return History(base=merge_base(git_dir, head, known), commits=tuple(commits))
 
 
+def read_commits(git_dir: Path, head: str, known: Known, max_commits: int, limits: Limits) -> list[str]:
+    """The newest commits of a branch that upstream does not have, parents first."""
+    options = ["--topo-order", "--reverse", f"--max-count={max_commits}"]
+    return _rev_list(git_dir, options, [head], known.upstream, limits)
+
+
 def _check_foreign(git_dir: Path, head: str, commits: Sequence[str], known: Known, limits: Limits) -> None:
     """Refuse merged-in histories: those without a common root, and people's branches that are not the base."""
     foreign = _rev_list(git_dir, ["--max-parents=0"], [head], known.all, limits)

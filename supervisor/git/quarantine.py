@@ -27,6 +27,7 @@ from supervisor.git.history import (
     check_closed,
     check_nothing_lost,
     check_prerequisites,
+    read_commits,
     read_history,
 )
 from supervisor.git.lfs import check_lfs
@@ -237,7 +238,22 @@ def _accept(request: ImportRequest, head: str, history: History, known: Known) -
         diff_stat=summarise(files),
         held=() if request.approved else held,
         quarantine=git_dir,
+        earlier=_earlier(request, rewritten.head, rewritten.commits, known),
     )
+
+
+def _earlier(
+    request: ImportRequest, head: str, new: tuple[CommitInfo, ...], known: Known
+) -> tuple[CommitInfo, ...]:
+    """What the branch had before: it stands in the request as well. Oddly written ones of people are left out."""
+    if known.remote_tip is None:
+        return ()
+    made = {commit.sha for commit in new}
+    listed = read_commits(request.quarantine, head, known, request.limits.commits, request.limits.process)
+    try:
+        return describe(request.quarantine, [sha for sha in listed if sha not in made], request.limits.process)
+    except Rejected:
+        return ()
 
 
 def _keep(git_dir: Path, sha: str) -> None:

@@ -74,7 +74,8 @@ class ImportRequest:
 class Imported:
     """An accepted bundle. `head` is the agent's, `pushed_head` what may be pushed, `base` upstream's below it.
 
-    `commits` are the new ones, oldest first, as pushed; `held` are paths that a person must approve first.
+    `commits` are the new ones, oldest first, as pushed, and `earlier` those below them that the remote branch had;
+    `held` are paths that a person must approve first.
     """
 
     head: str
@@ -85,3 +86,4 @@ class Imported:
     diff_stat: str
     held: tuple[str, ...]
     quarantine: Path
+    earlier: tuple[CommitInfo, ...] = ()

@@ -207,14 +207,16 @@ def _take_document(root: Root, project: Project, task: TaskRecord, attempt: Atte
 
 
 def _delivery(attempt: Attempt, imported: Imported, result: Result, report: TaskReport | None) -> Delivery:
+    commits = (*imported.earlier, *imported.commits)
     return Delivery(
         attempt=attempt.number,
         claimed_head=imported.head,
         pushed_head=imported.pushed_head,
         base=imported.base,
         bundle_sha256=result.sha256,
-        commits=tuple(CommitMade(sha=c.sha, message=c.subject[:500]) for c in imported.commits[:200]),
-        commits_total=len(imported.commits),
+        commits=tuple(CommitMade(sha=c.sha, message=c.subject[:500]) for c in commits[:200]),
+        commits_total=len(commits),
+        earlier_total=len(imported.earlier),
         files=tuple(
             FileModified(
                 path=f.path[:1000],

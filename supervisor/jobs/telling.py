@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Literal
 
 from supervisor.core.record import Post, TaskRecord
-from supervisor.core.render import fence
+from supervisor.core.render import clipped, fence
 from supervisor.core.story import marker, text_hash
 from supervisor.core.telling import StoryShown, label_prefix, state_labels
 from supervisor.errors import CloudCodeError
 from supervisor.jobs.project import Project, check_text
 from supervisor.ports import Forge, Place
 
-_MAX_DOCUMENT_CHARACTERS = 60_000
+# GitHub takes 65,536 characters of a comment.
+_MAX_DOCUMENT_CHARACTERS, _MAX_COMMENT_CHARACTERS = 60_000, 65_000
 
 
 def place_of(task: TaskRecord, post: Post) -> Place:
@@ -19,7 +20,7 @@ def place_of(task: TaskRecord, post: Post) -> Place:
     target = post.target if post.kind == "reaction" else None
     if post.on == "source":
         return _source(task, target)
-    number = task.request.number if task.request is not None else None
+    number = post.number or (task.request.number if task.request is not None else None)
     if number is None:
         raise CloudCodeError("E_FORGE_GONE", f"{task.id} has no request on the forge.")
     return Place(kind="request", number=str(number), comment=target)
@@ -45,7 +46,8 @@ def say(project: Project, task: TaskRecord, post: Post, root_id: str, document: 
                 forge.delete_branch(post.text)
             return ""
     first = marker(root_id, task.id, post.key)
-    body = f"{first}\n{_document(document) if post.kind == 'document' else post.text}"
+    text = _document(document) if post.kind == "document" else post.text
+    body = clipped(f"{first}\n{text}", _MAX_COMMENT_CHARACTERS)
     check_text(project, body.encode(errors="replace"), "a comment")
     if post.kind == "reply":
         number, thread = int(place.number), post.target or ""
@@ -66,7 +68,7 @@ def show_story(project: Project, task: TaskRecord, text: str, root_id: str) -> S
     """Bring the one comment with the story to this text; it is made where there is none yet. CloudCodeError."""
     forge, story = _forge(project), task.story
     first = marker(root_id, task.id, "story")
-    body = f"{first}\n{text}"
+    body = clipped(f"{first}\n{text}", _MAX_COMMENT_CHARACTERS)
     check_text(project, body.encode(errors="replace"), "the story")
     known = story.remote_id or (forge.find_comment(_source(task), first) if story.sending else None)
     if known is None:

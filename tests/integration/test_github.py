@@ -63,7 +63,7 @@ def test_a_label_is_seen_with_who_set_it_and_what_they_may(hub: GitHub, client: 
 def test_quiet_polls_are_one_request_and_cost_nothing(hub: GitHub, client: GitHubClient) -> None:
     for _ in range(3):
         hub.add_label(REPO, hub.open_issue(REPO, "ada", "Fix it"), "ada", "cloud-code")
-    client.now = lambda: datetime.now(UTC) + timedelta(seconds=10)  # (some time after the last change)
+    hub.ahead_seconds = 10  # (some time after the last change)
     cursor = poll(client, Cursor()).cursor
     spent, calls = hub.points(), len(hub.journal)
     for _ in range(5):

@@ -35,9 +35,8 @@ def lab(tmp_path: Path) -> Iterator[GitLab]:
 
 @pytest.fixture
 def client(lab: GitLab) -> GitLabClient:
-    made = GitLabClient(lab.origin, TokenFrom(lambda: "bot-token"), Pace(gap_seconds=0))
-    made.now = lambda: datetime.now(UTC) + timedelta(seconds=60)  # (some time after the last change)
-    return made
+    lab.ahead_seconds = 30  # (some time after the last change)
+    return GitLabClient(lab.origin, TokenFrom(lambda: "bot-token"), Pace(gap_seconds=0))
 
 
 @pytest.fixture
@@ -203,12 +202,12 @@ def test_a_review_is_taken_once_its_author_pauses(
     head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
     opened = writer.open_request(request_text("cloud-code/1-fix"))
     watched = Watched(requests={opened.number: head})
-    client.now = lambda: datetime.now(UTC)
+    lab.ahead_seconds = 0
     cursor = poll(client, Cursor(), watched).cursor
     lab.discuss(PROJECT, opened.number, "ada", "b.py", 1, "one")
     news = poll(client, cursor, watched)
     assert not news.reviews
-    client.now = lambda: datetime.now(UTC) + timedelta(seconds=60)
+    lab.ahead_seconds = 30
     assert len(poll(client, news.cursor, watched).reviews) == 1
 
 

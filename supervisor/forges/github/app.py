@@ -8,11 +8,17 @@ import requests
 from github import Auth, GithubException, GithubIntegration
 from jwt.exceptions import PyJWTError
 
-from supervisor.forges.errors import ForgeError
+from supervisor.forges.errors import Answer, ForgeError, limit_ends
 from supervisor.forges.tokens import generation_of
 
 # What a project needs of a repository, and no more. Workflows are left out: changing them is held for a person.
-PERMISSIONS = {"contents": "write", "issues": "write", "pull_requests": "write", "checks": "read"}
+PERMISSIONS = {
+    "contents": "write",
+    "issues": "write",
+    "pull_requests": "write",
+    "checks": "read",
+    "statuses": "read",
+}
 _RENEW_BEFORE = timedelta(minutes=10)
 
 
@@ -75,6 +81,12 @@ class AppTokens:
             self._token, ends = str(made["token"]), str(made["expires_at"])
             self._ends = datetime.fromisoformat(ends.replace("Z", "+00:00"))
         except GithubException as error:
+            headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+            answer = Answer(status=error.status, headers=headers, data=error.data)
+            limited = limit_ends(answer, self._now())
+            if limited is not None:
+                message = f"GitHub gives the App no token now (status {error.status})."
+                raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=limited) from None
             mend = f"Install the App on the repository, with {_named(PERMISSIONS)}."
             message = f"GitHub gives the App no token for {self._owner}/{self._name} (status {error.status})."
             raise ForgeError("E_FORGE_DENIED", message, mend, retryable=error.status >= 500) from None

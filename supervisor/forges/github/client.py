@@ -7,15 +7,23 @@ listed objects fetch themselves again when an attribute is missing.
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import requests
 from github import Auth, Github, GithubException
 
 from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
-from supervisor.forges.errors import Answer, ForgeError
+from supervisor.forges.errors import Answer, ForgeError, epoch, moved
 
 _API_VERSION = "2022-11-28"
+_LEAST_REST, _MOST_REST = timedelta(seconds=60), timedelta(hours=1)
+_WENT_WRONG = "something went wrong while executing your query"  # (also where it took too long)
+_GRAPHQL_CODES = {
+    "NOT_FOUND": "E_FORGE_GONE",
+    "FORBIDDEN": "E_FORGE_DENIED",
+    "INSUFFICIENT_SCOPES": "E_FORGE_DENIED",
+}
 
 
 class GitHubClient(ForgeClient[Github]):
@@ -33,13 +41,28 @@ class GitHubClient(ForgeClient[Github]):
         return self._tokens.login() is not None
 
     def graphql(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The `data` of a GraphQL answer."""
+        """The `data` of a GraphQL answer, whose status is 200 also where it is refused."""
         address = self._library().requester.graphql_url
-        found = self._answer("POST", address, body={"query": query, "variables": dict(variables)}).data
+        answer = self._answer("POST", address, body={"query": query, "variables": dict(variables)})
+        found = answer.data
         if not isinstance(found, dict) or found.get("errors") or not isinstance(found.get("data"), dict):
-            raise ForgeError("E_FORGE_REFUSED", f"GraphQL refused: {str(found)[:300]}")
+            raise self._graphql_error(answer)
         data: dict[str, Any] = found["data"]
         return data
+
+    def _graphql_error(self, answer: Answer) -> ForgeError:
+        errors = answer.data.get("errors") if isinstance(answer.data, dict) else None
+        listed = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+        kind = str(listed[0].get("type") or "") if listed else ""
+        message = f"GraphQL refused: {str(errors or answer.data)[:300]}"
+        if kind in ("RATE_LIMITED", "RATE_LIMIT"):
+            reset = epoch(answer.headers.get("x-ratelimit-reset", ""))
+            now = self.forge_now()
+            again = min(max(reset or now, now + _LEAST_REST), now + _MOST_REST) - self._skew
+            return ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
+        if not kind and _WENT_WRONG in str(errors).lower():
+            return ForgeError("E_FORGE_DOWN", message, retryable=True)
+        return ForgeError(_GRAPHQL_CODES.get(kind, "E_FORGE_REFUSED"), message)
 
     def _send(
         self,
@@ -57,7 +80,10 @@ class GitHubClient(ForgeClient[Github]):
             return Answer(status=status, headers=answered, data=json.loads(text) if text else None)
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
             message = f"{method} {path}: no answer ({type(error).__name__})."
-            raise ForgeError("E_FORGE_DOWN", message, retryable=True) from None
+            silent = isinstance(error, requests.ReadTimeout)
+            raise ForgeError("E_FORGE_DOWN", message, retryable=True, silent=silent) from None
+        except RuntimeError:  # (it would have to follow to another host, and take the token there)
+            raise moved(f"{method} {path}") from None
         except (GithubException, AssertionError, ValueError) as error:
             message = f"{method} {path}: the answer makes no sense ({type(error).__name__})."
             raise ForgeError("E_FORGE_ANSWER", message, retryable=True) from None

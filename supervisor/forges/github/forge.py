@@ -21,7 +21,7 @@ from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.reading import Poll
 from supervisor.forges.github.writing import Writer
 
-_PERMISSIONS = "contents, issues, pull requests (read and write), checks (read)"
+_PERMISSIONS = "contents, issues, pull requests (read and write), checks and commit statuses (read)"
 _EVENTS = frozenset({"issues", "issue_comment", "pull_request", "pull_request_review", "check_suite"})
 
 
@@ -69,7 +69,12 @@ class GitHubForge(Writer):
 
     def _reads(self, branch: str) -> Iterator[Finding]:
         """A fine-grained token's permissions are not told: what it may not read is refused."""
-        for what, path in (("pull requests", "pulls"), ("checks", f"commits/{branch}/check-runs")):
+        reads = {
+            "pull requests": "pulls",
+            "checks": f"commits/{branch}/check-runs",
+            "commit statuses": f"commits/{branch}/status",
+        }
+        for what, path in reads.items():
             try:
                 self._client.get(f"{self._path}/{path}", {"per_page": "1"})
             except ForgeError as error:

@@ -6,7 +6,7 @@ same address. Only checks of a request's head do not: those are asked for each o
 """
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from supervisor.core.forge import (
@@ -24,12 +24,13 @@ from supervisor.core.forge import (
 from supervisor.core.settings import TriggerSettings
 from supervisor.core.slash import parse_slash
 from supervisor.forges.client import PAGE, SECOND, is_taken, newest_of, time_of
-from supervisor.forges.errors import ForgeError
+from supervisor.forges.errors import ForgeError, moved
 from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.values import (
     check_of,
     comment_of,
     is_bot,
+    is_same,
     issue_number,
     login_of,
     request_of,
@@ -55,6 +56,24 @@ query($owner: String!, $name: String!, $number: Int!) {
 """
 
 
+# How far the reviews of each request were read.
+_REVIEWS = "reviews/"
+_MAX_PAGES = 20
+# So long a forge may show a label before it tells of the event that set it.
+_LAG = timedelta(minutes=2)
+
+
+def _without_others(since: dict[str, datetime], watched: Watched) -> dict[str, datetime]:
+    """Without the times of requests that nobody waits for any more."""
+    kept = {f"{_REVIEWS}{number}" for number in watched.requests}
+    return {key: at for key, at in since.items() if not key.startswith(_REVIEWS) or key in kept}
+
+
+def _is_of(event: dict[str, Any], item: dict[str, Any]) -> bool:
+    """Reviews are asked for on requests, everything else on issues."""
+    return bool(event["event"] == "review_requested") == ("pull_request" in item)
+
+
 def _runs_of(repository: str, sha: str) -> str:
     return f"{repository}/commits/{sha}/check-runs"
 
@@ -68,35 +87,32 @@ class Poll:
 
     def __init__(self, client: GitHubClient, repository: str, trigger: TriggerSettings, cursor: Cursor) -> None:
         self._client, self._bot, self._trigger = client, client.login, trigger
+        self._labels = {label.casefold() for label in trigger.labels}
         self._owner, _, self._name = repository.partition("/")
         self._path = f"/repos/{repository}"
         self._cursor = cursor
         self._tags = Tags(cursor, client.generation)
+        self._since = dict(cursor.since)
         self._people: dict[str, Person] = {}
+        self._happened: datetime | None = None  # (the newest event)
 
     def read(self, watched: Watched) -> ForgeNews:
         """What is new since the cursor."""
-        since = dict(self._cursor.since)
         issues: list[IssueSeen] = []
         comments, changed = [], []
         latest = self._client.get_changed(f"{self._path}/issues", _LATEST, self._tags)
         if latest is not None:
+            self._refuse_another(latest)
+            begun = self._client.forge_now()
             changed = list(self._newer(f"{self._path}/issues", _LATEST, latest, "issues"))
-            comments = list(self._comments())
+            comments, events = list(self._comments(begun)), self._events()
             spoken = {issue_number(item): time_of(item["created_at"]) for item in comments if self._commands(item)}
-            triggers = self._triggers()
             for item in changed:
                 number = str(item["number"])
-                seen = self._issue(item, triggers.get(number), watched, spoken.get(number))
+                seen = self._issue(item, events.get(number, []), watched, spoken.get(number))
                 if seen is not None:
                     issues.append(seen)
-            for kind, items in (("issues", changed), ("comments", comments)):
-                newest = newest_of(items, since.get(kind))
-                since |= {kind: newest} if newest else {}
-            since.setdefault("comments", since.get("issues", self._client.now()))
-            if self._client.is_racy(since.get("issues")):
-                for path in ("issues", "issues/comments"):
-                    self._tags.forget_path(f"{self._path}/{path}")
+            self._note_times(changed, comments, begun)
         touched = {int(item["number"]) for item in changed}
         requests = [self._request(number, head) for number, head in watched.requests.items()]
         touched |= {seen.number for seen in requests if seen is not None}
@@ -110,11 +126,22 @@ class Poll:
             ),
             reviews=tuple(reviews),
             requests=tuple(seen for seen in requests if seen is not None),
-            cursor=Cursor(token_generation=self._client.generation, tags=self._tags.all(), since=since),
+            cursor=Cursor(
+                token_generation=self._client.generation,
+                tags=self._tags.all(),
+                since=_without_others(self._since, watched),
+            ),
             budget=self._client.budget,
         )
 
     # --- lists by time ------------------------------------------------------------------------------------
+
+    def _refuse_another(self, items: list[Any]) -> None:
+        """After a rename the library is led to the new name, and forgets on the way what was asked for."""
+        for item in items[:1]:
+            found = str(item.get("repository_url") or "").rpartition("/repos/")[2]
+            if found and found.casefold() != f"{self._owner}/{self._name}".casefold():
+                raise moved(f"GET {self._path}/issues", found)
 
     def _newer(self, path: str, parameters: dict[str, str], first: list[Any], kind: str) -> Iterator[Any]:
         """The items of a list, newest first, down to what has been taken in (with an overlap)."""
@@ -123,15 +150,26 @@ class Poll:
                 return
             yield item
 
-    def _comments(self) -> Iterator[Any]:
+    def _comments(self, begun: datetime) -> Iterator[Any]:
         """What was said since the last poll; before the first one, which sets the time, nobody spoke to us."""
         path = f"{self._path}/issues/comments"
         first = self._client.get_changed(path, _COMMENTS, self._tags)
-        known = self._cursor.since.get("comments", self._client.now())
+        known = self._cursor.since.get("comments", begun)
         for item in self._client.pages(path, _COMMENTS, first) if first is not None else ():
             if is_taken(item["updated_at"], known):
                 return
             yield item
+
+    def _note_times(self, changed: list[Any], comments: list[Any], begun: datetime) -> None:
+        """How far it was read. What came between the first list and the others is looked for again."""
+        now, known = self._client.forge_now(), self._since.get("comments", begun)
+        issues, spoken = newest_of(changed, self._since.get("issues"), now), newest_of(comments, known, now)
+        self._since |= {kind: at for kind, at in (("issues", issues), ("comments", spoken)) if at is not None}
+        seen = (issues, newest_of(comments, None, now), self._happened)
+        latest = max((at for at in seen if at is not None), default=None)
+        if self._client.is_racy(latest) or latest != issues:
+            for path in ("issues", "issues/comments", "issues/events"):
+                self._tags.forget_path(f"{self._path}/{path}")
 
     def _commands(self, comment: dict[str, Any]) -> bool:
         """Whether somebody else gives a command, in a comment that is as it was written: others may edit it.
@@ -139,47 +177,65 @@ class Poll:
         Only then is it asked for what they may.
         """
         as_written = comment["created_at"] == comment["updated_at"]
-        ours = login_of(comment) == self._bot
+        ours = is_same(login_of(comment), self._bot)
         return as_written and not ours and parse_slash(str(comment.get("body") or "")) is not None
 
     # --- triggers -----------------------------------------------------------------------------------------
 
-    def _triggers(self) -> dict[str, dict[str, Any]]:
-        """For each issue, the newest event that asks for a run: who labelled, assigned or asked for a review."""
-        found: dict[str, dict[str, Any]] = {}
-        # (Always anew: what came between the list of issues and this one is looked for again with the next.)
-        for event in self._client.pages(f"{self._path}/issues/events", {"per_page": str(PAGE)}):
+    def _events(self) -> dict[str, list[dict[str, Any]]]:
+        """For each issue the events that ask for a run, newest first: labelled, assigned, asked for a review."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        path = f"{self._path}/issues/events"
+        first = self._client.get_changed(path, _WHOLE, self._tags)
+        for event in self._client.pages(path, {}, first) if first is not None else ():
+            self._happened = max(self._happened or time_of(event["created_at"]), time_of(event["created_at"]))
             if is_taken(event["created_at"], self._cursor.since.get("issues")):
                 break
             if self._asks(event):
-                found.setdefault(str((event.get("issue") or {}).get("number", "")), event)
+                found.setdefault(str((event.get("issue") or {}).get("number", "")), []).append(event)
         return found
 
     def _asks(self, event: dict[str, Any]) -> bool:
         match event.get("event"):
             case "labeled":
-                return (event.get("label") or {}).get("name") in self._trigger.labels
+                return str((event.get("label") or {}).get("name")).casefold() in self._labels
             case "assigned":
-                return self._trigger.assignee is not None and login_of(event, "assignee") == self._trigger.assignee
+                wanted = self._trigger.assignee
+                return wanted is not None and is_same(login_of(event, "assignee"), wanted)
             case "review_requested":
-                return login_of(event, "requested_reviewer") == self._bot
+                return is_same(login_of(event, "requested_reviewer"), self._bot)
             case _:
                 return False
 
+    def _stands(self, event: dict[str, Any], item: dict[str, Any]) -> bool:
+        """Whether what asked for a run is there yet: whoever takes a label away again wants none."""
+        match event["event"]:
+            case "labeled":
+                name = str(event["label"]["name"]).casefold()
+                return any(str(label["name"]).casefold() == name for label in item["labels"])
+            case "assigned":
+                wanted = login_of(event, "assignee")
+                return any(is_same(str(person.get("login")), wanted) for person in item.get("assignees") or ())
+            case _:
+                return "pull_request" in item
+
     def _issue(
-        self, item: dict[str, Any], event: dict[str, Any] | None, watched: Watched, spoken: datetime | None
+        self, item: dict[str, Any], events: list[dict[str, Any]], watched: Watched, spoken: datetime | None
     ) -> IssueSeen | None:
         """An issue that asks for a run, that a task came from, or where we were spoken to; None for others."""
         ref, labels = str(item["number"]), tuple(str(label["name"]) for label in item["labels"])
         is_request = "pull_request" in item
-        asked = event is not None and (event["event"] == "review_requested") == is_request
-        if asked and event is not None and str(event["id"]) == watched.triggers.get(ref):
+        event = next((e for e in events if self._stands(e, item) and _is_of(e, item)), None)
+        asked = event is not None
+        if event is not None and str(event["id"]) == watched.triggers.get(ref):
             asked = False  # (it is what the task came of)
         is_open = item["state"] == "open"
-        standing = any(label in self._trigger.labels for label in labels) and not is_request and is_open
+        standing = any(label.casefold() in self._labels for label in labels) and not is_request and is_open
         if standing and not asked and ref not in watched.issues:
-            event = self._label_event(ref)  # (older than what the repository's list of events still told)
+            event = self._label_event(ref, item)  # (older than what the repository's list of events still told)
             asked = event is not None
+            if event is None and time_of(item["updated_at"]) > self._client.forge_now() - _LAG:
+                self._tags.forget_path(f"{self._path}/issues")  # (it will be told yet who set it)
         if ref not in watched.issues and not asked and (spoken is None or is_request):
             return None
         trigger = None
@@ -193,7 +249,9 @@ class Poll:
         asked_at = trigger.at if trigger is not None else spoken
         if ref not in watched.issues and asked_at is not None:  # what was asked for is the text of that time
             edited, since = time_of(item["updated_at"]) > asked_at, asked_at - SECOND
-        branch, base = self._branches(int(ref)) if is_request else ("", "")
+        branch, base, awaited = self._branches(int(ref)) if is_request else ("", "", True)
+        if not awaited:
+            return None  # (nobody waits for our review any more)
         return IssueSeen(
             ref=ref,
             kind="request" if is_request else "issue",
@@ -210,16 +268,24 @@ class Poll:
             editors=tuple(self._editors(ref, since)) if edited else (),
         )
 
-    def _branches(self, number: int) -> tuple[str, str]:
-        """A request's branch and base; no branch where it comes from another repository."""
-        data = self._client.get(f"{self._path}/pulls/{number}")
-        name = str((data["head"].get("repo") or {}).get("full_name") or "")
-        own = name.lower() == f"{self._owner}/{self._name}".lower()
-        return (str(data["head"]["ref"]) if own else ""), str(data["base"]["ref"])
+    def _branches(self, number: int) -> tuple[str, str, bool]:
+        """A request's branch and base, and whether our review is awaited.
 
-    def _label_event(self, ref: str) -> dict[str, Any] | None:
+        No branch where it comes from another repository.
+        """
+        data = self._client.get(f"{self._path}/pulls/{number}")
+        awaited = any(is_same(login_of({"user": person}), self._bot) for person in data["requested_reviewers"])
+        name = str((data["head"].get("repo") or {}).get("full_name") or "")
+        own = name.casefold() == f"{self._owner}/{self._name}".casefold()
+        return (str(data["head"]["ref"]) if own else ""), str(data["base"]["ref"]), awaited
+
+    def _label_event(self, ref: str, item: dict[str, Any]) -> dict[str, Any] | None:
         events = self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)})
-        asking = [event for event in events if event.get("event") == "labeled" and self._asks(event)]
+        asking = [
+            event
+            for event in events
+            if event.get("event") == "labeled" and self._asks(event) and self._stands(event, item)
+        ]
         return asking[-1] if asking else None
 
     def _editors(self, ref: str, since: datetime | None) -> Iterator[Person]:
@@ -231,7 +297,7 @@ class Poll:
         try:
             data = self._client.graphql(_EDITOR_QUERY, variables)
         except ForgeError as error:
-            if error.code != "E_FORGE_REFUSED":
+            if error.retryable:
                 raise
             yield Person(login=NOBODY_KNOWN)
             return
@@ -249,7 +315,7 @@ class Poll:
     def _person(self, login: str, bot: bool = False) -> Person:
         """Who somebody is, with the permission that they have now; asked once a poll."""
         if login not in self._people:
-            own = login == self._bot
+            own = is_same(login, self._bot)
             level = "none" if own or login == NOBODY_KNOWN else self._permission(login)
             self._people[login] = Person(
                 login=login,
@@ -279,7 +345,7 @@ class Poll:
             _status_of(self._path, head),
         )
         found = self._client.get_changed(pull, {}, self._tags)
-        changed = [self._client.get_changed(path, _WHOLE, self._tags) for path in (runs, statuses) if head]
+        changed = [self._first_checks(path) for path in (runs, statuses) if head]
         if found is None and not any(data is not None for data in changed):
             return None
         data = found or self._client.get(pull)
@@ -287,11 +353,38 @@ class Poll:
             return request_of(data)
         if data["head"]["sha"] != head or len(changed) < 2:
             head, changed = data["head"]["sha"], [None, None]
-        ran = changed[0] or self._client.get(_runs_of(self._path, head), _WHOLE)
-        stated = changed[1] or self._client.get(_status_of(self._path, head), _WHOLE)
-        checks = [check_of(run) for run in ran.get("check_runs", ())]
-        checks += [status_of(entry) for entry in stated.get("statuses", ())]
+        checks = [check_of(run) for run in self._checks(_runs_of(self._path, head), "check_runs", changed[0])]
+        checks += [
+            status_of(entry) for entry in self._checks(_status_of(self._path, head), "statuses", changed[1])
+        ]
         return request_of(data, tuple(checks))
+
+    def _first_checks(self, path: str) -> dict[str, Any] | None:
+        """The first page of checks, if it changed; a full one says nothing of what follows: it is read again."""
+        try:
+            found: dict[str, Any] | None = self._client.get_changed(path, _WHOLE, self._tags)
+        except ForgeError as error:
+            if error.code not in ("E_FORGE_DENIED", "E_FORGE_GONE"):
+                raise
+            return None  # (a token that may not see checks: `project check` says so)
+        if found is not None and max(map(len, (found.get("check_runs", ()), found.get("statuses", ())))) >= PAGE:
+            self._tags.forget_path(path)
+        return found
+
+    def _checks(self, path: str, key: str, first: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+        """All checks of a head, page after page; `first` is page 1, if read."""
+        try:
+            for number in range(1, _MAX_PAGES + 1):
+                page = first if number == 1 and first is not None else None
+                if page is None:
+                    page = self._client.get(path, _WHOLE | ({"page": str(number)} if number > 1 else {}))
+                entries = page.get(key, ())
+                yield from entries
+                if len(entries) < PAGE:
+                    return
+        except ForgeError as error:
+            if error.code not in ("E_FORGE_DENIED", "E_FORGE_GONE"):
+                raise
 
     def _reviews(self, number: int) -> Iterator[ReviewSeen]:
         """The submitted reviews of a request that are new, with their comments."""
@@ -299,12 +392,15 @@ class Poll:
         first = self._client.get_changed(f"{path}/reviews", {"per_page": str(PAGE)}, self._tags)
         if first is None:
             return
+        if len(first) >= PAGE:
+            self._tags.forget_path(f"{path}/reviews")  # (the oldest come first: a full page never changes)
+        mark = f"{_REVIEWS}{number}"
+        known = self._cursor.since.get(mark)
         for review in self._client.pages(f"{path}/reviews", {}, first):
             submitted = review.get("submitted_at")
-            if not submitted or login_of(review) == self._bot:
+            if not submitted or is_same(login_of(review), self._bot) or is_taken(submitted, known):
                 continue  # (a pending review is its author's own)
-            if is_taken(submitted, self._cursor.since.get("issues")):
-                continue
+            self._since[mark] = max(time_of(submitted), self._since.get(mark, time_of(submitted)))
             author = self._person(login_of(review), is_bot(review))
             comments = self._client.pages(f"{path}/reviews/{review['id']}/comments", {})
             yield ReviewSeen(

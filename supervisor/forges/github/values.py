@@ -23,6 +23,11 @@ def login_of(data: Mapping[str, Any], key: str = "user") -> str:
     return str(user.get("login") or "ghost")
 
 
+def is_same(login: str, other: str) -> bool:
+    """Whether both name one account: GitHub takes the case of a name for no difference."""
+    return login.casefold() == other.casefold()
+
+
 def is_bot(data: Mapping[str, Any], key: str = "user") -> bool:
     return (data.get(key) or {}).get("type") == "Bot"
 

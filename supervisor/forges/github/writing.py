@@ -7,7 +7,7 @@ from urllib.parse import quote
 from supervisor.core.forge import ForgeRequest, RequestText
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github.client import GitHubClient
-from supervisor.forges.github.values import login_of, request_of
+from supervisor.forges.github.values import is_same, login_of, request_of
 from supervisor.ports import Place
 
 _REACTIONS = {"eyes": "eyes", "+1": "+1", "confused": "confused"}
@@ -21,7 +21,7 @@ class Writer:
 
     def __init__(self, client: GitHubClient, repository: str) -> None:
         self._client = client
-        self._owner = repository.partition("/")[0]
+        self._owner, self._full_name = repository.partition("/")[0], repository
         self._path = f"/repos/{repository}"
 
     # --- comments -----------------------------------------------------------------------------------------
@@ -34,19 +34,38 @@ class Writer:
     def _ours(self, comments: Any, marker: str) -> str | None:
         for comment in comments:
             first = str(comment.get("body") or "").partition("\n")[0].rstrip("\r")
-            if login_of(comment) == self._client.login and first == marker:
+            if is_same(login_of(comment), self._client.login) and first == marker:
                 return str(comment["id"])
         return None
 
     def post_comment(self, place: Place, body: str) -> str:
-        return str(self._client.create(f"{self._path}/issues/{place.number}/comments", {"body": body})["id"])
+        path = f"{self._path}/issues/{place.number}/comments"
+        try:
+            return str(self._client.create(path, {"body": body})["id"])
+        except ForgeError as error:
+            raise self._gone_if_transferred(error, place) from None
+
+    def _gone_if_transferred(self, error: ForgeError, place: Place) -> ForgeError:
+        """An issue that went to another repository is answered as a renamed repository is, whose name is right."""
+        if error.code != "E_FORGE_MOVED":
+            return error
+        try:
+            name = str(self._client.get(self._path).get("full_name"))
+        except ForgeError:
+            return error
+        if not is_same(name, self._full_name):
+            return error
+        return ForgeError("E_FORGE_GONE", f"issue {place.number} was transferred to another repository.")
 
     def edit_comment(self, place: Place, body: str) -> None:
         self._client.change("PATCH", f"{self._path}/issues/comments/{place.comment}", {"body": body})
 
     def react(self, place: Place, emoji: str) -> None:
         subject = f"comments/{place.comment}" if place.comment else place.number
-        self._client.change("POST", f"{self._path}/issues/{subject}/reactions", {"content": _REACTIONS[emoji]})
+        try:
+            self._client.change("POST", f"{self._path}/issues/{subject}/reactions", {"content": _REACTIONS[emoji]})
+        except ForgeError as error:
+            raise self._gone_if_transferred(error, place) from None
 
     def reply(self, request: int, thread: str, body: str) -> str:
         path = f"{self._path}/pulls/{request}/comments/{thread}/replies"
@@ -76,17 +95,25 @@ class Writer:
                 self._client.change("DELETE", f"{path}/{quote(name, safe='')}")
             except ForgeError as error:
                 if error.code != "E_FORGE_GONE":
-                    raise
+                    raise self._gone_if_transferred(error, place) from None
         if add:
-            self._client.change("POST", path, {"labels": list(add)})
+            try:
+                self._client.change("POST", path, {"labels": list(add)})
+            except ForgeError as error:
+                raise self._gone_if_transferred(error, place) from None
 
     # --- pull requests ------------------------------------------------------------------------------------
 
     def find_request(self, branch: str) -> ForgeRequest | None:
         """The newest pull request from this branch of the repository itself, in any state."""
         parameters = {"head": f"{self._owner}:{branch}", "state": "all", "sort": "created", "direction": "desc"}
-        found = next(iter(self._client.pages(f"{self._path}/pulls", parameters)), None)
-        return request_of(found) if found is not None else None
+        listed = self._client.pages(f"{self._path}/pulls", parameters)
+        return next((request_of(found) for found in listed if self._is_from(found, branch)), None)
+
+    def _is_from(self, found: Mapping[str, Any], branch: str) -> bool:
+        """A fork may have a branch of the same name, in the same organisation, too."""
+        home = str((found["head"].get("repo") or {}).get("full_name") or "")
+        return found["head"]["ref"] == branch and is_same(home, self._full_name)
 
     def open_request(self, text: RequestText) -> ForgeRequest:
         body = {"head": text.branch, "base": text.base, "title": text.title, "body": text.body}

@@ -52,7 +52,8 @@ class GitLabClient(ForgeClient[Gitlab]):
             return Answer(status=307, headers={"location": address})
         except requests.RequestException as error:
             message = f"{method} {path}: no answer ({type(error).__name__})."
-            raise ForgeError("E_FORGE_DOWN", message, retryable=True) from None
+            silent = isinstance(error, requests.ReadTimeout)
+            raise ForgeError("E_FORGE_DOWN", message, retryable=True, silent=silent) from None
         except GitlabError:  # (it tells of the status, but not of the headers)
             response = self._threads.answered
         if response is None:

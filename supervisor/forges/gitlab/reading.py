@@ -32,12 +32,16 @@ from supervisor.forges.tags import Tags
 
 # Somebody who reviews leaves several remarks: they are one review once nothing was added for so long.
 PAUSE = timedelta(seconds=20)
+# … or once the first of them has waited for so long: whoever goes on talking holds up nobody.
+_LONGEST_REVIEW = timedelta(minutes=5)
+# More issues than change between two polls; of others, what is older than the last poll is not taken in again.
+_MAX_MARKS = 2000
 _LATEST = {"state": "all", "scope": "all", "order_by": "updated_at", "sort": "desc", "per_page": str(PAGE)}
 _NOTES = {"order_by": "created_at", "sort": "desc", "per_page": str(PAGE)}
-_EDITS = ("changed the description", "changed title")
+_EDITS = ("changed the description", "changed title", "marked the checklist item", "marked the task")
 _DEVELOPER, _MAINTAINER = 30, 40
 # The accounts that GitLab makes for project and group access tokens.
-_TOKEN_BOT = re.compile(r"(project|group)_\d+_bot")
+_TOKEN_BOT = re.compile(r"(project|group)_\d+_bot(_[0-9a-f]+|\d*)")
 
 
 class Poll:
@@ -49,12 +53,16 @@ class Poll:
         self._tags = Tags(cursor, client.generation)
         self._people: dict[str, Person] = {}
         self._since, self._marks = dict(cursor.since), dict(cursor.marks)
+        self._labels = {label.casefold() for label in trigger.labels}
+        self._is_first = not cursor.since.keys() & {"spoken", "issues"}
 
     def read(self, watched: Watched) -> ForgeNews:
         """What is new since the cursor."""
         issues: list[IssueSeen] = []
         comments: list[CommentSeen] = []
-        for item in self._changed("issues"):
+        changed = self._changed("issues")
+        self._since.setdefault("spoken", self._cursor.since.get("issues", self._client.forge_now()))
+        for item in changed:
             notes = self._new_notes("issues", item) if self._may_speak(item) else []
             said = list(self._comments(notes, item))
             comments += said
@@ -69,6 +77,8 @@ class Poll:
                 commands = [note for note in said if note.path is None and parse_slash(note.body) is not None]
                 comments += commands
                 reviews += _reviews_of(item, [note for note in said if note not in commands])
+            elif number in watched.ended:
+                comments += self._comments(self._new_notes("merge_requests", item), item, "merge_requests")
             elif self._asked_for_review(item):
                 issues += self._review_asked(item)
         requests = [self._request(number) for number in watched.requests]
@@ -81,7 +91,7 @@ class Poll:
                 token_generation=self._client.generation,
                 tags=self._tags.all(),
                 since=self._since,
-                marks=self._marks,
+                marks=self._marks_of(watched),
             ),
             budget=self._client.budget,
         )
@@ -99,7 +109,7 @@ class Poll:
             if is_taken(item["updated_at"], known):
                 break
             found.append(item)
-        newest = newest_of(found, known)
+        newest = newest_of(found, known, self._client.forge_now())
         if newest is not None:
             self._since[kind] = newest
         if self._client.is_racy(newest):
@@ -107,8 +117,13 @@ class Poll:
         return found
 
     def _may_speak(self, item: dict[str, Any]) -> bool:
-        """Whether an issue's notes may say something: people's do, and assignments are told by GitLab's own."""
-        return item.get("user_notes_count") != 0 or self._trigger.assignee is not None
+        """Whether an issue's notes may say something: people's do, and assignments are told by GitLab's own.
+
+        Nobody spoke to us before the first poll.
+        """
+        if any(login_of({"author": person}) == self._trigger.assignee for person in item["assignees"]):
+            return True
+        return not self._is_first and item.get("user_notes_count") != 0
 
     def _new_notes(self, kind: str, item: dict[str, Any]) -> list[dict[str, Any]]:
         """The notes of an issue or request that have not been taken in, oldest first. Their ids only grow."""
@@ -120,14 +135,27 @@ class Poll:
                 break
             found.append(note)
         if found:
-            self._marks[mark] = int(found[0]["id"])
+            self._mark(mark, int(found[0]["id"]))
         return list(reversed(found))
+
+    def _mark(self, mark: str, number: int) -> None:
+        """Those that were set last stand last."""
+        self._marks.pop(mark, None)
+        self._marks[mark] = number
+
+    def _marks_of(self, watched: Watched) -> dict[str, int]:
+        """The newest, and those of our requests."""
+        ours = {f"merge_requests/{number}" for number in watched.requests}
+        newest = set(list(self._marks)[-_MAX_MARKS:])
+        return {mark: number for mark, number in self._marks.items() if mark in newest or mark in ours}
 
     # --- issues -------------------------------------------------------------------------------------------
 
-    def _comments(self, notes: list[dict[str, Any]], item: dict[str, Any]) -> Iterator[CommentSeen]:
+    def _comments(
+        self, notes: list[dict[str, Any]], item: dict[str, Any], kind: str = "issues"
+    ) -> Iterator[CommentSeen]:
         """The commands in these notes; before the first poll nobody spoke to us."""
-        known = self._cursor.since.get("issues", self._client.now())
+        known = max(self._since["spoken"], self._cursor.since.get(kind, self._since["spoken"]))
         for note in notes:
             ours = note["system"] or login_of(note) == self._bot or is_taken(note["created_at"], known)
             if not ours and parse_slash(str(note.get("body") or "")) is not None:
@@ -164,13 +192,14 @@ class Poll:
 
     def _label_trigger(self, ref: str, labels: tuple[str, ...], known: str | None) -> Trigger | None:
         """The newest setting of a label that asks for a run, where one is set now and it is not the known one."""
-        if not set(labels) & set(self._trigger.labels):
+        set_now = {label.casefold() for label in labels} & self._labels
+        if not set_now:
             return None
         events = self._client.pages(f"{self._path}/issues/{ref}/resource_label_events", {"per_page": str(PAGE)})
         asking = [
             event
             for event in events
-            if event["action"] == "add" and (event.get("label") or {}).get("name") in self._trigger.labels
+            if event["action"] == "add" and str((event.get("label") or {}).get("name")).casefold() in set_now
         ]
         if not asking:
             return None
@@ -217,8 +246,7 @@ class Poll:
                 name=str((user or {}).get("name") or ""),
                 can_write=level >= _DEVELOPER,
                 is_admin=level >= _MAINTAINER,
-                is_bot=bool((user or {}).get("bot"))
-                or (login.startswith(("project_", "group_")) and "_bot" in login),
+                is_bot=bool((user or {}).get("bot")) or _TOKEN_BOT.fullmatch(login) is not None,
                 is_self=own,
             )
         return self._people[login]
@@ -267,13 +295,14 @@ class Poll:
         """What people have remarked on one of our requests since the last time, once they pause."""
         mark = f"merge_requests/{item['iid']}"
         found = self._remarks(item, self._cursor.marks.get(mark, 0))
-        if any(time_of(note["created_at"]) > self._client.now() - PAUSE for note, _ in found):
+        times, now = [time_of(note["created_at"]) for note, _ in found], self._client.forge_now()
+        if found and max(times) > now - PAUSE and min(times) > now - _LONGEST_REVIEW:
             # Somebody is still writing: look again soon, and do not pass over this request meanwhile.
             self._tags.forget_path(f"{self._path}/merge_requests")
             self._since["merge_requests"] = min(self._since["merge_requests"], time_of(item["updated_at"]))
             return []
         if found:
-            self._marks[mark] = max(int(note["id"]) for note, _ in found)
+            self._mark(mark, max(int(note["id"]) for note, _ in found))
         if mark not in self._cursor.marks and "merge_requests" not in self._cursor.since:
             return []  # (all of it is from before the first poll)
         url = str(item["web_url"])

@@ -82,9 +82,12 @@ class Writer:
     # --- merge requests -----------------------------------------------------------------------------------
 
     def find_request(self, branch: str) -> ForgeRequest | None:
+        """The newest merge request from this branch of the project itself: a fork may have one of its name."""
         parameters = {"source_branch": branch, "state": "all", "order_by": "created_at", "sort": "desc"}
-        found = next(iter(self._client.pages(f"{self._path}/merge_requests", parameters)), None)
-        return request_of(found) if found is not None else None
+        listed = self._client.pages(f"{self._path}/merge_requests", parameters)
+        return next(
+            (request_of(found) for found in listed if found["source_project_id"] == found["project_id"]), None
+        )
 
     def open_request(self, text: RequestText) -> ForgeRequest:
         try:

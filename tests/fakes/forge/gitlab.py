@@ -12,6 +12,7 @@ import json
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from tests.fakes.forge.contract import Contract
 from tests.fakes.forge.server import Call, Forge, RefusedError, Reply, newest_first, now, route
@@ -20,7 +21,7 @@ _P = "/projects/{id}"
 GUEST, REPORTER, DEVELOPER, MAINTAINER, OWNER = 10, 20, 30, 40, 50
 # Exchanges that the (loose) description gets wrong.
 ALLOWED_VIOLATIONS = (
-    r": status (304|307|401|403|409|422|429|502) is not in the description",
+    r": status (301|304|307|401|403|405|409|422|429|502) is not in the description",
     r"members/all/\{user_id\}: status 404 is not in the description",
     r"merge_requests.*: answer (\d+/)?(assignees|reviewers):",  # (described as one person, is a list)
     r"^GET /api/v4/projects/\{id\}/hooks: answer \d+/id:",  # (described as text, is a number)
@@ -400,8 +401,12 @@ class GitLab(Forge):
         if not call.login:
             raise RefusedError(401, {"message": "401 Unauthorized"})
         wanted = call.parts["id"]
-        if wanted in self.moved and call.method == "GET":
-            wanted = self.moved[wanted]
+        if wanted in self.moved:
+            if call.method != "GET":
+                raise RefusedError(405, {"message": "405 Non GET methods are not allowed for moved projects"})
+            number = self.projects[self.moved[wanted]]["id"]
+            address = call.path.replace(quote(wanted, safe=""), str(number), 1)
+            raise RefusedError(301, {"message": "301 Moved"}, Location=f"{self.origin}{address}")
         found = next((p for p, s in self.projects.items() if wanted in (p, str(s["id"]))), None)
         if found is None or self.level(call.login, found) < GUEST:
             raise RefusedError(404, {"message": "404 Project Not Found"})

@@ -138,6 +138,7 @@ class Forge:
         self.hooks: list[tuple[str, str]] = []
         self.deliveries: list[dict[str, Any]] = []
         self.spent: Counter[str] = Counter()
+        self.ahead_seconds = 0.0  # (of the clock in its answers, after the times in its lists)
         self._last_id = 1000
         self._routes = [
             (
@@ -317,6 +318,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.server_forge.ahead_seconds)
 
     def _serve(self) -> None:
         forge = self.server_forge
