@@ -164,9 +164,15 @@ def test_a_review_is_one_more_attempt_and_its_threads_are_answered(forges: Forge
     wait_for(lambda: (task := site.record(task_id)) is not None and task.attempt == 3, 60)
     third = site.wait_state(task_id, "review", timeout_seconds=60)
     assert third.fix_rounds == 1 and "2 tests failed" in (site.folder / "told.2").read_text()
+    assert third.delivery is not None and (third.delivery.commits_total, third.delivery.earlier_total) == (3, 2)
+    body = hub.repos[REPO]["issues"][pull]["body"]
+    assert "3 commits, 2 of them there before" in body and second.delivery.pushed_head[:12] in body
     hub.close(REPO, pull, "ada")
     assert site.wait_state(task_id, "cancelled").request is not None
     wait_for(lambda: site.store.is_archived(task_id), 60)
+    again = hub.comment(REPO, pull, "ada", "/cloud-code retry")
+    assert site.wait_state(task_id, "review", timeout_seconds=60).rerun == 2
+    wait_for(lambda: forges.reactions(again) == ["+1"])
 
 
 def test_a_closed_issue_cancels_its_task_and_its_label_set_again_runs_it_again(forges: ForgeSite) -> None:

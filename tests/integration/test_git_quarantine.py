@@ -264,6 +264,7 @@ def test_peoples_commits_stay_as_they_are(world: World, from_base: bool) -> None
     world.agent.commit("Second attempt", {"c.txt": "c\n"})
     imported = world.follow_up(base=world.base if from_base else theirs)
     assert [commit.subject for commit in imported.commits] == ["Second attempt"]
+    assert [commit.sha for commit in imported.earlier][-1] == theirs and len(imported.earlier) == 2
     assert git(imported.quarantine, "rev-parse", f"{imported.pushed_head}^") == theirs
     assert imported.held == ()  # the workflow is the person's change
     assert {file.path for file in imported.files} == {"a.txt", "b.txt", "c.txt", ".github/workflows/ci.yml"}

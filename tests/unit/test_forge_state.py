@@ -35,6 +35,14 @@ def test_a_damaged_one_is_read_anew(tmp_path: Path) -> None:
     assert read_forge_state(root, "acme") == ForgeState()
 
 
+def test_requests_are_known_by_their_tasks_and_the_oldest_forgotten() -> None:
+    state = ForgeState()
+    for number in range(1500):
+        state = state.know({number: f"acme.{number}"})
+    assert (len(state.requests), state.requests["1499"]) == (1000, "acme.1499")
+    assert state.know({1499: "acme.1499"}) is state and state.know({1499: "acme.7"}).requests["1499"] == "acme.7"
+
+
 def test_what_was_heard_is_bounded() -> None:
     state = ForgeState()
     for number in range(2500):

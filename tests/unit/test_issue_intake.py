@@ -190,6 +190,18 @@ def test_criteria_and_priority_are_read_from_the_issue() -> None:
     assert "cloud-code" not in task.labels
 
 
+def test_numbered_items_are_criteria_too() -> None:
+    wanted = "### Done when:\n1. it adds\n2) [ ] it is told\n   more of it\n30. `x`"
+    body = f"1. not this\n\n{wanted}\n\n# 4. Notes\n1. nor this"
+    assert taken(issue(body=body)).acceptance_criteria == ("it adds", "it is told", "`x`")
+
+
+def test_the_case_of_a_label_makes_no_difference() -> None:
+    found = take(issue(labels=("Cloud-Code", "WontFix")))
+    assert isinstance(found, Event) and "WontFix" in found.details["message"]
+    assert "Cloud-Code" not in taken(issue(labels=("Cloud-Code",))).labels
+
+
 def test_what_a_reader_would_not_see_is_left_out_and_code_is_not() -> None:
     body = "one <!-- hidden --> two\n`<!--` stays\n[//]: # (hidden)\nz\u200bw\U000e0041\n<!-- to the end"
     assert taken(issue(body=body)).description == "one  two\n`<!--` stays\n\nzw"

@@ -17,6 +17,7 @@ from supervisor.core.telling import (
     LISTING_DELAY,
     StoryShown,
     announce,
+    answer,
     is_told,
     look_first,
     next_due,
@@ -155,3 +156,28 @@ def test_after_a_restart_what_was_being_sent_is_looked_for_first() -> None:
 def test_the_label_tells_the_state(state: State, label: str) -> None:
     assert state_label(on_forge(state=state), "github") == f"cloud-code:{label}"
     assert state_label(on_forge(state=state), "gitlab") == f"cloud-code::{label}"
+
+
+def test_a_reaction_is_given_up_soon_and_a_comment_is_not() -> None:
+    gone = Failed(code="E_FORGE_GONE", message="404")
+    posts = (Post(key="r", kind="reaction", target="5", text="+1"), Post(key="c", kind="comment", text="x"))
+    task = on_forge(posts=posts)
+    for _ in range(3):
+        for post in task.posts:
+            task = settle_post(task, post.key, gone, NOW).task
+    assert [post.key for post in task.posts] == ["c"], "what it was for was most likely deleted"
+    away = Failed(code="E_FORGE_DOWN", message="502", retryable=True)
+    task = on_forge(posts=posts)
+    for _ in range(200):
+        task = settle_post(task, "r", away, NOW).task
+    assert len(task.posts) == 2
+
+
+def test_an_answer_goes_where_it_was_asked_for() -> None:
+    there = answer(on_forge(), "77", "text", "+1", request=3)
+    assert [(post.on, post.number, post.target) for post in there.posts] == [
+        ("request", 3, "77"),
+        ("request", 3, None),
+    ]
+    here = answer(on_forge(), "77", "", "+1")
+    assert [(post.on, post.number) for post in here.posts] == [("source", None)]

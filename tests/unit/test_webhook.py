@@ -8,7 +8,15 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from supervisor.core.webhook import AGAIN_SECONDS, GAP_SECONDS, Wakes, delivery_id, is_authentic, proof_of
+from supervisor.core.webhook import (
+    AGAIN_SECONDS,
+    GAP_SECONDS,
+    TOLERANCE_SECONDS,
+    Wakes,
+    delivery_id,
+    is_authentic,
+    proof_of,
+)
 
 
 def signed(secret: str, body: bytes) -> bytes:
@@ -16,26 +24,31 @@ def signed(secret: str, body: bytes) -> bytes:
     return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}".encode()
 
 
+def proves(forge: str, secret: str, proof: bytes, body: bytes) -> bool:
+    header = b"x-gitlab-token" if forge == "gitlab" else b"x-hub-signature-256"
+    return is_authentic(forge, secret, {header: proof}, body, 0)
+
+
 def test_the_published_example_of_a_signature_holds() -> None:
     secret, body = "It's a Secret to Everybody", b"Hello, World!"
     proof = b"sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
-    assert is_authentic("github", secret, proof, body)
+    assert proves("github", secret, proof, body)
 
 
 @given(st.text(min_size=1), st.binary(), st.binary())
 def test_a_signature_of_other_bytes_never_passes(secret: str, body: bytes, other: bytes) -> None:
-    assert is_authentic("github", secret, signed(secret, body), body)
+    assert proves("github", secret, signed(secret, body), body)
     assume(body != other)
-    assert not is_authentic("github", secret, signed(secret, other), body)
+    assert not proves("github", secret, signed(secret, other), body)
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.binary())
 def test_another_secret_never_passes(secret: str, other: str, body: bytes) -> None:
     # (HMAC takes a short key and the same with zero bytes behind for one)
     assume(secret.rstrip("\0") != other.rstrip("\0"))
-    assert not is_authentic("github", secret, signed(other, body), body)
-    assert not is_authentic("gitlab", secret, other.encode(), body)
-    assert is_authentic("gitlab", secret, secret.encode(), body)
+    assert not proves("github", secret, signed(other, body), body)
+    assert not proves("gitlab", secret, other.encode(), body)
+    assert proves("gitlab", secret, secret.encode(), body)
 
 
 @given(st.binary(), st.binary())
@@ -44,7 +57,46 @@ def test_another_secret_never_passes(secret: str, other: str, body: bytes) -> No
 @example(b"sha1=" + b"0" * 40, b"x")
 def test_anything_else_is_no_proof(proof: bytes, body: bytes) -> None:
     for forge in ("github", "gitlab"):
-        assert not is_authentic(forge, "a secret that nothing here holds", proof, body)
+        assert not proves(forge, "a secret that nothing here holds", proof, body)
+
+
+# The example of the Standard Webhooks libraries, which GitLab's signing tokens follow.
+SIGNING, SIGNED_AT, SIGNED_BODY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", 1614265330, b'{"test": 2432232314}'
+SIGNED = {
+    b"webhook-id": b"msg_p5jXN8AQM9LWM0D4loKWxJek",
+    b"webhook-timestamp": b"1614265330",
+    b"webhook-signature": b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+}
+
+
+def test_the_published_example_of_a_signing_token_holds() -> None:
+    assert is_authentic("gitlab", SIGNING, SIGNED, SIGNED_BODY, SIGNED_AT + TOLERANCE_SECONDS)
+    among = SIGNED | {b"webhook-signature": b"v1a,x v1,y " + SIGNED[b"webhook-signature"]}
+    assert is_authentic("gitlab", SIGNING, among, SIGNED_BODY, SIGNED_AT)
+    assert proof_of("gitlab", SIGNED) and not proof_of("github", SIGNED)
+
+
+@pytest.mark.parametrize(
+    ("secret", "changes", "body", "seconds"),
+    [
+        (SIGNING, {}, SIGNED_BODY + b" ", 0),
+        (SIGNING, {}, SIGNED_BODY, TOLERANCE_SECONDS + 1),
+        (SIGNING, {}, SIGNED_BODY, -TOLERANCE_SECONDS - 1),
+        (SIGNING, {b"webhook-id": b"msg_other"}, SIGNED_BODY, 0),
+        (SIGNING, {b"webhook-timestamp": b"1614265331"}, SIGNED_BODY, 0),
+        (SIGNING, {b"webhook-timestamp": b"x"}, SIGNED_BODY, 0),
+        (SIGNING, {b"webhook-timestamp": b"9" * 400}, SIGNED_BODY, 0),
+        (SIGNING, {b"webhook-signature": b"v1,"}, SIGNED_BODY, 0),
+        (SIGNING, {b"webhook-signature": b"", b"x-gitlab-token": SIGNING.encode()}, SIGNED_BODY, 0),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSx", {}, SIGNED_BODY, 0),
+        ("whsec_no base64!", {}, SIGNED_BODY, 0),
+        ("another secret", {}, SIGNED_BODY, 0),
+    ],
+)
+def test_what_was_signed_otherwise_or_at_another_time_is_no_proof(
+    secret: str, changes: dict[bytes, bytes], body: bytes, seconds: float
+) -> None:
+    assert not is_authentic("gitlab", secret, SIGNED | changes, body, SIGNED_AT + seconds)
 
 
 def test_each_forge_proves_in_its_own_header() -> None:
@@ -58,6 +110,7 @@ def test_each_forge_proves_in_its_own_header() -> None:
     [
         ({b"x-github-delivery": b"g"}, b"g"),
         ({b"x-gitlab-event-uuid": b"e"}, b"e"),
+        ({b"x-gitlab-event-uuid": b"e", b"webhook-id": b"w"}, b"w"),
         ({b"x-gitlab-event-uuid": b"e", b"idempotency-key": b"k"}, b"k"),
         ({b"x-github-delivery": b"g" * 500}, b"g" * 200),
         ({}, b""),

@@ -22,7 +22,7 @@ from typing import Any
 from tests.fakes.forge import github_shapes as shapes
 from tests.fakes.forge.contract import Contract
 from tests.fakes.forge.secondary import SecondaryLimit
-from tests.fakes.forge.server import Call, Forge, RefusedError, Reply, newest_first, now, route
+from tests.fakes.forge.server import Call, Forge, RefusedError, Reply, newest_first, now, page_of, route
 
 _R = "/repos/{owner}/{name}"
 _LEVELS = {"none": 0, "read": 1, "triage": 2, "write": 3, "maintain": 4, "admin": 5}
@@ -178,7 +178,7 @@ class GitHub(Forge):
             }
             self.repos[repo]["comments"][entry["id"]] = entry
             self._issue_or_pull(repo, number)["updated_at"] = now()
-            shown = shapes.comment(self.origin, repo, entry, self.user(login))
+            (shown,) = self._comments(repo, [entry])
             self._tell(repo, "issue_comment", "created", number, login, comment=shown)
             return int(entry["id"])
 
@@ -440,6 +440,7 @@ class GitHub(Forge):
         issue, pull = self.issue(repo, number), self.repos[repo]["pulls"][number]
         owner = repo.split("/")[0]
         head = pull["head_sha"] = self._head(repo, number)
+        home = {"head": {"full_name": pull["home"]} if "home" in pull else {}, "base": {}}
         base = self.git(repo, "rev-parse", f"refs/heads/{pull['base']}")
         kept = (
             "id state locked title body user labels assignee assignees milestone closed_at created_at updated_at"
@@ -451,7 +452,7 @@ class GitHub(Forge):
                 "ref": pull[side],
                 "sha": sha,
                 "user": self.user(owner),
-                "repo": self._repository(repo, asker),
+                "repo": self._repository(repo, asker) | home[side],
             }
             for side, sha in (("head", head), ("base", base))
         }
@@ -620,7 +621,11 @@ class GitHub(Forge):
     # --- routes: comments -------------------------------------------------------------------------------
 
     def _comments(self, repo: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [shapes.comment(self.origin, repo, e, self.user(e["by"])) for e in entries]
+        pulls = self.repos[repo]["pulls"]
+        return [
+            shapes.comment(self.origin, repo, e, self.user(e["by"]), "pull" if e["issue"] in pulls else "issues")
+            for e in entries
+        ]
 
     @route("GET", _R + "/issues/comments")
     def _list_all_comments(self, call: Call) -> Reply:
@@ -876,7 +881,8 @@ class GitHub(Forge):
         found = [
             shapes.check_run(self.origin, repo, c) for c in self.repos[repo]["checks"] if c["head_sha"] == sha
         ]
-        return Reply(body={"total_count": len(found), "check_runs": found})
+        page = page_of(found, call.query)[0]
+        return Reply(body={"total_count": len(found), "check_runs": page})
 
     @route("GET", _R + "/commits/{ref}/status")
     def _get_status(self, call: Call) -> Reply:

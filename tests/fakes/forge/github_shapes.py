@@ -139,13 +139,16 @@ def label(origin: str, full_name: str, entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def comment(origin: str, full_name: str, entry: dict[str, Any], author: dict[str, Any]) -> dict[str, Any]:
+def comment(
+    origin: str, full_name: str, entry: dict[str, Any], author: dict[str, Any], kind: str = "issues"
+) -> dict[str, Any]:
+    """A comment of a conversation; `kind` is ``pull`` where that is a request's."""
     api = f"{origin}/api/v3/repos/{full_name}"
     return {
         "id": entry["id"],
         "node_id": f"IC_{entry['id']}",
         "url": f"{api}/issues/comments/{entry['id']}",
-        "html_url": f"{origin}/{full_name}/issues/{entry['issue']}#issuecomment-{entry['id']}",
+        "html_url": f"{origin}/{full_name}/{kind}/{entry['issue']}#issuecomment-{entry['id']}",
         "issue_url": f"{api}/issues/{entry['issue']}",
         "body": entry["body"],
         "user": author,

@@ -330,7 +330,7 @@ class GitLab(Forge):
             **self._common(item, path),
             "source_branch": item["source"],
             "target_branch": item["target"],
-            "source_project_id": project["id"],
+            "source_project_id": item.get("fork", project["id"]),
             "target_project_id": project["id"],
             "sha": sha,
             "merge_commit_sha": None,
