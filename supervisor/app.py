@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from filelock import FileLock, Timeout
@@ -35,7 +36,7 @@ from supervisor.events import EventLog
 from supervisor.fleet import Fleet
 from supervisor.forges.opening import Forges
 from supervisor.forges.task_folder import TaskFolder
-from supervisor.forges.webhooks import Webhooks
+from supervisor.forges.tokens import ReadSecret
 from supervisor.git.command import end_leftovers
 from supervisor.git.mirror import Mirror
 from supervisor.issues import Issues
@@ -62,6 +63,9 @@ from supervisor.watch import Watcher
 from supervisor.work import Work
 from supervisor.workstations.docker import DockerWorkstations
 from supervisor.workstations.local import LocalWorkstations
+
+if TYPE_CHECKING:
+    from supervisor.forges.webhooks import Webhooks
 
 CLOSE_SECONDS = 25
 # Creates on a forge wait for each other: few threads, so that nothing else waits with them.
@@ -191,7 +195,7 @@ class Supervisor:
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects)
         self.ledger.on_apply = self.storyteller.touch
-        self.webhooks = Webhooks(self.config, secrets.read, self.inbox)
+        self.webhooks = _webhooks(self.config, secrets.read, self.inbox)
         self.loop = Loop(
             self.inbox,
             self.clock,
@@ -215,7 +219,7 @@ class Supervisor:
                 self.clearing.look,
                 self.runs.look,
                 self.cleaning.look,
-                self.webhooks.look,
+                *([self.webhooks.look] if self.webhooks else []),
             ),
             has_room=self.disk.has_room,
             clean=self.cleaning.start,
@@ -257,7 +261,8 @@ class Supervisor:
         self.runs.begin()
         self.ledger.log(Event(name="supervisor.started", details={"version": __version__, "pid": os.getpid()}))
         self.recover()
-        self.webhooks.start()
+        if self.webhooks:
+            self.webhooks.start()
         watcher, calendar = Watcher(self.inbox), BackgroundScheduler(timezone="UTC")
         watcher.start()
         for name in self.fleet.stations:
@@ -276,7 +281,8 @@ class Supervisor:
 
     def close(self) -> None:
         """End what slow work is left; it is begun anew after the next start."""
-        self.webhooks.stop()
+        if self.webhooks:
+            self.webhooks.stop()
         self.pool.close()
         self.storyteller.pool.close()
         deadline = self.clock.monotonic() + CLOSE_SECONDS
@@ -330,6 +336,15 @@ class Supervisor:
 def _first_cleaning() -> datetime:
     """Not in the midst of a start; soon enough for a supervisor that is started and stopped often."""
     return datetime.now(UTC) + timedelta(minutes=5)
+
+
+def _webhooks(config: Config, read_secret: ReadSecret, inbox: "queue.SimpleQueue[Message]") -> "Webhooks | None":
+    """What hears webhooks, where they are wanted: only then is an HTTP server imported."""
+    if config.webhooks is None:
+        return None
+    from supervisor.forges.webhooks import Webhooks
+
+    return Webhooks(config, read_secret, inbox)
 
 
 def _stop_on_signals(inbox: "queue.SimpleQueue[Message]") -> threading.Event:

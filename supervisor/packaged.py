@@ -1,4 +1,4 @@
-"""Files that come with the program: in an installed package, or in the repository's `config/`."""
+"""Files that come with the program: in an installed package, or in the repository's `config/` and `docs/`."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ import supervisor
 
 
 def packaged_file(name: str) -> Path:
-    """The path of a file of `config/`; FileNotFoundError when the installation is not whole."""
+    """The path of a file of `config/` or `docs/`; FileNotFoundError when the installation is not whole."""
     package = Path(supervisor.__file__).parent
-    for folder in (package / "_config", package.parent / "config"):
+    for folder in (package / "_config", package.parent / "config", package.parent / "docs"):
         if (folder / name).is_file():
             return folder / name
     raise FileNotFoundError(2, "this installation of Cloud Code lacks the file", name)

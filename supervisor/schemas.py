@@ -13,6 +13,7 @@ from supervisor.core.commands import Command, CommandAnswer
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
 from supervisor.core.task_file import TaskFile
+from supervisor.packaged import packaged_file
 
 # name → (model, whether the file carries the trailer `end`)
 SCHEMAS: dict[str, tuple[type[BaseModel], bool]] = {
@@ -47,9 +48,13 @@ def schema_text(name: str) -> str:
 
 
 def write_schemas(folder: Path) -> None:
-    """Write those that are missing or out of date, for the editors of people who write these files."""
+    """Write those that are missing or out of date, for the editors of people who write these files.
+
+    They come with the program: to make them takes half the time of a start.
+    """
     for name in SCHEMAS:
-        path, text = folder / f"{name}.schema.json", schema_text(name).encode()
+        path = folder / f"{name}.schema.json"
+        text = packaged_file(f"schemas/{path.name}").read_bytes()
         if not path.exists() or path.read_bytes() != text:
             write_file(path, text)
 
@@ -57,5 +62,5 @@ def write_schemas(folder: Path) -> None:
 if __name__ == "__main__":
     import sys
 
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    write_schemas(Path(sys.argv[1]))
+    for known in SCHEMAS:
+        write_file(Path(sys.argv[1]) / f"{known}.schema.json", schema_text(known).encode())

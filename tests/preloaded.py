@@ -1,12 +1,14 @@
-"""`cloud-code` without the time that its start takes: a process that has imported everything forks for each run.
+"""Both programs without the time that a start takes: a process that has imported everything forks for each run.
 
-Most tests run the program many times, and a start costs a hundred times what a fork does. What is run is the
-same: `main`, in a process of its own, with its own streams, environment and end. The start itself is tested where
-the program is run by its name: `test_cli_program`, `test_demo`, wherever a site starts it `through` another one.
+Most tests run the programs many times, and a start costs a hundred times what a fork does. What is run is the
+same: `main`, in a process of its own, with its own streams, environment and end; of a daemon, also its words in
+`/proc`. The start itself is tested where the programs are run by their names: `test_cli_program`, `test_demo`,
+`test_local_driver`, wherever a site starts `cloud-code` `through` another program.
 """
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import gc
 import importlib
@@ -17,10 +19,27 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from typing import IO, Any
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NoReturn
 
-EVERYTHING = ("supervisor.app", "supervisor.view", "supervisor.survey", "rich.live", "rich.table")
+EVERYTHING = (
+    "agent_daemon.cli",
+    "supervisor.app",
+    "supervisor.forges.github.app",
+    "supervisor.forges.github.forge",
+    "supervisor.forges.gitlab.forge",
+    "supervisor.forges.gitlab.push_token",
+    "supervisor.forges.webhooks",
+    "supervisor.survey",
+    "supervisor.view",
+    "rich.live",
+    "rich.table",
+)
+PROGRAMS = {"cloud-code": "supervisor.cli.main", "agent-daemon": "agent_daemon.cli"}
+# As long as any command line of a daemon, which is written in its place.
+ROOM = "-" * 4096
 
 
 class Started:
@@ -66,12 +85,16 @@ def start(
     new_session: bool = False,
 ) -> Started:
     """Run `cloud-code` with these arguments in this folder; nothing stands on its standard input."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    request = {"arguments": arguments, "environment": dict(environment), "folder": os.getcwd(), "new": new_session}
+    request = {"program": "cloud-code", "arguments": arguments, "new": new_session}
     files = [file if isinstance(file, int) else file.fileno() for file in (output, errors)]
+    return _ask(_server(), request | {"folder": os.getcwd(), "environment": dict(environment)}, files)
+
+
+def _ask(server: socket.socket, request: dict[str, Any], files: Sequence[int]) -> Started:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, open(os.devnull, "rb") as nothing:
-        socket.send_fds(_server(), [json.dumps(request).encode()], [nothing.fileno(), *files, theirs.fileno()])
-        return Started(arguments, ours)
+        socket.send_fds(server, [json.dumps(request).encode()], [nothing.fileno(), *files, theirs.fileno()])
+        return Started(request["arguments"], ours)
 
 
 @functools.cache
@@ -80,7 +103,7 @@ def _server() -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     atexit.register(ours.close)
     with theirs:
-        command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+        command = [sys.executable, "-m", __name__, str(theirs.fileno()), ROOM]
         server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         server.returncode = 0  # nobody awaits it
     return ours
@@ -89,8 +112,10 @@ def _server() -> socket.socket:
 # --- the process that forks -----------------------------------------------------------------------------------
 
 
-def serve(requests: socket.socket) -> None:
-    """Fork for each request and tell how it ended. Returns in those that are forked, only."""
+def serve(requests: socket.socket) -> str:
+    """Fork for each request and tell how it ended. Returns in those that are forked, only: the program to be."""
+    daemons, asked = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    _start_daemons_by(daemons)
     waker, woken = socket.socketpair()
     for end in (waker, woken):
         end.setblocking(False)
@@ -99,18 +124,18 @@ def serve(requests: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: dict[int, socket.socket] = {}
     while True:
-        ready, _, _ = select.select([requests, woken], [], [])
-        if woken in ready:
+        ready, _, _ = select.select([woken, requests, asked], [], [])
+        if ready[0] is woken:
             _tell_ends(woken, running)
-        if requests not in ready:
             continue
-        data, files, _, _ = socket.recv_fds(requests, 1024 * 1024, 4)
+        data, files, _, _ = socket.recv_fds(ready[0], 1024 * 1024, 4)
         if not data:
             os._exit(0)
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(data), files, [requests, waker, woken, *running.values()])
-            return
+            request = json.loads(data)
+            _become(request, files, [requests, asked, waker, woken, *running.values()])
+            return str(request["program"])
         answers = running[pid] = socket.socket(fileno=files[3])
         answers.send(str(pid).encode())
         for file in files[:3]:
@@ -143,18 +168,69 @@ def _become(request: dict[str, Any], files: list[int], foreign: list[socket.sock
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.argv = ["cloud-code", *request["arguments"]]
+    sys.argv = [request["program"], *request["arguments"]]
+    _show_words(request.get("shown", []))
+
+
+def _start_daemons_by(server: socket.socket) -> None:
+    """What this process forks starts daemons by asking it for another fork."""
+    from supervisor.workstations import local
+
+    really = local.start_process
+
+    def start_process(
+        argv: list[str], folder: Path, environment: Mapping[str, str], output: IO[bytes]
+    ) -> subprocess.Popen[bytes] | Started:
+        if argv[1:3] != ["-m", "agent_daemon"]:
+            return really(argv, folder, environment, output)
+        request = {"program": "agent-daemon", "arguments": argv[3:], "shown": argv, "new": True}
+        place = {"folder": str(folder), "environment": dict(environment)}
+        return _ask(server, request | place, [output.fileno()] * 2)
+
+    local.start_process = start_process  # type: ignore[assignment]
+
+
+def _show_words(words: list[str]) -> None:
+    """Have /proc/PID/cmdline show these; those of this process, where they lie, are the longer ones."""
+    if words:
+        begin, end = (
+            int(field) for field in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47]
+        )
+        line = "\0".join(words).encode()
+        assert len(line) < end - begin
+        ctypes.memmove(begin, line.ljust(end - begin, b"\0"), end - begin)
+
+
+def _run(program: Callable[[], object]) -> NoReturn:
+    """To its end, without the time that it takes Python to clear all that was imported."""
+    code = 1
+    try:
+        program()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def main() -> None:
     from supervisor.cli.main import COMMANDS
-    from supervisor.cli.main import main as program
 
     for module in (*EVERYTHING, *(entry.place.partition(":")[0] for entry in COMMANDS.values())):
         importlib.import_module(module)
     gc.freeze()
-    serve(socket.socket(fileno=int(sys.argv[1])))
-    program()
+    gc.set_threshold(50_000)  # as the programs do
+    program = PROGRAMS[serve(socket.socket(fileno=int(sys.argv[1])))]
+    _run(importlib.import_module(program).main)
 
 
 if __name__ == "__main__":

@@ -65,12 +65,13 @@ def make_remote(path: Path, files: dict[str, str]) -> Path:
 
 def wait_for(condition: Callable[[], T], timeout_seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
     """The first true value of `condition`; fails the test when it does not come in time."""
-    deadline = time.monotonic() + timeout_seconds
+    deadline, pause = time.monotonic() + timeout_seconds, 0.01
     while time.monotonic() < deadline:
         value = condition()
         if value:
             return value
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.1, 0.05)  # to look costs time of those that are waited for
     raise AssertionError(f"not within {timeout_seconds} s: {what or condition}")
 
 
@@ -110,6 +111,8 @@ class Site:
     files: dict[str, str] = field(default_factory=lambda: {"calc.py": "def add(a, b):\n    return a - b\n"})
     environment: dict[str, str] = field(default_factory=dict)
     supervisors: list[Supervisor] = field(default_factory=list)
+    _records: dict[str, tuple[tuple[int, ...], TaskRecord]] = field(default_factory=dict)
+    _events: tuple[tuple[tuple[int, int], ...], list[dict[str, Any]]] = ((), [])
 
     def __post_init__(self) -> None:
         self.remote = make_remote(self.folder / "remote.git", self.files)
@@ -191,10 +194,18 @@ class Site:
         return process
 
     def record(self, task_id: str) -> TaskRecord | None:
-        """The record, live or archived, as it lies on disk now."""
-        for read in (self.store.read, self.store.read_archived):
+        """The record, live or archived, as it lies on disk now; read again only when it is another file."""
+        for folder, read in (
+            (self.root.records, self.store.read),
+            (self.root.archive, self.store.read_archived),
+        ):
             try:
-                return read(task_id)
+                found = os.stat(folder / f"{task_id}.yaml")
+                mark = (found.st_ino, found.st_mtime_ns, found.st_size)
+                known = self._records.get(task_id)
+                if known is None or known[0] != mark:
+                    known = self._records[task_id] = (mark, read(task_id))
+                return known[1]
             except FileNotFoundError:
                 continue
         return None
@@ -219,9 +230,12 @@ class Site:
         return "\n".join(parts)
 
     def events(self, *names: str) -> list[dict[str, Any]]:
-        from supervisor.events import read_events
+        from supervisor.events import event_files, read_events
 
-        return [e for e in read_events(self.root.events) if not names or e["event"] in names]
+        mark = tuple((found.st_ino, found.st_size) for found in map(os.stat, event_files(self.root.events)))
+        if self._events[0] != mark:
+            self._events = (mark, list(read_events(self.root.events)))
+        return [e for e in self._events[1] if not names or e["event"] in names]
 
     def daemons(self) -> list[ProcessIdentity]:
         """The daemons that the supervisor has written down and that live."""

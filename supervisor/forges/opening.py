@@ -1,4 +1,7 @@
-"""From a project's settings to its forge and its code host."""
+"""From a project's settings to its forge and its code host.
+
+A forge is imported when a project has it: its library takes longer to import than all else of a start.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,12 +12,6 @@ from urllib.parse import urlsplit
 from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import ProjectSettings
 from supervisor.errors import CloudCodeError
-from supervisor.forges.github.app import AppTokens
-from supervisor.forges.github.client import GitHubClient
-from supervisor.forges.github.forge import GitHubForge
-from supervisor.forges.gitlab.client import GitLabClient
-from supervisor.forges.gitlab.forge import GitLabForge
-from supervisor.forges.gitlab.push_token import PushToken
 from supervisor.forges.local import LocalHost
 from supervisor.forges.pace import Pace
 from supervisor.forges.request_host import RequestHost
@@ -51,9 +48,16 @@ class Forges:
         forge: Forge
         pushes = tokens
         if settings.forge == "github":
+            from supervisor.forges.github.client import GitHubClient
+            from supervisor.forges.github.forge import GitHubForge
+
             client = GitHubClient(_api(web), tokens, pace, login, self.hide_in)
             forge = GitHubForge(client, settings.repository, settings.trigger)
         else:
+            from supervisor.forges.gitlab.client import GitLabClient
+            from supervisor.forges.gitlab.forge import GitLabForge
+            from supervisor.forges.gitlab.push_token import PushToken
+
             lab = GitLabClient(web, tokens, pace, login, self.hide_in)
             forge = GitLabForge(lab, settings.repository, settings.trigger)
             if auth is not None and auth.push == "project_token":
@@ -67,6 +71,8 @@ class Forges:
             message = f"The project at {settings.repository} has no `auth`: nobody can sign in to {web}."
             raise CloudCodeError("E_FORGE_TOKEN", message, "Add `auth: {token: {file: …}}` to it in config.yaml.")
         if auth.app is not None:
+            from supervisor.forges.github.app import AppTokens
+
             key: Callable[[], str] = partial(sign_in_with, self.read_secret, auth.app.private_key)
             return AppTokens(_api(web), auth.app.id, key, settings.repository)
         assert auth.token is not None  # noqa: S101 (the settings allow nothing else)

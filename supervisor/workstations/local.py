@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
@@ -57,15 +58,7 @@ class LocalWorkstations:
         log = self._root.workstations / f"{name}.log"
         put_aside_full(log, LOG_BYTES)
         with log.open("ab") as output:
-            process = subprocess.Popen(
-                argv,
-                cwd=self._root.path,
-                env=self._environment(name) | dict(environment),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
+            process = start_process(argv, self._root.path, self._environment(name) | dict(environment), output)
         self._children[process.pid] = process
         identity = identify(process.pid)
         if identity is None:
@@ -163,6 +156,21 @@ class LocalWorkstations:
         for pid, child in list(self._children.items()):
             if child.poll() is not None:
                 self._children.pop(pid, None)
+
+
+def start_process(
+    argv: list[str], folder: Path, environment: Mapping[str, str], output: IO[bytes]
+) -> "subprocess.Popen[bytes]":
+    """In a session of its own, without input; what it says goes to `output`."""
+    return subprocess.Popen(
+        argv,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 class _Family:
