@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -15,9 +16,14 @@ from watchdog.events import FileAttribEvent, FileModifiedEvent, FileSystemEvent,
 from watchdog.observers import Observer
 
 from agent_daemon import __version__
+from agent_daemon.coding import settings_of
 from agent_daemon.daemon import Daemon
+from agent_daemon.installed import look_at
 from agent_daemon.noting import COMMANDS
 from agent_daemon.own_log import OwnLog
+from agent_daemon.places import shared_homes
+from agent_daemon.processes import become_subreaper
+from agent_daemon.protocol.model import CliConfig, Identity
 from agent_daemon.protocol.paths import Root, check_name, is_task_id
 from agent_daemon.salvage import DaemonRunsError, SalvageError, daemon_lock, salvage_attempt
 
@@ -95,6 +101,22 @@ def salvage_once(workstation: str | None, root: Path | None, task_id: str, attem
         except SalvageError as error:
             click.echo(f"agent-daemon: {error}", err=True)
             sys.exit(1)
+
+
+@main.command("clis")
+@_workstation
+@_root
+@click.option("--probe", is_flag=True, help="Make one call of each.")
+def look_at_clis(workstation: str | None, root: Path | None, probe: bool) -> None:
+    """Find the coding CLIs that standard input describes, each on a line with its variables; tells one a line."""
+    place, name = _place(workstation, root)
+    become_subreaper()
+    os.chdir(place.path)  # from where paths of the configuration are seen
+    for line in sys.stdin:
+        given = json.loads(line)
+        os.environ.update(given["variables"])
+        settings = settings_of(CliConfig.model_validate(given["cli"]), Identity(), shared_homes(place, name))
+        click.echo(json.dumps(asdict(look_at(settings, os.environ, probe=probe))))
 
 
 def _take_environment(file: Path) -> None:

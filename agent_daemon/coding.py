@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from agent_daemon.attempt import Attempt
@@ -30,7 +31,7 @@ from agent_daemon.notes import LOOK_SECONDS, take_notes
 from agent_daemon.noting import lay_out
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import Feedback, Session
+from agent_daemon.protocol.model import CliConfig, Feedback, Identity, Session
 from agent_daemon.usage_log import UsageLog
 
 MAX_EVENTS = 20_000
@@ -299,24 +300,27 @@ def _whole_description(attempt: Attempt) -> str:
 
 
 def cli_settings(attempt: Attempt) -> CliSettings:
-    """The adapter's form of the configured CLI, with the home that this workstation keeps for it.
+    """The adapter's form of the configured CLI, with the home that this workstation keeps for it."""
+    homes = attempt.places.homes
+    return replace(
+        settings_of(attempt.config.cli, attempt.config.identity, homes), commands=lay_out(homes / ".bin")
+    )
 
-    The identity lets an agent commit its own steps; the home has no configuration of git.
-    """
-    cli = attempt.config.cli
+
+def settings_of(cli: CliConfig, identity: Identity, homes: Path) -> CliSettings:
+    """The adapter's form of a CLI. The identity lets it commit its steps: its home has no configuration of git."""
     return CliSettings(
         name=cli.name,
         adapter=cli.adapter,
         argv=cli.argv,
         model=cli.model or "",
         arguments=cli.arguments,
-        environment=identity_environment(attempt.config.identity) | _NO_FETCH | cli.environment,
+        environment=identity_environment(identity) | _NO_FETCH | cli.environment,
         pass_environment=cli.pass_environment,
         prompt=cli.prompt,
         success_exit_codes=cli.success_exit_codes,
         mcp=cli.mcp,
-        home=attempt.places.homes / cli.name,
-        commands=lay_out(attempt.places.homes / ".bin"),
+        home=homes / cli.name,
         options=cli.options,
     )
 

@@ -36,12 +36,17 @@ class AttemptPlaces:
         return str(self.outbox)
 
 
+def shared_homes(root: Root, workstation: str) -> Path:
+    """The homes of its CLIs, which it keeps: logins and caches stay warm from task to task."""
+    return root.workspace(workstation) / ".homes"
+
+
 def attempt_places(root: Root, workstation: str, tasking: Tasking) -> AttemptPlaces:
     """Where the files of a tasking's attempt are."""
     task = tasking.task
     workspace = root.task_workspace(workstation, task.id, task.workspace_mode)
     isolated = task.workspace_mode is WorkspaceMode.ISOLATED
-    homes = workspace.own / "home" if isolated and workspace.own else root.workspace(workstation) / ".homes"
+    homes = workspace.own / "home" if isolated and workspace.own else shared_homes(root, workstation)
     return AttemptPlaces(
         inbox=root.attempt_in(workstation, task.id, task.attempt),
         outbox=root.attempt_out(workstation, task.id, task.attempt),

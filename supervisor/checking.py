@@ -20,6 +20,7 @@ from supervisor.core.settings import Config
 from supervisor.core.task_file import TaskFile
 from supervisor.errors import CloudCodeError
 from supervisor.git.names import is_address
+from supervisor.installed_clis import install_hint, missing_programs
 from supervisor.notices import misplaced_files
 from supervisor.reader import TaskFiles
 from supervisor.records import RECORD_LIMITS
@@ -75,6 +76,20 @@ def missing_repositories(config: Config, root: Root) -> list[Problem]:
         if project.forge == "local"
         and not is_address(project.repository)
         and not (root.path / Path(project.repository).expanduser()).exists()
+    ]
+
+
+def missing_clis(config: Config, root: Root) -> list[Problem]:
+    """CLIs that are not installed here. A workstation may be somewhere else: no mistake, and worth knowing."""
+    return [
+        Problem(
+            code="E_CLI_NOT_INSTALLED",
+            message=f"the program {cli.wanted} of the coding CLI {name} is not on PATH",
+            file=str(root.config),
+            place=f"workstations.{kind}.clis",
+            mend=install_hint(cli),
+        )
+        for kind, name, cli in missing_programs(config)
     ]
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from agent_daemon.clis import ADAPTERS
 from agent_daemon.protocol.paths import Root
 from supervisor.config import check_installation, load_config
 from supervisor.core.disk import gibibytes
@@ -22,6 +21,7 @@ from supervisor.core.settings import Config, WebhookListener, WorkstationSetting
 from supervisor.core.words import count
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
+from supervisor.installed_clis import FoundCli, look_from_here
 from supervisor.reader import is_locked
 from supervisor.running import running_supervisor
 
@@ -68,7 +68,7 @@ def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) 
     yield _inotify(config)
     if config is not None:
         for kind, station in config.workstations.items():
-            yield from _station(config, kind, station, check_driver)
+            yield from _station(root, config, kind, station, check_driver)
         for name in config.projects:
             yield project_check(name, check_project(root, config, name))
         if config.webhooks is not None:
@@ -235,10 +235,10 @@ def inotify_check(instances: int, watches: int, workstations: int) -> Check:
 
 
 def _station(
-    config: Config, kind: str, station: WorkstationSettings, check_driver: CheckDriver
+    root: Root, config: Config, kind: str, station: WorkstationSettings, check_driver: CheckDriver
 ) -> Iterator[Check]:
     for name in config.clis_of_station(kind) if station.driver == "local" else ():
-        yield cli_check(config, kind, name, station.environment.get("PATH", os.environ.get("PATH", os.defpath)))
+        yield cli_check(kind, look_from_here(root, config, kind, name))
     if station.driver == "local":
         yield Check(
             name=f"workstation {kind}",
@@ -249,19 +249,15 @@ def _station(
     yield from check_driver(config, kind)
 
 
-def cli_check(config: Config, kind: str, name: str, path: str) -> Check:
-    """Whether the program of a coding CLI is there for workstations of this type."""
-    settings = config.cli(name)
-    adapter = ADAPTERS.get(settings.adapter or name)
-    program = settings.argv[0] if settings.argv else (adapter.PROGRAM if adapter else "") or name
-    label = f"{kind}: {name}"
-    found = shutil.which(program, path=settings.environment.get("PATH", path))
-    if found:
-        return Check(name=label, status="ok", detail=found)
-    mend = (
-        adapter.INSTALL if adapter else ""
-    ) or f"install it, or give the whole path in config.yaml, clis.{name}.argv"
-    return Check(name=label, status="error", detail=f"the program {program} is not on PATH", mend=mend)
+def cli_check(kind: str, found: FoundCli) -> Check:
+    """A coding CLI for workstations of this type: whether it is there, new enough, and has a key."""
+    cli, label = found.cli, f"{kind}: {found.cli.name}"
+    if not found.faults:
+        return Check(name=label, status="ok", detail=f"{cli.program} {cli.version} ({cli.login})")
+    said = "; ".join(fault for fault, _ in found.faults)
+    detail = said if cli.program is None else f"{cli.program} {cli.version}: {said}"
+    status: Status = "error" if cli.program is None else "warning"
+    return Check(name=label, status=status, detail=detail, mend=found.faults[0][1])
 
 
 def project_check(name: str, findings: Iterable[Finding]) -> Check:

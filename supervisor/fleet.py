@@ -186,7 +186,7 @@ class Fleet:
     def _start(self, station: Station, driver: Workstations, now: float) -> list[FleetNews]:
         file = station.file
         try:
-            handle = driver.start(file.name, file.type, self._environment(file.type, station.settings))
+            handle = driver.start(file.name, file.type, self._environment(file.type))
         except (CloudCodeError, OSError) as error:
             station.failures += 1
             station.not_before = now + self._waits[-1]
@@ -202,14 +202,10 @@ class Fleet:
         self._note(station, handle)
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 
-    def _environment(self, kind: str, settings: WorkstationSettings) -> dict[str, str]:
-        """The variables that its CLIs name, from our own environment, and over them the configured ones."""
-        clis = self._config.clis_of_station(kind)
-        names = {name for cli in clis for name in self._config.cli(cli).variables}
-        passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
+    def _environment(self, kind: str) -> dict[str, str]:
         # Three beats at least before anyone is suspected.
         beat = min(LONGEST_BEAT_SECONDS, self._config.timing.suspect_after_seconds / 3)
-        return passed | settings.environment | {"CLOUD_CODE_HEARTBEAT_SECONDS": f"{beat:g}"}
+        return passed_variables(self._config, kind) | {"CLOUD_CODE_HEARTBEAT_SECONDS": f"{beat:g}"}
 
     def heard(self, name: str, sign: WorkstationFile, now: float) -> bool:
         """A workstation's file was read; returns whether it had been suspect and no longer is."""
@@ -310,6 +306,13 @@ class Fleet:
 
     def _save(self, station: Station) -> None:
         write_file(station_path(self._root, station.file.name), encode(station.file), mode=0o640)
+
+
+def passed_variables(config: Config, kind: str) -> dict[str, str]:
+    """The variables that its CLIs name, from our own environment, and over them the configured ones."""
+    names = {name for cli in config.clis_of_station(kind) for name in config.cli(cli).variables}
+    passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
+    return passed | config.workstations[kind].environment
 
 
 def station_path(root: Root, name: str) -> Path:

@@ -219,11 +219,17 @@ class Workstations(Protocol):
     def look(self) -> Event | None:
         """What there is to tell of what they run on; called once a second."""
 
-    def enter(self, name: str, command: tuple[str, ...]) -> Entry:
-        """What runs a command, or without one a shell, in the place of this workstation's agent."""
+    def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:
+        """What runs a command, or without one a shell, in the place of this workstation's agent.
+
+        `terminal`: a person sits there; else its input and output are pipes.
+        """
 
     def log(self, name: str, follow: bool) -> Entry | None:
         """What prints the log of its daemon, where that is not in `state/workstations/`."""
+
+    def variables(self, name: str) -> Mapping[str, str] | None:
+        """The environment of this workstation's daemon; None when none runs, or it cannot be known."""
 
     def salvage(self, name: str, task_id: str, attempt: int) -> str:
         """Run `agent-daemon salvage` for a dead daemon, with its mounts, without a network; what it said.

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from agent_daemon.acp.order import SESSION_LOST, Order
 from agent_daemon.clis.base import (
+    About,
     CliSettings,
     CostTold,
     Outcome,
@@ -52,17 +53,20 @@ def _no_more(_settings: CliSettings, _environment: dict[str, str]) -> tuple[str,
 class Profile:
     """What is particular to one CLI.
 
-    `arguments` make it speak the protocol, `key` and `base_url` are its variables for a key and an endpoint,
-    `model_option` its option for a model, `environment` keeps it quiet. `start` completes the environment and
-    returns further arguments. `mode` is chosen in the session where it is offered, the tool calls named in
-    `declined` are not allowed. Its words for trying again match `retries`, what nobody needs to read `noise`;
-    where it gives an error for the model's last message, `failures` matches it. `usage_log` finds the file of a
-    session that tells more of its usage than the protocol does, and `parse_usage` reads a line of it.
+    `tried` and `logins` are those of `About`. `arguments` make it speak the protocol, `key` and `base_url` are
+    its variables for a key and an endpoint, `model_option` its option for a model, `environment` keeps it quiet.
+    `start` completes the environment and returns further arguments. `mode` is chosen in the session where it is
+    offered, the tool calls named in `declined` are not allowed. Its words for trying again match `retries`, what
+    nobody needs to read `noise`; where it gives an error for the model's last message, `failures` matches it.
+    `usage_log` finds the file of a session that tells more of its usage than the protocol does, and
+    `parse_usage` reads a line of it.
     """
 
     program: str
     arguments: tuple[str, ...]
     install: str
+    tried: str = ""
+    logins: tuple[str, ...] = ()
     key: str = ""
     base_url: str = ""
     model_option: str = ""
@@ -101,6 +105,12 @@ class AcpAdapter:
     def TELLS_COST(self) -> CostTold:  # noqa: N802
         """When it may tell what it cost."""
         return self.profile.tells_cost
+
+    @property
+    def ABOUT(self) -> About:  # noqa: N802
+        """What `workstation clis` and `doctor` look for."""
+        profile = self.profile
+        return About(tried=profile.tried, keys=(profile.key,) if profile.key else (), logins=profile.logins)
 
     @property
     def OPTIONS(self) -> frozenset[str]:  # noqa: N802

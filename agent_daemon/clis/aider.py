@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent_daemon.clis.base import (
+    About,
     CostTold,
     Outcome,
     Progress,
@@ -40,6 +41,7 @@ MCP = False
 PROGRAM = "aider"
 SPEAKS: Literal["text", "events"] = "text"
 INSTALL = "uv tool install --python 3.12 aider-chat"
+ABOUT = About(tried="0.86.2", keys=("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY"))
 TELLS_COST: CostTold = "steps"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "edit_format", "model_metadata_file"})
 

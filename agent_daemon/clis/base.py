@@ -136,6 +136,19 @@ class Verdict:
     session_id: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What is known of a CLI beside how it is driven.
+
+    `tried` is the oldest version that was tried; `keys` are the variables in which it looks for a key, `logins`
+    the files in its home that hold a login.
+    """
+
+    tried: str = ""
+    keys: tuple[str, ...] = ()
+    logins: tuple[str, ...] = ()
+
+
 class Adapter(Protocol):
     """A module that knows one coding CLI; see `agent_daemon.clis` for how to add one."""
 
@@ -153,6 +166,9 @@ class Adapter(Protocol):
 
     @property
     def SPEAKS(self) -> Literal["text", "events"]: ...  # noqa: N802 (whether people can read its output)
+
+    @property
+    def ABOUT(self) -> About: ...  # noqa: N802 (what `workstation clis` and `doctor` look for)
 
     @property
     def INSTALL(self) -> str: ...  # noqa: N802 (the command that installs it)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    About,
     CliSettings,
     CostTold,
     Outcome,
@@ -49,6 +50,11 @@ MCP = True
 PROGRAM = "claude"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @anthropic-ai/claude-code"
+ABOUT = About(
+    tried="2.1.329",
+    keys=("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"),
+    logins=(".claude/.credentials.json",),
+)
 TELLS_COST: CostTold = "end"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "max_retries", "fallback_model", "hide_key"})
 

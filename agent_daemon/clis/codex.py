@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    About,
     CliSettings,
     CostTold,
     Progress,
@@ -43,6 +44,7 @@ MCP = True
 PROGRAM = "codex"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @openai/codex"
+ABOUT = About(tried="0.169.0", keys=("OPENAI_API_KEY", "CODEX_API_KEY"), logins=(".codex/auth.json",))
 TELLS_COST: CostTold = "never"
 _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})

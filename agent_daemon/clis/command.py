@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from agent_daemon.clis.base import (
+    About,
     CostTold,
     Progress,
     ProgressKind,
@@ -48,6 +49,7 @@ MCP = False
 PROGRAM = ""
 SPEAKS: Literal["text", "events"] = "text"
 INSTALL = ""
+ABOUT = About()
 TELLS_COST: CostTold = "steps"
 OPTIONS: frozenset[str] = frozenset()
 

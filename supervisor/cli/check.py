@@ -7,7 +7,7 @@ from click.shell_completion import CompletionItem
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
-from supervisor.checking import check_config, check_file, check_tasks
+from supervisor.checking import check_config, check_file, check_tasks, missing_clis
 from supervisor.cli.output import json_option, note, print_json, progress, text
 from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
@@ -34,14 +34,12 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     root: Root = ctx.obj
     with progress("checking"):
         checked, problems = _look(root, what)
-    changed = _changed(root) if what in (None, "config") else None
+    notes = _notes(root) if what in (None, "config") else []
     if as_json:
-        print_json(
-            {"ok": not problems, "checked": checked, "problems": problems, "notes": [changed] if changed else []}
-        )
+        print_json({"ok": not problems, "checked": checked, "problems": problems, "notes": notes})
     else:
-        if changed is not None:
-            note(text(changed).plain)
+        for warning in notes:
+            note(text(warning).plain)
         for problem in problems:
             click.echo(text(problem).plain)
         files = f"{len(checked)} file{'' if len(checked) == 1 else 's'}"
@@ -50,13 +48,15 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     return 1 if problems else 0
 
 
-def _changed(root: Root) -> Problem | None:
-    """Whether the supervisor that runs was started with another configuration."""
+def _notes(root: Root) -> list[Problem]:
+    """What a person should know although it is no mistake."""
     running = running_supervisor(root)
     try:
-        return config_changed(root, load_config(root), running)
+        config = load_config(root)
     except CloudCodeError:
-        return config_changed(root, None, running)
+        config = None
+    changed = config_changed(root, config, running)
+    return [*([changed] if changed else []), *(missing_clis(config, root) if config else ())]
 
 
 def _look(root: Root, what: str | None) -> tuple[list[str], list[Problem]]:

@@ -12,6 +12,7 @@ ENTRIES = {
     "start": Entry(f"{_PLACE}:start", "Start a workstation that was stopped."),
     "restart": Entry(f"{_PLACE}:restart", "Stop and start a workstation; its attempt goes on."),
     "shell": Entry("supervisor.cli.workstation_shell:shell", "Take the place of its agent in a shell."),
+    "clis": Entry("supervisor.cli.workstation_clis:clis", "Its coding CLIs: program, version, login, a probe."),
     "logs": Entry(f"{_PLACE}:logs", "What its daemon logs."),
 }
 

@@ -147,13 +147,15 @@ class DockerWorkstations:
             raise NotDoneError(code, words.removeprefix("E_NOT_BUNDLED: ")[:1000] or "it ended silently") from None
         return str(said).strip()[:1000]
 
-    def enter(self, name: str, command: tuple[str, ...]) -> Entry:
+    def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:
         """In the container of the daemon that runs, as its user. E_NOT_RUNNING."""
-        terminal = ["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else []
+        tty = ["--tty"] if terminal and sys.stdin.isatty() and sys.stdout.isatty() else []
         place = ["--workdir", str(self._root.workspace(name)), "--env", f"TERM={os.environ.get('TERM', 'dumb')}"]
-        return self._entry(
-            "exec", "--interactive", *terminal, *place, self._running(name), *(command or ("bash",))
-        )
+        return self._entry("exec", "--interactive", *tty, *place, self._running(name), *(command or ("bash",)))
+
+    def variables(self, name: str) -> Mapping[str, str] | None:
+        """The file with them is gone once they are read."""
+        return None
 
     def log(self, name: str, follow: bool) -> Entry | None:
         found = self._containers.refresh().values()

@@ -140,11 +140,21 @@ class LocalWorkstations:
         """It is a file."""
         return None
 
-    def enter(self, name: str, command: tuple[str, ...]) -> Entry:
+    def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:
         """As the agent sees it: the workstation's own home, the daemon's environment; nothing is isolated."""
         environment = self._environment(name) | {"TERM": os.environ.get("TERM", "dumb")}
         shell = (os.environ.get("SHELL") or "/bin/sh",)
         return Entry(argv=command or shell, cwd=self._root.workspace(name), environment=environment)
+
+    def variables(self, name: str) -> Mapping[str, str] | None:
+        """What the running daemon was started with, which may be another environment than ours."""
+        handle = self.find(name)
+        try:
+            data = Path(f"/proc/{handle.pid}/environ").read_bytes() if handle is not None else b""
+        except OSError:
+            return None
+        pairs = (entry.partition("=") for entry in data.decode(errors="surrogateescape").split("\0"))
+        return {key: value for key, _, value in pairs if key} or None
 
     def _environment(self, name: str) -> dict[str, str]:
         home = self._root.run / name / "home"

@@ -1,11 +1,14 @@
 """The judgements of `cloud-code doctor`, on literal observations."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import Config
 from supervisor.doctor import (
+    Check,
     cli_check,
     clock_check,
     disk_check,
@@ -14,6 +17,7 @@ from supervisor.doctor import (
     git_check,
     inotify_check,
 )
+from supervisor.installed_clis import look_from_here
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -66,27 +70,43 @@ def test_a_clock_before_the_newest_event_is_suspect() -> None:
     assert clock_check(1000.0, 0.0).status == "error"
 
 
-def test_the_program_of_a_coding_cli_is_looked_for_where_it_will_be(tmp_path: Path) -> None:
+def found(tmp_path: Path, name: str, **clis: Any) -> Check:
+    """What is said of a CLI whose program can be in this folder only."""
     config = Config.model_validate(
         {
             "projects": {"acme": {"repository": "/x"}},
-            "workstations": {"backend": {"clis": ["codex", "mine"]}},
-            "clis": {"mine": {"adapter": "command", "argv": ["my-agent", "--yes"]}},
+            "workstations": {"backend": {"clis": [name], "environment": {"PATH": str(tmp_path)}}},
+            "clis": clis,
         }
     )
-    missing = cli_check(config, "backend", "codex", str(tmp_path))
+    return cli_check("backend", look_from_here(Root(tmp_path / "root"), config, "backend", name))
+
+
+def test_the_program_of_a_coding_cli_is_looked_for_where_it_will_be(tmp_path: Path) -> None:
+    mine = {"adapter": "command", "argv": ["my-agent", "--yes"]}
+    missing = found(tmp_path, "codex")
     assert missing.status == "error" and "npm install" in missing.mend
-    assert "clis.mine.argv" in cli_check(config, "backend", "mine", str(tmp_path)).mend
+    assert "clis.mine.argv" in found(tmp_path, "mine", mine=mine).mend
     program = tmp_path / "my-agent"
-    program.write_text("#!/bin/sh\n")
+    program.write_text("#!/bin/sh\necho my-agent 1.2\n")
     program.chmod(0o755)
-    assert cli_check(config, "backend", "mine", str(tmp_path)).detail == str(program)
+    there = found(tmp_path, "mine", mine=mine)
+    assert (there.status, there.detail) == ("ok", f"{program} 1.2 (none found)")
 
 
 def test_a_coding_cli_whose_program_has_another_name(tmp_path: Path) -> None:
-    config = Config.model_validate(
-        {"projects": {"acme": {"repository": "/x"}}, "workstations": {"backend": {"clis": ["claude-code"]}}}
-    )
-    check = cli_check(config, "backend", "claude-code", str(tmp_path))
+    check = found(tmp_path, "claude-code")
     assert "the program claude is not on PATH" in check.detail
     assert "@anthropic-ai/claude-code" in check.mend
+
+
+def test_an_old_coding_cli_without_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    program = tmp_path / "codex"
+    program.write_text("#!/bin/sh\necho codex-cli 0.99.9\n")
+    program.chmod(0o755)
+    check = found(tmp_path, "codex", codex={"pass_environment": ["OPENAI_API_KEY"]})
+    assert check.status == "warning"
+    assert "version 0.99.9 is older than any that was tried" in check.detail
+    assert "OPENAI_API_KEY is to be passed on, and not set" in check.detail
+    assert check.mend == "npm install --global @openai/codex@latest"
