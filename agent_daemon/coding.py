@@ -7,7 +7,15 @@ from typing import Any
 
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Verdict, as_outcome, mask_for
+from agent_daemon.clis.base import (
+    CliSettings,
+    Progress,
+    RunRequest,
+    SessionGoneError,
+    Verdict,
+    as_outcome,
+    mask_for,
+)
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.clis.failures import failure_named
 from agent_daemon.clis.mcp import McpError
@@ -16,6 +24,7 @@ from agent_daemon.event_log import EventLog
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.git import identity_environment
+from agent_daemon.going_on import packet_for, session_to_resume
 from agent_daemon.meter import (
     Meter,
     Reached,
@@ -47,11 +56,27 @@ _NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
 _WITHOUT_SHELL = frozenset({"aider"})
 
 
+def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
+    """Run an attempt's CLI in its session, or where that turns out to be gone, once more in a new one."""
+    coding = CodingRun(attempt)
+    verdict = coding.run()
+    if not verdict.session_gone or attempt.stop.is_set():
+        return coding, verdict
+    name = attempt.config.cli.name
+    attempt.tell({}, f"The session of {name} cannot be resumed: a new one is told what was done before")
+    coding = CodingRun(attempt, afresh=True)
+    return coding, coding.run()
+
+
 @dataclass
 class CodingRun:
-    """One run of an attempt's CLI; `started` tells afterwards whether it could run, `mend` what to do if not."""
+    """One run of an attempt's CLI; `started` tells afterwards whether it could run, `mend` what to do if not.
+
+    `afresh`: in a new session, whatever session there was.
+    """
 
     attempt: Attempt
+    afresh: bool = False
     told_at: float = field(default=0.0, init=False)
     looked_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
@@ -67,6 +92,8 @@ class CodingRun:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
         try:
             return self._run()
+        except SessionGoneError as error:
+            return Verdict(outcome="crashed", message=str(error), session_gone=True)
         except McpError as error:
             self.started, self.mend = False, f"correct clis.{self.attempt.config.cli.name}.mcp in config.yaml"
             return Verdict(outcome="crashed", message=str(error))
@@ -77,7 +104,7 @@ class CodingRun:
         refused = self._refusal()
         if refused is not None:
             return Verdict(outcome="budget", message=refused)
-        session = _session_to_resume(attempt) if adapter.can_resume else None
+        session = session_to_resume(attempt) if adapter.can_resume and not self.afresh else None
         request = _request(attempt, session, self.left_usd)
         invocation = adapter.invocation(request)
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
@@ -244,6 +271,8 @@ def _request(attempt: Attempt, session: str | None, left_usd: float | None) -> R
         external=attempt.external,
         conventions=find_conventions(attempt.places.worktree),
         has_shell=attempt.config.cli.adapter not in _WITHOUT_SHELL,
+        handover=packet_for(attempt, session),
+        handoff_clis=attempt.config.handoff_clis,
     )
     prompt_file = attempt.places.logs / "prompt.md"
     write_file(prompt_file, prompt.encode(errors="replace"))
@@ -280,13 +309,6 @@ def _why_interrupted(attempt: Attempt) -> tuple[Feedback, ...]:
     if not attempt.resumed or asked is None or attempt.known.interruptions < asked.number:
         return ()
     return tuple(filter(None, [_INTERRUPTED.get(asked.rule)]))
-
-
-def _session_to_resume(attempt: Attempt) -> str | None:
-    known = attempt.known.session
-    return (
-        known.id if known is not None and known.cli == attempt.config.cli.name else attempt.config.resume_session
-    )
 
 
 def _whole_description(attempt: Attempt) -> str:

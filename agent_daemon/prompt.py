@@ -12,7 +12,7 @@ DOCUMENT_PATH = ".cloud-code/document.md"
 NOTES = frozenset({"NOTE", "QUESTION"})
 
 # The names of the marks around text that others wrote.
-BLOCKS = ("task-title", "task-description", "criterion", "paths", "note", "feedback")
+BLOCKS = ("task-title", "task-description", "criterion", "paths", "note", "feedback", "handover")
 
 
 def render_prompt(
@@ -27,6 +27,8 @@ def render_prompt(
     external: External | None = None,
     conventions: tuple[str, ...] = (),
     has_shell: bool = True,
+    handover: str = "",
+    handoff_clis: tuple[str, ...] = (),
 ) -> str:
     """The text that the CLI gets on its standard input.
 
@@ -58,6 +60,8 @@ def render_prompt(
         external=external or External(),
         conventions=conventions,
         has_shell=has_shell,
+        handover=handover,
+        handoff_clis=handoff_clis,
     )
 
 

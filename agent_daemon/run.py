@@ -10,7 +10,7 @@ from loguru import logger
 from agent_daemon import artifacts, handing_in, workplace
 from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
 from agent_daemon.clis.base import mask_for
-from agent_daemon.coding import CodingRun, cli_settings
+from agent_daemon.coding import cli_settings, run_cli
 from agent_daemon.execution import StopRequest
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
@@ -83,8 +83,7 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
         forget_what_it_waits_for(attempt)
     attempt.advance(text_sha256=text_digest(attempt.task), finished=False, message="", head=None, tree=None)
     attempt.tell({"status": ReportStatus.IN_PROGRESS}, f"Starting {attempt.config.cli.name}")
-    coding = CodingRun(attempt)
-    verdict = coding.run()
+    coding, verdict = run_cli(attempt)
     reach("daemon.cli_finished")
     take_notes(attempt, last=True)
     workplace.end_processes(attempt.places.marker)

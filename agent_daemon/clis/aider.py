@@ -22,6 +22,7 @@ from agent_daemon.clis.base import (
     Outcome,
     Progress,
     RunRequest,
+    SessionGoneError,
     Usage,
     Verdict,
     bare_environment,
@@ -127,6 +128,8 @@ def _history(request: RunRequest) -> Path:
     history = folder / f"{Path(request.marker).parent.name or 'task'}.md"
     if request.session_id is None:
         history.unlink(missing_ok=True)
+    elif not history.exists():
+        raise SessionGoneError(f"there is no chat history {history}")
     return history
 
 

@@ -125,7 +125,8 @@ class Verdict:
     """How a run is to be taken: `outcome` decides, `message` is one sentence for people.
 
     `usage` is this run's alone, without the earlier runs of its session. `session_id` is None when the
-    session cannot be resumed. `retry_at` or `retry_after_seconds` tell when a quota lasts again, if known.
+    session cannot be resumed; `session_gone`: the one that was to be resumed is not there, and nothing was done.
+    `retry_at` or `retry_after_seconds` tell when a quota lasts again, if known.
     """
 
     outcome: Outcome
@@ -134,6 +135,11 @@ class Verdict:
     retry_at: datetime | None = None
     usage: Usage = field(default_factory=Usage)
     session_id: str | None = None
+    session_gone: bool = False
+
+
+class SessionGoneError(Exception):
+    """An adapter sees before it starts its CLI that there is nothing of the session that it is to resume."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +183,7 @@ class Adapter(Protocol):
     def TELLS_COST(self) -> CostTold: ...  # noqa: N802 (when it may tell what it cost)
 
     def invocation(self, request: RunRequest) -> Invocation:
-        """How to start it; makes what the CLI wants to find in its home. Raises McpError."""
+        """How to start it; makes what the CLI wants to find in its home. Raises McpError, SessionGoneError."""
 
     def parse(self, stream: str, line: str) -> list[Progress]:
         """What a line of ``stdout`` or ``stderr`` means; never raises, for the line may be anything."""

@@ -365,6 +365,7 @@ def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage |
         retry_at=next(limits, None),
         retry_after_seconds=retry_after_seconds(result.message),
         session_id=None if lost else whole.session_id,
+        session_gone=bool(lost),
     )
 
 

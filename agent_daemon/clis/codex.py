@@ -262,7 +262,8 @@ def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage |
     message = errors[0] if errors else last_message(events, "message")
     message = f"exit code {finished.exit_code}" + (f": {message}" if message else "")
     lost = any(_NO_SUCH_SESSION.search(text) for text in errors)
-    return Verdict(outcome="crashed", message=message, usage=usage, session_id=None if lost else session)
+    session = None if lost else session
+    return Verdict(outcome="crashed", message=message, usage=usage, session_id=session, session_gone=lost)
 
 
 def _usage_of_run(events: Sequence[Progress], previous: Usage) -> Usage:

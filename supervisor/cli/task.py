@@ -17,6 +17,7 @@ ENTRIES = {
     "approve": Entry("supervisor.cli.task_steer:approve", "Let work be pushed that was held for a person."),
     "deny": Entry("supervisor.cli.task_steer:deny", "Send such work back with a reason."),
     "logs": Entry("supervisor.cli.task_work:logs", "What the coding CLI printed."),
+    "packet": Entry("supervisor.cli.task_packet:packet", "What the next attempt is told of those before."),
     "diff": Entry("supervisor.cli.task_work:diff", "What a task's work changes."),
     "salvage": Entry("supervisor.cli.salvage:salvage", "Work that was saved from ended attempts: look, restore."),
     "explain": Entry("supervisor.cli.task_show:explain_task", "Why it is where it is, and what happens next."),

@@ -9,6 +9,7 @@ from supervisor.git.errors import GitError, looks_damaged
 from supervisor.git.mirror_repair import find_damage
 from supervisor.jobs.project import Project
 from supervisor.jobs.starting import Setting, lay_start
+from supervisor.packets import lay_packet
 
 _MISSING_OBJECTS = frozenset({"E_START_COMMIT", "E_NOT_CLOSED"})
 _WORDS_OF_GIT = frozenset({"E_DAEMON", "E_NOT_BUNDLED"})  # other feedback may quote what an agent's programs print
@@ -39,6 +40,7 @@ def prepare(
         )
     setting = Setting(root=root, project=project, task=task, job=job, base_branch=base_branch, base=base, tip=tip)
     start = lay_start(setting, dependency)
+    lay_packet(root, task, job, start.commit)
     if start.base != base:
         mirrors.pin(mirror, task.id, start.base)
     return Prepared(
