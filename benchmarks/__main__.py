@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import codec, forges, idle, intake, reaction, start, worktree
+from benchmarks import clis, codec, forges, idle, intake, reaction, start, worktree
 from benchmarks.crowd import make_crowd
 from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show, tell
 from benchmarks.processes import running_supervisor, stand_ins, wait_until_quiet
 
-ALONE = ("codec", "worktree", "forges")
+ALONE = ("codec", "clis", "worktree", "forges")
 WITH_A_SUPERVISOR = ("idle", "intake", "reaction")
 NAMES = (*ALONE, *WITH_A_SUPERVISOR, "start")
 
@@ -47,6 +47,8 @@ def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
     """The figures with these names, one after the other; those with a supervisor share one root."""
     if "codec" in wanted:
         yield from _told("codec", codec.measure(size))
+    if "clis" in wanted:
+        yield from _told("clis", clis.measure(folder / "clis", size))
     if "worktree" in wanted:
         yield from _told("worktree", worktree.measure(folder, size))
     if "forges" in wanted:

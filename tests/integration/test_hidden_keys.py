@@ -10,20 +10,12 @@ from typing import Any
 
 import pytest
 
-from agent_daemon.attempt import Attempt
-from agent_daemon.clis.base import Verdict
-from agent_daemon.coding import CodingRun
 from agent_daemon.evidence import verify
-from agent_daemon.places import AttemptPlaces
 from agent_daemon.protocol.model import (
-    AgentConfig,
     CliConfig,
-    ReportStatus,
-    TaskingStatus,
-    TaskingTask,
-    TaskReport,
     VerificationCommand,
 )
+from tests.coding_run import Run
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import PATCH, Driver, need, program
 
@@ -36,53 +28,14 @@ LOOK = (
 )
 
 
-class Run:
-    """One run of a CLI as the daemon does it, and all that is told and kept of it."""
-
-    def __init__(self, folder: Path, cli: CliConfig) -> None:
-        self.tree, self.out, self.home = folder / "tree", folder / "out" / "demo.fix" / "1", folder / "homes"
-        self.told: list[tuple[dict[str, Any], str | None]] = []
-        checks = (VerificationCommand(name="env", command="cat left; env"),)
-        task = TaskingTask(
-            id="demo.fix",
-            attempt=1,
-            title="Fix",
-            status=TaskingStatus.ASSIGNED,
-            workspace_source="/nowhere",
-            branch="cloud-code/fix",
-            base_branch="main",
-            base_commit="c" * 40,
-            verification=checks,
-        )
-        places = AttemptPlaces(
-            inbox=folder / "in", outbox=self.out, clone=self.tree, worktree=self.tree, homes=self.home
-        )
-        places.logs.mkdir(parents=True)
-        self.attempt = Attempt(
-            task=task,
-            config=AgentConfig(revision=1, cli=cli),
-            places=places,
-            agent_type="backend",
-            known=TaskReport(attempt=1, status=ReportStatus.IN_PROGRESS),
-            tell=lambda fields, text: self.told.append((fields, text)),
-            latest=lambda: task,
-        )
-
-    def code(self) -> Verdict:
-        return CodingRun(self.attempt).run()
-
-    def kept(self) -> str:
-        files = [path.read_text(errors="replace") for path in self.out.rglob("*") if path.is_file()]
-        return "\n".join([*files, repr(self.told)])
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
     Driver.in_repository(tmp_path)
 
     def make(adapter: str, key: str, **changes: Any) -> Run:
         monkeypatch.setenv(key, KEY)
-        return Run(tmp_path, CliConfig(name=adapter, adapter=adapter, pass_environment=(key,), **changes))
+        cli = CliConfig(name=adapter, adapter=adapter, pass_environment=(key,), **changes)
+        return Run(tmp_path, cli, checks=(VerificationCommand(name="env", command="cat left; env"),))
 
     return make
 
