@@ -168,6 +168,8 @@ class ForgeClient(ABC, Generic[_Library]):
     ) -> Answer:
         """A good answer, counted; ForgeError for every other, and while the forge wants to be left alone."""
         self._pace.look()
+        if method == "GET":
+            self._pace.was_read()
         answer = self._send(method, path, parameters, headers=headers, body=self._hide_in(body))
         self._count(answer)
         try:

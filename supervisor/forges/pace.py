@@ -16,6 +16,9 @@ CREATE_GAP_SECONDS = 1.0
 CREATES_PER_HOUR = 400
 # How far apart other writes are, as a part of that gap: 150 writes a minute are 750 points.
 _CHANGE_SHARE = 0.4
+# Writes wait where a minute would have more points than this; the rest is for reads, which wait for nothing.
+_POINTS_A_MINUTE = 750
+_READ_POINTS, _WRITE_POINTS = 1, 5
 _LONGEST_WAIT_SECONDS = 10
 
 
@@ -33,6 +36,7 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._made: deque[float] = deque()
+        self._points: deque[tuple[float, int]] = deque()
         self._next = self._rest_until = 0.0
 
     def look(self) -> None:
@@ -40,6 +44,10 @@ class Pace:
         pause = self._rest_until - self._clock()
         if pause > 0:
             raise _refused(pause)
+
+    def was_read(self) -> None:
+        """Something was read: it counts for the minute's points."""
+        self._points.append((self._clock(), _READ_POINTS))
 
     def create(self) -> None:
         """Return when the next create may be sent; callers are let through in turn.
@@ -67,16 +75,28 @@ class Pace:
                 raise _refused(pause)
             self._sleep(pause)
         self._next = self._clock() + self._gap_seconds * _CHANGE_SHARE
+        self._points.append((self._clock(), _WRITE_POINTS))
 
     def _before_write(self, now: float) -> float:
-        return self._next - now
+        return max(self._next, self._when_points_are_left(now)) - now
+
+    def _when_points_are_left(self, now: float) -> float:
+        """When the points of a minute leave room for one more write."""
+        while self._points and self._points[0][0] <= now - 60:
+            self._points.popleft()
+        over = sum(points for _, points in self._points) + _WRITE_POINTS - _POINTS_A_MINUTE
+        for at, points in self._points.copy():
+            if over <= 0:
+                break
+            over, now = over - points, at + 60
+        return now
 
     def _before_create(self, now: float) -> float:
         while self._made and self._made[0] <= now - 3600:
             self._made.popleft()
         last = self._made[-1] + self._gap_seconds if self._made else now
         full = self._made[0] + 3600 if len(self._made) >= self._per_hour else now
-        return max(self._next, last, full) - now
+        return max(self._next, last, full, self._when_points_are_left(now)) - now
 
 
 def _refused(pause_seconds: float) -> ForgeError:

@@ -47,6 +47,23 @@ def test_what_is_written_as_fast_as_it_may_stays_below_the_documented_limits(pac
     assert limit.most["points a minute"] <= 800
 
 
+def test_writes_make_room_for_reads(pace: Pace, clock: Clock) -> None:
+    """Webhooks wake a poll twice a second, and each of them reads what we have written ourselves."""
+    limit, read_at = SecondaryLimit(), 0.0
+    for number in range(400):
+        while read_at <= clock.now:
+            pace.was_read()
+            assert not limit.retry_after("GET", "/issues", read_at)
+            read_at += 1 / 6
+        try:
+            pace.change()
+        except ForgeError:
+            clock.now += 10
+            continue
+        assert not limit.retry_after("POST", "/labels", clock.now), f"{number} writes within {clock.now:.0f} s"
+    assert clock.now < 600 and limit.most["points a minute"] > 700
+
+
 def test_an_hour_has_its_share(pace: Pace, clock: Clock) -> None:
     for _ in range(400):
         pace.create()
