@@ -40,7 +40,7 @@ _QUIET_AFTER = timedelta(minutes=10)
 _QUIET_POLLS = 4
 # A forge that does not answer, or refuses the token, is asked again after these seconds.
 _PAUSES_SECONDS = (5, 15, 60, 300)
-_STATE_EVERY = timedelta(minutes=5)
+_STATE_EVERY = timedelta(minutes=1)
 
 
 @dataclass
