@@ -15,6 +15,7 @@ from agent_daemon.protocol.model import Limits, Price
 from agent_daemon.protocol.model import Usage as ReportUsage
 
 _MILLION = 1_000_000
+_DUST_USD = 1e-6
 _MAX_NAME_CHARACTERS = 200
 
 
@@ -232,9 +233,9 @@ def reached(meter: Meter, limits: Limits, allowance_usd: float | None, repeats: 
     """The limit after which there must be no other step; `repeats`: the same action so often in a row."""
     spent, allowed = meter.total, allowed_usd(limits, allowance_usd)
     cost = spent.cost_usd or 0.0
-    if allowed is not None and cost >= allowed:
+    if allowed is not None and cost >= allowed - _DUST_USD:
         return Reached(outcome="budget", message=f"its limit of {usd(allowed)} is reached: {in_words(spent)}")
-    if allowed is not None and cost + meter.next_step_usd() > allowed:
+    if allowed is not None and cost + meter.next_step_usd() > allowed + _DUST_USD:
         return Reached(
             outcome="budget", message=f"its next step would pass its limit of {usd(allowed)}: {in_words(spent)}"
         )
@@ -253,7 +254,8 @@ def reached(meter: Meter, limits: Limits, allowance_usd: float | None, repeats: 
 
 def usd(amount: float) -> str:
     """An amount with as many digits as it takes."""
-    return f"{amount:.2f} USD" if amount >= 1 or amount == round(amount, 2) else f"{amount:.4f} USD"
+    whole_cents = abs(amount - round(amount, 2)) < _DUST_USD
+    return f"{amount:.2f} USD" if amount >= 1 or whole_cents else f"{amount:.4f} USD"
 
 
 def in_words(spent: Spent) -> str:

@@ -27,6 +27,7 @@ from supervisor.clearing import Clearing
 from supervisor.clock import Clock
 from supervisor.config import load_config
 from supervisor.config_watch import ConfigWatch
+from supervisor.core.budgets import Purse
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config
 from supervisor.disk import DiskWatch
@@ -57,6 +58,7 @@ from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
 from supervisor.secrets.live import LiveSecrets
 from supervisor.secrets.sources import SecretReader
+from supervisor.spending import Money
 from supervisor.storyteller import Storyteller
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
@@ -191,6 +193,9 @@ class Supervisor:
         self.runs = RunLog(root, self.clock)
         self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
         self.people.clean = self.cleaning.start
+        self.money = Money(root, self.clock, self.ledger)
+        self.ledger.on_record, self.ledger.settle = self.money.note, self.money.flush
+        self.people.money = self.money
         self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects)
@@ -220,11 +225,18 @@ class Supervisor:
                 self.runs.look,
                 self.cleaning.look,
                 *([self.webhooks.look] if self.webhooks else []),
+                self.money.look,
             ),
+            purse=self._purse,
             has_room=self.disk.has_room,
             clean=self.cleaning.start,
             settle_cleaning=self.cleaning.settle,
         )
+
+    def _purse(self) -> Purse | None:
+        """What tasks may begin with, beside those that are being made ready."""
+        tasks = self.ledger.tasks.values()
+        return self.money.purse([task for task in tasks if self.work.preparing(task.id)])
 
     def _look_at_disk(self) -> Event | None:
         """Where room becomes scarce, clean-up does not wait for its hour."""

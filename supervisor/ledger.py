@@ -57,12 +57,16 @@ class Ledger:
         self._archived: dict[str, DependencyState] = {}
         # Told of each task that something was decided about, unless it has gone to the archive.
         self.on_apply: Callable[[TaskRecord], None] = lambda _: None
+        # Told of each record that was written or read, and asked to have put down what follows before it goes.
+        self.on_record: Callable[[TaskRecord], None] = lambda _: None
+        self.settle: Callable[[], None] = lambda: None
 
     def load(self, tasks: dict[str, TaskRecord]) -> None:
         """Take up the records of an earlier run; every one is planned anew."""
         for task in tasks.values():
             self.tasks[task.id] = task
             self._index(task)
+            self.on_record(task)
         self.dirty.update(tasks)
 
     def sources(self) -> list[Source]:
@@ -104,6 +108,7 @@ class Ledger:
         saved = self._store.save(task)
         self.tasks[task.id] = saved
         self._index(saved)
+        self.on_record(saved)
         self.dirty.add(task.id)
         return saved
 
@@ -213,6 +218,7 @@ class Ledger:
         logger.bind(event=entry).log(level_of(event.name, event.details), "{}", plain_line(line(entry)))
 
     def _archive(self, task: TaskRecord) -> None:
+        self.settle()
         self._store.archive(task)
         for attempt in task.attempts:
             if attempt.left_behind:

@@ -15,6 +15,7 @@ from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import Problem
 from supervisor.clock import Clock
 from supervisor.core.attempts import occupies
+from supervisor.core.budgets import Purse
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.liveness import ABSENCE_SECONDS, Watching
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
@@ -62,6 +63,7 @@ class Loop:
     trackers: tuple[Tracker, ...]
     looks: tuple[Callable[[], Event | None], ...] = ()
     has_room: Callable[[], bool] = lambda: True
+    purse: Callable[[], Purse | None] = lambda: None
     clean: Callable[[], object] = lambda: None
     settle_cleaning: Callable[[Any], None] = lambda _: None
     on_beat: Callable[[], None] = lambda: None
@@ -150,7 +152,7 @@ class Loop:
             self._last_sweep = now
             self._look_around(now)
         with self.guard("taking commands"):
-            self.people.take_commands(self.ledger)
+            self._scheduling_due |= self.people.take_commands(self.ledger)
         self._plan()
         if self._scheduling_due and not self._stopping:
             self._schedule()
@@ -308,7 +310,7 @@ class Loop:
         ]
         known = self.ledger.dependency_states(iter(pending))
         domains = {name: project.trust_domain for name, project in config.projects.items()}
-        for assignment in schedule(pending, free, known, domains, self.clock.now()):
+        for assignment in schedule(pending, free, known, domains, self.clock.now(), self.purse()):
             self.work.prepare(assignment, self.ledger)
 
     def _log(

@@ -9,12 +9,14 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
 from supervisor.clock import Clock
+from supervisor.core.budgets import cost_limit_usd, spent_usd
 from supervisor.core.commands import (
     Actor,
     Command,
     CommandAnswer,
     CommandRefusedError,
     apply_command,
+    authorise,
     refuse_unknown_cli,
 )
 from supervisor.core.decision import Event, problem_details
@@ -23,6 +25,7 @@ from supervisor.core.record import Source, TaskRecord
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.records import RecordStore, taken_otherwise
+from supervisor.spending import Money
 from supervisor.work import Work
 
 
@@ -40,6 +43,7 @@ class People:
     work: Work
     offer: Callable[[Source], None]
     clean: Callable[[], str] = lambda: "nothing is cleaned up here"
+    money: Money | None = None
     _projects: set[str] = field(default_factory=set, init=False)
 
     # --- task files -----------------------------------------------------------------------------------
@@ -115,9 +119,11 @@ class People:
 
     # --- commands -------------------------------------------------------------------------------------
 
-    def take_commands(self, ledger: Ledger) -> None:
-        """Carry out what lies in the spool, and answer."""
+    def take_commands(self, ledger: Ledger) -> bool:
+        """Carry out what lies in the spool, and answer; whether there was anything."""
+        found = False
         for name, command in spool.pending(self.root.commands):
+            found = True
             if isinstance(command, ProtocolError):
                 answered = CommandAnswer(id=name.removesuffix(".yaml"), done=False, message=str(command.problem))
             else:
@@ -126,6 +132,7 @@ class People:
                 spool.answer(self.root.commands, name, answered)
             except OSError as error:
                 logger.error("the command {} cannot be answered: {}", name, error)
+        return found
 
     def carry_out(self, ledger: Ledger, command: Command) -> CommandAnswer:
         """One command, and what became of it in a sentence."""
@@ -136,6 +143,9 @@ class People:
                 )
             if command.kind == "clean":
                 message = self.clean()
+            elif command.kind == "budget-top-up" and self.money is not None:
+                authorise(command.actor, command)
+                message = self.money.top_up(command)
             elif command.kind.startswith("workstation-"):
                 message = self._command_workstation(command)
             else:
@@ -151,12 +161,16 @@ class People:
         if task is None:
             raise CommandRefusedError(f"there is no task {command.target}; `cloud-code task list` shows them")
         refuse_unknown_cli(task, command, ledger.config.clis_for(task.project, task.specialist))
+        if command.kind == "top-up" and self.money is not None and command.id not in task.applied_commands:
+            self.money.refuse_top_up(task, command)
         decision = apply_command(task, command, self.clock.now())
         ledger.revive(task.id)
         after = ledger.apply(decision)
         if task.ended and not after.ended:
             self.offer(after.source)
         told = when_told(after) if command.kind == "edit" else ""
+        limit = cost_limit_usd(after, ledger.config) if command.kind == "top-up" else None
+        told = f"it may cost {limit:.2f} USD, and has cost {spent_usd(after):.2f}" if limit is not None else told
         return f"{after.id} is {after.state.words}" + (f": {told}" if told else "")
 
     def _command_workstation(self, command: Command) -> str:

@@ -37,7 +37,12 @@ class _Fault:
 
 def reference_problems(config: Config, document: Document, file: str) -> list[Problem]:
     """Names in the configuration that lead nowhere or cannot be used, and addresses that would be refused."""
-    faults = [*_project_faults(config), *_workstation_faults(config), *_cli_faults(config)]
+    faults = [
+        *_project_faults(config),
+        *_workstation_faults(config),
+        *_cli_faults(config),
+        *_budget_faults(config),
+    ]
     problems = []
     for fault in faults:
         path = fault.path
@@ -217,6 +222,19 @@ def _secret_faults(place: tuple[str, ...], settings: CliSettings) -> Iterator[_F
         message = "this looks like a secret, and would be readable by others"
         mend = "pass it on by the name of a variable: `pass_environment`, or `bearer` of an MCP server"
         yield _Fault((*place, *where), message, "no secret", mend, "E_SECRET_IN_CONFIG")
+
+
+def _budget_faults(config: Config) -> Iterator[_Fault]:
+    for name, budget in config.budgets.items():
+        for key, given, known in (
+            ("project", budget.project, tuple(config.projects)),
+            ("workstation", budget.workstation, tuple(config.workstations)),
+        ):
+            if given is not None and given not in known:
+                what = "project" if key == "project" else "workstation type"
+                said = f"there is no {what} '{given}'"
+                mend = _near(given, known) or f"use one of these, or leave `{key}` out"
+                yield _Fault(("budgets", name, key), said, f"one of {', '.join(known)}", mend)
 
 
 def _near(word: str, words: Iterable[str]) -> str:

@@ -1,12 +1,14 @@
 """What `status` and the listings show, computed anew from the files each time: derived, never stored."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Priority
+from supervisor.budget_view import budgets_seen, money_waits
 from supervisor.core.answers import Action, answers
+from supervisor.core.budgets import Budget, cost_limit_usd
 from supervisor.core.explain import headline, since
 from supervisor.core.intake import Draft
 from supervisor.core.record import Attempt, TaskRecord
@@ -21,6 +23,7 @@ from supervisor.forge_view import ForgeRow, forge_problems, forge_rows
 from supervisor.notices import config_changed, misplaced_files, refused_edits, vanished_files
 from supervisor.reader import Reader, Report, is_locked
 from supervisor.running import Running, running_supervisor
+from supervisor.spending import read_spending, unreadable_problem
 
 # Lists begin with what moves and end with what is over.
 _ORDER = {
@@ -100,6 +103,7 @@ class Overview:
     waiting: tuple[Waiting, ...]
     problems: tuple[Problem, ...]
     forges: tuple[ForgeRow, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +124,8 @@ class Picture:
     problems: tuple[Problem, ...]
     no_room: str = ""
     forges: tuple[ForgeRow, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    no_money: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def take_picture(reader: Reader) -> Picture:
@@ -151,6 +157,9 @@ def take_picture(reader: Reader) -> Picture:
     problems += forge_problems(forges)
     dependencies, damaged = reader.dependency_states(tasks)
     problems += damaged.values()
+    spending = read_spending(reader.root)
+    problems += [unreadable] if (unreadable := unreadable_problem(reader.root, spending)) is not None else []
+    budgets = budgets_seen(reader, config, spending, tasks, now) if config is not None else ()
     return Picture(
         now=now,
         running=running,
@@ -166,6 +175,8 @@ def take_picture(reader: Reader) -> Picture:
         problems=tuple(dict.fromkeys(problems)),
         no_room=disk.no_room if disk is not None else "",
         forges=forges,
+        budgets=budgets,
+        no_money=money_waits(config, budgets, tasks, dependencies, now) if config is not None else {},
     )
 
 
@@ -183,6 +194,7 @@ def overview(reader: Reader) -> Overview:
         waiting=tuple(waiting_tasks(picture)),
         problems=picture.problems,
         forges=picture.forges,
+        budgets=picture.budgets,
     )
 
 
@@ -238,6 +250,8 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
     return Surroundings(
         now=picture.now,
         no_room=picture.no_room,
+        no_money=picture.no_money.get(task.id, ()),
+        cost_limit_usd=cost_limit_usd(task, picture.config) if picture.config is not None else None,
         running=picture.running,
         report=None if isinstance(report, Problem) else report,
         report_problem=str(report) if isinstance(report, Problem) else "",

@@ -9,6 +9,7 @@ from agent_daemon.failpoints import reach
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
+from supervisor.core.budgets import cost_limit_usd, governing, spent_usd
 from supervisor.core.decision import (
     Bundle,
     Decision,
@@ -232,6 +233,7 @@ class Work:
             return Decision(task=task)
         if workstation is None or not self.fleet.usable(workstation):
             return Decision(task=task)
+        config, limit = ledger.config, cost_limit_usd(task, ledger.config)
         return assign(
             task,
             outcome,
@@ -242,6 +244,8 @@ class Work:
             clis=self.fleet.stations[workstation].settings.clis,
             unstuck=ledger.config.unstuck_for(task.project, task.specialist),
             rebase=ledger.config.projects[task.project].rebase,
+            reserved_usd=None if limit is None else max(0.0, limit - spent_usd(task)),
+            budgets=governing(config, task.project, task.specialist),
         )
 
     def _end_salvage(self, job: Bundle, task: TaskRecord | None) -> None:

@@ -240,6 +240,11 @@ class Root:
         return self.commands / f"{_command(command_id)}.answer.yaml"
 
     @property
+    def spending(self) -> Path:
+        """What was spent, a file for each day."""
+        return self.state / "spending"
+
+    @property
     def salvage(self) -> Path:
         return self.state / "salvage"
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "task": Entry("supervisor.cli.task:task", "List, show, add, edit and steer tasks."),
     "project": Entry("supervisor.cli.project:project", "List projects, and check what they lack."),
     "secret": Entry("supervisor.cli.secret:secret", "Keep secrets encrypted in the root, by name."),
+    "budget": Entry("supervisor.cli.budget:budget", "What there is to spend, and what is left of it."),
     "workstation": Entry("supervisor.cli.workstation:workstation", "List, stop, start and restart workstations."),
     "events": Entry("supervisor.cli.events:events", "What happened, oldest first."),
     "check": Entry("supervisor.cli.check:check", "Validate what a person edited, with line and reason."),

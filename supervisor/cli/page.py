@@ -8,6 +8,7 @@ import click
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.segment import Segment
 
+from supervisor.budget_view import budget_line
 from supervisor.cli.output import action_lines, ago, command_here, state_text, table, text
 from supervisor.core.times import duration
 from supervisor.fleet_view import StationRow
@@ -25,12 +26,13 @@ class Room:
     waiting: int = 40
     problems: int = 40
     forges: int = 20
+    budgets: int = 20
     actions: bool = True
 
 
 # How many lines an entry of each part takes, roughly.
 FEW = 4
-_LINES = {"workstations": 1, "tasks": 1, "files": 1, "waiting": 4, "problems": 2, "forges": 1}
+_LINES = {"workstations": 1, "tasks": 1, "files": 1, "waiting": 4, "problems": 2, "forges": 1, "budgets": 1}
 
 
 def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableType:
@@ -49,6 +51,10 @@ def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableT
         parts += [text(""), text("Forges", "bold")]
         parts += [text(forge_line(row, datetime.now(UTC)), indent=2) for row in seen.forges[: room.forges]]
         parts += _more(seen.forges, room.forges, "cloud-code project list", ctx)
+    if seen.budgets:
+        parts += [text(""), text("Budgets", "bold")]
+        parts += [text(budget_line(row, datetime.now(UTC)), indent=2) for row in seen.budgets[: room.budgets]]
+        parts += _more(seen.budgets, room.budgets, "cloud-code budget", ctx)
     if seen.waiting:
         parts += [text(""), text("Waits for a person", "bold")]
         parts += [line for entry in seen.waiting[: room.waiting] for line in _waiting_lines(entry, ctx, room)]

@@ -14,6 +14,7 @@ ENTRIES = {
     "cancel": Entry("supervisor.cli.task_steer:cancel", "Give a task up; its work is saved."),
     "pause": Entry("supervisor.cli.task_steer:pause", "Hold a task and free its workstation."),
     "resume": Entry("supervisor.cli.task_steer:resume", "Let a paused task go on."),
+    "top-up": Entry("supervisor.cli.task_steer:top_up", "Allow a task to cost more, and let it go on."),
     "approve": Entry("supervisor.cli.task_steer:approve", "Let work be pushed that was held for a person."),
     "deny": Entry("supervisor.cli.task_steer:deny", "Send such work back with a reason."),
     "logs": Entry("supervisor.cli.task_work:logs", "What the coding CLI printed."),

@@ -134,3 +134,12 @@ def deny(
 ) -> None:
     """Send work back that changes protected files; the next attempt is told the reason."""
     _give(ctx, "deny", task_id, if_revision=if_revision, approval=approval, reason=reason)
+
+
+@click.command()
+@_steering
+@click.argument("usd", metavar="USD", type=click.FloatRange(min=0, min_open=True))
+@click.pass_context
+def top_up(ctx: click.Context, task_id: str, if_revision: int | None, usd: float) -> None:
+    """Raise a task's limit of cost by USD. If it waits for that, it goes on from the work that it has done."""
+    _give(ctx, "top-up", task_id, if_revision, usd=usd)

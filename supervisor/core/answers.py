@@ -230,7 +230,8 @@ _ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {
         retry_action(task, "Make another attempt when the provider's quota allows it")
     ],
     WaitReason.BUDGET: lambda task, _: [
-        Action(text="Raise the limits", command=f"cloud-code task edit {task.id}"),
+        Action(text="Let it cost more, and go on from its work", command=f"cloud-code task top-up {task.id} USD"),
+        Action(text="Or raise another limit", command=f"cloud-code task edit {task.id}"),
         retry_action(task, "Then make another attempt"),
     ],
     WaitReason.HANDOFF: _handoff_answers,

@@ -36,11 +36,14 @@ def assign(
     clis: tuple[str, ...] = (),
     unstuck: str | None = None,
     rebase: RebaseWhen = "never",
+    reserved_usd: float | None = None,
+    budgets: tuple[str, ...] = (),
 ) -> Decision:
     """The next attempt, on this workstation, from these commits; the number only ever grows.
 
     `clis` is the chain of the workstation, `unstuck` has a try after its last. `rebase` is the project's wish:
-    commits that are on the remote, ours or people's, are never put elsewhere.
+    commits that are on the remote, ours or people's, are never put elsewhere. `reserved_usd`, if any, is
+    reserved in `budgets`.
     """
     number = task.attempt + 1
     role: Role = "unstuck" if task.unstuck and cli == task.cli else task.role
@@ -67,6 +70,8 @@ def assign(
         next_cli=next_cli,
         next_role=next_role,
         model=model,
+        reserved_usd=reserved_usd,
+        budgets=budgets,
         started_at=now,
     )
     assigned = task.moved(

@@ -16,6 +16,7 @@ from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import PARKED, block, fail_attempt, follow_recommendation, park
 from supervisor.core.settings import RetrySettings
+from supervisor.core.spending import more_used
 from supervisor.core.states import ACTIVE, State
 
 WORKING = frozenset(
@@ -142,7 +143,10 @@ def _started(task: TaskRecord, now: datetime) -> Decision:
 
 
 def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Decision:
-    """Of an attempt that has ended: only whether its work can be saved, and whether it has been released."""
+    """Of an attempt that has ended: what it used, whether its work can be saved, whether it has been released."""
+    if more_used(report.usage, attempt.usage):
+        task = task.with_attempt(attempt.number, usage=report.usage)
+        attempt = attempt.evolve(usage=report.usage)
     if report.status is ReportStatus.RELEASED:
         if attempt.released or not attempt.expendable:
             return Decision(task=task)

@@ -18,10 +18,11 @@ from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
 
 TaskCommandKind = Literal[
-    "retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop", "run", "handoff"
+    "retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop", "run", "handoff", "top-up"
 ]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
-CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean"]
+CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up"]
+MAX_TOP_UP_USD = 1_000_000
 MAX_APPLIED = 100
 MAX_NOTE_CHARACTERS = 8_000
 FROM_COMMENTS = frozenset({"retry", "cancel", "pause", "resume", "approve", "deny", "edit", "run", "handoff"})
@@ -320,6 +321,35 @@ def _drop(task: TaskRecord, command: Command, now: datetime) -> Decision:
     return Decision(task=dropped, events=(event,))
 
 
+def amount_of(command: Command) -> float:
+    """What a command adds, in USD; raises CommandRefusedError for what is no such amount."""
+    try:
+        usd = float(command.args.get("usd"))  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        usd = 0.0
+    if not 0 < usd <= MAX_TOP_UP_USD:
+        raise CommandRefusedError(f"'{command.args.get('usd')}' is no amount: more than 0 USD")
+    return usd
+
+
+def _top_up(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """The task may cost more; one that waits for that goes on from its work, with the CLI that it had."""
+    usd, live, actor = amount_of(command), task.live, command.actor.id
+    if task.ended:
+        raise CommandRefusedError(
+            f"{task.id} has ended ({task.state.words}): `task retry {task.id}` runs it again"
+        )
+    more = task.evolve(topped_up_usd=task.topped_up_usd + usd)
+    if live is not None and live.reserved_usd is not None:
+        more = more.with_attempt(live.number, reserved_usd=live.reserved_usd + usd)
+    event = Event(name="task.topped_up", details={"usd": usd}, actor=actor)
+    waits = [wait.reason for wait in task.waits_for]
+    if task.state is State.BLOCKED and waits == [WaitReason.BUDGET]:
+        why = f"{usd:.2f} USD more allowed"
+        more = more.moved(State.PENDING, reason=why, actor=actor, at=now, waits_for=(), not_before=None)
+    return Decision(task=more, events=(event,))
+
+
 def checked_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Values for record fields, validated by the record's own types; raises CommandRefusedError."""
     result = {}
@@ -344,4 +374,5 @@ _APPLY = {
     "drop": _drop,
     "run": _run,
     "handoff": _handoff,
+    "top-up": _top_up,
 }

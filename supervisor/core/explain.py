@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from supervisor.core.answers import WAITED_FOR, Action, answers, remote_answers, retry_action, verification_logs
+from supervisor.core.budgets import spent_usd
 from supervisor.core.explain_left import left_behind, left_behind_actions, left_on_the_remote
 from supervisor.core.explain_work import doing, external, in_progress, rebased, signs
 from supervisor.core.intake import when_told
@@ -42,6 +43,10 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
         if task.state is State.BLOCKED:
             can.append(retry_action(task, "Make another attempt with the changed text"))
+    if around.cost_limit_usd is not None and not task.ended:
+        under_way = around.report.usage.cost_usd if around.report is not None and task.live is not None else 0
+        spent = spent_usd(task) + (under_way or 0)
+        why.append(f"It may cost {around.cost_limit_usd:.2f} USD in all, and has cost {spent:.2f}.")
     if not task.ended:
         why += left_behind(task)
     waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
@@ -109,6 +114,8 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
     if around.no_room:
         text = "Make room on the disk; see what clean-up would remove"
         can.append(Action(text=text, command="cloud-code gc --dry-run"))
+    if around.no_money:
+        can.append(Action(text="See the budgets, or add to one: `budget top-up`", command="cloud-code budget"))
     can += [
         Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
         for station in around.stations
@@ -125,7 +132,7 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
 def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
     """What a pending task waits for, as predicates (``waits for …``); never empty."""
     waits = [f"waits for {around.no_room}"] if around.no_room else []
-    waits += [f"waits for {reason}" for reason in around.unmet]
+    waits += [f"waits for {reason}" for reason in (*around.unmet, *around.no_money)]
     waits += [
         f"waits until attempt {attempt.number} has been stopped and saved on {attempt.workstation}"
         for attempt in task.attempts

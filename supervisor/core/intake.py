@@ -227,6 +227,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         approvals=(),
         feedback=(),
         failures=0,
+        topped_up_usd=0.0,
         cli=None,
         not_before=None,
         preparing=Tries(),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, WaitReason
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
+from supervisor.core.budgets import stop_if_spent
 from supervisor.core.cleanup import let_go_at_once
 from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
@@ -45,6 +46,7 @@ def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> De
         decision = decision.then(heed(decision.task, seen.reports[number]))
         decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
     decision = decision.then(_time_passed(decision.task, seen, config, now))
+    decision = decision.then(stop_if_spent(decision.task, config, now))
     decision = decision.then(arrive(decision.task, now))
     decision = decision.then(take_up_remarks(decision.task, now))
     decision = decision.then(Decision(task=let_go_at_once(decision.task, config)))

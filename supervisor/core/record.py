@@ -161,6 +161,7 @@ class Attempt(Stored):
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
     `clis` is the chain as it was when it began, `unstuck` the one that has a try after the last of it. `next_cli`
     takes over, in the role `next_role`, when this one gets nowhere. `code` and `why` tell how it ended.
+    `reserved_usd` is what it may cost, `budgets` are those in which that is reserved.
     """
 
     number: int
@@ -192,6 +193,8 @@ class Attempt(Stored):
     started_at: AwareDatetime
     ended_at: AwareDatetime | None = None
     usage: Usage = Usage()
+    reserved_usd: float | None = None
+    budgets: tuple[str, ...] = ()
     bundle: str | None = None
     bundle_sha256: str | None = None
     bundle_head: str | None = None
@@ -361,6 +364,7 @@ class TaskRecord(Stored):
     `remote_head` is the tip last seen of the task's own branch on the remote. `start_squashed` asks for the
     next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
     is the attempt whose saved work a person wants the next one to start from.
+    `topped_up_usd` is what a person has allowed this run beyond `limits.cost_usd`.
     `cli` is the one that the next attempt uses; none: the first of its workstation's chain. `unstuck`: as the one
     try that there is after the last of the chain.
     `remarks` are what reviewers said that no attempt has been told yet; `threads` are those of remarks that one
@@ -388,6 +392,7 @@ class TaskRecord(Stored):
     related_files: tuple[str, ...] = ()
     depends_on: tuple[Dependency, ...] = ()
     limits: Limits = Limits()
+    topped_up_usd: float = 0.0
     max_failures: int = 3
     workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
     expects: Expects = "commits"

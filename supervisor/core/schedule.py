@@ -6,6 +6,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from agent_daemon.protocol.model import Priority, WaitReason
+from supervisor.core.budgets import Purse
 from supervisor.core.chain import cli_for
 from supervisor.core.decision import Decision
 from supervisor.core.record import TaskRecord
@@ -121,22 +122,27 @@ def lost_on(task: TaskRecord) -> str | None:
     return newest.workstation if newest is not None and newest.verdict in LOST else None
 
 
+def in_turn(tasks: Iterable[TaskRecord]) -> list[TaskRecord]:
+    """Highest priority first, then oldest, then by id."""
+    return sorted(tasks, key=lambda task: (_RANK[task.priority], task.created_at, task.id))
+
+
 def schedule(
     tasks: Iterable[TaskRecord],
     workstations: Iterable[WorkstationView],
     known: Mapping[str, DependencyState],
     trust_domains: Mapping[str, str],
     now: datetime,
+    purse: Purse | None = None,
 ) -> list[Assignment]:
     """Pair pending tasks with free workstations: highest priority first, then oldest, then by id.
 
     `trust_domains` is the domain of each project; a workstation serves one domain only. A task goes
     to the workstation that has its worktree when that one is free, else to any of its type; one that has just
-    lost its attempt comes last.
+    lost its attempt comes last. What does not fit into `purse` waits; what will fit into it keeps its workstation.
     """
     free = list(workstations)
-    ready = [task for task in tasks if is_due(task, now) and not unmet(task, known)]
-    ready.sort(key=lambda task: (_RANK[task.priority], task.created_at, task.id))
+    ready = in_turn(task for task in tasks if is_due(task, now) and not unmet(task, known))
     assignments: list[Assignment] = []
     for task in ready:
         if not free:
@@ -150,7 +156,12 @@ def schedule(
             continue
         elsewhere = next((s for s in fitting if s.name != lost_on(task)), fitting[0])
         chosen = next((s for s in fitting if s.name == task.workstation), elsewhere)
+        paid = purse is None or purse.take(task)
+        if not paid and purse is not None and not purse.will_fit(task):
+            continue
         free.remove(chosen)
+        if not paid:
+            continue
         cli = cli_for(task, chosen.clis, chosen.unstuck.get(task.project))
         assignments.append(Assignment(task_id=task.id, workstation=chosen.name, cli=cli))
     return assignments

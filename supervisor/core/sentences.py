@@ -249,6 +249,11 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "worktree.touched": _form(
         "somebody touched the worktree of attempt {attempt}: it is saved again before it goes"
     ),
+    "task.topped_up": lambda v: f"{v['actor']} allows it {v['usd']:.2f} USD more",
+    "budget.topped_up": lambda v: (
+        f"{v['actor']} adds {v['usd']:.2f} USD to {v['budget']}, which has {v['limit_usd']:.2f} now"
+    ),
+    "budget.day_began": lambda v: f"{v['day']} begins, with new budgets: {_value(v['budgets'])}",
     "disk.low": lambda v: f"{gibibytes(v['free_bytes'])} are free on that of {v['path']}: no attempt begins",
     "disk.recovered": lambda v: (
         f"{gibibytes(v['free_bytes'])} are free on that of {v['path']}: attempts begin again"

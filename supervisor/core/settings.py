@@ -341,6 +341,19 @@ class SecretsSettings(Written):
     hold_tokens: bool = True
 
 
+class BudgetSettings(Written):
+    """What may be spent in a day (of UTC) or altogether: by everybody, by a project, by a type of workstation.
+
+    `reserve_usd` is what a task without a limit of its own may cost, and reserves.
+    """
+
+    usd: Amount
+    per: Literal["day", "total"] = "day"
+    project: Name | None = None
+    workstation: Name | None = None
+    reserve_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
 class WebhookListener(Written):
     """Where the supervisor hears webhooks; only if configured. TLS is a reverse proxy's part."""
 
@@ -364,6 +377,7 @@ class Config(Written):
     disk: DiskSettings = DiskSettings()
     cleanup: CleanupSettings = CleanupSettings()
     prices: dict[Annotated[str, SHORT], Price] = Field(default_factory=dict)
+    budgets: dict[Name, BudgetSettings] = Field(default_factory=dict)
     webhooks: WebhookListener | None = None
     secrets: SecretsSettings = SecretsSettings()
 

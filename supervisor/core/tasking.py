@@ -21,6 +21,7 @@ from agent_daemon.protocol.model import (
     WorkspaceMode,
     utc,
 )
+from supervisor.core.budgets import allowance_usd
 from supervisor.core.chain import choices, session_to_resume
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import CliSettings, Config
@@ -102,6 +103,7 @@ def render_tasking(
             feedback=bounded_feedback((*left_out_feedback(attempt, places), *task.feedback)),
         ),
         limits=task.limits,
+        allowance_usd=allowance_usd(task, attempt),
         released_sha256=attempt.bundle_sha256,
         interruption=_interruption(attempt),
     )

@@ -1,0 +1,160 @@
+"""`state/spending/`: what was spent, a small file a day that no clean-up touches; the budgets."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+
+from loguru import logger
+
+from agent_daemon.failpoints import reach
+from agent_daemon.protocol.codec import decode, encode
+from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.files import make_folder, read_file, write_file
+from agent_daemon.protocol.paths import Root
+from supervisor.clock import Clock
+from supervisor.core.budgets import Budget, Purse, budgets_now, cost_limit_usd
+from supervisor.core.commands import Command, CommandRefusedError, amount_of
+from supervisor.core.decision import Event
+from supervisor.core.record import TaskRecord
+from supervisor.core.spending import Spending, SpendingDay, TopUp, cost_of, under_way
+from supervisor.ledger import Ledger
+from supervisor.records import RECORD_LIMITS
+
+_SUFFIX = ".yaml"
+
+
+def read_spending(root: Root) -> Spending:
+    """All days that there are. One that cannot be read is not taken for a day on which nothing was spent."""
+    spending = Spending()
+    try:
+        names = sorted(os.listdir(root.spending))
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        try:
+            day = date.fromisoformat(name.removesuffix(_SUFFIX))
+        except ValueError:  # not ours: a file that is being written, or a person's copy
+            continue
+        try:
+            data = read_file(root.state, f"spending/{name}", max_bytes=RECORD_LIMITS.max_bytes).data
+            found = decode(SpendingDay, data, file=f"state/spending/{name}", limits=RECORD_LIMITS)
+            spending.days[day] = found
+        except FileNotFoundError:
+            continue
+        except ProtocolError as error:
+            spending.unreadable = str(error)
+    return spending
+
+
+def unreadable_problem(root: Root, spending: Spending) -> Problem | None:
+    """What is wrong where nobody knows what has been spent."""
+    if not spending.unreadable:
+        return None
+    return Problem(
+        code="E_SPENDING_DAMAGED",
+        message=f"what was spent cannot be read: {spending.unreadable}",
+        file=str(root.spending),
+        mend="mend the file, or move it elsewhere, and with it what it says was spent; restart the supervisor",
+    )
+
+
+@dataclass
+class Money:
+    """Puts down what attempts cost, and says what is left of the budgets. Used in the loop's thread."""
+
+    root: Root
+    clock: Clock
+    ledger: Ledger
+    spending: Spending = field(init=False)
+    _day: date = field(init=False)
+    _known: dict[str, float] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.spending = read_spending(self.root)
+        self._day = self.clock.now().date()
+
+    def note(self, task: TaskRecord) -> None:
+        """Put down what a task's ended attempts cost, as far as that is news; written at the next occasion."""
+        for attempt in task.attempts:
+            key = f"{task.id}/{attempt.number}"
+            usd, assumed = cost_of(attempt)
+            if attempt.ended_at is None or self._known.get(key, 0.0) == usd:
+                continue
+            self.spending.note(task, attempt, usd, assumed=assumed, today=self.clock.now().date())
+            self._known[key] = usd
+        try:
+            self.flush()
+        except OSError as error:
+            logger.error("E_STATE_DISK: what was spent is not written: {}; trying again", error)
+
+    def flush(self) -> None:
+        """Write the days that have changed, durably; raises OSError. What cannot be read is not overwritten."""
+        while self.spending.changed and not self.spending.unreadable:
+            day = next(iter(self.spending.changed))
+            make_folder(self.root.spending)
+            write_file(self.root.spending / f"{day}{_SUFFIX}", encode(self.spending.days[day]), mode=0o640)
+            self.spending.changed.discard(day)
+
+    def look(self) -> Event | None:
+        """Once a sweep: write what the disk refused, and let a day end with what attempts under way cost in it."""
+        self.flush()
+        today = self.clock.now().date()
+        if today == self._day:
+            return None
+        ended, self._day = self._day, today
+        for task, attempt in under_way(self.ledger.tasks):
+            report = self.ledger.reports.get(task.id, {}).get(attempt.number)
+            usd, assumed = cost_of(attempt, report.usage if report is not None else attempt.usage)
+            self.spending.note(task, attempt, usd, assumed=assumed, today=ended)
+        self.flush()
+        days = [name for name, budget in self.ledger.config.budgets.items() if budget.per == "day"]
+        return Event(name="budget.day_began", details={"day": str(today), "budgets": days}) if days else None
+
+    def budgets(self, preparing: Iterable[TaskRecord] = ()) -> tuple[Budget, ...]:
+        """Every budget now; `preparing` are tasks whose next attempt is being made ready."""
+        found = self.ledger.reports.items()
+        reports = {(task_id, number): report for task_id, of in found for number, report in of.items()}
+        tasks, now = self.ledger.tasks, self.clock.now()
+        return budgets_now(self.ledger.config, self.spending, tasks, reports, now, preparing)
+
+    def purse(self, preparing: Iterable[TaskRecord] = ()) -> Purse | None:
+        """What tasks may begin with; None where there are no budgets."""
+        config = self.ledger.config
+        if not config.budgets:
+            return None
+        return Purse(config, {budget.name: budget for budget in self.budgets(preparing)})
+
+    # --- what people ask for ----------------------------------------------------------------------------
+
+    def top_up(self, command: Command) -> str:
+        """More money for a budget; raises CommandRefusedError, OSError."""
+        name, usd, config = command.target, amount_of(command), self.ledger.config
+        if name not in config.budgets:
+            known = ", ".join(config.budgets) or "none"
+            raise CommandRefusedError(f"there is no budget {name} in config.yaml (there are: {known})")
+        if self.spending.unreadable:
+            raise CommandRefusedError(f"E_SPENDING_DAMAGED: {self.spending.unreadable}")
+        at = self.clock.now()
+        new = self.spending.top_up(TopUp(id=command.id, budget=name, usd=usd, by=command.actor.id, at=at))
+        self.flush()
+        reach("budget.topped_up_before_answer")
+        budget = next(budget for budget in self.budgets() if budget.name == name)
+        if new:
+            details = {"budget": name, "usd": usd, "limit_usd": budget.limit_usd}
+            self.ledger.log(Event(name="budget.topped_up", details=details, actor=command.actor.id))
+        until = " for today" if budget.per == "day" else ""
+        return f"{name} has {budget.limit_usd:.2f} USD{until}, of which {budget.left_usd:.2f} are left"
+
+    def refuse_top_up(self, task: TaskRecord, command: Command) -> None:
+        """Raises CommandRefusedError where a task cannot be allowed more."""
+        if cost_limit_usd(task, self.ledger.config) is None:
+            raise CommandRefusedError(f"{task.id} has no limit of cost, and falls under no budget")
+        purse, live = self.purse(), task.live
+        short = purse.fits_more(task, live, amount_of(command)) if purse is not None and live is not None else ()
+        if short:
+            name, left = short[0].name, short[0].left_usd
+            raise CommandRefusedError(
+                f"{task.id} is under way, and only {left:.2f} USD are left of the budget {name}: "
+                f"`cloud-code budget top-up {name} USD` first"
+            )
