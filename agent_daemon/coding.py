@@ -109,9 +109,8 @@ class CodingRun:
         invocation = adapter.invocation(request)
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
         usage_log = UsageLog(adapter, request.settings)
-        if session is not None:
-            self.meter.session = usage_log.skip(session)
-        previous = self.meter.session
+        previous = usage_log.skip(session) if session is not None else CliUsage()
+        self.meter.begin(previous)
 
         def take(event: Progress) -> None:
             self._take_event(event, events, log)

@@ -132,6 +132,11 @@ class Meter:
         """What the attempt has used, earlier runs included."""
         return self.before.plus(self.run)
 
+    def begin(self, session: Usage) -> None:
+        """Another run begins, in a session that has used so much before; what was counted is kept."""
+        self.before, self.run, self._step = self.total, Spent(), Spent()
+        self.session = session
+
     def step(self, usage: Usage, *, of_session: bool = False) -> Usage:
         """Count what one step used, or what has been added to the sum of the session; as it was counted."""
         if of_session:

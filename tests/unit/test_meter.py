@@ -149,6 +149,16 @@ def test_a_killed_run_keeps_what_its_steps_told() -> None:
     assert (meter.total.cost_usd, meter.total.turns) == (4, 1)
 
 
+def test_another_run_in_a_new_session_begins_at_nothing_and_forgets_nothing() -> None:
+    meter = Meter(prices=PRICES, model="big", session=Usage(input_tokens=500))
+    meter.step(Usage(input_tokens=1500), of_session=True)
+    meter.close(Usage())
+    meter.begin(Usage())
+    meter.step(Usage(input_tokens=700), of_session=True)
+    meter.close(Usage(input_tokens=700))
+    assert (meter.total.input_tokens, meter.run.input_tokens) == (1700, 700)
+
+
 def test_limits_are_reached_before_the_next_step() -> None:
     meter = counted(Usage(model="big", input_tokens=500_000, output_tokens=250_000, turns=1))  # 4 USD
     assert reached(meter, Limits(cost_usd=8), None, 0) is None
