@@ -1,6 +1,7 @@
 """Real coding CLIs, driven as the daemon does it, in a small repository and against a scripted model."""
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -89,11 +90,43 @@ def _aider(home: Path, endpoint: ScriptedModel, argv: tuple[str, ...]) -> CliSet
     )
 
 
+def _gemini(home: Path, endpoint: ScriptedModel, argv: tuple[str, ...]) -> CliSettings:
+    settings = home / ".gemini" / "settings.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    quiet = {"privacy": {"usageStatisticsEnabled": False}, "telemetry": {"enabled": False}}
+    settings.write_text(json.dumps({"general": {"enableAutoUpdate": False, "maxAttempts": 1}, **quiet}))
+    return CliSettings(
+        name="gemini",
+        adapter="gemini",
+        argv=argv,
+        model="gemini-2.5-pro",
+        home=home,
+        environment={"DUMMY_KEY": "sk-dummy"},
+        options={"base_url": endpoint.base_url.removesuffix("/v1"), "env_key": "DUMMY_KEY"},
+    )
+
+
+def _opencode(home: Path, endpoint: ScriptedModel, argv: tuple[str, ...]) -> CliSettings:
+    # In a new home it would fetch a package, in the background.
+    offline = {"npm_config_registry": "http://127.0.0.1:9", "npm_config_fetch_retries": "0"}
+    return CliSettings(
+        name="opencode",
+        adapter="opencode",
+        argv=argv,
+        model="scripted",
+        home=home,
+        environment={"DUMMY_KEY": "sk-dummy", **offline},
+        options={"base_url": endpoint.base_url, "env_key": "DUMMY_KEY"},
+    )
+
+
 # How each of them is run against a scripted model, by the name of its program.
 REAL: dict[str, Callable[[Path, ScriptedModel, tuple[str, ...]], CliSettings]] = {
     "codex": _codex,
     "claude": _claude,
     "aider": _aider,
+    "gemini": _gemini,
+    "opencode": _opencode,
 }
 
 
@@ -181,7 +214,7 @@ class Driver:
         *,
         session_id: str | None = None,
         previous: Usage | None = None,
-        wall_seconds: float = 60,
+        wall_seconds: float = 100,
         **limits: object,
     ) -> Verdict:
         adapter = ADAPTERS[settings.adapter]
@@ -215,7 +248,7 @@ class Driver:
         pids: list[int] = []
 
         def stop_when_so() -> None:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not when() and time.monotonic() < deadline:
                 time.sleep(0.02)
             pids.extend(self.running())

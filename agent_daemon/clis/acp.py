@@ -54,8 +54,8 @@ class Profile:
     """What is particular to one CLI.
 
     `tried` and `logins` are those of `About`. `arguments` make it speak the protocol, `key` and `base_url` are
-    its variables for a key and an endpoint, `model_option` its option for a model, `environment` keeps it quiet.
-    `start` completes the environment and returns further arguments. `mode` is chosen in the session where it is
+    its variables for a key and an endpoint, `own_keys` if that key is for an endpoint of one's own only,
+    `model_option` its option for a model, `environment` keeps it quiet. `start` completes the environment and returns further arguments. `mode` is chosen in the session where it is
     offered, the tool calls named in `declined` are not allowed. Its words for trying again match `retries`, what
     nobody needs to read `noise`; where it gives an error for the model's last message, `failures` matches it.
     `usage_log` finds the file of a session that tells more of its usage than the protocol does, and
@@ -69,6 +69,7 @@ class Profile:
     logins: tuple[str, ...] = ()
     key: str = ""
     base_url: str = ""
+    own_keys: bool = False
     model_option: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     start: Start = _no_more
@@ -122,7 +123,11 @@ class AcpAdapter:
         profile, settings = self.profile, request.settings
         environment = dict(profile.environment) | bare_environment(settings)
         name = settings.options.get("env_key", profile.key)
-        if name != profile.key and name in environment:
+        if (
+            name != profile.key
+            and name in environment
+            and ("base_url" in settings.options or not profile.own_keys)
+        ):
             environment[profile.key] = environment.pop(name)
         if profile.base_url and "base_url" in settings.options:
             environment.setdefault(profile.base_url, settings.options["base_url"])

@@ -31,11 +31,11 @@ def _gemini(settings: CliSettings, environment: dict[str, str]) -> tuple[str, ..
 
 
 def _gemini_log(settings: CliSettings, session_id: str) -> Path | None:
-    """Its record of the conversation, with the tokens of each reply."""
+    """Its record of the conversation, with the tokens of each reply; a resumed one also has an empty one."""
     if not re.fullmatch(r"[0-9a-f-]{36}", session_id):
         return None
-    found = sorted((settings.home / ".gemini" / "tmp").glob(f"*/chats/session-*-{session_id[:8]}.jsonl"))
-    return found[-1] if found else None
+    found = (settings.home / ".gemini" / "tmp").glob(f"*/chats/session-*-{session_id[:8]}.jsonl")
+    return max(found, key=lambda path: path.lstat().st_size, default=None)
 
 
 def _gemini_usage(line: str) -> list[Progress]:
@@ -54,7 +54,8 @@ def _gemini_usage(line: str) -> list[Progress]:
 
 def _opencode(settings: CliSettings, environment: dict[str, str]) -> tuple[str, ...]:
     """A configuration of ours over the user's; an endpoint becomes a provider that speaks OpenAI Chat."""
-    config: dict[str, object] = {"autoupdate": False, "share": "disabled", "permission": {"doom_loop": "deny"}}
+    config: dict[str, object] = {"autoupdate": False, "share": "disabled", "snapshot": False}
+    config["permission"] = {"doom_loop": "deny"}
     model = settings.model
     if "base_url" in settings.options:
         key = {"apiKey": "{env:OPENCODE_KEY}"} if "OPENCODE_KEY" in environment else {}
@@ -189,6 +190,7 @@ PROFILES: dict[str, Profile] = {
         logins=(".local/share/opencode/auth.json",),
         key="OPENCODE_KEY",
         base_url="OPENCODE_BASE_URL",
+        own_keys=True,
         environment={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
         start=_opencode,
         retries=re.compile(r'message="stream error".* error\.error="(.*)"'),

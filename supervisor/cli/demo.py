@@ -23,7 +23,9 @@ from supervisor.demo.view import view_for
 )
 @click.option("--model", help="The model's name [default: the coding CLI chooses].")
 @click.option(
-    "--key-env", help="The variable that holds the key [default: OPENAI_API_KEY; claude-code: ANTHROPIC_API_KEY]."
+    "--key-env",
+    help="The variable that holds the key [default: OPENAI_API_KEY; claude-code: ANTHROPIC_API_KEY; "
+    "gemini: GEMINI_API_KEY].",
 )
 @click.option("--keep/--remove", default=True, show_default=True, help="Keep or remove the folder at the end.")
 def demo(

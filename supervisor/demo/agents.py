@@ -43,7 +43,7 @@ def scripted(_wishes: Wishes) -> DemoAgent:
     return DemoAgent(
         name="scripted",
         introduction="The coding CLI is a small scripted program that follows fixed steps: no model, no account. "
-        "`cloud-code demo --cli codex` uses a real one; claude-code and aider are others.",
+        "`cloud-code demo --cli codex` uses a real one; claude-code, aider, gemini and opencode are others.",
         settings={"adapter": "command", "argv": [sys.executable, str(SCRIPT)]},
         patience_seconds=50,
     )
@@ -83,4 +83,6 @@ AGENTS: dict[str, Callable[[Wishes], DemoAgent]] = {
     "codex": partial(real, "codex", "OPENAI_API_KEY", OPENAI_URL),
     "claude-code": partial(real, "claude-code", "ANTHROPIC_API_KEY", None),
     "aider": partial(real, "aider", "OPENAI_API_KEY", None),
+    "gemini": partial(real, "gemini", "GEMINI_API_KEY", None),
+    "opencode": partial(real, "opencode", "OPENAI_API_KEY", None),
 }

@@ -171,24 +171,37 @@ def environment_with(name: str, folder: Path) -> dict[str, str]:
     need(found, name)
     programs = folder / "programs"
     programs.mkdir()
-    (programs / name).symlink_to(str(found))
+    if name == "opencode":  # in a new home it would fetch a package, in the background
+        wrapper = programs / name
+        wrapper.write_text(f'#!/bin/sh\nexport npm_config_registry=http://127.0.0.1:9\nexec {found} "$@"\n')
+        wrapper.chmod(0o755)
+    else:
+        (programs / name).symlink_to(str(found))
     env = bare_environment(folder / "home", DEMO_KEY=KEY)
     return env | {"PATH": f"{programs}:{env['PATH']}"}
 
 
 @pytest.mark.parametrize(
     ("cli", "name", "model"),
-    [("codex", "codex", "gpt-5.5"), ("claude-code", "claude", "sonnet"), ("aider", "aider", "openai/gpt-4o")],
+    [
+        ("codex", "codex", "gpt-5.5"),
+        ("claude-code", "claude", "sonnet"),
+        ("aider", "aider", "openai/gpt-4o"),
+        ("gemini", "gemini", "gemini-2.5-pro"),
+        ("opencode", "opencode", "scripted"),
+    ],
 )
 def test_a_real_one_does_the_same(tmp_path: Path, cli: str, name: str, model: str) -> None:
     folder, environment = tmp_path / "demo", environment_with(name, tmp_path)
     with ScriptedModel(steps=[{"patch": PATCH}, {"shell": "python3 -m unittest"}]) as endpoint:
-        url = endpoint.base_url.removesuffix("/v1") if cli == "claude-code" else endpoint.base_url
+        bare = cli in ("claude-code", "gemini")
+        url = endpoint.base_url.removesuffix("/v1") if bare else endpoint.base_url
         arguments = ("--cli", cli, "--base-url", url, "--key-env", "DEMO_KEY", "--model", model)
         done = run_demo(folder, *arguments, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     headers = endpoint.requests[0].headers
-    assert KEY in headers.get("authorization", "") + headers.get("x-api-key", "")
+    places = ("authorization", "x-api-key", "x-goog-api-key")
+    assert any(KEY in headers.get(place, "") for place in places)
     assert "scripted program" not in done.stdout
     check_it_happened(folder, done.stdout)
     assert files_with(folder, KEY) == []

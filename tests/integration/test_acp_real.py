@@ -1,0 +1,135 @@
+"""The real Gemini CLI and OpenCode over the Agent Client Protocol, against a scripted model on the loopback.
+
+The programs are found by ``CLOUD_CODE_TEST_GEMINI`` and ``CLOUD_CODE_TEST_OPENCODE`` or on PATH. Each run has a
+home of its own, a bare environment and a dummy key. How they are stopped in a tool is in `test_stop_real`.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from agent_daemon import processes
+from agent_daemon.clis import ADAPTERS
+from agent_daemon.clis.base import sum_of_usage
+from tests.fakes.scripted_model import FINAL_TEXT, ScriptedModel
+from tests.real_clis import PATCH, Driver, settings_of
+
+CLIS = ["gemini", "opencode"]
+SHELL = {"shell": "cat calc.py; exit 3"}
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Driver:
+    return Driver.in_repository(tmp_path)
+
+
+@pytest.mark.parametrize("name", CLIS)
+def test_the_whole_way_and_going_on_in_the_same_session(driver: Driver, name: str) -> None:
+    with ScriptedModel(steps=[{"patch": PATCH}, SHELL]) as model:
+        settings = settings_of(name, driver.home, model)
+        first = driver.run(settings, prompt="Fix the bug: ünïcode $(x)\n" + "x" * 200_000)
+        told = driver.events
+        # Gemini CLI names its record by the minute, and spoils one that is resumed within it.
+        for record in driver.home.glob(".gemini/tmp/*/chats/session-*.jsonl"):
+            record.rename(record.with_name(f"session-2026-01-01T00-00-{record.stem[-8:]}.jsonl"))
+        second = driver.run(settings, prompt="Go on.\n", session_id=first.session_id, previous=first.usage)
+
+    assert (first.outcome, first.message) == ("completed", FINAL_TEXT)
+    assert driver.fixed()
+    assert {event.kind for event in told} == {
+        *("session", "tool_call", "file_edited", "command_run", "message", "usage", "result")
+    }
+    assert [Path(event.path).name for event in told if event.path] == ["calc.py"]
+    ran = [(event.command, event.exit_code) for event in told if event.kind == "command_run"]
+    assert ran == [(SHELL["shell"], 3 if name == "opencode" else None)]
+    assert first.usage.turns == (4 if name == "opencode" else 3)  # it reads before it edits
+    assert first.usage.input_tokens == (1300 if name == "opencode" else 3300)  # of the last reply only, or of all
+    asked = [request for request in model.requests if "ünïcode $(x)" in str(request.body)]
+    assert "sk-dummy" in asked[0].headers.get("authorization", "") + asked[0].headers.get("x-goog-api-key", "")
+    assert (second.outcome, second.session_id) == ("completed", first.session_id)
+    assert "ünïcode" in str(model.requests[-1].body)
+    assert second.usage.turns == 1
+    assert not {"tool_call", "file_edited"} & driver.kinds()  # what the session had done before is not told again
+
+
+def test_the_record_that_gemini_keeps_tells_the_same_tokens(driver: Driver) -> None:
+    with ScriptedModel(steps=[{"patch": PATCH}, SHELL]) as model:
+        settings = settings_of("gemini", driver.home, model)
+        verdict = driver.run(settings)
+    adapter = ADAPTERS["gemini"]
+    record = adapter.usage_log(settings, verdict.session_id or "")
+    assert record is not None
+    steps = [event for line in record.read_text().splitlines() for event in adapter.parse("usage", line)]
+    used = sum_of_usage(steps)
+    assert (used.input_tokens, used.output_tokens) == (verdict.usage.input_tokens, verdict.usage.output_tokens)
+    assert used.cached_input_tokens == 600
+
+
+@pytest.mark.parametrize("name", CLIS)
+def test_saying_done_is_told_as_done_and_nothing_more(driver: Driver, name: str) -> None:
+    with ScriptedModel("says-done-without-edit", steps=[{"patch": PATCH}]) as model:
+        assert driver.run(settings_of(name, driver.home, model)).outcome == "completed"
+    assert not driver.fixed()
+    assert "file_edited" not in driver.kinds()
+
+
+@pytest.mark.parametrize(
+    ("name", "scenario", "outcome"),
+    [
+        ("gemini", "unauthorized", "authentication"),
+        ("opencode", "unauthorized", "authentication"),
+        ("gemini", "rate-limited", "overloaded"),
+        ("gemini", "quota-with-reset", "quota"),
+        ("gemini", "overloaded", "overloaded"),
+        ("gemini", "context-too-long", "context_too_long"),
+        ("opencode", "context-too-long", "context_too_long"),
+        ("opencode", "refuses", "refused"),
+        ("opencode", "cut", "hung"),  # it asks again and again, and gets the same words
+    ],
+)
+def test_failures_are_told_apart(driver: Driver, name: str, scenario: str, outcome: str) -> None:
+    with ScriptedModel(scenario) as model:
+        assert driver.run(settings_of(name, driver.home, model)).outcome == outcome
+    assert len(model.requests) < 20
+    assert not driver.fixed()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reason", "outcome", "seconds"),
+    [("quota-with-reset", "hung", "quota", 9000), ("overloaded", "interrupted", "interrupted", None)],
+)
+def test_what_opencode_waits_for_is_known(
+    driver: Driver, scenario: str, reason: str, outcome: str, seconds: float | None
+) -> None:
+    """It tells it nowhere but in its log, waits for minutes or hours, and shows no progress."""
+    with ScriptedModel(scenario) as model:
+        settings = settings_of("opencode", driver.home, model)
+        verdict, _ = driver.run_and_stop(settings, lambda: "retry" in driver.kinds(), reason)
+    assert (verdict.outcome, verdict.retry_after_seconds) == (outcome, seconds)
+    assert not {"message", "tool_call"} & driver.kinds()
+
+
+@pytest.mark.parametrize("name", CLIS)
+def test_a_session_that_is_gone(driver: Driver, name: str) -> None:
+    gone = {"gemini": "01a1f9ce-5eb2-78e2-baf8-000000000000", "opencode": "ses_e0606dbf7ffefDeeGoiER4nwC5"}
+    with ScriptedModel() as model:
+        verdict = driver.run(settings_of(name, driver.home, model), session_id=gone[name])
+    assert (verdict.outcome, verdict.session_id) == ("crashed", None)
+    assert model.requests == []
+
+
+@pytest.mark.parametrize("name", CLIS)
+@pytest.mark.parametrize(("scenario", "reason", "requests"), [("hang", "hung", 1), ("loop", "turn_limit", 5)])
+def test_a_stop_leaves_nothing_behind(
+    driver: Driver, name: str, scenario: str, reason: str, requests: int
+) -> None:
+    """While it waits for the model, and in a loop whose turns are counted."""
+    with ScriptedModel(scenario) as model:
+        settings = settings_of(name, driver.home, model)
+        verdict, pids = driver.run_and_stop(settings, lambda: len(model.requests) >= requests, reason)
+    assert verdict.outcome == reason
+    assert verdict.session_id
+    assert verdict.usage.turns >= requests - 2  # one may be for a title, one on its way
+    assert len(pids) >= 2  # the bridge, and the program
+    assert [pid for pid in pids if processes.identify(pid)] == []
+    assert driver.running() == []
