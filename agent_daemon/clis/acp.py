@@ -55,11 +55,11 @@ class Profile:
 
     `tried` and `logins` are those of `About`. `arguments` make it speak the protocol, `key` and `base_url` are
     its variables for a key and an endpoint, `own_keys` if that key is for an endpoint of one's own only,
-    `model_option` its option for a model, `environment` keeps it quiet. `start` completes the environment and returns further arguments. `mode` is chosen in the session where it is
-    offered, the tool calls named in `declined` are not allowed. Its words for trying again match `retries`, what
-    nobody needs to read `noise`; where it gives an error for the model's last message, `failures` matches it.
-    `usage_log` finds the file of a session that tells more of its usage than the protocol does, and
-    `parse_usage` reads a line of it.
+    `model_option` its option for a model, `environment` keeps it quiet. `start` completes the environment and
+    returns further arguments. `mode` is chosen in the session where it is offered, the tool calls named in
+    `declined` are not allowed. Its words for trying again match `retries`, what nobody needs to read `noise`;
+    where it gives an error for the model's last message, `failures` matches it. `usage_log` finds the file of a
+    session that tells more of its usage than the protocol does, and `parse_usage` reads a line of it.
     """
 
     program: str
