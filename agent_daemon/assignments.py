@@ -13,7 +13,7 @@ from loguru import logger
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import Signature, read_file, signature
-from agent_daemon.protocol.model import AgentConfig, FeedbackFile, Tasking, TaskingTask
+from agent_daemon.protocol.model import UNDERSTOOD, AgentConfig, FeedbackFile, Tasking, TaskingTask
 from agent_daemon.protocol.paths import is_task_id
 
 FRESH_SECONDS = 0.05
@@ -105,7 +105,10 @@ class Inbox:
     def _read(self, task_id: str, attempt: int) -> Assignment:
         place = f"{task_id}/{attempt}"
         tasking = decode(
-            Tasking, read_file(self.folder, f"{place}/tasking.yaml").data, file=f"in/{place}/tasking.yaml"
+            Tasking,
+            read_file(self.folder, f"{place}/tasking.yaml").data,
+            file=f"in/{place}/tasking.yaml",
+            understood=UNDERSTOOD,
         )
         config = decode(
             AgentConfig, read_file(self.folder, f"{place}/config.yaml").data, file=f"in/{place}/config.yaml"

@@ -161,6 +161,18 @@ def put_on_branch(worktree: Path, branch: str) -> None:
         git("symbolic-ref", "HEAD", name, folder=worktree)
 
 
+def put_back(worktree: Path, branch: str, commit: str, tree: str) -> None:
+    """Bring the worktree to `commit` on `branch`, with the files of `tree`, and beside them ignored ones."""
+    for begun in ("rebase", "merge", "cherry-pick"):
+        git(begun, "--quit", folder=worktree, check=False)
+    name = f"refs/heads/{branch}"
+    git("update-ref", "-m", "cloud-code: put back", name, commit, folder=worktree)
+    git("symbolic-ref", "HEAD", name, folder=worktree)
+    git("read-tree", "--reset", "-u", tree, folder=worktree)
+    git("clean", "-ffdq", folder=worktree)
+    git("reset", "--quiet", "--mixed", commit, folder=worktree)
+
+
 def restore_tracked(worktree: Path) -> None:
     """Give the files of HEAD their content back; what git does not track stays."""
     git("reset", "--quiet", "--hard", "HEAD", folder=worktree)

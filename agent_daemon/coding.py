@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent_daemon import planning
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import (
@@ -14,6 +15,7 @@ from agent_daemon.clis.base import (
     SessionGoneError,
     Verdict,
     as_outcome,
+    last_message,
     mask_for,
 )
 from agent_daemon.clis.base import Usage as CliUsage
@@ -197,6 +199,8 @@ class CodingRun:
     def _judge(self, finished: Finished, events: list[Progress], previous: CliUsage) -> Verdict:
         adapter = ADAPTERS[self.attempt.config.cli.adapter]
         verdict = adapter.verdict(finished, events, previous=previous)
+        if self.attempt.task.phase == "plan":
+            verdict = planning.judge(verdict, last_message(events, "message"))
         limit = as_outcome(self.attempt.stop.reason)
         if limit is not None and verdict.outcome == "completed":
             verdict = replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
@@ -284,6 +288,7 @@ def _request(attempt: Attempt, session: str | None, left_usd: float | None) -> R
         max_turns=attempt.task.limits.max_turns,
         cost_usd=left_usd,
         test_command=" && ".join(f"({check.command})" for check in attempt.task.verification),
+        plan=attempt.task.phase == "plan",
         marker=attempt.places.marker,
     )
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, Undefined
 
-from agent_daemon.protocol.model import External, Feedback, TaskingTask
+from agent_daemon.protocol.model import MAX_PLAN_BYTES, External, Feedback, TaskingTask
 
 DOCUMENT_PATH = ".cloud-code/document.md"
+PLAN_PATH = ".cloud-code/plan.md"
 # What a person says, and what it answers; everything else was found wanting.
 NOTES = frozenset({"NOTE", "QUESTION"})
 
 # The names of the marks around text that others wrote.
-BLOCKS = ("task-title", "task-description", "criterion", "paths", "note", "feedback", "handover")
+BLOCKS = ("task-title", "task-description", "criterion", "paths", "note", "plan", "feedback", "handover")
 
 
 def render_prompt(
@@ -57,6 +58,8 @@ def render_prompt(
         notes=[item for item in told if item.code in NOTES],
         feedback=[item for item in told if item.code not in NOTES],
         document_path=DOCUMENT_PATH,
+        plan_path=PLAN_PATH,
+        plan_characters=MAX_PLAN_BYTES,
         external=external or External(),
         conventions=conventions,
         has_shell=has_shell,

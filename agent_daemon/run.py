@@ -7,7 +7,7 @@ from typing import Any
 
 from loguru import logger
 
-from agent_daemon import artifacts, handing_in, workplace
+from agent_daemon import artifacts, handing_in, planning, workplace
 from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
 from agent_daemon.clis.base import mask_for
 from agent_daemon.coding import cli_settings, run_cli
@@ -48,7 +48,7 @@ def work(attempt: Attempt) -> dict[str, Any]:
         return _stopped(attempt)
     closing = None if finished and handing_in.can_go_on(attempt) else _code(attempt)
     if closing is None:
-        closing = handing_in.hand_in(attempt)
+        closing = planning.hand_in(attempt) if attempt.task.phase == "plan" else handing_in.hand_in(attempt)
     if closing is None:
         return _stopped(attempt)
     if closing.get("status") in (ReportStatus.COMPLETED, ReportStatus.FAILED):
@@ -82,14 +82,18 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
     if attempt.changed:
         forget_what_it_waits_for(attempt)
     attempt.advance(text_sha256=text_digest(attempt.task), finished=False, message="", head=None, tree=None)
-    attempt.tell({"status": ReportStatus.IN_PROGRESS}, f"Starting {attempt.config.cli.name}")
+    plans = attempt.task.phase == "plan"
+    status, what = (ReportStatus.PLANNING, " to plan") if plans else (ReportStatus.IN_PROGRESS, "")
+    attempt.tell({"status": status}, f"Starting {attempt.config.cli.name}{what}")
+    if plans:
+        planning.remember(attempt)
     coding, verdict = run_cli(attempt)
     reach("daemon.cli_finished")
     take_notes(attempt, last=True)
     workplace.end_processes(attempt.places.marker)
     asks = verdict.outcome in _MAY_ASK and attempt.known.blocked_reason is not None
     if verdict.outcome == "completed" and not asks:
-        attempt.advance(finished=True, message=verdict.message[:8000])
+        attempt.advance(finished=True, message=verdict.message[:12_000])
     if attempt.asked_to_stop:
         return _stopped(attempt)
     if attempt.stop.reason == STOP_UNRESPONSIVE:
@@ -98,6 +102,8 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
         attempt.stop = StopRequest()  # it came to its end by itself just then
     if not coding.started:
         return handing_in.not_started(attempt, verdict, coding.mend)
+    if plans:
+        planning.undo_edits(attempt)
     if asks:
         return handing_in.asked(attempt)
     if verdict.outcome != "completed":

@@ -16,7 +16,7 @@ from agent_daemon.places import AttemptPlaces, attempt_places
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file
-from agent_daemon.protocol.model import ReportStatus, Salvage, Tasking, TaskingStatus, TaskReport
+from agent_daemon.protocol.model import UNDERSTOOD, ReportStatus, Salvage, Tasking, TaskingStatus, TaskReport
 from agent_daemon.protocol.paths import Root
 from agent_daemon.reporting import AttemptReport
 from agent_daemon.stage import read_stage
@@ -89,7 +89,7 @@ def _read_tasking(root: Root, workstation: str, task_id: str, attempt: int) -> T
     name = f"{task_id}/{attempt}/tasking.yaml"
     try:
         data = read_file(root.mail_in(workstation), name).data
-        tasking = decode(Tasking, data, file=f"mail/{workstation}/in/{name}")
+        tasking = decode(Tasking, data, file=f"mail/{workstation}/in/{name}", understood=UNDERSTOOD)
     except FileNotFoundError:
         raise SalvageError(f"E_NO_ATTEMPT: mail/{workstation}/in/{name} is not there") from None
     except ProtocolError as error:

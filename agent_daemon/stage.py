@@ -22,7 +22,7 @@ class Stage(Wire):
 
     `finished`: it came to a good end, and said `message` last. `head`: all that it left is committed there, so
     that what is uncommitted now was made by the verification. `tree`: everything that lay in the worktree when
-    the verification was stopped.
+    the verification was stopped. `before_head`, `before_tree`: what lay there before an attempt that only plans.
     """
 
     version: Literal[1] = 1
@@ -32,6 +32,8 @@ class Stage(Wire):
     message: Text = ""
     head: Sha | None = None
     tree: Sha | None = None
+    before_head: Sha | None = None
+    before_tree: Sha | None = None
 
 
 def read_stage(outbox: Path) -> Stage | None:

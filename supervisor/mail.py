@@ -24,6 +24,7 @@ from agent_daemon.protocol.files import (
     write_file,
 )
 from agent_daemon.protocol.model import (
+    UNDERSTOOD,
     AgentConfig,
     Cleanup,
     CleanupReport,
@@ -330,7 +331,7 @@ def encode_tasking(tasking: Tasking, root: Root) -> bytes:
 
 
 def decode_tasking(data: bytes, file: str) -> Tasking:
-    return decode(Tasking, data, file=file)
+    return decode(Tasking, data, file=file, understood=UNDERSTOOD)
 
 
 def is_held(data: bytes) -> bool:

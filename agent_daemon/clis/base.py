@@ -30,7 +30,7 @@ Outcome = Literal[
 ]
 OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
 
-_MESSAGE_CHARACTERS = 4000
+_MESSAGE_CHARACTERS = 12_000  # a plan may be that long
 
 # What a run cost: with its steps, once at its end (a limit of cost is held by itself till then), or not at all.
 CostTold = Literal["steps", "end", "never"]
@@ -72,7 +72,8 @@ class RunRequest:
     """One run of a CLI. `session_id` resumes that session; `marker` ends with ``<task>/<attempt>``.
 
     `max_turns` and `cost_usd` are passed on where the CLI knows such a limit; `test_command`, which checks the
-    work, where it can run one after its edits.
+    work, where it can run one after its edits. `plan`: it is to plan and to change nothing, in a mode of its own
+    for that where it has one.
     """
 
     prompt: str = field(repr=False)
@@ -83,6 +84,7 @@ class RunRequest:
     max_turns: int | None = None
     cost_usd: float | None = None
     test_command: str = ""
+    plan: bool = False
     marker: str = ""
 
 
@@ -295,7 +297,7 @@ def json_object(line: str) -> dict[str, Any] | None:
 
 
 def text_of(source: Mapping[str, Any], *keys: str) -> str:
-    """The text below nested keys, at most 4,000 characters and fit to be written as UTF-8; else empty."""
+    """The text below nested keys, at most 12,000 characters and fit to be written as UTF-8; else empty."""
     value: Any = source
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

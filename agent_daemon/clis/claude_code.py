@@ -96,7 +96,7 @@ def invocation(request: RunRequest) -> Invocation:
         argv=(
             *(settings.argv or (PROGRAM,)),
             *("-p", "--output-format", "stream-json", "--verbose", "--include-partial-messages"),
-            "--dangerously-skip-permissions",
+            *(("--permission-mode", "plan") if request.plan else ("--dangerously-skip-permissions",)),
             *(part for name, value in limits.items() if value for part in (name, str(value))),
             *(("--strict-mcp-config",) if settings.mcp is not None else ()),
             *settings.arguments,

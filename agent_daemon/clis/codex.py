@@ -55,6 +55,9 @@ _STEP = Progress(kind="usage", usage=Usage(turns=1))
 _SESSION_ID = re.compile(r"[0-9A-Za-z-]{8,60}")
 _NO_SUCH_SESSION = re.compile(r"no rollout found|thread/resume failed", re.IGNORECASE)
 
+# As `-s read-only`, which `resume` does not know.
+_READ_ONLY = ("-c", 'sandbox_mode="read-only"', "-c", 'approval_policy="never"')
+
 
 def invocation(request: RunRequest) -> Invocation:
     settings = request.settings
@@ -70,7 +73,7 @@ def invocation(request: RunRequest) -> Invocation:
             *start,
             *place,
             "--json",
-            "--dangerously-bypass-approvals-and-sandbox",
+            *(_READ_ONLY if request.plan else ("--dangerously-bypass-approvals-and-sandbox",)),
             *(("-m", settings.model) if settings.model else ()),
             *_configuration(settings, environment),
             *settings.arguments,

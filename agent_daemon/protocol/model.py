@@ -14,6 +14,9 @@ PROTOCOL_VERSION: Final = 1
 
 # Writers cap what they write so that no honest file nears the reader's limits (256 KiB, 16 KiB a scalar).
 MAX_DESCRIPTION_BYTES = 12 * 1024
+MAX_PLAN_BYTES = 12 * 1024
+# What a daemon of this version knows of `requires` in a tasking.
+UNDERSTOOD: Final = frozenset({"plan"})
 MAX_PROGRESS_ENTRIES = 50
 MAX_LISTED = 200
 MAX_CLEANUP_ITEMS = 200
@@ -96,6 +99,8 @@ class WorkspaceMode(StrEnum):
 RebaseWhen = Literal["never", "before_result"]
 Role = Literal["specialist", "planner", "reviewer", "verifier", "unstuck"]
 Expects = Literal["commits", "document"]
+# Of an attempt: to plan only, and to change nothing; or to do the work.
+Phase = Literal["work", "plan"]
 TaskType = Literal["feature", "bugfix", "refactor", "docs", "test", "review", "plan"]
 ChangeType = Literal["created", "modified", "deleted", "renamed", "type_changed"]
 
@@ -142,6 +147,14 @@ class Feedback(Wire):
     mend: Text = ""
 
 
+class Plan(Wire):
+    """The plan that a person has approved, with what that person says to it."""
+
+    id: Line
+    text: Text
+    amendments: Text = ""
+
+
 class Context(Wire):
     """What else the agent should know.
 
@@ -155,6 +168,7 @@ class Context(Wire):
     feedback: tuple[Feedback, ...] = ()
     handoff: FileName | None = None
     builds_on: Line | None = None
+    plan: Plan | None = None
 
 
 class Credential(Wire):
@@ -193,6 +207,7 @@ class TaskingTask(Wire):
     ended: bool = False
     role: Role = "specialist"
     expects: Expects = "commits"
+    phase: Phase = "work"
     priority: Priority = Priority.MEDIUM
     type: TaskType = "feature"
     workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
@@ -491,6 +506,7 @@ class TaskReport(Wire):
     blocked_reason: BlockedReason | None = None
     question: Text | None = None
     recommend_handoff: Line | None = None
+    plan: Text | None = None
     worktree_bytes: Count | None = None
     output_bytes: Count | None = None
     credential_requests: Annotated[tuple[CredentialRequest, ...], FailFast(), Field(max_length=MAX_LISTED)] = ()

@@ -67,6 +67,7 @@ def show_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
     for attempt_shown in task.attempts:
         show(text(_attempt_line(attempt_shown), indent=2))
     show(*_report_lines(report))
+    show(*_plan_lines(task))
     show(*_delivery_lines(task))
     written = _request_text(reader.root, task)
     if written:
@@ -143,6 +144,18 @@ def _report_lines(report: TaskReport | Problem | None) -> list[RenderableType]:
         for artifact in report.artifacts
     ]
     return lines
+
+
+def _plan_lines(task: TaskRecord) -> list[RenderableType]:
+    plan = task.plan
+    if plan is None:
+        return []
+    how = {"pending": "waits for approval", "approved": "approved", "denied": "denied"}[plan.status]
+    title = f"Plan {plan.id}, of attempt {plan.attempt}: {how}"
+    parts: list[RenderableType] = [text(""), text(title, "bold"), text(plan.text, lines=True)]
+    if plan.amendments:
+        parts += [text("Amended:", "bold"), text(plan.amendments, lines=True)]
+    return parts
 
 
 def _delivery_lines(task: TaskRecord) -> list[RenderableType]:

@@ -115,13 +115,25 @@ def resume(ctx: click.Context, task_id: str, if_revision: int | None) -> None:
 @click.command()
 @_steering
 @click.argument("approval", required=False)
+@click.option("--note", metavar="TEXT", help="What you say to a plan; the agent is told both.")
 @click.pass_context
-def approve(ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None) -> None:
-    """Let work be pushed that changes protected files; look at it first with `task diff`.
+def approve(
+    ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None, note: str | None
+) -> None:
+    """Let a plan be carried out (`task show`), or work be pushed that changes protected files (`task diff`).
 
-    APPROVAL is the number of what is approved, such as a1; without it, what is open.
+    APPROVAL is the id of what is approved, such as plan-001 or a1; without it, what is open.
     """
-    _give(ctx, "approve", task_id, if_revision=if_revision, approval=approval)
+    _give(ctx, "approve", task_id, if_revision=if_revision, approval=approval, note=note)
+
+
+@click.command()
+@_steering
+@click.argument("text")
+@click.pass_context
+def answer(ctx: click.Context, task_id: str, if_revision: int | None, text: str) -> None:
+    """Answer what a task asks: another attempt is told. A plan that waits is approved with this amendment."""
+    _give(ctx, "answer", task_id, if_revision=if_revision, note=text)
 
 
 @click.command()
@@ -132,7 +144,7 @@ def approve(ctx: click.Context, task_id: str, if_revision: int | None, approval:
 def deny(
     ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None, reason: str | None
 ) -> None:
-    """Send work back that changes protected files; the next attempt is told the reason."""
+    """Have a plan made anew, or send work back that changes protected files; the agent is told the reason."""
     _give(ctx, "deny", task_id, if_revision=if_revision, approval=approval, reason=reason)
 
 

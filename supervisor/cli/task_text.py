@@ -58,6 +58,7 @@ OPTIONS = (
     ),
     click.option("--expects", type=click.Choice(get_args(Expects)), help="[default: commits]"),
     click.option("--allow-empty", is_flag=True, help="No change is a legal result."),
+    click.option("--plan-approval", is_flag=True, help="Have it planned first, and the plan approved."),
 )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.delivery import is_work_done
+from supervisor.core.planning import pending_plan
 from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.retry import BASE_CONFLICT, parked_until
 from supervisor.core.states import State
@@ -105,6 +106,13 @@ def retry_action(task: TaskRecord, text: str, note: bool = False) -> Action:
 
 def _approval_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     name = f" {wait.ref}" if wait.ref else ""
+    if pending_plan(task) is not None:
+        return [
+            Action(text="Read the plan", command=f"cloud-code task show {task.id}"),
+            Action(text="Let it go on with the plan", command=f"cloud-code task approve {task.id}{name}"),
+            Action(text="Or with what you say to it", command=f"cloud-code task answer {task.id} '…'"),
+            Action(text="Have it planned anew", command=f"cloud-code task deny {task.id}{name} --reason '…'"),
+        ]
     return [
         Action(text="See what it changes", command=f"cloud-code task diff {task.id}"),
         Action(text="Let it be pushed", command=f"cloud-code task approve {task.id}{name}"),

@@ -64,6 +64,7 @@ def assign(
         shared_tip=prepared.shared_tip,
         left_out=prepared.left_out,
         role=role,
+        phase=task.next_phase,
         cli=cli,
         clis=clis,
         unstuck=unstuck,

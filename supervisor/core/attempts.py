@@ -13,6 +13,7 @@ from agent_daemon.protocol.model import (
 from agent_daemon.protocol.outcomes import follows_from
 from supervisor.core.decision import Decision, Event, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
+from supervisor.core.planning import PLANNED, take_plan
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import PARKED, block, fail_attempt, follow_recommendation, park
 from supervisor.core.settings import RetrySettings
@@ -217,6 +218,13 @@ EMPTY_RESULT = Feedback(
 )
 
 
+NO_PLAN = Feedback(
+    code="E_NO_PLAN",
+    message="the attempt was to hand in a plan, and nothing else",
+    mend="plan what the task asks for, and change nothing",
+)
+
+
 def _blocked(
     task: TaskRecord, attempt: Attempt, report: TaskReport, retry: RetrySettings, now: datetime
 ) -> Decision:
@@ -224,8 +232,11 @@ def _blocked(
     wait = report.blocked_reason
     reason = wait.reason if wait else WaitReason.HUMAN
     message = report.question or next(iter(report.blockers), "") or "the agent needs help"
-    verdict = PARKED if reason is WaitReason.QUOTA else "blocked"
+    planned = attempt.phase == "plan" and reason is WaitReason.APPROVAL and bool(report.plan)
+    verdict = PARKED if reason is WaitReason.QUOTA else PLANNED if planned else "blocked"
     ended = end_attempt(task, attempt, verdict=verdict, report=report, now=now)
+    if planned:
+        return take_plan(ended, attempt, report, now)
     if reason is WaitReason.QUOTA:
         until = wait.until if wait else None
         return park(ended, attempt, message=message, until=until, retry=retry, now=now)
@@ -245,7 +256,9 @@ def claim_problems(task: TaskRecord, report: TaskReport) -> tuple[Feedback, ...]
 
     Nothing may be all that there is to hand in where earlier work was pushed: that may have been merged meanwhile.
     """
-    result = report.result
+    result, attempt = report.result, task.attempt_number(report.attempt)
+    if attempt is not None and attempt.phase == "plan":
+        return (NO_PLAN,)
     if result is None:
         return () if task.allow_empty or task.pushed_head is not None else (EMPTY_RESULT,)
     if result.kind != task.expects or (

@@ -13,19 +13,34 @@ from supervisor.core.delivery import go_on, is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.issue_intake import drop_offer, take_offer
 from supervisor.core.moved_base import conflict_feedback
+from supervisor.core.planning import approve_plan, deny_plan, pending_plan
 from supervisor.core.record import Approval, Stored, TaskRecord, Tries
 from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
 
 TaskCommandKind = Literal[
-    "retry", "cancel", "pause", "resume", "approve", "deny", "edit", "save", "drop", "run", "handoff", "top-up"
+    "retry",
+    "cancel",
+    "pause",
+    "resume",
+    "approve",
+    "deny",
+    "edit",
+    "save",
+    "drop",
+    "run",
+    "handoff",
+    "top-up",
+    "answer",
 ]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up"]
 MAX_TOP_UP_USD = 1_000_000
 MAX_APPLIED = 100
 MAX_NOTE_CHARACTERS = 8_000
-FROM_COMMENTS = frozenset({"retry", "cancel", "pause", "resume", "approve", "deny", "edit", "run", "handoff"})
+FROM_COMMENTS = frozenset(
+    {"retry", "cancel", "pause", "resume", "approve", "deny", "edit", "run", "handoff", "answer"}
+)
 
 
 class Actor(Stored):
@@ -129,10 +144,20 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         feedback=(*task.feedback, *_conflict(task), *feedback),
         delivery=None,
         effects=(),
+        plan=task.plan if task.next_phase == "work" else None,
         approvals=tuple(a for a in task.approvals if a.status != "pending"),
         **start,
     )
     return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
+
+
+def _answer(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """An answer to what is asked: to a question by another attempt, to a plan by letting it go on, so amended."""
+    if pending_plan(task) is not None:
+        return _approve(task, command, now)
+    if not any(wait.reason is WaitReason.QUESTION for wait in task.waits_for):
+        raise CommandRefusedError(f"{task.id} asks nothing; `retry` with a note gives a hint")
+    return _retry(task, command, now)
 
 
 def _run(task: TaskRecord, command: Command, now: datetime) -> Decision:
@@ -252,12 +277,17 @@ def _decide(task: TaskRecord, command: Command, status: str, now: datetime) -> T
 
 
 def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    plan, note = pending_plan(task), str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
+    if note and plan is None and command.channel == "cli":
+        raise CommandRefusedError("only a plan can be approved with a note")
     decided = _decide(task, command, "approved", now)
     if task.offered is not None and task.state is State.PAUSED:
         taken = take_offer(decided, command.actor.id, now)
         return Decision(
             task=taken.task, events=(Event(name="approval.granted", actor=command.actor.id), *taken.events)
         )
+    if plan is not None:
+        return approve_plan(decided, plan, note, command.actor.id, now)
     going = decided.moved(State.IN_PROGRESS, reason="approved", actor=command.actor.id, at=now, waits_for=())
     return Decision(task=going, events=(Event(name="approval.granted", actor=command.actor.id),))
 
@@ -269,6 +299,10 @@ def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
         return Decision(
             task=left.task, events=(Event(name="approval.denied", actor=command.actor.id), *left.events)
         )
+    plan = pending_plan(task)
+    if plan is not None:
+        why = str(command.args.get("reason") or "no reason was given")[:MAX_NOTE_CHARACTERS]
+        return deny_plan(decided, plan, why, command.actor.id, now)
     reason = str(command.args.get("reason") or "a person did not approve the change to protected files")
     pending = decided.moved(
         State.PENDING,
@@ -375,4 +409,5 @@ _APPLY = {
     "run": _run,
     "handoff": _handoff,
     "top-up": _top_up,
+    "answer": _answer,
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from agent_daemon.protocol.model import Priority, WaitReason
+from agent_daemon.protocol.model import Priority
 from supervisor.core.commands import Actor, Command, CommandKind, CommandRefusedError, refuse_unknown_cli
 from supervisor.core.forge import CommentSeen
 from supervisor.core.record import TaskRecord
@@ -48,7 +48,7 @@ def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[st
         case "cancel":
             return "cancel", {"reason": slash.text}
         case "approve":
-            return "approve", {"approval": slash.word}
+            return "approve", {"approval": slash.word, "note": slash.text.removeprefix(slash.word).strip()}
         case "deny":
             return "deny", {"approval": slash.word, "reason": slash.text.removeprefix(slash.word).strip()}
         case "handoff":
@@ -61,7 +61,5 @@ def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[st
                 raise CommandRefusedError(f"there is no priority {slash.word}: there are {known}")
             return "edit", {"priority": slash.word}
         case "answer":
-            if not any(wait.reason is WaitReason.QUESTION for wait in task.waits_for):
-                raise CommandRefusedError(f"{task.id} asks nothing; `/cloud-code retry TEXT` gives a hint")
-            return "retry", {"note": slash.text}
+            return "answer", {"note": slash.text}
     raise CommandRefusedError(f"{slash.verb} is no command for a task")

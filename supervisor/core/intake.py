@@ -38,6 +38,7 @@ TEXT_FIELDS = (
     "workspace_mode",
     "expects",
     "allow_empty",
+    "plan_approval",
 )
 
 
@@ -83,6 +84,7 @@ def text_of(draft: Draft, config: Config) -> dict[str, Any]:
         "workspace_mode": _workspace_mode(written, project, config.workstations.get(specialist)),
         "expects": written.expects,
         "allow_empty": written.allow_empty,
+        "plan_approval": project.plan_approval if written.plan_approval is None else written.plan_approval,
     }
 
 
@@ -212,6 +214,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         base_commit=None,
         start_squashed=False,
         start_from=None,
+        plan=None,
         remote_head=None,
         delivery=None,
         request=None,

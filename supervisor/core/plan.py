@@ -151,7 +151,7 @@ def _inspections(task: TaskRecord, seen: Seen, now: datetime) -> list[Job]:
     if attempt is None or not attempt.inspecting.due(now):
         return []
     job = Inspect(task_id=task.id, attempt=attempt.number)
-    approved = [a.subject_hash for a in task.approvals if a.status == "approved"]
+    approved = [a.subject_hash for a in task.approvals if a.status == "approved" and a.gate == "protected_paths"]
     if attempt.verdict == NOT_INSPECTED:
         return [replace(job, approved=attempt.bundle_sha256 in approved)]
     if attempt.ended_at is not None:

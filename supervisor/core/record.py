@@ -11,6 +11,7 @@ from agent_daemon.protocol.model import (
     Feedback,
     FileModified,
     Limits,
+    Phase,
     Priority,
     RebaseWhen,
     Role,
@@ -178,6 +179,7 @@ class Attempt(Stored):
     shared_tip: str | None = None
     left_out: tuple[LeftOut, ...] = ()
     role: Role = "specialist"
+    phase: Phase = "work"
     cli: str
     clis: tuple[str, ...] = ()
     unstuck: str | None = None
@@ -240,12 +242,26 @@ class Approval(Stored):
     """A gate that only a person opens; `subject_hash` ties it to exactly what was looked at."""
 
     id: str
-    gate: Literal["protected_paths", "source_changed"]
+    gate: Literal["protected_paths", "source_changed", "plan"]
     subject_hash: str
     status: Literal["pending", "approved", "denied"] = "pending"
     message: str = ""
     by: str | None = None
     at: AwareDatetime | None = None
+
+
+class PlanMade(Stored):
+    """What an attempt has planned; `amendments` is what the person says to it who approved it.
+
+    `id` is that of its approval. Plans are counted in each run.
+    """
+
+    id: str
+    number: int
+    attempt: int
+    text: str
+    status: Literal["pending", "approved", "denied"] = "pending"
+    amendments: str = ""
 
 
 class Delivery(Stored):
@@ -363,7 +379,8 @@ class TaskRecord(Stored):
 
     `remote_head` is the tip last seen of the task's own branch on the remote. `start_squashed` asks for the
     next attempt to begin with the saved work as uncommitted changes: its commits were refused. `start_from`
-    is the attempt whose saved work a person wants the next one to start from.
+    is the attempt whose saved work a person wants the next one to start from. `plan` is the newest of
+    this run.
     `topped_up_usd` is what a person has allowed this run beyond `limits.cost_usd`.
     `cli` is the one that the next attempt uses; none: the first of its workstation's chain. `unstuck`: as the one
     try that there is after the last of the chain.
@@ -397,6 +414,7 @@ class TaskRecord(Stored):
     workspace_mode: WorkspaceMode = WorkspaceMode.SHARED
     expects: Expects = "commits"
     allow_empty: bool = False
+    plan_approval: bool = False
     base_branch: str
 
     state: State = State.PENDING
@@ -418,6 +436,7 @@ class TaskRecord(Stored):
     base_commit: str | None = None
     start_squashed: bool = False
     start_from: int | None = None
+    plan: PlanMade | None = None
     remote_head: str | None = None
     delivery: Delivery | None = None
     request: Request | None = None
@@ -445,7 +464,14 @@ class TaskRecord(Stored):
     @property
     def next_approval(self) -> str:
         """The id of the next approval; none is given out twice."""
-        return f"a{1 + max((int(approval.id[1:]) for approval in self.approvals), default=0)}"
+        taken = (int(approval.id[1:]) for approval in self.approvals if approval.gate != "plan")
+        return f"a{1 + max(taken, default=0)}"
+
+    @property
+    def next_phase(self) -> Phase:
+        """What the next attempt is to do: to plan, as long as a plan is wanted and none is approved."""
+        approved = self.plan is not None and self.plan.status == "approved"
+        return "plan" if self.plan_approval and not approved else "work"
 
     @property
     def life_now(self) -> str:

@@ -116,7 +116,8 @@ def _approvals(task: TaskRecord, delivery: Delivery) -> list[str]:
         f"- {one_line_code(approval.message)}: approved by {one_line_code(approval.by or 'a person')}"
         + (f" at {approval.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if approval.at else "")
         for approval in task.approvals
-        if approval.status == "approved" and approval.subject_hash == delivery.bundle_sha256
+        if approval.status == "approved"
+        and (approval.gate == "plan" or approval.subject_hash == delivery.bundle_sha256)
     ]
 
 

@@ -240,6 +240,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "work.left_out": _form("the work of attempt {attempt} is not in its start, but beside it: {reason}"),
     "branch.pushed": lambda v: f"{v['branch']} is at {v['head'][:12]} on the remote",
     "request.opened": _form("{url}"),
+    "plan.made": _form("attempt {attempt} has planned: {plan} is to be approved"),
     "approval.granted": _form("by {actor}"),
     "approval.denied": _form("by {actor}"),
     "edit.refused": _form("{message}; kept as {kept}"),

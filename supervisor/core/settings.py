@@ -143,6 +143,7 @@ class ProjectSettings(Written):
     unstuck: Name | None = None
     rebase: RebaseWhen = "before_result"
     conflict_in_review: ConflictInReview = "report"
+    plan_approval: bool = False
     bot: Bot = Bot()
     prompt_folder: str | None = None
     poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] | None = None

@@ -13,7 +13,7 @@ VERBS = {
     "pause": "",
     "resume": "",
     "cancel": "[REASON]",
-    "approve": "ID",
+    "approve": "ID [AMENDMENT]",
     "deny": "ID [REASON]",
     "handoff": "CLI [NOTE]",
     "priority": "critical|high|medium|low|background",
@@ -39,7 +39,7 @@ class Slash:
 def parse_slash(body: str) -> Slash | None:
     """The command in a comment: the first line that is one. None where there is none.
 
-    `answer`, `deny`, `cancel`, `handoff` and `retry` take the rest of the comment with them.
+    `answer`, `approve`, `deny`, `cancel`, `handoff` and `retry` take the rest of the comment with them.
     """
     lines = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     fence = ""
@@ -62,7 +62,7 @@ def _slash(rest: str, below: str) -> Slash:
         return Slash(verb="help")
     if verb not in VERBS:
         return Slash(verb="", word=verb[:40])
-    if verb in ("answer", "deny", "cancel", "retry", "handoff"):
+    if verb in ("answer", "approve", "deny", "cancel", "retry", "handoff"):
         text = f"{text}\n{below}".strip()
     word = text.split(maxsplit=1)[0] if text else ""
     if verb in _NEEDS_WORD and not word:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
 from supervisor.core.explain import headline
+from supervisor.core.planning import pending_plan
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.retry import parked_until
@@ -132,7 +133,8 @@ def steering(task: TaskRecord) -> list[str]:
         return ["answer TEXT", "cancel"]
     if WaitReason.APPROVAL in waits:
         ref = next((approval.id for approval in task.approvals if approval.status == "pending"), "ID")
-        return [f"approve {ref}", f"deny {ref} REASON", "cancel"]
+        amend = ["answer AMENDMENT"] if pending_plan(task) is not None else []
+        return [f"approve {ref}", *amend, f"deny {ref} REASON", "cancel"]
     if task.state is State.PAUSED:
         return ["resume", "cancel"]
     if task.state in (State.BLOCKED, State.FAILED, State.REVIEW):

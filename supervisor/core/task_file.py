@@ -41,6 +41,7 @@ class TaskFile(Written):
     workspace_mode: WorkspaceMode | None = None
     expects: Expects = "commits"
     allow_empty: bool = False
+    plan_approval: bool | None = None
     cancel: bool = False
 
     @field_validator("depends_on", mode="before")

@@ -14,6 +14,7 @@ from agent_daemon.protocol.model import (
     Identity,
     Interruption,
     Mcp,
+    Plan,
     SupervisorIdentity,
     Tasking,
     TaskingStatus,
@@ -80,6 +81,7 @@ def render_tasking(
         ended=attempt.ended_at is not None,
         role=attempt.role,
         expects=task.expects,
+        phase=attempt.phase,
         priority=task.priority,
         type=task.type,
         workspace_mode=attempt.workspace_mode,
@@ -101,6 +103,7 @@ def render_tasking(
             handoff=HANDOVER if goes_before(task, attempt) else None,
             builds_on=_builds_on(task, attempt),
             feedback=bounded_feedback((*left_out_feedback(attempt, places), *task.feedback)),
+            plan=_plan(task, attempt),
         ),
         limits=task.limits,
         allowance_usd=allowance_usd(task, attempt),
@@ -109,6 +112,7 @@ def render_tasking(
     )
     return Tasking(
         revision=revision,
+        requires=("plan",) if attempt.phase == "plan" else (),
         updated_at=utc(now),
         supervisor=supervisor,
         workspace=places.workspace,
@@ -128,6 +132,14 @@ def _builds_on(task: TaskRecord, attempt: Attempt) -> str | None:
         return None
     own = (d.task for d in task.depends_on if d.use == "head" and d.task.startswith(f"{task.project}."))
     return next(own, None)
+
+
+def _plan(task: TaskRecord, attempt: Attempt) -> Plan | None:
+    """The approved plan, for an attempt that is to work by it."""
+    plan = task.plan
+    if plan is None or plan.status != "approved" or attempt.phase == "plan" or attempt.rerun != task.rerun:
+        return None
+    return Plan(id=plan.id, text=plan.text, amendments=plan.amendments)
 
 
 def bounded_feedback(items: Sequence[Feedback]) -> tuple[Feedback, ...]:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from supervisor.core.decision import Decision, Event, Failed
+from supervisor.core.planning import pending_plan
 from supervisor.core.record import Post, Shown, TaskRecord, Tries
 from supervisor.core.render import fence, one_line_code
 from supervisor.core.retry import note_failure, parked_until
@@ -139,6 +140,9 @@ def _needs_person(task: TaskRecord) -> str:
     lines = [f"✋ {mention}This task needs a person:"]
     for wait in task.waits_for:
         lines += ["", fence(wait.message or wait.reason.value)]
+    plan = pending_plan(task)
+    if plan is not None:
+        lines += ["", fence(plan.text)]
     failed = next((item.message for item in task.feedback if item.code == "E_VERIFICATION_FAILED"), "")
     if failed and task.state is State.BLOCKED:
         lines += ["", "What it was told last:", "", fence(failed[-_SUMMARY_CHARACTERS:])]
