@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -76,18 +77,37 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
+def run(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_seconds: float
+) -> subprocess.CompletedProcess[str]:
+    """Run `cloud-code` to its end, with all that it says."""
+    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        started = start(arguments, environment, output, errors, folder=folder)
+        try:
+            code = started.wait(timeout=timeout_seconds)
+        finally:
+            started.kill()
+        for file in (output, errors):
+            file.seek(0)
+        texts = [file.read().decode() for file in (output, errors)]
+    return subprocess.CompletedProcess(arguments, code, *texts)
+
+
 def start(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     output: IO[bytes] | int,
     errors: IO[bytes] | int,
     *,
+    folder: Path | None = None,
     new_session: bool = False,
 ) -> Started:
-    """Run `cloud-code` with these arguments in this folder; nothing stands on its standard input."""
+    """Run `cloud-code` with these arguments in a folder; nothing stands on its standard input."""
     request = {"program": "cloud-code", "arguments": arguments, "new": new_session}
     files = [file if isinstance(file, int) else file.fileno() for file in (output, errors)]
-    return _ask(_server(), request | {"folder": os.getcwd(), "environment": dict(environment)}, files)
+    return _ask(
+        _server(), request | {"folder": str(folder or Path.cwd()), "environment": dict(environment)}, files
+    )
 
 
 def _ask(server: socket.socket, request: dict[str, Any], files: Sequence[int]) -> Started:

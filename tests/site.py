@@ -1,8 +1,11 @@
 """A whole installation in a temporary folder: a remote, a root, and the real programs run against it."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,16 +54,31 @@ def git(*arguments: str, cwd: Path) -> str:
 
 def make_remote(path: Path, files: dict[str, str]) -> Path:
     """A bare repository whose branch `main` has one commit with these files."""
-    work = path.with_name(path.name + ".work")
-    work.mkdir(parents=True)
-    git("init", "--quiet", "--initial-branch=main", cwd=work)
-    for name, text in files.items():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = _made_remote(tuple(sorted(files.items())))
+    shutil.copytree(made, path)
+    shutil.copytree(made.with_name("work"), path.with_name(path.name + ".work"))
+    return path
+
+
+@functools.cache
+def _made_remote(files: tuple[tuple[str, str], ...]) -> Path:
+    """One to copy: most tests begin with the same."""
+    folder = Path(tempfile.mkdtemp(prefix="cloud-code-remote-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    work, bare = folder / "work", folder / "bare"
+    work.mkdir()
+    git("init", "--quiet", "--initial-branch=main", "--template=", cwd=work)
+    for name, text in files:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         (work / name).write_text(text)
     git("add", "--all", cwd=work)
     git("commit", "--quiet", "--message=Start", cwd=work)
-    git("clone", "--quiet", "--bare", str(work), str(path), cwd=work)
-    return path
+    git("clone", "--quiet", "--bare", "--template=", str(work), str(bare), cwd=work)
+    git("remote", "remove", "origin", cwd=bare)
+    (bare / "hooks").mkdir()
+    (bare / "info").mkdir()
+    return bare
 
 
 def wait_for(condition: Callable[[], T], timeout_seconds: float = PATIENCE_SECONDS, what: str = "") -> T:
@@ -161,16 +179,7 @@ class Site:
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """The real command line."""
         words = ["--root", str(self.root.path), *arguments]
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-            started = preloaded.start(words, self._environment(), output, errors)
-            try:
-                code = started.wait(timeout=PATIENCE_SECONDS)
-            finally:
-                started.kill()
-            for file in (output, errors):
-                file.seek(0)
-            texts = [file.read().decode() for file in (output, errors)]
-        done = subprocess.CompletedProcess(words, code, *texts)
+        done = preloaded.run(words, self._environment(), Path.cwd(), PATIENCE_SECONDS)
         assert not check or done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

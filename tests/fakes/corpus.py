@@ -105,7 +105,8 @@ def double_forker() -> None:
             nothing = os.open(os.devnull, os.O_RDWR)
             for descriptor in (0, 1, 2):
                 os.dup2(nothing, descriptor)
-            os.execve(sys.executable, [sys.executable, "-c", "while True: pass"], {})  # noqa: S606
+            code = "import time\nwhile True: sum(range(100_000)); time.sleep(0.01)"
+            os.execve(sys.executable, [sys.executable, "-c", code], {})  # noqa: S606
         os._exit(0)
     os.wait()
     while not Path("left-behind.pid").exists():
@@ -169,7 +170,8 @@ def hides_and_hangs() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     while True:
-        burn(1)
+        burn(0.2)
+        time.sleep(0.4)
 
 
 ENDLESS = (hides_and_hangs,)

@@ -13,32 +13,32 @@ from agent_daemon.protocol.paths import Root
 from supervisor.config import load_config, parse_config
 from supervisor.core.settings import Config
 from supervisor.packaged import packaged_file
-from tests.integration.test_cli_program import program
+from tests.integration.test_cli_program import forked
 from tests.site import Site, make_remote
 from tests.unit.conftest import make_task
 
 
 class TestInit:
     def test_the_new_configuration_is_accepted_and_the_folders_are_there(self, tmp_path: Path) -> None:
-        done = program("init", "R", cwd=tmp_path)
+        done = forked("init", "R", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         root = Root(tmp_path / "R")
         assert list(load_config(root).projects) == ["my-project"]
         assert root.commands.is_dir() and root.requests.is_dir() and (root.schemas / "task.schema.json").exists()
-        checked = program("--root", str(root.path), "check", cwd=tmp_path)
+        checked = forked("--root", str(root.path), "check", cwd=tmp_path)
         assert checked.returncode == 1, "the repository of the example is not there"
         (problem,) = checked.stdout.splitlines()[:-1]
         assert "E_NO_REPOSITORY" in problem and "projects.my-project.repository" in problem
 
     def test_again_does_no_harm_and_overwrites_nothing(self, tmp_path: Path) -> None:
-        program("init", "R", cwd=tmp_path)
+        forked("init", "R", cwd=tmp_path)
         config, example = tmp_path / "R" / "config.yaml", tmp_path / "R" / "tasks" / "example.yaml.txt"
         config.write_text("projects: {mine: {repository: /x}}\n")
         example.write_text("mine")
-        done = program("init", "R", cwd=tmp_path)
+        done = forked("init", "R", cwd=tmp_path)
         assert done.returncode == 0 and "left as it is" in done.stdout
         assert config.read_text().startswith("projects: {mine") and example.read_text() == "mine"
-        refused = program("init", "R", "--project", "p", "--repository", "/x", cwd=tmp_path)
+        refused = forked("init", "R", "--project", "p", "--repository", "/x", cwd=tmp_path)
         assert refused.returncode == 1 and "E_CONFIG_EXISTS" in refused.stderr
 
     @pytest.mark.parametrize(
@@ -52,20 +52,20 @@ class TestInit:
         ],
     )
     def test_a_project_can_be_named_at_once(self, tmp_path: Path, given: str, written: str) -> None:
-        done = program("init", "R", "--project", "shop", "--repository", given, "--cli", "codex", cwd=tmp_path)
+        done = forked("init", "R", "--project", "shop", "--repository", given, "--cli", "codex", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         config = load_config(Root(tmp_path / "R"))
         assert config.projects["shop"].repository == written.format(here=tmp_path)
         assert config.workstations["backend"].clis == ("codex",)
 
     def test_mistakes_are_told_before_anything_is_made(self, tmp_path: Path) -> None:
-        assert program("init", "R", "--project", "shop", cwd=tmp_path).returncode == 2
-        assert program("init", "R", "--cli", "unheard-of", cwd=tmp_path).returncode == 2
-        done = program("init", "R", "--project", "My Shop", "--repository", "/x", cwd=tmp_path)
+        assert forked("init", "R", "--project", "shop", cwd=tmp_path).returncode == 2
+        assert forked("init", "R", "--cli", "unheard-of", cwd=tmp_path).returncode == 2
+        done = forked("init", "R", "--project", "My Shop", "--repository", "/x", cwd=tmp_path)
         assert done.returncode == 1 and "E_PROJECT_NAME" in done.stderr
         assert not (tmp_path / "R").exists()
         (tmp_path / "file").touch()
-        done = program("init", "file/R", cwd=tmp_path)
+        done = forked("init", "file/R", cwd=tmp_path)
         assert done.returncode == 1 and "Traceback" not in done.stderr
 
     def test_the_example_configuration_shows_every_key_that_there_is(self) -> None:
@@ -87,10 +87,10 @@ class TestInit:
         assert config.routing and config.retry.cap_seconds == 900
 
     def test_the_example_task_is_a_task(self, tmp_path: Path) -> None:
-        program("init", "R", cwd=tmp_path)
+        forked("init", "R", cwd=tmp_path)
         example = tmp_path / "R" / "tasks" / "example.yaml.txt"
         (tmp_path / "R" / "tasks" / "example.yaml").write_text(example.read_text())
-        done = program("--root", str(tmp_path / "R"), "check", "tasks", cwd=tmp_path)
+        done = forked("--root", str(tmp_path / "R"), "check", "tasks", cwd=tmp_path)
         assert done.returncode == 0, done.stdout
 
 
@@ -198,17 +198,17 @@ class TestDoctor:
         assert "E_NO_BRANCH" in shown and "→" in shown
 
     def test_without_a_root_it_says_how_to_make_one(self, tmp_path: Path) -> None:
-        done = program("--root", str(tmp_path / "R"), "doctor", cwd=tmp_path)
+        done = forked("--root", str(tmp_path / "R"), "doctor", cwd=tmp_path)
         assert done.returncode == 1 and f"cloud-code init {tmp_path}/R" in done.stdout
 
     def test_a_root_that_cannot_be_written_is_told(self, tmp_path: Path) -> None:
         """In /proc nobody may make a file, not even root."""
-        assert "cannot be written" in program("--root", "/proc/self", "doctor", cwd=tmp_path).stdout
+        assert "cannot be written" in forked("--root", "/proc/self", "doctor", cwd=tmp_path).stdout
 
 
 def test_a_repository_path_is_relative_to_where_the_person_stands(tmp_path: Path) -> None:
     make_remote(tmp_path / "here" / "shop.git", {"a": "a\n"})
-    done = program("init", "../R", "--project", "shop", "--repository", "shop.git", cwd=tmp_path / "here")
+    done = forked("init", "../R", "--project", "shop", "--repository", "shop.git", cwd=tmp_path / "here")
     assert done.returncode == 0, done.stderr
-    found = json.loads(program("--root", str(tmp_path / "R"), "doctor", "--json", cwd=tmp_path).stdout)
+    found = json.loads(forked("--root", str(tmp_path / "R"), "doctor", "--json", cwd=tmp_path).stdout)
     assert next(c for c in found if c["name"] == "project shop")["status"] == "ok"
