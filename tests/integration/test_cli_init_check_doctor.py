@@ -82,6 +82,7 @@ class TestInit:
             prose = body[1:2].isupper() or "language-server" in body
             commented = line.lstrip().startswith("# ") and looks_like_yaml and not prose
             lines.append(line.replace("# ", "", 1) if commented and not body.startswith(" ---") else line)
+        lines = [line.replace("driver: local ", "driver: docker") for line in lines]  # which some of them are for
         config = parse_config("\n".join(lines).encode(), file="config.yaml")
         assert config.clis["my-agent"].argv and config.projects["my-project"].limits.max_turns == 60
         assert config.routing and config.retry.cap_seconds == 900
