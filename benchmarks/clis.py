@@ -213,11 +213,9 @@ def _overshoot(folder: Path, adapter: str, runs: int) -> Figure:
             assert verdict.outcome == "budget", verdict
             sums = [fields["usage"].cost_usd or 0.0 for fields, _ in run.told if "usage" in fields]
             steps = [after - before for before, after in zip([0.0, *sums], sums, strict=False) if after > before]
-            spent.append(sums[-1])
-            beyond.append(max(0.0, sums[-1] - LIMIT_USD) / max(steps))
-    note = (
-        f"limit {LIMIT_USD} USD, spent at most {max(spent):.3f} USD, most of {runs} runs that would go on for ever"
-    )
+            spent.append(max(sums))
+            beyond.append(max(0.0, max(sums) - LIMIT_USD) / max(steps))
+    note = f"limit {LIMIT_USD} USD, spent at most {max(spent):.3f} USD, most of {runs} endless runs"
     return Figure(name=f"{adapter}: beyond the budget", measured=max(beyond), unit="steps", bar=1, note=note)
 
 

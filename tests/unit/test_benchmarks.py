@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import codec, forges
+from benchmarks import clis, codec, forges
 from benchmarks.crowd import make_crowd
 from benchmarks.figure import Figure, Size, as_data, percentile, show
 from benchmarks.forges import told_of
@@ -111,3 +111,9 @@ def test_quiet_projects_are_measured(tmp_path: Path) -> None:
     size = Size(forge_projects=2, forge_cycles=1, forge_poll_seconds=0.5)
     charged, on_hub, on_lab, processor = forges.measure_quiet(tmp_path, size)
     assert charged.ok and on_hub.ok and on_lab.ok and processor.measured >= 0
+
+
+def test_every_parser_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clis, "PARSED_BYTES", 1)
+    names = {figure.name.partition(":")[0] for figure in clis._parsers() if figure.measured > 0}
+    assert {"aider", "claude-code", "codex", "acp, all profiles"} < names
