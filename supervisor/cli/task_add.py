@@ -43,6 +43,8 @@ def add(ctx: click.Context, /, title: str, name: str | None, description: str | 
         raise CloudCodeError("E_NAME", f"{error}.", "Choose another with --name.") from None
     if description == "-":
         description = sys.stdin.read()
+    if options["project"] is None and len(config.projects) == 1:
+        options["project"] = next(iter(config.projects))  # it stays clear when another one is configured
     content = task_text(title, {"description": description, **options})
     path = root.tasks / f"{stem}.yaml"
     _refuse_existing(root, path, stem)

@@ -16,7 +16,7 @@ OPTIONS = (
     click.option(
         "--project",
         metavar="NAME",
-        help="Needed where more than one is configured.",
+        help="Needed where more than one is configured; written into the file in any case.",
         shell_complete=complete_configured("projects"),
     ),
     click.option("--description", metavar="TEXT", help="What is wanted; - reads it from standard input."),

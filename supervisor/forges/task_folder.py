@@ -251,7 +251,9 @@ def _project_of(text: TaskFile, config: Config, shown: str) -> str:
     if text.project is None and len(config.projects) == 1:
         return next(iter(config.projects))
     if text.project is None:
-        raise _refused("E_NO_PROJECT", "the file names no project", shown, "project", f"project: one of {names}")
+        message = "the file names no project, and more than one is configured"
+        mend = "write the one that it is for into the file, also where there was only one when it was written"
+        raise _refused("E_NO_PROJECT", message, shown, "project", f"project: one of {names}", mend)
     if text.project not in config.projects:
         message = f"there is no project '{text.project}' in config.yaml"
         raise _refused("E_UNKNOWN_PROJECT", message, shown, "project", f"one of {names}")

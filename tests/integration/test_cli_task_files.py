@@ -60,6 +60,7 @@ class TestAdd:
         written = yaml.safe_load(path.read_text())
         assert written == {
             "title": "Fix the Login: now!",
+            "project": "demo",
             "description": "First line\n\n  # not a comment\n",
             "priority": "high",
             "labels": ["api", "db"],
@@ -78,6 +79,16 @@ class TestAdd:
         }
         assert "description: |" in path.read_text() and "$schema" in path.read_text()
         assert ready.cli("check", "tasks").returncode == 0
+
+    def test_a_second_project_makes_no_problem_of_what_was_added(self, ready: Site) -> None:
+        ready.cli("task", "add", "First")
+        (ready.root.tasks / "by-hand.yaml").write_text("title: By hand\n")
+        ready.config["projects"]["second"] = {"repository": str(ready.remote)}
+        ready.write_config()
+        checked = ready.cli("check", "tasks", check=False)
+        assert "first.yaml" not in checked.stdout
+        assert "E_NO_PROJECT" in checked.stdout and "project: one of demo, second" in checked.stdout
+        assert "write the one that it is for into the file" in checked.stdout
 
     def test_there_is_an_option_for_each_key_of_a_task_file(self) -> None:
         assert set(TaskFile.model_fields) - {"cancel"} <= {parameter.name for parameter in add.params}
