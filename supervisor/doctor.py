@@ -22,6 +22,7 @@ from supervisor.core.words import count
 from supervisor.disk import low_problem, seen_state
 from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import FoundCli, look_from_here
+from supervisor.price_check import unpriced
 from supervisor.reader import is_locked
 from supervisor.running import running_supervisor
 
@@ -65,6 +66,7 @@ def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) 
     yield check
     if config is not None:
         yield _room(root, config)
+        yield price_check(config)
     yield _inotify(config)
     if config is not None:
         for kind, station in config.workstations.items():
@@ -202,6 +204,15 @@ def _configuration(root: Root) -> tuple[Config | None, Check]:
         return None, Check(name="config", status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
     detail = f"{count(len(config.projects), 'project')}, {count(len(config.workstations), 'type')} of workstation"
     return config, Check(name="config", status="ok", detail=detail)
+
+
+def price_check(config: Config) -> Check:
+    """Whether every CLI that runs against a limit of cost has a price, if it needs one."""
+    found = [f"{cli} ({where})" for cli, where in unpriced(config)]
+    if not found:
+        return Check(name="prices", status="ok", detail="every limit of cost can be held")
+    detail = f"a limit of cost, no word of the cost, and no price for the model: {', '.join(found)} is not run"
+    return Check(name="prices", status="error", detail=detail, mend="add its model to `prices` in config.yaml")
 
 
 def _inotify(config: Config | None) -> Check:

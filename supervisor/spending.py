@@ -77,7 +77,7 @@ class Money:
     def note(self, task: TaskRecord) -> None:
         """Put down what a task's ended attempts cost, as far as that is news; written at the next occasion."""
         for attempt in task.attempts:
-            key = f"{task.id}/{attempt.number}"
+            key = f"{task.id}/{attempt.number}/{attempt.started_at}"  # a name may be used again
             usd, assumed = cost_of(attempt)
             if attempt.ended_at is None or self._known.get(key, 0.0) == usd:
                 continue

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.files import read_file
-from agent_daemon.protocol.model import TaskReport
+from agent_daemon.protocol.model import TaskReport, Usage
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.output import (
     action_lines,
@@ -98,11 +98,21 @@ def _head(task: TaskRecord, picture: Picture) -> list[RenderableType]:
     return parts
 
 
+_COUNTED = {"told": "as its CLI told", "prices": "by `prices`", "both": "in part by `prices`"}
+
+
+def _cost(usage: Usage) -> str:
+    """What it cost, who counted, and what nobody knows of it."""
+    counted = f" {_COUNTED[usage.cost_from]}" if usage.cost_from else ""
+    known = f", {usage.cost_usd:.2f} USD{counted}" if usage.cost_usd else ""
+    return known + (f", cost unknown: {usage.cost_unknown}" if usage.cost_unknown else "")
+
+
 def _attempt_line(attempt: Attempt) -> str:
     took = ""
     if attempt.ended_at is not None:
         took = f", {ago(attempt.started_at, attempt.ended_at)}"
-    cost = f", {attempt.usage.cost_usd:.2f} USD" if attempt.usage.cost_usd else ""
+    cost = _cost(attempt.usage)
     tokens = attempt.usage.input_tokens + attempt.usage.output_tokens
     used = f", {count(tokens, 'token')}" if tokens else ""
     lost = f"; its work could not be saved: {attempt.save_error}" if attempt.save_error else ""

@@ -116,6 +116,8 @@ def _facts(task: TaskRecord, around: Surroundings, cost_usd: float | None) -> st
         facts += [duration(whole)] if whole >= 1 else []
     if cost_usd is not None and cost_usd > 0:
         facts.append(f"{cost_usd:.2f} USD")
+    if any(attempt.usage.cost_unknown for attempt in task.attempts):
+        facts.append("cost not all known")
     return f"<sub>{' · '.join(facts)}</sub>"
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_daemon.protocol.model import Limits, TaskReport, Usage, WaitReason
+from agent_daemon.protocol.model import Limits, Price, TaskReport, Usage, WaitReason
 from supervisor.config import parse_config
 from supervisor.core.budgets import (
     Purse,
@@ -25,6 +25,7 @@ from supervisor.core.schedule import WorkstationView, schedule
 from supervisor.core.settings import Config
 from supervisor.core.spending import Spending, TopUp, cost_of, more_used
 from supervisor.core.states import State
+from supervisor.doctor import price_check
 from supervisor.errors import CloudCodeError
 from tests.unit.conftest import NOW, make_attempt, make_task
 
@@ -203,6 +204,15 @@ def test_names_that_lead_nowhere_are_refused() -> None:
         parse_config(text.encode(), file="config.yaml")
     assert [problem.place for problem in caught.value.problems] == ["budgets.x.project", "budgets.y.workstation"]
     assert "did you mean `app`" in str(caught.value.problems[0])
+
+
+def test_doctor_names_what_would_be_refused_for_want_of_a_price() -> None:
+    bounded = config_of({"all": {"usd": 1}}, clis={"codex": {"model": "gpt-5.5"}})
+    found = price_check(bounded)
+    assert (found.status, "codex (acme-app with backend)" in found.detail) == ("error", True)
+    priced = bounded.model_copy(update={"prices": {"gpt-5": Price(input=1, output=2)}})
+    assert price_check(priced).status == "ok"
+    assert price_check(config_of({})).status == "ok"
 
 
 def stations(number: int) -> list[WorkstationView]:

@@ -1,0 +1,157 @@
+"""What was spent stays known: over restarts, after tasks are gone, when the day turns, when it is told late."""
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import yaml
+
+from agent_daemon.protocol.model import Limits, ReportStatus, TaskReport, Usage
+from supervisor.control import new_command
+from supervisor.core.decision import Decision
+from supervisor.core.record import TaskRecord
+from supervisor.core.states import State
+from tests.desk import Desk
+from tests.site import Site
+from tests.unit.conftest import make_attempt
+
+
+@pytest.fixture
+def desk(site: Site) -> Iterator[Desk]:
+    site.config["budgets"] = {"day": {"usd": 5}, "ever": {"usd": 50, "per": "total", "project": "demo"}}
+    made = Desk(site)
+    yield made
+    made.close()
+
+
+def under_way(desk: Desk, stem: str, reserved_usd: float = 2.0) -> TaskRecord:
+    """A task with an attempt that no daemon is at."""
+    attempt = make_attempt(reserved_usd=reserved_usd, budgets=("day", "ever"), saved=True)
+    limits = Limits(cost_usd=reserved_usd)
+    return desk.keep(stem, state=State.IN_PROGRESS, attempt=1, attempts=(attempt,), limits=limits)
+
+
+def ended(task: TaskRecord, desk: Desk, usage: Usage) -> TaskRecord:
+    assert desk.supervisor is not None
+    now = desk.supervisor.clock.now()
+    after = task.with_attempt(1, ended_at=now, verdict="failed", usage=usage)
+    return desk.supervisor.ledger.apply(Decision(task=after.evolve(state=State.REVIEW)))
+
+
+def spent(desk: Desk) -> dict[str, float]:
+    rows = json.loads(desk.site.cli("budget", "--json").stdout)
+    return {row["name"]: round(row["spent_usd"], 4) for row in rows}
+
+
+def test_it_survives_a_restart_and_the_record_itself(desk: Desk) -> None:
+    desk.site.write_config()
+    under_way(desk, "one")
+    supervisor = desk.start()
+    task = ended(supervisor.ledger.tasks["demo.one"], desk, Usage(cost_usd=1.25))
+    assert spent(desk) == {"day": 1.25, "ever": 1.25}
+    supervisor.ledger.apply(Decision(task=task))  # once more, and nothing new
+    desk.restart()
+    assert spent(desk) == {"day": 1.25, "ever": 1.25}
+    desk.close()
+    (desk.site.root.records / "demo.one.yaml").unlink()
+    desk.start()
+    assert spent(desk) == {"day": 1.25, "ever": 1.25}
+
+
+def test_what_was_not_written_in_time_is_found_again_in_the_record(desk: Desk) -> None:
+    """Killed between the record and the file of the day."""
+    desk.site.write_config()
+    under_way(desk, "one")
+    supervisor = desk.start()
+    ended(supervisor.ledger.tasks["demo.one"], desk, Usage(cost_usd=1.25))
+    (file,) = desk.site.root.spending.iterdir()
+    file.unlink()
+    assert spent(desk) == {"day": 0, "ever": 0}
+    desk.restart()
+    assert spent(desk) == {"day": 1.25, "ever": 1.25}
+
+
+def test_a_late_word_corrects_what_is_known(desk: Desk) -> None:
+    desk.site.write_config()
+    under_way(desk, "one")
+    supervisor = desk.start()
+    ended(supervisor.ledger.tasks["demo.one"], desk, Usage())
+    usage = Usage(input_tokens=10, cost_usd=0.75)
+    report = TaskReport(attempt=1, status=ReportStatus.FAILED, usage=usage)
+    supervisor.ledger.reports["demo.one"] = {1: report}
+    supervisor.ledger.dirty.add("demo.one")
+    desk.look()
+    assert spent(desk)["day"] == 0.75
+
+
+def test_a_cost_that_nobody_told_counts_as_what_was_reserved(desk: Desk) -> None:
+    desk.site.write_config()
+    under_way(desk, "one")
+    supervisor = desk.start()
+    ended(supervisor.ledger.tasks["demo.one"], desk, Usage(input_tokens=5, cost_unknown="no price for x"))
+    assert spent(desk)["day"] == 2.0
+    (file,) = desk.site.root.spending.iterdir()
+    assert yaml.safe_load(file.read_text())["charges"]["demo.one/1"]["assumed"] is True
+
+
+def test_the_day_turns_while_an_attempt_is_under_way(desk: Desk) -> None:
+    """What it has cost till then stays with the day that ends; only the rest is of the new one."""
+    desk.site.write_config()
+    under_way(desk, "one")
+    supervisor = desk.start()
+    usage = Usage(cost_usd=0.5)
+    report = TaskReport(attempt=1, status=ReportStatus.IN_PROGRESS, usage=usage)
+    supervisor.ledger.reports["demo.one"] = {1: report}
+    days = {budget.name: budget for budget in supervisor.money.budgets()}
+    assert (days["day"].spent_usd, days["day"].reserved_usd) == (0.5, 1.5)
+    supervisor.clock._wall += timedelta(days=1)
+    desk.look()
+    days = {budget.name: budget for budget in supervisor.money.budgets()}
+    assert (days["day"].spent_usd, days["day"].reserved_usd) == (0.0, 1.5)
+    assert days["ever"].spent_usd == 0.5
+    assert desk.site.events("budget.day_began")
+    ended(supervisor.ledger.tasks["demo.one"], desk, Usage(cost_usd=0.8))
+    days = {budget.name: budget for budget in supervisor.money.budgets()}
+    assert days["day"].spent_usd == pytest.approx(0.3)
+    assert days["ever"].spent_usd == pytest.approx(0.8)
+
+
+def test_a_top_up_counts_once_and_stays(desk: Desk) -> None:
+    supervisor = desk.start()
+    command = new_command("budget-top-up", "day", "ada", {"usd": 2})
+    for _ in range(2):
+        answer = supervisor.people.carry_out(supervisor.ledger, command)
+        assert (answer.done, answer.message) == (True, "day has 7.00 USD for today, of which 7.00 are left")
+    desk.restart()
+    rows = {row["name"]: row for row in json.loads(desk.site.cli("budget", "--json").stdout)}
+    assert (rows["day"]["limit_usd"], rows["ever"]["limit_usd"]) == (7.0, 50.0)
+    assert len(desk.site.events("budget.topped_up")) == 1
+
+
+def test_more_for_an_attempt_under_way_must_fit_into_its_budgets(desk: Desk) -> None:
+    desk.site.write_config()
+    under_way(desk, "one")
+    desk.start()
+    refused = desk.command("top-up", "demo.one", usd=4)
+    assert not refused.done
+    assert "only 3.00 USD are left of the budget day: `cloud-code budget top-up day USD` first" in refused.message
+    done = desk.command("top-up", "demo.one", usd=3)
+    assert done.done and "it may cost 5.00 USD" in done.message
+
+
+def test_a_file_that_cannot_be_read_is_not_taken_for_nothing_spent(desk: Desk) -> None:
+    desk.site.write_config()
+    desk.site.root.spending.mkdir(parents=True)
+    damaged = desk.site.root.spending / "2026-01-01.yaml"
+    damaged.write_text("version: [")
+    desk.keep("one")
+    supervisor = desk.start()
+    assert not supervisor.people.carry_out(
+        supervisor.ledger, new_command("budget-top-up", "day", "ada", {"usd": 2})
+    ).done
+    assert "E_SPENDING_DAMAGED" in desk.site.cli("status").stdout
+    assert "of which nobody knows what is spent" in " ".join(
+        desk.site.cli("task", "explain", "one").stdout.split()
+    )
+    assert damaged.read_text() == "version: ["
