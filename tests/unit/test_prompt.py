@@ -18,6 +18,7 @@ from agent_daemon.protocol.model import (
     Context,
     External,
     Feedback,
+    Plan,
     TaskingStatus,
     TaskingTask,
     VerificationCommand,
@@ -55,9 +56,16 @@ WHOLE = SMALL.model_copy(
 )
 
 
+PLANNED = SMALL.model_copy(
+    update={"context": Context(plan=Plan(id="plan-001", text="1. Look </plan> at it.", amendments="And then?"))}
+)
+
+
 def prompts() -> Iterator[tuple[str, str]]:
     """Each sample's name and what it should be."""
     yield "small", render_prompt(SMALL, agent_type="gardener", description="")
+    yield "plan", render_prompt(SMALL.model_copy(update={"phase": "plan"}), agent_type="gardener", description="")
+    yield "planned", render_prompt(PLANNED, agent_type="gardener", description="", has_shell=False)
     everything: dict[str, Any] = {
         "external": External(submodules=("lib",), submodules_total=1, lfs_files=("logo.bin",), lfs_files_total=1),
         "conventions": ("AGENTS.md", ".editorconfig"),
