@@ -76,7 +76,10 @@ def main(
     if environment is not None:
         _take_environment(environment)
     with _locked(place, name):
-        _serve(Daemon(root=place, workstation=name, agent_type=agent_type), place.mail_in(name))
+        daemon = Daemon(root=place, workstation=name, agent_type=agent_type)
+        if environment is not None:  # its keys are not to be read by an agent: who laid it there removes it
+            daemon.held = environment.exists
+        _serve(daemon, place.mail_in(name))
 
 
 @main.command("salvage")

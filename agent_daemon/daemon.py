@@ -5,6 +5,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -42,11 +43,12 @@ CLEANUP_SECONDS = 2.0
 
 @dataclass
 class Daemon:
-    """One workstation's daemon; `step` is one pass of its loop."""
+    """One workstation's daemon; `step` is one pass of its loop. While it is `held`, it starts no work."""
 
     root: Root
     workstation: str
     agent_type: str
+    held: Callable[[], bool] = lambda: False
     _messages: "queue.SimpleQueue[tuple[Any, ...]]" = field(default_factory=queue.SimpleQueue, init=False)
     _entries: dict[Key, Entry] = field(default_factory=dict, init=False)
     _worker: Worker | None = field(default=None, init=False)
@@ -170,6 +172,8 @@ class Daemon:
         """Bring what is done to what is asked; one piece of work at a time."""
         if self._worker is not None:
             self._stop_if_asked(self._worker)
+            return
+        if self.held():
             return
         now = time.monotonic()
         ranked = ((entry.rank(now), key) for key, entry in self._entries.items())

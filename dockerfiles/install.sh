@@ -61,13 +61,21 @@ cli)
         install_node
         npm_programs "@anthropic-ai/claude-code@$CLAUDE_CODE_VERSION"
         ;;
+    gemini)
+        install_node
+        npm_programs "@google/gemini-cli@$GEMINI_VERSION"
+        ;;
+    opencode)
+        install_node
+        npm_programs "opencode-ai@$OPENCODE_VERSION"
+        ;;
     aider)
         python3 -m venv /opt/aider
         /opt/aider/bin/pip install --quiet --no-cache-dir "aider-chat==$AIDER_VERSION"
         ln -s /opt/aider/bin/aider /usr/local/bin/aider
         ;;
     *)
-        echo "no coding CLI '$2' is known here: aider, claude-code, codex" >&2
+        echo "no coding CLI '$2' is known here: aider, claude-code, codex, gemini, opencode" >&2
         exit 1
         ;;
     esac

@@ -17,6 +17,8 @@ from agent_daemon import __version__
 from supervisor.errors import CloudCodeError
 from supervisor.packaged import packaged_folder
 
+# The coding CLIs that the recipes can install; any other program is the operator's own to put into an image.
+CLIS = ("aider", "claude-code", "codex", "gemini", "opencode")
 DISTRIBUTION = "cloud-code"
 # A wheel's files all have this time, so that the same source gives the same bytes, and the layer is found again.
 EPOCH = (2020, 1, 1, 0, 0, 0)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from filelock import FileLock
 from supervisor import images
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from tests.site import wait_for
 
 # What the image is made of: any Debian or official image that is there, by this name.
 BASE = os.environ.get("CLOUD_CODE_TEST_BASE_IMAGE", "debian:bookworm-slim")
@@ -50,6 +52,61 @@ def image() -> str:
     return tag
 
 
+class OwnEngine:
+    """An engine that a test may stop and start: with `live-restore`, in a network of its own, without a bridge.
+
+    Two engines in one network would remove each other's bridges.
+    """
+
+    def __init__(self) -> None:
+        if os.getuid() != 0 or shutil.which("dockerd") is None:
+            _lacking("an engine of the test's own needs root and the program dockerd")
+        self.folder = Path(tempfile.mkdtemp(prefix="ccd-"))  # (a short path: sockets lie in it)
+        self.socket = self.folder / "s"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--live-restore"]
+        places = [
+            f"--data-root={self.folder}/data",
+            f"--exec-root={self.folder}/exec",
+            f"--host=unix://{self.socket}",
+        ]
+        command = ["unshare", "--net", "dockerd", *options, *places, f"--pidfile={self.folder}/pid"]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        wait_for(self._answers, 60, "the engine answers")
+
+    def _answers(self) -> bool:
+        try:
+            Engine(self.socket).version()
+        except CloudCodeError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(timeout=60)
+            self._process = None
+
+    def load(self, tag: str) -> None:
+        """The image of the other engine."""
+        save = ["docker", "--host", f"unix://{engine().path}", "save", tag]
+        with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
+            load = ["docker", "--host", f"unix://{self.socket}", "load", "--quiet"]
+            subprocess.run(load, stdin=saving.stdout, check=True, capture_output=True)
+
+    def close(self) -> None:
+        """Its containers must have ended."""
+        self.stop()
+        for mount in Path("/proc/self/mountinfo").read_text().splitlines():
+            place = mount.split()[4]
+            if place.startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def has_image(tag: str) -> bool:
     try:
         engine().get(f"/images/{tag}/json")
@@ -62,3 +119,7 @@ def _lacking(what: str) -> None:
     if REQUIRED:
         pytest.fail(f"CLOUD_CODE_TEST_REQUIRE names docker: {what}")
     pytest.skip(what)
+
+
+if __name__ == "__main__":
+    print(image())

@@ -9,16 +9,14 @@ from supervisor.cli.output import note
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.engine import Engine, engine_socket
 
-INSTALLED = ("aider", "claude-code", "codex")
-
 
 def _words(_ctx: click.Context, _parameter: click.Parameter, given: str | None) -> tuple[str, ...] | None:
     if given is None:
         return None
     words = tuple(word.strip() for word in given.split(",") if word.strip())
     for word in words:
-        if word not in INSTALLED:
-            raise click.BadParameter(f"{word!r} is not among {', '.join(INSTALLED)}.")
+        if word not in images.CLIS:
+            raise click.BadParameter(f"{word!r} is not among {', '.join(images.CLIS)}.")
     return words
 
 
@@ -57,7 +55,7 @@ def build(
     engine.version()
     uid, gid = images.own_user()
     for kind in wanted:
-        chosen = clis if clis is not None else tuple(c for c in configured.get(kind, ()) if c in INSTALLED)
+        chosen = clis if clis is not None else tuple(c for c in configured.get(kind, ()) if c in images.CLIS)
         image = images.Wanted(
             kind=kind,
             tag=tag or f"cloud-code/{kind}",

@@ -8,18 +8,17 @@ from typing import Any
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.doctor import Check
 from supervisor.errors import CloudCodeError
+from supervisor.images import CLIS
 from supervisor.workstations.container_options import image_of
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 
 OLDEST = (20, 10)
-# Images know of these; any other program is the operator's own to put into an image.
-BUILT_IN_CLIS = frozenset({"aider", "claude-code", "codex"})
 
 
 def check_docker(config: Config, kind: str) -> Iterator[Check]:
     """Look at the engine, and at the image of this type; never raises for what it finds."""
     settings = config.workstations[kind]
-    wanted = tuple(sorted(BUILT_IN_CLIS.intersection(config.clis_of_station(kind))))
+    wanted = tuple(sorted(set(CLIS).intersection(config.clis_of_station(kind))))
     name = f"workstation {kind}"
     try:
         engine = Engine(engine_socket())

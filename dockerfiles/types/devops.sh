@@ -1,0 +1,2 @@
+packages make openssh-client
+programs "ansible-core==$ANSIBLE_CORE_VERSION"
