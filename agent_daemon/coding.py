@@ -134,6 +134,7 @@ class CodingRun:
 
         def on_tick(pid: int, output_bytes: int) -> None:
             attempt.meter.tick(pid, output_bytes)
+            log.beat()
             look_at_usage()
             self._take_notes()
             if reach_once and events:
@@ -217,6 +218,8 @@ class CodingRun:
             event = replace(event, usage=usage, of_session=False)
             fields["usage"] = self.meter.total.told()
         log.add(event, describe(event))
+        if event.kind == "heartbeat":
+            return
         events.append(event)
         if len(events) > MAX_EVENTS:  # a chatty program: what it said long ago decides nothing
             events[:] = [e for e in events[:-1000] if e.kind != "message"] + events[-1000:]
@@ -354,7 +357,7 @@ def settings_of(cli: CliConfig, identity: Identity, homes: Path) -> CliSettings:
 def describe(event: Progress) -> str | None:
     """An event in a few words for the report; None for what only counts."""
     match event.kind:
-        case "usage" | "session":
+        case "usage" | "session" | "heartbeat":
             return None
         case "file_edited" if event.path:
             return f"{event.message or 'edit'}: {event.path}"

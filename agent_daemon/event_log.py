@@ -1,6 +1,7 @@
 """What a coding CLI said and did, kept beside its raw output: typed events, and for people a transcript."""
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ _TYPES: dict[ProgressKind, str] = {
     "retry": "status",
     "error": "error",
     "result": "result",
+    "heartbeat": "heartbeat",
 }
+# So long nothing is written before a line says that the program lives.
+BEAT_SECONDS = 60.0
 
 
 class EventLog:
@@ -32,7 +36,7 @@ class EventLog:
     def __init__(self, folder: Path, *, transcript: bool) -> None:
         self._events = BoundedLog(folder / "events.jsonl", _LOG_BYTES)
         self._transcript = BoundedLog(folder / "transcript.log", _LOG_BYTES) if transcript else None
-        self._step, self._said = 1, ""
+        self._step, self._said, self._written_at = 1, "", time.monotonic()
 
     def __enter__(self) -> "EventLog":
         self._events.__enter__()
@@ -63,11 +67,17 @@ class EventLog:
             "retry_at": event.retry_at.isoformat() if event.retry_at else None,
             "usage": _told(event.usage) if event.usage else None,
         }
-        self._write(_TYPES[event.kind], event.kind, fields)
+        self._write(event.type or _TYPES[event.kind], event.kind, fields)
         if event.kind == "usage" and event.usage is not None:
             self._step += event.usage.turns
         if said:
             self._say(said)
+
+    def beat(self) -> None:
+        """The program lives; told once a minute while nothing else is."""
+        quiet = time.monotonic() - self._written_at
+        if quiet >= BEAT_SECONDS:
+            self._write("heartbeat", "heartbeat", {"quiet_seconds": round(quiet)})
 
     def ended(self, verdict: Verdict) -> None:
         """How the run is taken."""
@@ -84,6 +94,7 @@ class EventLog:
             "category": category,
         }
         told = head | {name: value for name, value in fields.items() if value not in (None, "")}
+        self._written_at = time.monotonic()
         self._events.write(json.dumps(told).encode() + b"\n")
 
     def _say(self, text: str) -> None:

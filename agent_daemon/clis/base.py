@@ -36,8 +36,18 @@ _MESSAGE_CHARACTERS = 12_000  # a plan may be that long
 CostTold = Literal["steps", "end", "never"]
 
 ProgressKind = Literal[
-    "message", "tool_call", "file_edited", "command_run", "usage", "retry", "error", "session", "result"
+    "message",
+    "tool_call",
+    "file_edited",
+    "command_run",
+    "usage",
+    "retry",
+    "error",
+    "session",
+    "result",
+    "heartbeat",
 ]
+EventType = Literal["progress", "log", "result", "error", "status", "heartbeat"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +117,7 @@ class Progress:
     ``result`` is the CLI's own word that it is done, ``retry`` that it waits and gets nowhere. `outcome` is
     set where the CLI names it itself, `retry_at` where it says when a limit is lifted. `call_id` is the CLI's
     name for the tool call that it is about. `of_session`: its usage is the sum of the whole session so far.
+    ``heartbeat`` says that it lives, and nothing else. `type` is the one of its event where the program names it.
     """
 
     kind: ProgressKind
@@ -120,6 +131,7 @@ class Progress:
     retry_at: datetime | None = None
     call_id: str | None = None
     of_session: bool = False
+    type: EventType | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,22 +8,23 @@ a value which there is none of (``--session={session_id}`` in a first run) is le
 ``argument``: one sentence that names the file is added as the last argument, for a text from an issue is
 never an argument itself.
 
-The program may print JSON lines such as ``{"type": "progress", "message": "…"}``; the types are progress,
-log, status, heartbeat, retry (it waits and gets nowhere, which is no sign of life), error and result. All of
-them may carry path, command with exit_code, session_id, and the usage of a step; error and result may carry an
-outcome, and a result's usage is that of the whole run; an error that says "try again in 2h" tells when a quota
-lasts again. Every other line is a message. The exit code decides, unless an error was printed that no result
-followed.
+The program may print JSON lines such as ``{"type": "progress", "message": "…"}``; the types are progress, log,
+status, heartbeat, retry (it waits and gets nowhere, which is no sign of life), error and result. All of them
+may carry path, command with exit_code, tool_call, session_id, and the usage of a step; error and result may
+carry an outcome, and a result's usage is that of the whole run; an error that says "try again in 2h" tells when
+a quota lasts again. Every other line is a message. The exit code decides, unless an error was printed that no
+result followed.
 """
 
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from agent_daemon.clis.base import (
     About,
     CostTold,
+    EventType,
     Progress,
     ProgressKind,
     RunRequest,
@@ -55,6 +56,7 @@ OPTIONS: frozenset[str] = frozenset()
 
 _PLACEHOLDER = re.compile(r"\{(prompt_file|worktree|model|session_id|max_turns)\}")
 _KINDS: dict[str, ProgressKind] = {
+    "heartbeat": "heartbeat",
     "progress": "message",
     "log": "message",
     "status": "message",
@@ -99,11 +101,10 @@ def _filled(argv: tuple[str, ...], request: RunRequest) -> tuple[str, ...]:
 def parse(stream: str, line: str) -> list[Progress]:
     event = json_object(line) if stream == "stdout" else None
     kind = _KINDS.get(text_of(event, "type")) if event else None
-    if event is None or (kind is None and event.get("type") != "heartbeat"):
+    if event is None or kind is None:
         message = printable(line)
         return [Progress(kind="message", message=message)] if message else []
-    if kind is None:  # a heartbeat shows life and says nothing
-        return []
+    named = cast(EventType, text_of(event, "type")) if kind == "message" else None
     path, command = text_of(event, "path") or None, text_of(event, "command") or None
     exit_code = event.get("exit_code")
     if kind == "message" and (path or command):
@@ -111,11 +112,13 @@ def parse(stream: str, line: str) -> list[Progress]:
     return [
         Progress(
             kind=kind,
+            type=named,
             message=text_of(event, "message"),
             path=path,
             command=command,
             exit_code=exit_code if type(exit_code) is int else None,
             session_id=text_of(event, "session_id") or None,
+            call_id=text_of(event, "tool_call") or None,
             usage=_usage(event.get("usage")),
             outcome=as_outcome(text_of(event, "outcome")) if kind in ("error", "result") else None,
         )

@@ -82,9 +82,9 @@ def test_what_lines_mean() -> None:
 
     assert parsed("plain text") == [Progress(kind="message", message="plain text")]
     assert parsed("   ") == []
-    assert parsed({"type": "heartbeat"}) == []
+    assert parsed({"type": "heartbeat"}) == [Progress(kind="heartbeat")]
     assert parsed({"type": "retry", "message": "m"}) == [Progress(kind="retry", message="m")]
-    assert parsed({"type": "status", "message": "m"}) == [Progress(kind="message", message="m")]
+    assert parsed({"type": "status", "message": "m"}) == [Progress(kind="message", type="status", message="m")]
     assert parsed({"type": "unheard of", "message": "m"})[0].kind == "message"
     assert parsed({"type": "progress", "path": "a.py"})[0].kind == "file_edited"
     ran = parsed({"type": "log", "command": "make", "exit_code": 2})[0]

@@ -2,7 +2,10 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage, Verdict
@@ -78,3 +81,46 @@ def test_events_for_people_and_for_programs(tmp_path: Path) -> None:
     assert objects[0]["category"] == "started"
     assert objects[-1]["message"] == "\x1b[31mred"
     assert "\x1b" not in shown_events(text, as_json=True)
+
+
+def test_what_a_program_names_itself_is_taken_as_such(tmp_path: Path) -> None:
+    parse = ADAPTERS["command"].parse
+    lines: list[dict[str, Any]] = [
+        {"type": "progress", "message": "half of it"},
+        {"type": "status", "message": "thinking"},
+        {"type": "log", "message": "a line"},
+        {"type": "progress", "path": "a.py", "tool_call": "c1"},
+        {"type": "log", "command": "make", "exit_code": 2},
+        {"type": "heartbeat"},
+        {"type": "error", "message": "no"},
+        {"type": "result", "message": "done", "usage": {"cost_usd": 0.5, "output_tokens": 3}},
+    ]
+    with EventLog(tmp_path, transcript=False) as log:
+        for line in lines:
+            for event in parse("stdout", json.dumps(line)):
+                log.add(event, describe(event))
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["type"] for event in events] == [line["type"] for line in lines]
+    assert [event["category"] for event in events] == [
+        *("message", "message", "message", "file_edited", "command_run", "heartbeat", "error", "result")
+    ]
+    assert events[3]["tool_call"] == "c1"
+    assert events[-1]["usage"] == {"cost_usd": 0.5, "output_tokens": 3}
+
+
+def test_a_silent_program_that_lives_is_told_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([1000.0, 1000.0, 1030.0, 1061.0, 1061.0, 1090.0, 1122.0, 1122.0])
+    monkeypatch.setattr("agent_daemon.event_log.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with EventLog(tmp_path, transcript=True) as log:
+        log.started("codex", None)
+        for _ in range(4):
+            log.beat()
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [(event["type"], event.get("quiet_seconds")) for event in events] == [
+        ("status", None),
+        ("heartbeat", 61),
+        ("heartbeat", 61),
+    ]
+    assert "heartbeat" not in (tmp_path / "transcript.log").read_text()
