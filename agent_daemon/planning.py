@@ -18,6 +18,7 @@ from agent_daemon.protocol.model import (
     ReportStatus,
     WaitReason,
 )
+from agent_daemon.reporting import clip_bytes
 
 PLAN = "plan.md"
 EDITS = "plan-edits.bundle"
@@ -64,7 +65,8 @@ def undo_edits(attempt: Attempt) -> None:
 def hand_in(attempt: Attempt) -> dict[str, Any]:
     """The closing fields of an attempt that has planned: it waits for a person to approve the plan."""
     undo_edits(attempt)
-    text = _clipped(attempt.mask.hide(_written(attempt) or (attempt.stage.message if attempt.stage else "")))
+    said = attempt.mask.hide(_written(attempt) or (attempt.stage.message if attempt.stage else ""))
+    text = clip_bytes(said.strip(), MAX_PLAN_BYTES, _CUT)
     if not text:
         error = ReportError(code="E_NO_PLAN", message="it ended without a plan")
         return {"status": ReportStatus.FAILED, "error": error, "salvage": None}
@@ -86,10 +88,3 @@ def _written(attempt: Attempt) -> str:
         data = read_file(attempt.places.worktree, PLAN_PATH, max_bytes=_MAX_FILE_BYTES).data
         return data.decode("utf-8", "replace").strip()
     return ""
-
-
-def _clipped(text: str) -> str:
-    data = text.strip().encode(errors="replace")
-    if len(data) <= MAX_PLAN_BYTES:
-        return data.decode()
-    return data[: MAX_PLAN_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT

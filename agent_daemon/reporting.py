@@ -20,6 +20,8 @@ from agent_daemon.protocol.model import (
 )
 
 MAX_MESSAGE_CHARACTERS = 600
+# Readers refuse a text of more than 16 KiB.
+MAX_SUMMARY_BYTES = 12 * 1024
 # Readers refuse 256 KiB (docs/protocol.md, "Reading").
 MAX_REPORT_BYTES = 200 * 1024
 
@@ -49,6 +51,14 @@ def shortened(report: TaskReport) -> TaskReport:
             "files_modified": tuple(f for f in report.files_modified if len(f.path) <= 300),
         }
     )
+
+
+def clip_bytes(text: str, most: int, note: str = "…") -> str:
+    """`text` in at most so many bytes of UTF-8, cut at a character; `note` stands where something is missing."""
+    data = text.encode(errors="replace")
+    if len(data) <= most:
+        return data.decode()
+    return data[: most - len(note.encode())].decode(errors="ignore") + note
 
 
 def utc_now() -> datetime:

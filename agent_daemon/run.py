@@ -19,6 +19,7 @@ from agent_daemon.notes import forget_what_it_waits_for, take_notes
 from agent_daemon.parting import size_bytes
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Criterion, ReportError, ReportStatus, WorkspaceMode
+from agent_daemon.reporting import MAX_SUMMARY_BYTES, clip_bytes
 from agent_daemon.stage import text_digest
 
 _PREPARING = {
@@ -93,7 +94,7 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
     workplace.end_processes(attempt.places.marker)
     asks = verdict.outcome in _MAY_ASK and attempt.known.blocked_reason is not None
     if verdict.outcome == "completed" and not asks:
-        attempt.advance(finished=True, message=verdict.message[:12_000])
+        attempt.advance(finished=True, message=clip_bytes(verdict.message, MAX_SUMMARY_BYTES))
     if attempt.asked_to_stop:
         return _stopped(attempt)
     if attempt.stop.reason == STOP_UNRESPONSIVE:

@@ -9,6 +9,7 @@ from supervisor.core.intake import clean_text
 from supervisor.core.record import Approval, Attempt, PlanMade, TaskRecord, Tries, Wait
 from supervisor.core.retry import block
 from supervisor.core.states import State
+from supervisor.core.tasking import clip_bytes
 
 PLANNED = "planned"  # the verdict on an attempt that has handed in a plan
 # Denied one after the other; then a person is asked to say what is wanted in the task itself.
@@ -19,7 +20,7 @@ _SHOWN_CHARACTERS = 4000
 
 def take_plan(task: TaskRecord, attempt: Attempt, report: TaskReport, now: datetime) -> Decision:
     """The ended attempt has handed in a plan: it waits for a person."""
-    text = clean_text(report.plan or "")[:MAX_PLAN_BYTES]
+    text = clip_bytes(clean_text(report.plan or ""), MAX_PLAN_BYTES)
     made = sum(approval.gate == "plan" for approval in task.approvals)
     number = task.plan.number + 1 if task.plan is not None else 1
     plan = PlanMade(id=f"plan-{made + 1:03d}", number=number, attempt=attempt.number, text=text)

@@ -139,7 +139,7 @@ def _plan(task: TaskRecord, attempt: Attempt) -> Plan | None:
     plan = task.plan
     if plan is None or plan.status != "approved" or attempt.phase == "plan" or attempt.rerun != task.rerun:
         return None
-    return Plan(id=plan.id, text=plan.text, amendments=plan.amendments)
+    return Plan(id=plan.id, text=plan.text, amendments=clip_bytes(plan.amendments, MAX_MESSAGE_BYTES))
 
 
 def bounded_feedback(items: Sequence[Feedback]) -> tuple[Feedback, ...]:

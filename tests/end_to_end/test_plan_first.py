@@ -1,8 +1,11 @@
 """A task that is planned first: nothing is changed before a person has approved the plan."""
 
+import pytest
 import yaml
 
 from supervisor.core.record import TaskRecord
+from tests.fakes.scripted_model import ScriptedModel
+from tests.real_clis import PATCH, settings_of
 from tests.site import Site, git, wait_for
 
 # Plans while it is told to, and changes something all the same; then does the work.
@@ -71,3 +74,33 @@ def test_a_plan_that_is_denied_is_made_anew_with_the_reason(site: Site) -> None:
     site.cli("task", "approve", "fix-add", "plan-002")
     task = site.wait_state("demo.fix-add", "review")
     assert (task.attempt, task.failures) == (3, 0) and "not approved" not in prompt(site, 2)
+
+
+@pytest.mark.parametrize(("program", "adapter"), [("claude", "claude-code"), ("codex", "codex")])
+def test_a_real_cli_plans_then_goes_on_in_its_session_and_tells_what_it_does(
+    site: Site, program: str, adapter: str
+) -> None:
+    with ScriptedModel(steps=[{"shell": "cat calc.py"}], final="1. Turn it into a plus.") as model:
+        settings = settings_of(program, site.folder, model)
+        site.config["clis"] = {
+            adapter: {
+                "argv": list(settings.argv),
+                "model": settings.model,
+                "environment": dict(settings.environment),
+                "options": dict(settings.options),
+            }
+        }
+        site.config["workstations"]["backend"]["clis"] = [adapter]
+        site.write_config()
+        site.start()
+        site.write_task("fix-add", plan_approval=True, acceptance_criteria=["It adds"])
+        task = site.wait_state("demo.fix-add", "blocked")
+        assert task.plan is not None and task.plan.text == "1. Turn it into a plus."
+        tell = "agent-daemon decision 'a plus' && agent-daemon criterion 1 done 'seen'"
+        model.steps, model.final = [*model.steps, {"shell": tell}, {"patch": PATCH}], "It adds now."
+        site.cli("task", "approve", "fix-add")
+        task = site.wait_state("demo.fix-add", "review")
+    assert (task.attempt, task.failures) == (2, 0)
+    assert task.delivery is not None and task.delivery.decisions == ("a plus",)
+    assert git("show", f"{task.branch}:calc.py", cwd=site.remote) == "def add(a, b):\n    return a + b"
+    assert "criterion 1 done: seen" in site.cli("task", "show", "fix-add").stdout

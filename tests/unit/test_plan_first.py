@@ -4,7 +4,18 @@ from typing import Any
 
 import pytest
 
-from agent_daemon.protocol.model import BlockedReason, Limits, ReportStatus, TaskReport, WaitReason
+from agent_daemon.protocol.codec import decode, encode
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.model import (
+    MAX_PLAN_BYTES,
+    BlockedReason,
+    Limits,
+    ReportStatus,
+    SupervisorIdentity,
+    Tasking,
+    TaskReport,
+    WaitReason,
+)
 from supervisor.core.answers import answers
 from supervisor.core.attempts import NO_PLAN, claim_problems, take_report
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
@@ -15,6 +26,7 @@ from supervisor.core.settings import ProjectSettings, RetrySettings
 from supervisor.core.slash import parse_slash
 from supervisor.core.states import State
 from supervisor.core.story import steering
+from supervisor.core.tasking import Places, render_tasking
 from supervisor.core.telling import announce
 from tests.unit.conftest import DIGEST, NOW, make_attempt, make_task
 
@@ -122,6 +134,22 @@ def test_another_run_plans_anew() -> None:
 def test_an_answer_is_refused_where_nothing_is_asked() -> None:
     with pytest.raises(CommandRefusedError, match="asks nothing"):
         do(make_task(state=State.BLOCKED), "answer", note="x")
+
+
+def test_what_an_agent_is_told_stays_within_what_a_reader_takes() -> None:
+    task = do(planned(text="ж" * 8_000), "answer", note="ж" * 8_000)
+    assert task.plan is not None and len(task.plan.text.encode()) <= MAX_PLAN_BYTES
+    attempt = make_attempt(number=2)
+    identity = SupervisorIdentity(id="x", epoch=1)
+    places = Places(workspace="/w", workspace_source="/m")
+    working = task.evolve(attempts=(*task.attempts, attempt), attempt=2)
+    tasking = render_tasking(working, attempt, places, identity, revision=1, now=NOW)
+    read = decode(Tasking, encode(tasking), file="tasking.yaml")
+    assert read.task.context.plan is not None and read.task.context.plan.amendments.startswith("жж")
+    plans = render_tasking(planning_task(), make_attempt(phase="plan"), places, identity, revision=1, now=NOW)
+    assert plans.requires == ("plan",) and plans.task.phase == "plan"
+    with pytest.raises(ProtocolError, match="E_REQUIRES"):
+        decode(Tasking, encode(plans), file="tasking.yaml")
 
 
 def test_work_of_an_attempt_that_was_to_plan_is_no_claim() -> None:
