@@ -10,7 +10,9 @@ import pytest
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import CliSettings, RunRequest
 from agent_daemon.clis.mcp import McpError, servers_of
-from agent_daemon.protocol.model import Mcp, McpServer
+from agent_daemon.coding import CodingRun
+from agent_daemon.protocol.model import CliConfig, Mcp, McpServer
+from tests.coding_run import Run
 
 SERVERS = {
     "docs": McpServer(
@@ -101,3 +103,11 @@ def test_how_claude_code_is_told(tmp_path: Path) -> None:
     assert argv[argv.index("--mcp-config") + 1] == given.file
     without = replace(request(tmp_path, "claude-code", None))
     assert not {"--mcp-config", "--strict-mcp-config"} & set(ADAPTERS["claude-code"].invocation(without).argv)
+
+
+def test_a_run_with_a_file_that_is_not_there_asks_a_person(tmp_path: Path) -> None:
+    cli = CliConfig(name="codex", adapter="codex", mcp=Mcp(file="/nowhere/mcp.json"))
+    coding = CodingRun(Run(tmp_path, cli).attempt)
+    verdict = coding.run()
+    assert (coding.started, coding.mend) == (False, "correct clis.codex.mcp in config.yaml")
+    assert verdict.message == "the MCP file /nowhere/mcp.json cannot be read: No such file or directory"
