@@ -252,7 +252,7 @@ def reached(meter: Meter, limits: Limits, allowance_usd: float | None, repeats: 
         return Reached(outcome="turn_limit", message=message)
     if limits.max_identical_actions is not None and repeats >= limits.max_identical_actions:
         return Reached(
-            outcome="budget", message=f"it did the same thing {repeats} times in a row: {in_words(spent)}"
+            outcome="hung", message=f"it did the same thing {repeats} times in a row: {in_words(spent)}"
         )
     return None
 

@@ -35,10 +35,8 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     """Everything there is to say about a task now."""
     tell = _resting if around.resting and not task.ended else _EXPLAIN[task.state]
     why, following, can = tell(task, around)
-    if around.report_problem and task.live is not None:
-        why.append(f"Its report could not be taken, what it reported before counts: {around.report_problem}")
-        grace = duration(around.timing.problem_grace_seconds)
-        following.append(f"If that lasts {grace}, the attempt is ended and the task waits for a person.")
+    if around.report_problem and not task.ended:
+        _tell_unreadable(task, around, why, following)
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
         if task.state is State.BLOCKED:
@@ -62,6 +60,21 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
         next=tuple(following),
         can=tuple(can),
     )
+
+
+def _tell_unreadable(task: TaskRecord, around: Surroundings, why: list[str], following: list[str]) -> None:
+    """That the newest attempt's report cannot be taken, and what that means for an attempt that goes on, or not."""
+    newest = task.attempts[-1] if task.attempts else None
+    if newest is None or newest.settled:
+        return
+    counts = "what it reported before counts" if task.live is not None else "so nobody knows what it left behind"
+    why.append(f"The report of attempt {newest.number} could not be taken, {counts}: {around.report_problem}")
+    if task.live is not None:
+        grace = duration(around.timing.problem_grace_seconds)
+        following.append(f"If that lasts {grace}, the attempt is ended and the task waits for a person.")
+    elif newest.to_be_bundled:
+        wait = duration(around.timing.salvage_timeout_seconds)
+        following.append(f"If that lasts {wait}, the next attempt begins without its work; its worktree stays.")
 
 
 def since(task: TaskRecord) -> datetime:

@@ -76,6 +76,7 @@ def test_a_session_that_is_gone(driver: Driver) -> None:
     with ScriptedModel() as model:
         verdict = driver.run(settings_of(driver, model), session_id="01a1f9ce-5eb2-78e2-baf8-000000000000")
     assert (verdict.outcome, verdict.session_id) == ("crashed", None)
+    assert verdict.session_gone
     assert model.requests == []
 
 

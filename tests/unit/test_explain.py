@@ -51,6 +51,17 @@ def told(task: TaskRecord, **changes: object) -> str:
     return " ".join([*found.why, *found.next, *(f"{a.text}: {a.command}" for a in found.can)])
 
 
+def test_an_ended_attempt_whose_report_cannot_be_taken_is_named_as_long_as_it_matters() -> None:
+    left = make_attempt(ended_at=NOW, verdict="handed over", salvage_since=NOW)
+    task = make_task(state=State.PENDING, attempt=1, attempts=(left,))
+    problem = "mail/backend-1/out/acme.login/1/reporting.yaml: E_YAML: it is broken"
+    said = told(task, report_problem=problem)
+    assert "The report of attempt 1 could not be taken" in said and problem in said
+    assert "the next attempt begins without its work" in said
+    saved = task.with_attempt(1, saved=True, salvage_since=None)
+    assert problem not in told(saved, report_problem=problem)
+
+
 def test_a_text_that_no_agent_has_been_told_is_explained() -> None:
     ended = make_attempt(ended_at=NOW, verdict="completed", saved=True)
     task = make_task(state=State.REVIEW, attempt=1, attempts=(ended,), delivery=DELIVERY)

@@ -177,7 +177,7 @@ def test_limits_are_reached_before_the_next_step() -> None:
     turns = reached(meter, Limits(max_turns=1), None, 0)
     assert turns and turns.outcome == "turn_limit"
     same_again = reached(meter, Limits(max_identical_actions=3), None, 3)
-    assert same_again and "3 times in a row" in same_again.message
+    assert same_again and same_again.outcome == "hung" and "3 times in a row" in same_again.message
 
 
 def test_a_step_that_is_still_being_answered_foretells_nothing() -> None:
