@@ -46,7 +46,7 @@ def not_started(attempt: Attempt, verdict: Verdict, mend: str) -> dict[str, Any]
 
 def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
     """The CLI ended without saying that it is done: blocked or failed, its work salvaged."""
-    fields: dict[str, Any] = {"salvage": salvage(attempt), **_changes(attempt)}
+    fields: dict[str, Any] = {"salvage": salvage(attempt), **changes_made(attempt)}
     reason = ENDS[verdict.outcome].reason
     message = verdict.message or verdict.outcome
     if reason is not None:
@@ -69,7 +69,7 @@ def asked(attempt: Attempt) -> dict[str, Any]:
         "question": known.question,
         "blockers": known.blockers,
         "salvage": salvage(attempt),
-        **_changes(attempt),
+        **changes_made(attempt),
     }
 
 
@@ -85,7 +85,7 @@ def _lifted_at(verdict: Verdict) -> datetime | None:
 def interrupted(attempt: Attempt) -> dict[str, Any]:
     """The CLI showed no sign of life and was ended: its work is bundled; it goes on, or the attempt ends."""
     asked = attempt.latest().interruption
-    fields: dict[str, Any] = {"salvage": salvage(attempt), **_changes(attempt)}
+    fields: dict[str, Any] = {"salvage": salvage(attempt), **changes_made(attempt)}
     if asked is None:  # it was taken back meanwhile
         return fields
     fields["interruptions"] = asked.number
@@ -127,12 +127,12 @@ def hand_in(attempt: Attempt) -> dict[str, Any] | None:
     message = attempt.stage.message if attempt.stage else ""
     unfinished = what_is_unfinished(worktree)
     if unfinished is not None:
-        fields: dict[str, Any] = {"summary": message, "salvage": salvage(attempt), **_changes(attempt)}
+        fields: dict[str, Any] = {"summary": message, "salvage": salvage(attempt), **changes_made(attempt)}
         error = ReportError(code="E_UNSETTLED", message=unfinished)
         return fields | {"status": ReportStatus.FAILED, "error": error}
     rebase = _commit(attempt)
     head = checkout.head(worktree)
-    closing: dict[str, Any] = {"summary": message, "rebase": rebase, **_changes(attempt)}
+    closing: dict[str, Any] = {"summary": message, "rebase": rebase, **changes_made(attempt)}
     if task.expects == "document":
         saved = workplace.as_salvage(_bundle(attempt, "salvage.bundle"))
         return closing | {"salvage": saved} | _hand_in_document(attempt, message)
@@ -215,7 +215,7 @@ def _hand_in_document(attempt: Attempt, text: str) -> dict[str, Any]:
     return {"status": ReportStatus.COMPLETED, "result": result}
 
 
-def _changes(attempt: Attempt) -> dict[str, Any]:
+def changes_made(attempt: Attempt) -> dict[str, Any]:
     """What the task changed, and not what came to the base branch meanwhile."""
     worktree, task = attempt.places.worktree, attempt.task
     return vars(handover.changes(worktree, handover.result_base(worktree, task.base_branch, task.base_commit)))

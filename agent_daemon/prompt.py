@@ -10,7 +10,7 @@ from agent_daemon.protocol.model import MAX_PLAN_BYTES, External, Feedback, Task
 DOCUMENT_PATH = ".cloud-code/document.md"
 PLAN_PATH = ".cloud-code/plan.md"
 # What a person says, and what it answers; everything else was found wanting.
-NOTES = frozenset({"NOTE", "QUESTION"})
+NOTES = frozenset({"NOTE", "QUESTION", "HANDOFF"})
 
 # The names of the marks around text that others wrote.
 BLOCKS = ("task-title", "task-description", "criterion", "paths", "note", "plan", "feedback", "handover")

@@ -124,7 +124,14 @@ def _tell_external(attempt: Attempt) -> None:
 def cancel(attempt: Attempt) -> dict[str, Any]:
     """Bundle what there is of an attempt that is wanted no more."""
     salvage = handing_in.salvage(attempt)
-    return {"status": ReportStatus.CANCELLED, "salvage": salvage, "current_step": "Cancelled"}
+    fields = {"status": ReportStatus.CANCELLED, "salvage": salvage, "current_step": "Cancelled"}
+    if salvage is None:
+        return fields
+    try:
+        return fields | handing_in.changes_made(attempt)
+    except (GitError, OSError) as error:  # it is bundled: what it changed is only told
+        logger.warning("what {} {} changed is not told: {}", attempt.task.id, attempt.task.attempt, error)
+        return fields
 
 
 def release(attempt: Attempt, *, in_use: bool) -> dict[str, Any]:

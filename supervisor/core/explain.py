@@ -63,7 +63,7 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
 
 
 def _tell_unreadable(task: TaskRecord, around: Surroundings, why: list[str], following: list[str]) -> None:
-    """That the newest attempt's report cannot be taken, and what that means for an attempt that goes on, or not."""
+    """That the newest attempt's report cannot be taken, and what follows for one that goes on, or has ended."""
     newest = task.attempts[-1] if task.attempts else None
     if newest is None or newest.settled:
         return

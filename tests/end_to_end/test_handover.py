@@ -85,3 +85,4 @@ def test_a_person_hands_over_in_the_middle_of_a_run(site: Site) -> None:
     assert [(a.cli, a.verdict) for a in task.attempts] == [("scripted", "handed over"), ("second", "completed")]
     assert "be quick" in prompt.read_text()
     assert "- ended: handed over" in prompt.read_text()
+    assert "created      +1 -0 half.txt" in prompt.read_text()
