@@ -115,6 +115,10 @@ class ForgeClient(ABC, Generic[_Library]):
         tags.note(address, answer.tag)
         return answer.data
 
+    def is_known(self, path: str, tags: Tags) -> bool:
+        """Whether this path was read before, so that only what changes is of interest."""
+        return bool(tags.headers(_address(path, {})))
+
     def pages(self, path: str, parameters: Mapping[str, str], first: list[Any] | None = None) -> Iterator[Any]:
         """The items of a list, page after page, as far as they are asked for; `first` is page 1, if read."""
         for number in range(1, _MAX_PAGES + 1):

@@ -19,6 +19,8 @@ _CHANGE_SHARE = 0.4
 # Writes wait where a minute would have more points than this; the rest is for reads, which wait for nothing.
 _POINTS_A_MINUTE = 750
 _READ_POINTS, _WRITE_POINTS = 1, 5
+# … but not for longer than this each: whatever is read, what there is to tell is told.
+_LONGEST_YIELD_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 10
 
 
@@ -81,15 +83,17 @@ class Pace:
         return max(self._next, self._when_points_are_left(now)) - now
 
     def _when_points_are_left(self, now: float) -> float:
-        """When the points of a minute leave room for one more write."""
+        """When the points of a minute leave room for one more write; at last whatever was read."""
+        latest = max(now, self._next + _LONGEST_YIELD_SECONDS)
         while self._points and self._points[0][0] <= now - 60:
             self._points.popleft()
-        over = sum(points for _, points in self._points) + _WRITE_POINTS - _POINTS_A_MINUTE
-        for at, points in self._points.copy():
+        counted = self._points.copy()  # (others read meanwhile)
+        over = sum(points for _, points in counted) + _WRITE_POINTS - _POINTS_A_MINUTE
+        for at, points in counted:
             if over <= 0:
                 break
             over, now = over - points, at + 60
-        return now
+        return min(now, latest)
 
     def _before_create(self, now: float) -> float:
         while self._made and self._made[0] <= now - 3600:

@@ -64,6 +64,14 @@ def test_writes_make_room_for_reads(pace: Pace, clock: Clock) -> None:
     assert clock.now < 600 and limit.most["points a minute"] > 700
 
 
+def test_whatever_is_read_what_there_is_to_tell_is_told(pace: Pace, clock: Clock) -> None:
+    for _ in range(20):
+        for _ in range(1000):
+            pace.was_read()
+        pace.create()
+    assert clock.now < 120
+
+
 def test_an_hour_has_its_share(pace: Pace, clock: Clock) -> None:
     for _ in range(400):
         pace.create()

@@ -114,7 +114,7 @@ class Poll:
                     issues.append(seen)
             self._note_times(changed, comments, begun)
         touched = {int(item["number"]) for item in changed}
-        requests = [self._request(number, head) for number, head in watched.requests.items()]
+        requests = [self._request(number, head, number in touched) for number, head in watched.requests.items()]
         touched |= {seen.number for seen in requests if seen is not None}
         reviews = [review for number in watched.requests if number in touched for review in self._reviews(number)]
         return ForgeNews(
@@ -337,14 +337,18 @@ class Poll:
 
     # --- our requests -------------------------------------------------------------------------------------
 
-    def _request(self, number: int, head: str) -> ForgeRequest | None:
-        """One of our requests where it or its head's checks changed; None where all is as it was."""
+    def _request(self, number: int, head: str, touched: bool) -> ForgeRequest | None:
+        """One of our requests where it or its head's checks changed; None where all is as it was.
+
+        Of the request itself the list of issues tells (`touched`), of checks nothing does.
+        """
         pull, runs, statuses = (
             f"{self._path}/pulls/{number}",
             _runs_of(self._path, head),
             _status_of(self._path, head),
         )
-        found = self._client.get_changed(pull, {}, self._tags)
+        known = self._client.is_known(pull, self._tags)
+        found = None if known and not touched else self._client.get_changed(pull, {}, self._tags)
         changed = [self._first_checks(path) for path in (runs, statuses) if head]
         if found is None and not any(data is not None for data in changed):
             return None
