@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, TypeVar
 
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.planning import pending_plan
@@ -25,6 +25,8 @@ LISTING_DELAY = timedelta(seconds=5)
 _MOST_TRIES = {"E_FORGE_GONE": 100, "E_FORGE_REFUSED": 10}
 # A reaction is no loss, and the comment that it is for was most likely deleted.
 _MOST_TRIES_OF_A_REACTION = 3
+
+_Work = TypeVar("_Work", bound=Tries)
 
 _SUMMARY_CHARACTERS = 2000
 _LOGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,100}")
@@ -289,11 +291,19 @@ def _why(outcome: Failed) -> dict[str, str]:
 
 
 def look_first(task: TaskRecord, now: datetime) -> TaskRecord:
-    """After a restart: what was being sent is looked for once the forge's lists have caught up."""
+    """After a restart: what was being sent is looked for once the forge's lists have caught up.
+
+    What was refused is tried at once, for the restart may be what mends it; a limit is none of that.
+    """
     then = now + LISTING_DELAY
-    posts = tuple(post.evolve(not_before=then) if post.sending else post for post in task.posts)
-    story = task.story.evolve(not_before=then) if task.story.sending else task.story
-    return task.evolve(posts=posts, story=story)
+    posts = tuple(post.evolve(not_before=then) if post.sending else _at_once(post) for post in task.posts)
+    story = task.story.evolve(not_before=then) if task.story.sending else _at_once(task.story)
+    return task.evolve(posts=posts, story=story, label=_at_once(task.label))
+
+
+def _at_once(work: _Work) -> _Work:
+    limited = work.error is not None and work.error.startswith("E_FORGE_LIMIT")
+    return work if limited else work.evolve(not_before=None)
 
 
 def summary(task: TaskRecord, headline: str) -> str:

@@ -101,7 +101,8 @@ def checked(answer: Answer, what: str, now: datetime) -> Any:
 def moved(what: str, address: str = "") -> ForgeError:
     """The repository has another name now; `what` was asked for."""
     mend = "Set the project's `repository` in config.yaml to its new name, and restart the supervisor."
-    return ForgeError("E_FORGE_MOVED", f"{what}: the repository has moved.", mend, moved_to=address)
+    now = f"is called {address} now" if address and "://" not in address else "has moved"
+    return ForgeError("E_FORGE_MOVED", f"{what}: the repository {now}.", mend, moved_to=address)
 
 
 def _is_moved_project(answer: Answer) -> bool:

@@ -150,6 +150,16 @@ def test_after_a_restart_what_was_being_sent_is_looked_for_first() -> None:
     assert [post.not_before for post in task.posts] == [NOW + LISTING_DELAY, None]
 
 
+def test_after_a_restart_what_was_refused_is_tried_at_once_and_a_limit_is_heeded() -> None:
+    later = NOW + timedelta(minutes=5)
+    moved = {"tries": 4, "error": "E_FORGE_MOVED: the repository has moved.", "not_before": later}
+    limited = {"tries": 1, "error": "E_FORGE_LIMIT: wait", "not_before": later}
+    posts = (Post(key="a", kind="comment", **moved), Post(key="b", kind="comment", **limited))
+    task = look_first(on_forge(posts=posts, story=Shown(**moved), label=Shown(**moved)), NOW)
+    assert [post.not_before for post in task.posts] == [None, later]
+    assert task.story.not_before is None and task.label.not_before is None
+
+
 @pytest.mark.parametrize(
     ("state", "label"), [(State.PENDING, "queued"), (State.REVIEW, "review"), (State.CANCELLED, "failed")]
 )

@@ -6,6 +6,7 @@ listed objects fetch themselves again when an attribute is missing.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,9 @@ from github import Auth, Github, GithubException
 
 from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
 from supervisor.forges.errors import Answer, ForgeError, epoch, moved
+
+# It tells of redirects, and at its lowest level of bodies with tokens in them.
+logging.getLogger("github").setLevel(logging.WARNING)
 
 _API_VERSION = "2022-11-28"
 _LEAST_REST, _MOST_REST = timedelta(seconds=60), timedelta(hours=1)
