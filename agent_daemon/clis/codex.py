@@ -135,6 +135,8 @@ def _session_total(event: dict[str, Any] | None) -> list[Progress]:
         return []
     if event and event.get("type") == "turn_context" and text_of(payload, "model"):
         return [Progress(kind="usage", usage=Usage(model=text_of(payload, "model")))]
+    if event and event.get("type") == "token_usage_record":  # as soon as a reply is there; others tell it later
+        return [Progress(kind="usage", usage=_usage(payload.get("thread_token_usage")), of_session=True)]
     info = payload.get("info")
     if payload.get("type") != "token_count" or not isinstance(info, dict):
         return []

@@ -62,7 +62,8 @@ def test_a_task_goes_on_from_its_work_once_it_may_cost_more_and_another_waits_fo
 def test_a_real_cli_stops_within_a_step_of_its_limit_and_is_done_once_it_may_cost_more(site: Site) -> None:
     codex = program("codex")
     need(codex, "codex")
-    with ScriptedModel("loop") as model:
+    steps = [{"shell": f"sleep 0.3 # {number}"} for number in range(60)]
+    with ScriptedModel(steps=steps) as model:
         site.environment["DUMMY_KEY"] = "sk-dummy"
         site.config["workstations"]["backend"]["clis"] = ["codex"]
         site.config["prices"] = {"gpt-5": {"input": 1, "cached_input": 0.1, "output": 2}}

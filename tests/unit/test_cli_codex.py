@@ -308,3 +308,37 @@ def test_arguments_of_the_operator_come_before_the_prompt(request_: RunRequest) 
     argv = codex.invocation(replace(request_, settings=settings)).argv
     assert argv[:3] == ("/opt/codex", "--flag", "exec")
     assert argv[-2:] == ("--search", "-")
+
+
+def test_its_record_of_the_session_tells_the_sum_after_each_reply() -> None:
+    """`token_usage_record` at once, `token_count` once its command has ended; older versions tell only that."""
+    counts = {"input_tokens": 2100, "cached_input_tokens": 400, "output_tokens": 101, "total_tokens": 2201}
+    last = {"input_tokens": 1100, "output_tokens": 51}
+    record = {"type": "token_usage_record", "payload": {"usage": last, "thread_token_usage": counts}}
+    info = {"total_token_usage": counts, "last_token_usage": last}
+    count = {"type": "event_msg", "payload": {"type": "token_count", "info": info}}
+    told = Usage(input_tokens=2100, cached_input_tokens=400, output_tokens=101)
+    for line in (record, count):
+        assert codex.parse("usage", json.dumps(line)) == [Progress(kind="usage", usage=told, of_session=True)]
+    context = {"type": "turn_context", "payload": {"model": "gpt-5.5"}}
+    assert codex.parse("usage", json.dumps(context)) == [Progress(kind="usage", usage=Usage(model="gpt-5.5"))]
+    for odd in (
+        "",
+        "[]",
+        "{",
+        '{"type": "event_msg"}',
+        '{"type": "event_msg", "payload": {"type": "token_count"}}',
+    ):
+        assert codex.parse("usage", odd) == []
+
+
+def test_only_the_record_of_this_session_in_its_own_home_is_looked_for(tmp_path: Path) -> None:
+    settings = CliSettings(name="codex", adapter="codex", home=tmp_path)
+    folder = tmp_path / ".codex" / "sessions" / "2026" / "01" / "07"
+    folder.mkdir(parents=True)
+    wanted = folder / "rollout-2026-01-07T10-30-00-0123-abcd-ef.jsonl"
+    wanted.touch()
+    (folder / "rollout-2026-01-07T10-30-00-other-one.jsonl").touch()
+    assert codex.usage_log(settings, "0123-abcd-ef") == wanted
+    for odd in ("*", "../../x", "", "unknown-session"):
+        assert codex.usage_log(settings, odd) is None
