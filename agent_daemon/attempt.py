@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent_daemon.activity import ActivityMeter
+from agent_daemon.credentials import Given
 from agent_daemon.execution import StopRequest
 from agent_daemon.hiding import Mask
 from agent_daemon.places import AttemptPlaces
@@ -25,8 +26,8 @@ class Attempt:
 
     `known` is what the report says so far, `latest()` the task as it reads now, `stage` how far earlier runs
     have come. `resumed`: the CLI was run before; `changed`: with another text; `begun`: there has been a
-    worktree. `external`: what belongs to the project and is not in that. `mask` hides the keys that its CLI is
-    given.
+    worktree. `external`: what belongs to the project and is not in that. `given`: what it was granted in secret.
+    `mask` hides the keys that its CLI is given.
     """
 
     task: TaskingTask
@@ -44,6 +45,7 @@ class Attempt:
     external: External | None = None
     stop: StopRequest = field(default_factory=StopRequest)
     meter: ActivityMeter = field(default_factory=ActivityMeter)
+    given: Given = field(default_factory=lambda: Given(None))
 
     @property
     def asked_to_stop(self) -> bool:

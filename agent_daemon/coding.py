@@ -151,7 +151,9 @@ class CodingRun:
                 stop=attempt.stop,
                 log=attempt.places.logs / "cli.log",
                 on_tick=on_tick,
-                mask=mask_for(request.settings, invocation.environment, invocation.secrets),
+                mask=attempt.given.hidden_by(
+                    mask_for(request.settings, invocation.environment, invocation.secrets)
+                ),
             )
 
         with log:
@@ -331,9 +333,9 @@ def _whole_description(attempt: Attempt) -> str:
 def cli_settings(attempt: Attempt) -> CliSettings:
     """The adapter's form of the configured CLI, with the home that this workstation keeps for it."""
     homes = attempt.places.homes
-    return replace(
-        settings_of(attempt.config.cli, attempt.config.identity, homes), commands=lay_out(homes / ".bin")
-    )
+    settings = settings_of(attempt.config.cli, attempt.config.identity, homes)
+    given = {**settings.environment, **attempt.given.environment()}
+    return replace(settings, environment=given, commands=lay_out(homes / ".bin"))
 
 
 def settings_of(cli: CliConfig, identity: Identity, homes: Path) -> CliSettings:

@@ -23,6 +23,7 @@ from agent_daemon.attempt import (
     STOP_UNRESPONSIVE,
 )
 from agent_daemon.cleanup import Cleaner
+from agent_daemon.credentials import Keyring
 from agent_daemon.entries import Entry, open_entry
 from agent_daemon.handing_in import interrupted
 from agent_daemon.heartbeat import Heartbeat
@@ -57,6 +58,7 @@ class Daemon:
 
     def __post_init__(self) -> None:
         self._inbox = Inbox(self.root.mail_in(self.workstation))
+        self._keyring = Keyring(self.root.mail_in(self.workstation))
 
     def wake(self) -> None:
         """Called by watchers: look at `in/` now."""
@@ -69,7 +71,9 @@ class Daemon:
         become_subreaper()
         self._meter.control_group = own_control_group()
         cleaner = Cleaner(self.root, self.workstation)
-        heartbeat = Heartbeat(folder, self.workstation, self.agent_type, self._meter, cleaner.clones)
+        heartbeat = Heartbeat(
+            folder, self.workstation, self.agent_type, self._meter, cleaner.clones, self._keyring.recipient
+        )
         heartbeat.beat(None, 0)
         end_all_processes(folder)
         cleaner.begin()
@@ -104,6 +108,8 @@ class Daemon:
                 entry = self._entries[key] = open_entry(self.root, self.workstation, self.agent_type, assignment)
             before = entry.assignment
             entry.heed(assignment)
+            for said in self._keyring.take(self.root.attempt_in(self.workstation, *key), assignment.task):
+                entry.say(said)
             if before is not None and self._worker is not None and self._worker.key == key:
                 self._heed_change(self._worker, before, assignment)
         for key, said in self._inbox.told_wanting():
@@ -133,6 +139,7 @@ class Daemon:
     def _forget(self, key: Key) -> None:
         """Keep it in mind no longer; what lies on disk stays there, and is read when it is asked for again."""
         self._inbox.forget(key)
+        self._keyring.forget(*key)
         del self._entries[key]
 
     @staticmethod
@@ -159,7 +166,7 @@ class Daemon:
             report.update(**fields)
             if text:
                 report.progress(text)
-            if "status" in fields:
+            if fields.keys() & {"status", "credential_requests"}:  # somebody waits for that
                 report.write(time.monotonic)
         elif message[0] == "done":
             worker, self._worker = self._worker, None
@@ -232,6 +239,7 @@ class Daemon:
 
         places = attempt_places(self.root, self.workstation, assignment.tasking)
         attempt = entry.attempt(assignment, places, tell, self._meter)
+        attempt.given = self._keyring.of(*key)
         self._worker = start_worker(key, attempt, job, lambda fields: self._messages.put(("done", key, fields)))
 
     # --- report ---------------------------------------------------------------------------------------
@@ -255,5 +263,6 @@ class Daemon:
         for entry in self._entries.values():
             if entry.report.changed:
                 entry.report.write(time.monotonic)
+        self._keyring.close()
         ring(self.root.bell_out(self.workstation))
         logger.info("daemon of {} ended, pid {}", self.workstation, os.getpid())

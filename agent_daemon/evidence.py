@@ -50,7 +50,7 @@ def _run_commands(attempt: Attempt, head: str, stop: _StopOrEdit) -> tuple[Verif
         environment=bare_environment(settings),
         marker=places.marker,
         # The agent may have left them where a command finds them.
-        mask=mask_for(cli_settings(attempt)),
+        mask=attempt.given.hidden_by(mask_for(cli_settings(attempt))),
     )
     results = run_verification(commands, place, stop=stop)
     for result in results:

@@ -142,7 +142,14 @@ def run_process(
             detail = f"could not start {invocation.argv[0]}: {error}"
             output_log.write(detail.encode() + b"\n")
             return _not_started(detail, started)
-        pump = Pump(process, invocation.stdin, output_log, on_line, limits.line_bytes, mask or Mask(()))
+        pump = Pump(
+            process,
+            invocation.stdin,
+            output_log,
+            on_line,
+            limits.line_bytes,
+            mask if mask is not None else Mask(()),
+        )
         ladder = _Ladder(process, pump, run_id)
         try:
             reason = _wait(process, pump, limits, stop, on_tick, started)

@@ -37,6 +37,7 @@ class Heartbeat:
     agent_type: str
     meter: ActivityMeter
     clones: Callable[[], tuple[str, ...]] = tuple
+    recipient: str | None = None
     seconds: float = field(default_factory=beat_seconds)
     _count: int = field(default=0, init=False)
     _at: float = field(default=-1e9, init=False)
@@ -51,6 +52,7 @@ class Heartbeat:
             agent_id=self.agent_id,
             agent_type=self.agent_type,
             daemon_version=__version__,
+            recipient=self.recipient,
             heartbeat=self._count,
             current_task=task_id,
             clones=self.clones(),

@@ -24,7 +24,12 @@ class Mask:
     """The forms of some secret values; `hide` takes them out of a whole text, `stream` out of a stream."""
 
     def __init__(self, values: Iterable[str]) -> None:
-        found = {form for value in values for form in forms_of(value)}
+        self._forms: list[bytes] = []
+        self.add(values)
+
+    def add(self, values: Iterable[str]) -> None:
+        """More values, which are hidden from now on, in streams under way, too."""
+        found = {form for value in values for form in forms_of(value)} | {*self._forms}
         self._forms = sorted(found, key=len, reverse=True)
         self._starts = {form[:end] for form in self._forms for end in range(1, len(form))}
         self._longest = max(map(len, self._starts), default=0)

@@ -28,7 +28,7 @@ from agent_daemon.protocol.model import (
 from agent_daemon.protocol.notes import MAX_NOTE_BYTES, MAX_NOTES, MAX_NOTES_BYTES, NOTE_NAME, Note
 from agent_daemon.protocol.paths import NOTES
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 0.3
 # A file that cannot be read is given so long: whoever writes it may not have finished.
 PATIENCE_SECONDS = 2.0
 _MAX_LISTED = 1000

@@ -19,15 +19,17 @@ import click
 from loguru import logger
 from pydantic import ValidationError
 
-from agent_daemon.protocol.codec import decode_framed, encode
+from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file, write_file
-from agent_daemon.protocol.model import Criterion, Reporting, utc
+from agent_daemon.protocol.model import Credential, Criterion, Reporting, Tasking, utc
 from agent_daemon.protocol.notes import MAX_NOTE_CHARACTERS, MAX_NOTES, BlockedBy, Note
 from agent_daemon.protocol.paths import LINKS, NOTES, REPORTING
 
 # Holds the attempt's folder in `out/` (`execution.ATTEMPT_MARKER`).
 ATTEMPT_VARIABLE = "CLOUD_CODE_ATTEMPT"
+# Names the folder in which values lie that are given while a program runs (`credentials.VARIABLE`).
+GIVEN_VARIABLE = "CLOUD_CODE_CREDENTIALS"
 _PROGRAM = "agent-daemon"
 _ENDED = "Commit what you have and end your work now: it goes on from there."
 
@@ -78,11 +80,44 @@ def blocked(reason: str, words: tuple[str, ...]) -> None:
 @click.option("--access", default="read", show_default=True, help="What for: read, write, …")
 @click.option("--scope", default="", help="Of what: a registry, a repository, …")
 @click.option("--reason", required=True, help="Why it is needed.")
-def credential(kind: str, access: str, scope: str, reason: str) -> None:
-    """Ask for a credential of this TYPE. None is handed out while you work."""
+@click.option(
+    "--wait", type=click.FloatRange(0, 600), default=15, show_default=True, help="Seconds for an answer."
+)
+def credential(kind: str, access: str, scope: str, reason: str, wait: float) -> None:
+    """Ask for a credential of this TYPE, and wait a little for the answer; asking again tells it later."""
     _leave(kind="credential", type=kind, access=access, scope=scope, text=reason)
-    click.echo("Asked for. It does not come while you work: go on without it where you can.")
-    click.echo("If you cannot, call `agent-daemon blocked credential WHAT YOU NEED IT FOR`.")
+    until, answer = time.monotonic() + wait, None
+    while answer is None and time.monotonic() < until:
+        time.sleep(0.1)
+        answer = _answer(kind, access, scope)
+    click.echo(answer or "A person is asked, which may take long: go on without it where you can.")
+    if answer is None:
+        click.echo("If you cannot, call `agent-daemon blocked credential WHAT YOU NEED IT FOR`, and end.")
+
+
+def _answer(kind: str, access: str, scope: str) -> str | None:
+    """What was decided on a request for this; None while nothing is, or while it has not come yet."""
+    wanted = (kind, access, scope)
+    told = [c for c in _decisions() if (c.type, c.access, c.scope) == wanted]
+    for found in reversed(told):
+        if found.status == "denied":
+            return f"Denied: {found.reason}"
+        there = (Path(os.environ.get(GIVEN_VARIABLE, "/nonexistent")) / (found.env or "")).exists()
+        if found.status == "injected" and there:
+            until = f" until {found.expires_at:%H:%M:%S} UTC" if found.expires_at else ""
+            place = f"${GIVEN_VARIABLE}/{found.env}"
+            return f"Granted{until}: read it from {place}. Put it into no file, and show it nowhere."
+    return None
+
+
+def _decisions() -> tuple[Credential, ...]:
+    """What the attempt's tasking says of its requests; nothing where that cannot be read."""
+    outbox = _notes_folder().parent
+    inbox = outbox.parents[2] / "in" / outbox.parent.name / outbox.name
+    try:
+        return decode(Tasking, read_file(inbox, "tasking.yaml").data, file="tasking.yaml").task.credentials
+    except (OSError, ProtocolError):
+        return ()
 
 
 @click.command("handoff")

@@ -40,7 +40,7 @@ def work(attempt: Attempt) -> dict[str, Any]:
     status = ReportStatus.VERIFYING if finished else ReportStatus.PLANNING
     preparing = _PREPARING[attempt.task.workspace_mode]
     attempt.know({"status": status, "acceptance_criteria": _criteria(attempt)}, preparing)
-    attempt.mask = mask_for(cli_settings(attempt))
+    attempt.mask = attempt.given.hidden_by(mask_for(cli_settings(attempt)))
     take_notes(attempt, last=True)
     workplace.prepare(attempt)
     _tell_external(attempt)

@@ -56,6 +56,7 @@ from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
+from supervisor.secrets.granting import Granting
 from supervisor.secrets.live import LiveSecrets
 from supervisor.secrets.sources import SecretReader
 from supervisor.spending import Money
@@ -184,7 +185,8 @@ class Supervisor:
         self.pool = JobPool(self.inbox)
         self._forges = Forges(root, secrets.read, outgoing.hide_in)
         self.projects = {name: self._project(name) for name in self.config.projects}
-        self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects)
+        granting = Granting(self.config, secrets)
+        self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects, granting)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
         self.people = People(root, self.clock, self.store, self.fleet, self.work, self.tasks.offer)
         edits = Edits(self.clock, self.mail)

@@ -54,6 +54,8 @@ class Ledger:
         self.dirty: set[str] = set()
         # Tasks of which something is to be bundled: whether its daemon lives is looked at every second.
         self.to_be_bundled: set[str] = set()
+        # For whom what is given to a workstation is encrypted: its daemon, as long as that lives.
+        self.recipients: dict[str, str] = {}
         self._archived: dict[str, DependencyState] = {}
         # Told of each task that something was decided about, unless it has gone to the archive.
         self.on_apply: Callable[[TaskRecord], None] = lambda _: None
@@ -79,7 +81,16 @@ class Ledger:
         return {box for boxes in self.boxes.values() for box in boxes} - set(self.under_way.values())
 
     def seen(self, task_id: str) -> Seen:
-        return Seen(reports=self.reports.get(task_id, {}), watched_since=self._since)
+        box = self.under_way.get(task_id)
+        recipient = self.recipients.get(box.workstation) if box is not None else None
+        return Seen(reports=self.reports.get(task_id, {}), watched_since=self._since, recipient=recipient)
+
+    def hear_recipient(self, workstation: str, recipient: str | None) -> None:
+        """A daemon that was started anew has a key of its own: what its attempt was given is given again."""
+        if recipient is None or self.recipients.get(workstation) == recipient:
+            return
+        self.recipients[workstation] = recipient
+        self.dirty |= {box.task_id for box in self.under_way.values() if box.workstation == workstation}
 
     def look_anew(self) -> None:
         """Nobody looked for a while: what was not seen meanwhile is held against nobody."""

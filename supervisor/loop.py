@@ -201,8 +201,10 @@ class Loop:
         if isinstance(sign, Problem):
             if self.fleet.refused(name, watched):
                 self._log(None, "workstation.refused", workstation=name, details=problem_details(sign))
-        elif sign is not None and self.fleet.heard(name, sign, watched):
-            self._log(None, "workstation.recovered", workstation=name)
+        elif sign is not None:
+            if self.fleet.heard(name, sign, watched):
+                self._log(None, "workstation.recovered", workstation=name)
+            self.ledger.hear_recipient(name, sign.recipient)
 
     def _take_in(self, tracker: Tracker) -> None:
         news = tracker.poll()

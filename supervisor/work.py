@@ -15,6 +15,7 @@ from supervisor.core.decision import (
     Decision,
     Event,
     Failed,
+    Give,
     Inspect,
     Job,
     Look,
@@ -31,6 +32,7 @@ from supervisor.core.schedule import Assignment
 from supervisor.core.states import ACTIVE, State
 from supervisor.fleet import Fleet
 from supervisor.git.mirror_repair import Renewed
+from supervisor.jobs.credentials import Credentials, give
 from supervisor.jobs.inspection import inspect
 from supervisor.jobs.preparation import prepare
 from supervisor.jobs.project import Project
@@ -56,6 +58,7 @@ class Work:
     fleet: Fleet
     drivers: dict[str, Workstations]
     projects: dict[str, Project]
+    credentials: Credentials
     _open: dict[str, Job] = field(default_factory=dict, init=False)
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
     _reviews: dict[str, Reviews] = field(default_factory=dict, init=False)
@@ -108,17 +111,28 @@ class Work:
                     driver = self.fleet.driver_of(attempt.workstation)
                     self.fleet.salvaging(attempt.workstation, True)
                     self._submit(job, partial(driver.salvage, attempt.workstation, task.id, number))
+            case Give():
+                self._give(job, task)
             case Look():
                 self._look(job, task, project)
             case Push() | OpenRequest():
-                effect = task.effect(job.effect)
-                if effect is not None and effect.status == "pending":
-                    task = ledger.apply(Decision(task=task.with_effect(effect.evolve(status="sending"))))
-                    reach("push.marked_sending")
-                if isinstance(job, Push):
-                    self._submit(job, partial(push, self.root, project, task))
-                else:
-                    self._submit(job, partial(project.host.open_request, task))
+                self._send(job, task, project, ledger)
+
+    def _send(self, job: Push | OpenRequest, task: TaskRecord, project: Project, ledger: Ledger) -> None:
+        effect = task.effect(job.effect)
+        if effect is not None and effect.status == "pending":
+            task = ledger.apply(Decision(task=task.with_effect(effect.evolve(status="sending"))))
+            reach("push.marked_sending")
+        if isinstance(job, Push):
+            self._submit(job, partial(push, self.root, project, task))
+        else:
+            self._submit(job, partial(project.host.open_request, task))
+
+    def _give(self, job: Give, task: TaskRecord) -> None:
+        grant = next((g for g in task.grants if g.id == job.grant), None)
+        if grant is not None and task.live is not None:
+            box = Box(task.live.workstation, task.id, job.attempt)
+            self._submit(job, partial(give, self.root, self.credentials, box, grant, job.recipient))
 
     def _look(self, job: Look, task: TaskRecord, project: Project) -> None:
         """What is being sent at this moment tells its outcome itself."""

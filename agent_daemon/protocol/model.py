@@ -172,15 +172,33 @@ class Context(Wire):
 
 
 class Credential(Wire):
-    """The supervisor's decision on something that the agent asked for."""
+    """The supervisor's decision on something that the agent asked for.
+
+    `file` lies in `credentials/`, encrypted for this `recipient`.
+    """
 
     id: Line
     type: Line
+    access: Line = "read"
+    scope: Line = ""
     status: Literal["pending", "injected", "denied", "revoked"]
     env: Line | None = None
     file: FileName | None = None
+    recipient: Line | None = None
     expires_at: Time | None = None
     reason: Text | None = None
+
+
+class SealedCredential(Wire):
+    """What a file in `credentials/` holds, as JSON, encrypted with age for the daemon's recipient."""
+
+    version: Literal[1] = 1
+    task: Line
+    attempt: Annotated[int, Field(ge=1)]
+    id: Line
+    env: Line
+    expires_at: Time | None = None
+    value: Annotated[str, StringConstraints(max_length=64 * 1024)] = Field(repr=False)
 
 
 class Interruption(Wire):

@@ -21,6 +21,7 @@ COMMANDS = {
     "status": Entry("supervisor.cli.status:status", "Fleet, tasks, and what waits for a person."),
     "task": Entry("supervisor.cli.task:task", "List, show, add, edit and steer tasks."),
     "project": Entry("supervisor.cli.project:project", "List projects, and check what they lack."),
+    "credential": Entry("supervisor.cli.credential:credential", "What agents asked for and were given."),
     "secret": Entry("supervisor.cli.secret:secret", "Keep secrets encrypted in the root, by name."),
     "budget": Entry("supervisor.cli.budget:budget", "What there is to spend, and what is left of it."),
     "workstation": Entry("supervisor.cli.workstation:workstation", "List, stop, start and restart workstations."),

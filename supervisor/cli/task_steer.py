@@ -120,9 +120,10 @@ def resume(ctx: click.Context, task_id: str, if_revision: int | None) -> None:
 def approve(
     ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None, note: str | None
 ) -> None:
-    """Let a plan be carried out (`task show`), or work be pushed that changes protected files (`task diff`).
+    """Let a plan be carried out (`task show`), work be pushed that changes protected files (`task diff`), or an
+    agent have what it asks for (`credential list`).
 
-    APPROVAL is the id of what is approved, such as plan-001 or a1; without it, what is open.
+    APPROVAL is the id of what is approved, such as plan-001, a1 or cred-001; without it, what is open.
     """
     _give(ctx, "approve", task_id, if_revision=if_revision, approval=approval, note=note)
 
@@ -144,7 +145,7 @@ def answer(ctx: click.Context, task_id: str, if_revision: int | None, text: str)
 def deny(
     ctx: click.Context, task_id: str, if_revision: int | None, approval: str | None, reason: str | None
 ) -> None:
-    """Have a plan made anew, or send work back that changes protected files; the agent is told the reason."""
+    """Have a plan made anew, send work back, or refuse a credential; the agent is told the reason."""
     _give(ctx, "deny", task_id, if_revision=if_revision, approval=approval, reason=reason)
 
 

@@ -45,6 +45,26 @@ def answers(
             Action(text=f"Configure the project {task.project} again in config.yaml, and restart the supervisor"),
             Action(text=f"Or give it up: move state/tasks/{task.id}.yaml to another place"),
         )
+    return (*_request_answers(task), *_state_answers(task, cancelled, unknown))
+
+
+def _request_answers(task: TaskRecord) -> tuple[Action, ...]:
+    """What the agent asks for and a person decides, whether or not it goes on meanwhile."""
+    asked = [] if task.ended else [grant for grant in task.grants if grant.status == "asked"]
+    return tuple(
+        action
+        for grant in asked
+        for action in (
+            Action(
+                text=f"Let it have {grant.type}, {grant.access}" + f" ({grant.scope})" * bool(grant.scope),
+                command=f"cloud-code task approve {task.id} {grant.id}",
+            ),
+            Action(text="Or say why not", command=f"cloud-code task deny {task.id} {grant.id} --reason '…'"),
+        )
+    )
+
+
+def _state_answers(task: TaskRecord, cancelled: Iterable[str], unknown: Iterable[str]) -> tuple[Action, ...]:
     match task.state:
         case State.PENDING:
             again = [
@@ -175,7 +195,6 @@ def _credential_answers(task: TaskRecord, wait: Wait) -> list[Action]:
         ]
     return [
         Action(text="See what the agent asks for, and why", command=f"cloud-code task show {task.id}"),
-        Action(text="Let its coding CLI have it (`clis.<name>.pass_environment` in config.yaml), if it should"),
         retry_action(task, "Then make another attempt, or say how to go on without", note=True),
     ]
 

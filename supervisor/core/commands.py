@@ -8,13 +8,14 @@ from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, Valid
 
 from agent_daemon.protocol.model import Feedback, WaitReason
 from supervisor.core.attempts import end_attempt
+from supervisor.core.credentials import decide_grant, open_grant, revoke
 from supervisor.core.decision import Decision, Event
 from supervisor.core.delivery import go_on, is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.issue_intake import drop_offer, take_offer
 from supervisor.core.moved_base import conflict_feedback
 from supervisor.core.planning import approve_plan, deny_plan, pending_plan
-from supervisor.core.record import Approval, Stored, TaskRecord, Tries
+from supervisor.core.record import Approval, Grant, Stored, TaskRecord, Tries
 from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
 
@@ -32,6 +33,7 @@ TaskCommandKind = Literal[
     "handoff",
     "top-up",
     "answer",
+    "revoke",
 ]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up"]
@@ -263,7 +265,8 @@ def _approval(task: TaskRecord, command: Command) -> Approval:
     found = next((a for a in open_ones if a.id == wanted or not wanted), None)
     held = found is not None and found.gate == "source_changed" and task.state is State.PAUSED
     if found is None or not (held or task.state is State.BLOCKED):
-        names = ", ".join(a.id for a in open_ones) or "none"
+        asked = [grant.id for grant in task.grants if grant.status == "asked"]
+        names = ", ".join([*(a.id for a in open_ones), *asked]) or "none"
         raise CommandRefusedError(
             f"{task.id} has no open approval {wanted or ''} (open: {names})".replace("  ", " ")
         )
@@ -276,7 +279,18 @@ def _decide(task: TaskRecord, command: Command, status: str, now: datetime) -> T
     return task.evolve(approvals=tuple(decided if a.id == approval.id else a for a in task.approvals))
 
 
+def _open_grant(task: TaskRecord, command: Command) -> Grant | None:
+    """The credential that is meant; one that is not named only where nothing else is open."""
+    wanted = str(command.args.get("approval") or "")
+    if task.ended or (not wanted and any(approval.status == "pending" for approval in task.approvals)):
+        return None
+    return open_grant(task, wanted)
+
+
 def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    grant = _open_grant(task, command)
+    if grant is not None:
+        return decide_grant(task, grant, by=command.actor.id, why=None, now=now)
     plan, note = pending_plan(task), str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
     if note and plan is None and command.channel == "cli":
         raise CommandRefusedError("only a plan can be approved with a note")
@@ -293,6 +307,10 @@ def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
 
 
 def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    grant = _open_grant(task, command)
+    if grant is not None:
+        why = str(command.args.get("reason") or "a person said no")[:MAX_NOTE_CHARACTERS]
+        return decide_grant(task, grant, by=command.actor.id, why=why, now=now)
     decided = _decide(task, command, "denied", now)
     if task.offered is not None and task.state is State.PAUSED:
         left = drop_offer(decided, "the changed text was not approved", command.actor.id, now)
@@ -396,6 +414,16 @@ def checked_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _revoke(task: TaskRecord, command: Command, now: datetime) -> Decision:
+    """Take back what an agent was given."""
+    wanted = str(command.args.get("grant") or "")
+    grant = next((g for g in task.grants if g.id == wanted), None)
+    if grant is None or grant.status != "granted":
+        known = ", ".join(g.id for g in task.grants if g.status == "granted") or "nothing"
+        raise CommandRefusedError(f"{task.id} has not been given '{wanted}' (it has: {known})")
+    return revoke(task, grant, by=command.actor.id, why="a person took it back", now=now)
+
+
 _APPLY = {
     "retry": _retry,
     "cancel": _cancel,
@@ -410,4 +438,5 @@ _APPLY = {
     "handoff": _handoff,
     "top-up": _top_up,
     "answer": _answer,
+    "revoke": _revoke,
 }

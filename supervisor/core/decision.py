@@ -117,6 +117,19 @@ class Look(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Give(Job):
+    """Encrypt what was granted for the workstation's daemon, and lay it ready for the attempt."""
+
+    grant: str
+    attempt: int
+    recipient: str
+
+    @property
+    def key(self) -> str:
+        return f"Give:{self.task_id}:{self.grant}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed:
     """A job that did not come through: `code` and one sentence. `retryable`: it may come through later.
 

@@ -92,7 +92,9 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
         case State.ASSIGNED:
             return f"given to {task.workstation}, no report yet"
         case State.IN_PROGRESS:
-            return doing(task, around)
+            asked = next((grant for grant in task.grants if grant.status == "asked"), None)
+            wants = f"asks for {asked.type} ({asked.access}); " if asked is not None else ""
+            return wants + doing(task, around)
         case State.REVIEW:
             conflict = f"; conflicts with {task.base_branch}" if task.base_conflict else ""
             return f"waits for a merge into {task.base_branch}{conflict}"

@@ -4,7 +4,8 @@ from datetime import datetime
 from typing import Any
 
 from agent_daemon.protocol.model import TaskReport
-from supervisor.core.decision import Bundle, Decision, Failed, Inspect, Job, Look, OpenRequest, Push, Save
+from supervisor.core.credentials import settle_giving
+from supervisor.core.decision import Bundle, Decision, Failed, Give, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import (
     Inspected,
     fail_inspection,
@@ -33,6 +34,8 @@ def settle(
             return settle_push(task, job.effect, outcome if isinstance(outcome, Failed) else None, now)
         case OpenRequest() if isinstance(outcome, Request | Failed):
             return settle_request(task, job.effect, outcome, now)
+        case Give():
+            return settle_giving(task, job, outcome if isinstance(outcome, Failed) else None, now)
         case Look():
             return settle_look(task, job.effect, outcome, now)
     return Decision(task=task)

@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, Wait
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.budgets import stop_if_spent
 from supervisor.core.cleanup import let_go_at_once
+from supervisor.core.credentials import next_expiry, take_back, take_requests, to_give
 from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
 from supervisor.core.ladder import heed
@@ -25,12 +26,14 @@ from supervisor.core.states import State
 class Seen:
     """What was observed of a task's attempts: their last good reports, by attempt number.
 
+    `recipient` is for whom what is given to the live attempt is encrypted: the daemon that is there now.
     `watched_since` is since when this supervisor has looked without a break: its own absence counts against
     nobody.
     """
 
     reports: dict[int, TaskReport]
     watched_since: datetime | None = None
+    recipient: str | None = None
 
     def unanswered_since(self, attempt: Attempt) -> datetime | None:
         """Since when an attempt has been looked for without a report; None when it has reported."""
@@ -45,6 +48,9 @@ def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> De
     for number in sorted(seen.reports):
         decision = decision.then(heed(decision.task, seen.reports[number]))
         decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
+    requests = seen.reports.get(decision.task.attempt)
+    decision = decision.then(take_requests(decision.task, requests, config, now))
+    decision = decision.then(take_back(decision.task, now))
     decision = decision.then(_time_passed(decision.task, seen, config, now))
     decision = decision.then(stop_if_spent(decision.task, config, now))
     decision = decision.then(arrive(decision.task, now))
@@ -112,7 +118,7 @@ def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:
     ]
     if task.state is State.IN_PROGRESS:
         jobs += _delivery_jobs(task, seen, now)
-    return (*jobs, *_looks(task, now))
+    return (*jobs, *to_give(task, seen.recipient, now), *_looks(task, now))
 
 
 def _will_push(task: TaskRecord, number: int) -> bool:
@@ -173,6 +179,7 @@ def next_deadline(task: TaskRecord, seen: Seen, config: Config) -> datetime | No
     waiting = (awaited_since(attempt, seen.watched_since) for attempt in task.attempts)
     limit = timedelta(seconds=config.timing.salvage_timeout_seconds + 0.1)
     times += [since + limit for since in waiting if since is not None]
+    times += [next_expiry(task), *(grant.giving.not_before for grant in task.grants if grant.status == "granted")]
     times += [effect.not_before for effect in task.effects if effect.status != "done"]
     times += [attempt.saving.not_before for attempt in task.attempts if not attempt.settled]
     newest = task.attempt_number(task.attempt)

@@ -264,6 +264,33 @@ class PlanMade(Stored):
     amendments: str = ""
 
 
+class Grant(Stored):
+    """Something that an agent asked for, and what became of it.
+
+    `asked`: a person decides. `granted`: it is given to the live attempt until `expires_at`; `given_to` says which
+    attempt has it, encrypted for which recipient. `over`: it is taken back, for the reason in `why`. `asked_as` is
+    the agent's own name for the request.
+    """
+
+    id: str
+    asked_as: str
+    type: str
+    access: str
+    scope: str = ""
+    reason: str = ""
+    attempt: int
+    asked_at: AwareDatetime
+    status: Literal["asked", "granted", "denied", "over"]
+    why: str = ""
+    by: str = ""
+    at: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    env: str = ""
+    ttl_minutes: float = 60
+    given_to: tuple[int, str] | None = None
+    giving: Tries = Tries()
+
+
 class Delivery(Stored):
     """Work that passed the import checks: what was claimed, what was found in the bundle.
 
@@ -431,6 +458,7 @@ class TaskRecord(Stored):
     workstation: str | None = None
     attempts: tuple[Attempt, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    grants: tuple[Grant, ...] = ()
     feedback: tuple[Feedback, ...] = ()
     branch: str
     base_commit: str | None = None

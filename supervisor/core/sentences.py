@@ -30,6 +30,7 @@ _WARNINGS = frozenset(
         "left_out",
         "lost",
         "low",
+        "not_given",
         "not_prepared",
         "not_read",
         "not_started",
@@ -182,6 +183,12 @@ def _thing(values: Mapping[str, Any]) -> str:
     return f"{values['kind']} of {values['task']}{attempt}"
 
 
+def _wanted(values: Mapping[str, Any]) -> str:
+    """What was asked for."""
+    scope = f" ({values['scope']})" if values.get("scope") else ""
+    return f"{values['id']}: {values['type']}, {values['access']}{scope}"
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -243,6 +250,12 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "plan.made": _form("attempt {attempt} has planned: {plan} is to be approved"),
     "approval.granted": _form("by {actor}"),
     "approval.denied": _form("by {actor}"),
+    "credential.asked": lambda v: f"the agent asks for {_wanted(v)}: a person decides",
+    "credential.granted": lambda v: f"{_wanted(v)}, by {v['actor']}",
+    "credential.denied": lambda v: f"{v['code']}: {_wanted(v)}, by {v['actor']}: {v['message']}",
+    "credential.given": lambda v: f"{_wanted(v)} lies ready for attempt {v['attempt']}",
+    "credential.not_given": lambda v: f"{_wanted(v)} cannot be given now: {v['code']}: {v['message']}",
+    "credential.revoked": lambda v: f"{_wanted(v)} is taken back: {v['message']}",
     "edit.refused": _form("{message}; kept as {kept}"),
     "source.held": _form("{ref} vanished with too many others to be taken for deleted; the task goes on"),
     "source.returned": _form("{ref} is there again"),

@@ -355,6 +355,30 @@ class BudgetSettings(Written):
     reserve_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
+
+
+class AccessSettings(Written):
+    """One kind of access: the root's secret that gives it, and who grants it (None: as is usual for the type)."""
+
+    secret: SecretName
+    granted: Literal["by_rule", "by_person"] | None = None
+
+
+class CredentialSettings(Written):
+    """Something that agents may ask for. Empty `projects`, `specialists` and `scopes` mean any.
+
+    `env`: the variable in which it is given; without it that of its type, or its name in capitals.
+    """
+
+    access: Annotated[dict[Word, AccessSettings], Field(min_length=1)]
+    env: Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,60}$")] | None = None
+    ttl_minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] = 60
+    projects: tuple[Name, ...] = ()
+    specialists: tuple[Name, ...] = ()
+    scopes: tuple[Annotated[str, SHORT], ...] = ()
+
+
 class WebhookListener(Written):
     """Where the supervisor hears webhooks; only if configured. TLS is a reverse proxy's part."""
 
@@ -381,6 +405,7 @@ class Config(Written):
     budgets: dict[Name, BudgetSettings] = Field(default_factory=dict)
     webhooks: WebhookListener | None = None
     secrets: SecretsSettings = SecretsSettings()
+    credentials: dict[Word, CredentialSettings] = Field(default_factory=dict)
 
     def types_for(self, project: str) -> tuple[str, ...]:
         """The workstation types that serve a project's trust domain, in the order of the file."""

@@ -24,6 +24,7 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.budgets import allowance_usd
 from supervisor.core.chain import choices, session_to_resume
+from supervisor.core.credentials import told_credentials
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import CliSettings, Config
 from supervisor.core.states import ACTIVE, State
@@ -107,6 +108,7 @@ def render_tasking(
         ),
         limits=task.limits,
         allowance_usd=allowance_usd(task, attempt),
+        credentials=told_credentials(task, attempt.number),
         released_sha256=attempt.bundle_sha256,
         interruption=_interruption(attempt),
     )

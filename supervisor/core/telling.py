@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.planning import pending_plan
-from supervisor.core.record import Post, Shown, TaskRecord, Tries
+from supervisor.core.record import Grant, Post, Shown, TaskRecord, Tries
 from supervisor.core.render import fence, one_line_code
 from supervisor.core.retry import note_failure, parked_until
 from supervisor.core.settings import ProjectSettings
@@ -82,9 +82,38 @@ def announce(before: TaskRecord | None, after: TaskRecord, settings: ProjectSett
     asked = after.source.trigger != (before.source.trigger if before is not None else None)
     if after.source.is_on_forge and asked:
         told = told.with_post(Post(key="", kind="reaction", target=_trigger_comment(after), text="eyes"))
+    if after.source.is_on_forge:
+        told = _announce_requests(before, told)
     if before is None or before.state is not after.state or before.waits_for != after.waits_for:
         told = _announce_state(before, told, settings)
     return _numbered(told)
+
+
+def _announce_requests(before: TaskRecord | None, task: TaskRecord) -> TaskRecord:
+    """Each credential that a person is to decide on calls for one."""
+    known = {grant.id for grant in before.grants} if before is not None else set()
+    for grant in task.grants:
+        if grant.status == "asked" and grant.id not in known:
+            task = task.with_post(Post(key="", kind="comment", text=_asks_for(task, grant)))
+    return task
+
+
+def _asks_for(task: TaskRecord, grant: Grant) -> str:
+    asker = task.source.requested_by
+    mention = f"@{asker} " if _LOGIN.fullmatch(asker) else ""
+    wanted = f"{grant.id}: {grant.type}\naccess: {grant.access}\nscope:  {grant.scope or '(none named)'}"
+    return "\n".join(
+        [
+            f"🔑 {mention}The agent asks for a credential:",
+            "",
+            fence(f"{wanted}\n\n{grant.reason}"),
+            "",
+            f"It would be given for {grant.ttl_minutes:g} minutes, to this task alone.",
+            "",
+            f"- `/cloud-code approve {grant.id}`",
+            f"- `/cloud-code deny {grant.id} REASON`",
+        ]
+    )
 
 
 def _trigger_comment(task: TaskRecord) -> str | None:

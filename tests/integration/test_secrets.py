@@ -146,12 +146,12 @@ def on_terminal(site: Site, *arguments: str, typed: str = "") -> str:
         start_new_session=True,
     )
     os.close(child)
-    shown = bytearray()
+    shown, asked = bytearray(), 0
     try:
         while True:
-            if typed and b": " in shown:
+            if typed and b": " in shown[asked:]:  # once it is asked for: what comes before is lost
+                asked = len(shown)
                 line, _, typed = typed.partition("\n")
-                shown.clear() if not typed else None
                 os.write(parent, line.encode() + b"\n")
             shown += os.read(parent, 4096)
     except OSError:  # the other end is closed

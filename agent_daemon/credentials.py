@@ -1,0 +1,159 @@
+"""What an attempt is given in secret: opened with a key that only this process has, kept in memory only.
+
+The coding CLI and the verification get each value in its variable. What comes while a program runs lies in
+the attempt's folder, of which `$CLOUD_CODE_CREDENTIALS` tells: in memory-backed storage, for this user alone.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyrage
+from loguru import logger
+from pydantic import ValidationError
+
+from agent_daemon.hiding import Mask
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.files import read_file
+from agent_daemon.protocol.model import SealedCredential, TaskingTask
+from agent_daemon.protocol.paths import CREDENTIALS
+
+VARIABLE = "CLOUD_CODE_CREDENTIALS"
+_MAX_BYTES = 256 * 1024
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108 (a folder for this user alone is made in it)
+
+
+class Given:
+    """What one attempt has been given. Changed by the daemon's loop, read by the thread that works."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._held: dict[str, SealedCredential] = {}
+        self._masks: list[Mask] = []
+
+    def __repr__(self) -> str:
+        return f"Given({', '.join(self._held)})"
+
+    def environment(self) -> dict[str, str]:
+        """The variables in which a program finds the values, and the one that says where later ones will lie."""
+        found = {credential.env: credential.value for credential in list(self._held.values())}
+        return found | ({VARIABLE: str(self.folder)} if self.folder is not None else {})
+
+    def hidden_by(self, mask: Mask) -> Mask:
+        """The mask, which hides what is given now and what will be."""
+        self._masks.append(mask)
+        mask.add(credential.value for credential in list(self._held.values()))
+        return mask
+
+    def take(self, credential: SealedCredential) -> None:
+        """Hold it, and lay it where programs that run already find it."""
+        before = self._held.get(credential.id)
+        if before == credential:
+            return
+        self._held[credential.id] = credential
+        for mask in self._masks:
+            mask.add([credential.value])
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                _write(self.folder, credential)
+
+    def keep(self, ids: set[str]) -> list[str]:
+        """Forget all others, and what is over; the ids of what was forgotten."""
+        now = datetime.now(UTC)
+        gone = [
+            name
+            for name, credential in self._held.items()
+            if name not in ids or (credential.expires_at is not None and credential.expires_at <= now)
+        ]
+        for name in gone:
+            credential = self._held.pop(name)
+            if self.folder is not None:
+                (self.folder / credential.env).unlink(missing_ok=True)
+        return gone
+
+    def has(self, name: str) -> bool:
+        return name in self._held
+
+    def drop(self) -> None:
+        """Forget everything, and remove it."""
+        self._held.clear()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Keyring:
+    """This daemon's key and what the attempts of its workstation were given; none of it outlives the process."""
+
+    def __init__(self, workstation_folder: Path) -> None:
+        self._identity = pyrage.x25519.Identity.generate()
+        self.recipient = str(self._identity.to_public())
+        self._base = _base_folder(workstation_folder)
+        self._given: dict[tuple[str, int], Given] = {}
+        self.close()  # what a daemon left that was killed
+
+    def of(self, task_id: str, attempt: int) -> Given:
+        """What this attempt has been given."""
+        key = (task_id, attempt)
+        if key not in self._given:
+            self._given[key] = Given(None if self._base is None else self._base / task_id / str(attempt))
+        return self._given[key]
+
+    def take(self, inbox: Path, task: TaskingTask) -> list[str]:
+        """Bring what the attempt has to what its tasking says; one sentence for each thing that is new or gone."""
+        given = self.of(task.id, task.attempt)
+        injected = [] if task.ended else [c for c in task.credentials if c.status == "injected" and c.file]
+        wanted = {credential.id: credential for credential in injected if credential.recipient == self.recipient}
+        said = [f"{name} is taken back" for name in given.keep(set(wanted))]
+        for name, told in wanted.items():
+            try:
+                data = read_file(inbox, f"{CREDENTIALS}/{told.file}", max_bytes=_MAX_BYTES).data
+                opened = SealedCredential.model_validate_json(pyrage.decrypt(data, [self._identity]))
+                if (opened.task, opened.attempt, opened.id) != (task.id, task.attempt, name):
+                    raise ValueError("it is for another attempt")
+            except (OSError, ProtocolError, pyrage.DecryptError, ValidationError, ValueError) as error:
+                why = "" if isinstance(error, ValidationError) else f": {error}"
+                logger.warning("the credential {} of {} cannot be opened{}", name, task.id, why)
+                continue
+            if not given.has(name):
+                said.append(f"{name} is there: {told.type}, in ${opened.env} and {VARIABLE}/{opened.env}")
+            given.take(opened)
+        return said
+
+    def forget(self, task_id: str, attempt: int) -> None:
+        """The attempt is over."""
+        given = self._given.pop((task_id, attempt), None)
+        if given is not None:
+            given.drop()
+
+    def close(self) -> None:
+        """Remove everything that was laid down for programs."""
+        for given in self._given.values():
+            given.drop()
+        self._given.clear()
+        if self._base is not None:
+            shutil.rmtree(self._base, ignore_errors=True)
+
+
+def _base_folder(workstation_folder: Path) -> Path | None:
+    """A folder in memory-backed storage that is this workstation's; None where there is no such storage."""
+    if not os.access(_IN_MEMORY, os.W_OK | os.X_OK):
+        return None
+    name = hashlib.sha256(os.fsencode(workstation_folder)).hexdigest()[:16]
+    return _IN_MEMORY / f"cloud-code-{os.getuid()}-{name}"
+
+
+def _write(folder: Path, credential: SealedCredential) -> None:
+    for made in (folder.parents[1], folder.parent, folder):
+        made.mkdir(mode=0o700, exist_ok=True)
+        if made.is_symlink() or made.stat().st_uid != os.getuid():
+            raise OSError(f"{made} is not ours")
+    target = folder / credential.env
+    fresh = folder / f".{credential.env}.new"
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(credential.value)
+    fresh.rename(target)

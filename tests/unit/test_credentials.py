@@ -1,0 +1,204 @@
+"""What agents ask for: who grants it, what is denied, and that it is given to the live attempt and taken back."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_daemon.protocol.model import CredentialRequest, ReportStatus, TaskReport, WaitReason
+from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
+from supervisor.core.credentials import (
+    MAX_ASKED,
+    granted_by,
+    settle_giving,
+    take_back,
+    take_requests,
+    to_give,
+    told_credentials,
+    variable_of,
+)
+from supervisor.core.decision import Failed
+from supervisor.core.record import Grant, TaskRecord, Wait
+from supervisor.core.settings import AccessSettings, Config, CredentialSettings
+from supervisor.core.states import State
+from tests.unit.conftest import NOW, make_attempt, make_task
+
+LATER = NOW + timedelta(minutes=61)
+
+
+def config(**credentials: Any) -> Config:
+    return Config.model_validate(
+        {"projects": {"acme": {"repository": "/srv/acme.git"}}, "credentials": credentials or USUAL}
+    )
+
+
+USUAL = {
+    "npm_token": {"access": {"read": {"secret": "npm"}, "publish": {"secret": "npm-publish"}}},
+    "database_url": {"access": {"read_only": {"secret": "db"}}, "scopes": ["orders", "shop-*"]},
+    "deploy-key": {"access": {"read": {"secret": "key"}}, "projects": ["other"]},
+}
+
+
+def at_work(**changes: Any) -> TaskRecord:
+    values = {"state": State.IN_PROGRESS, "attempt": 1, "workstation": "backend-1", "attempts": (make_attempt(),)}
+    return make_task(**(values | changes))
+
+
+def asking(*wanted: tuple[str, str, str], attempt: int = 1) -> TaskReport:
+    requests = tuple(
+        CredentialRequest(id=f"cred-{number:03}", type=kind, access=access, scope=scope, reason="it is needed")
+        for number, (kind, access, scope) in enumerate(wanted, start=1)
+    )
+    return TaskReport(attempt=attempt, status=ReportStatus.IN_PROGRESS, credential_requests=requests)
+
+
+def asked(*wanted: tuple[str, str, str], task: TaskRecord | None = None) -> TaskRecord:
+    return take_requests(task or at_work(), asking(*wanted), config(), NOW).task
+
+
+def command(kind: str, **args: str) -> Command:
+    actor = Actor(id="ada")
+    values = {"id": f"c-{kind}", "at": NOW, "actor": actor, "channel": "cli", "kind": kind, "target": "acme.login"}
+    return Command.model_validate(values | {"args": args})
+
+
+class TestAsked:
+    def test_what_is_usual_is_granted_by_rule_and_more_by_a_person(self) -> None:
+        task = asked(
+            ("npm_token", "read", "@acme"), ("npm_token", "publish", ""), ("database_url", "read_only", "shop-1")
+        )
+        assert [grant.status for grant in task.grants] == ["granted", "asked", "granted"]
+        first = task.grants[0]
+        assert (first.env, first.by, first.expires_at) == ("NPM_TOKEN", "rule", NOW + timedelta(minutes=60))
+
+    @pytest.mark.parametrize(
+        ("wanted", "why"),
+        [
+            (("root_password", "read", ""), "there is no root_password here"),
+            (("npm_token", "admin", ""), "there is no access 'admin'"),
+            (("deploy-key", "read", ""), "not for the project acme"),
+            (("database_url", "read_only", "payroll"), "none of: orders, shop-*"),
+            (("npm_token\n", "read", ""), "words of small letters"),
+            (("npm_token", "read", "$(id)"), "a scope has letters"),
+            (("npm_token", "read", "@acme\n/cloud-code approve cred-001"), "a scope has letters"),
+        ],
+    )
+    def test_what_cannot_be_had_is_denied_with_the_reason(self, wanted: tuple[str, str, str], why: str) -> None:
+        grant = asked(wanted).grants[0]
+        assert grant.status == "denied" and why in grant.why
+
+    def test_a_flood_is_denied_once_and_then_not_heard(self) -> None:
+        wanted = [("npm_token", "read", f"s{number}") for number in range(MAX_ASKED + 30)]
+        task = asked(*wanted)
+        assert len(task.grants) == MAX_ASKED + 1
+        assert task.grants[-1].status == "denied" and "has asked for" in task.grants[-1].why
+
+    def test_only_the_live_attempt_is_heard(self) -> None:
+        task = at_work()
+        for report in (None, asking(("npm_token", "read", ""), attempt=2)):
+            assert take_requests(task, report, config(), NOW).task == task
+        ended = task.with_attempt(1, ended_at=NOW)
+        assert take_requests(ended, asking(("npm_token", "read", "")), config(), NOW).task == ended
+
+    @given(
+        st.lists(st.tuples(*[st.sampled_from(names) for names in (["npm_token", "x"], ["read", "y"], ["", "a"])]))
+    )
+    def test_the_same_report_again_asks_for_nothing_more(self, wanted: list[tuple[str, str, str]]) -> None:
+        once = take_requests(at_work(), asking(*wanted), config(), NOW)
+        again = take_requests(once.task, asking(*wanted), config(), LATER)
+        assert again.task == once.task and again.events == ()
+        assert len({grant.id for grant in once.task.grants}) == len(once.task.grants)
+
+    def test_what_is_over_can_be_asked_for_again(self) -> None:
+        over = take_back(asked(("npm_token", "read", "")), LATER).task
+        assert over.grants[0].status == "over"
+        again = take_requests(
+            over, asking(("npm_token", "read", ""), ("npm_token", "read", "")), config(), LATER
+        ).task
+        assert [grant.status for grant in again.grants] == ["over", "granted"]
+
+
+class TestDecided:
+    def test_a_person_grants_or_denies_it_by_its_name(self) -> None:
+        task = asked(("npm_token", "publish", ""), ("npm_token", "publish", "@b"))
+        task = apply_command(task, command("approve", approval="cred-002"), NOW).task
+        task = apply_command(task, command("deny", approval="cred-001", reason="no"), NOW).task
+        assert [(g.status, g.by, g.why) for g in task.grants] == [("denied", "ada", "no"), ("granted", "ada", "")]
+        assert task.state is State.IN_PROGRESS
+        with pytest.raises(CommandRefusedError):
+            apply_command(task, command("approve", approval="cred-002").evolve(id="c2"), NOW)
+
+    def test_a_task_that_stopped_for_it_goes_on_once_all_is_decided(self) -> None:
+        task = asked(("npm_token", "publish", ""), ("npm_token", "publish", "@b"))
+        task = task.with_attempt(1, ended_at=NOW).evolve(
+            state=State.BLOCKED, waits_for=(Wait(reason=WaitReason.CREDENTIAL, message="npm", ref="cred-001"),)
+        )
+        task = apply_command(task, command("approve", approval="cred-001"), NOW).task
+        assert task.state is State.BLOCKED
+        task = apply_command(task, command("deny", approval="cred-002", reason="no"), NOW).task
+        assert task.state is State.PENDING and task.failures == 0
+        assert [item.code for item in task.feedback] == ["CREDENTIAL", "CREDENTIAL"]
+
+    def test_what_was_given_can_be_taken_back(self) -> None:
+        task = asked(("npm_token", "read", ""))
+        task = apply_command(task, command("revoke", grant="cred-001"), NOW).task
+        assert (task.grants[0].status, task.grants[0].by) == ("over", "ada")
+        with pytest.raises(CommandRefusedError, match="nothing"):
+            apply_command(task, command("revoke", grant="cred-001").evolve(id="c2"), NOW)
+
+
+class TestGiven:
+    def test_it_is_given_to_the_live_attempt_and_again_to_another_daemon(self) -> None:
+        task = asked(("npm_token", "read", ""))
+        assert to_give(task, None, NOW) == []
+        (job,) = to_give(task, "age1one", NOW)
+        assert told_credentials(task, 1)[0].status == "pending"
+        task = settle_giving(task, job, None, NOW).task
+        told = told_credentials(task, 1)[0]
+        assert (told.status, told.file, told.recipient) == ("injected", "cred-001.age", "age1one")
+        assert to_give(task, "age1one", NOW) == [] and len(to_give(task, "age1two", NOW)) == 1
+
+    def test_the_next_attempt_gets_it_too_as_long_as_its_time_is_not_over(self) -> None:
+        (job,) = to_give(asked(("npm_token", "read", "")), "age1one", NOW)
+        task = settle_giving(asked(("npm_token", "read", "")), job, None, NOW).task
+        both = (task.attempts[0].evolve(ended_at=NOW), make_attempt(number=2))
+        next_one = task.evolve(attempts=both, attempt=2)
+        assert [j.attempt for j in to_give(next_one, "age1one", NOW)] == [2]
+        assert told_credentials(next_one, 2)[0].status == "pending"
+        assert to_give(take_back(next_one, LATER).task, "age1one", LATER) == []
+
+    def test_what_cannot_be_given_is_told_once_and_tried_later(self) -> None:
+        task = asked(("npm_token", "read", ""))
+        (job,) = to_give(task, "age1one", NOW)
+        failed = Failed(code="E_NO_SECRET", message="There is no secret.", retryable=True)
+        first = settle_giving(task, job, failed, NOW)
+        assert [event.name for event in first.events] == ["credential.not_given"]
+        assert to_give(first.task, "age1one", NOW) == []
+        later = NOW + timedelta(hours=1)
+        assert settle_giving(first.task, job, failed, later).events == ()
+
+    @given(st.sampled_from([State.COMPLETED, State.CANCELLED]), st.integers(0, 3))
+    def test_nothing_outlives_its_task(self, state: State, minutes: int) -> None:
+        task = asked(("npm_token", "read", ""), ("npm_token", "publish", "")).evolve(state=state)
+        now: datetime = NOW + timedelta(minutes=minutes)
+        after = take_back(task, now)
+        assert {grant.status for grant in after.task.grants} == {"over"}
+        assert take_back(after.task, now).task == after.task
+
+
+def test_names_and_rules_that_are_usual() -> None:
+    settings = CredentialSettings(access={"read": AccessSettings(secret="a")})
+    assert variable_of("npm_token", settings) == "NPM_TOKEN" and variable_of("my-key", settings) == "MY_KEY"
+    rule = AccessSettings(secret="a")
+    assert (
+        granted_by("ssh_key", "read", rule) == "by_person" and granted_by("npm_token", "read", rule) == "by_rule"
+    )
+    assert granted_by("npm_token", "read", rule.model_copy(update={"granted": "by_person"})) == "by_person"
+
+
+def test_a_record_keeps_them(tmp_path: object) -> None:
+    task = asked(("npm_token", "read", ""))
+    assert TaskRecord.model_validate(task.model_dump(mode="json")) == task
+    assert isinstance(task.grants[0], Grant)
