@@ -5,14 +5,16 @@ import contextlib
 import os
 import signal
 from asyncio import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from acp.connection import Connection, StreamDirection, StreamEvent
 from acp.exceptions import RequestError
 from acp.meta import AGENT_METHODS, CLIENT_METHODS, PROTOCOL_VERSION
 
+from agent_daemon.acp.ledger import Ledger
 from agent_daemon.acp.order import Order, choose, offered_modes
 from agent_daemon.acp.telling import Telling
 from agent_daemon.clis.base import Progress
@@ -29,6 +31,7 @@ _LEAVE_SECONDS = 3.0
 # Gemini CLI repeats what a session said before after it has answered that the session is there.
 _QUIET_SECONDS = 0.5
 _REPEATING_SECONDS = 20.0
+_LEDGER_SECONDS = 0.25
 _HURRIED_SECONDS = 0.5
 
 
@@ -39,7 +42,7 @@ class Bridge:
         self._order = order
         self._say = say
         self._show = show
-        self._telling = Telling(spent_usd=order.spent_usd)
+        self._telling = Telling(resumed=order.session_id is not None, tells_cost=order.ledger is None)
         self._session_id: str | None = None
         self._stop = asyncio.Event()
         self._heard_at = 0.0
@@ -82,9 +85,35 @@ class Bridge:
         async with asyncio.timeout(_READY_SECONDS):
             await self._make_session(connection)
         prompt = [{"type": "text", "text": self._order.prompt}]
-        await connection.send_request(
-            AGENT_METHODS["session_prompt"], {"sessionId": self._session_id, "prompt": prompt}
-        )
+        async with self._ledger_read():
+            await connection.send_request(
+                AGENT_METHODS["session_prompt"], {"sessionId": self._session_id, "prompt": prompt}
+            )
+
+    @contextlib.asynccontextmanager
+    async def _ledger_read(self) -> AsyncIterator[None]:
+        """Tell what the CLI sums up, while it works and once afterwards."""
+        if self._order.ledger is None or self._session_id is None:
+            yield
+            return
+        ledger = Ledger(Path(self._order.ledger), self._session_id)
+
+        def look() -> None:
+            usage = ledger.step()
+            if usage is not None:
+                self._say(Progress(kind="usage", usage=usage))
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(_LEDGER_SECONDS)
+                look()
+
+        watching = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            look()
 
     async def _make_session(self, connection: Connection) -> None:
         own = {"name": "cloud-code", "title": "Cloud Code", "version": version("cloud-code")}

@@ -13,15 +13,15 @@ SESSION_LOST = "the session cannot be resumed"
 class Order:
     """One prompt for one CLI.
 
-    `session_id` is a session to go on with; `spent_usd` what it cost so far, for the CLIs tell the cost of a whole
-    session. `mode` is chosen where the CLI offers it. Permissions are given once each, except for the tool calls
+    `session_id` is a session to go on with; `ledger` a database in which the CLI sums up what a session used.
+    `mode` is chosen where the CLI offers it. Permissions are given once each, except for the tool calls
     named in `declined`. `mcp_servers` are as the protocol has them.
     """
 
     prompt: str = field(repr=False)
     cwd: str
     session_id: str | None = None
-    spent_usd: float | None = None
+    ledger: str | None = None
     mode: str = ""
     declined: tuple[str, ...] = ()
     mcp_servers: tuple[dict[str, Any], ...] = field(default=(), repr=False)

@@ -32,14 +32,18 @@ _OURS = ("initialize", "session/prompt", *_SESSIONS)
 
 
 class Telling:
-    """Follows one conversation; `sent` and `received` return the events that a message tells of."""
+    """Follows one conversation; `sent` and `received` return the events that a message tells of.
 
-    def __init__(self, *, spent_usd: float | None = None) -> None:
+    `resumed`: what its session cost is a sum with what was before, so that the first one told is where to begin.
+    """
+
+    def __init__(self, *, resumed: bool = False, tells_cost: bool = True) -> None:
         self._asked: dict[Any, tuple[str, str]] = {}
         self._calls: dict[str, ToolCall] = {}
         self._prompted = self._replying = self._broken = False
         self._text, self._message_id, self._last_words = "", "", ""
-        self._cost = spent_usd
+        self._cost: float | None = None if resumed else 0.0
+        self._tells_cost = tells_cost
         self._repeated = 0
 
     def sent(self, message: Mapping[str, Any]) -> list[Progress]:
@@ -130,8 +134,8 @@ class Telling:
         amount = _mapping(update.get("cost")).get("amount")
         if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 < amount < 1e9:
             return
-        before, self._cost = self._cost or 0.0, float(amount)
-        if amount > before:
+        before, self._cost = self._cost, float(amount)
+        if self._tells_cost and before is not None and amount > before:
             yield Progress(kind="usage", usage=Usage(cost_usd=round(amount - before, 9)))
 
     def _codex(self, told: Mapping[str, Any]) -> Iterator[Progress]:

@@ -59,7 +59,8 @@ class Profile:
     returns further arguments. `mode` is chosen in the session where it is offered, the tool calls named in
     `declined` are not allowed. Its words for trying again match `retries`, what nobody needs to read `noise`;
     where it gives an error for the model's last message, `failures` matches it. `usage_log` finds the file of a
-    session that tells more of its usage than the protocol does, and `parse_usage` reads a line of it.
+    session that tells more of its usage than the protocol does, and `parse_usage` reads a line of it; `ledger` is
+    a database in its home that does so.
     """
 
     program: str
@@ -81,6 +82,7 @@ class Profile:
     failures: Pattern[str] | None = None
     usage_log: Callable[[CliSettings, str], Path | None] | None = None
     parse_usage: Callable[[str], list[Progress]] | None = None
+    ledger: str = ""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class AcpAdapter:
             prompt=request.prompt,
             cwd=str(request.worktree),
             session_id=request.session_id,
+            ledger=str(settings.home / profile.ledger) if profile.ledger else None,
             mode=profile.mode,
             declined=profile.declined,
             mcp_servers=tuple(_mcp_servers(settings, environment)),

@@ -193,6 +193,8 @@ PROFILES: dict[str, Profile] = {
         own_keys=True,
         environment={"OPENCODE_DISABLE_AUTOUPDATE": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"},
         start=_opencode,
+        tells_cost="steps",
+        ledger=".local/share/opencode/opencode.db",
         retries=re.compile(r'message="stream error".* error\.error="(.*)"'),
         noise=re.compile(r"^timestamp=|^Error handling request"),
     ),

@@ -43,12 +43,13 @@ def test_the_whole_way_and_going_on_in_the_same_session(driver: Driver, name: st
     ran = [(event.command, event.exit_code) for event in told if event.kind == "command_run"]
     assert ran == [(SHELL["shell"], 3 if name == "opencode" else None)]
     assert first.usage.turns == (4 if name == "opencode" else 3)  # it reads before it edits
-    assert first.usage.input_tokens == (1300 if name == "opencode" else 3300)  # of the last reply only, or of all
+    assert first.usage.input_tokens == (4600 if name == "opencode" else 3300)
     asked = [request for request in model.requests if "ünïcode $(x)" in str(request.body)]
     assert "sk-dummy" in asked[0].headers.get("authorization", "") + asked[0].headers.get("x-goog-api-key", "")
     assert (second.outcome, second.session_id) == ("completed", first.session_id)
     assert "ünïcode" in str(model.requests[-1].body)
     assert second.usage.turns == 1
+    assert 1000 <= second.usage.input_tokens < 2000
     assert not {"tool_call", "file_edited"} & driver.kinds()  # what the session had done before is not told again
 
 

@@ -1,7 +1,9 @@
 """The adapter for the Agent Client Protocol on captured conversations of real CLIs (tests/samples/acp)."""
 
 import json
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent_daemon.acp.ledger import Ledger
 from agent_daemon.acp.order import Order, choose, offered_modes
 from agent_daemon.acp.telling import Telling, failure_told
 from agent_daemon.clis import ADAPTERS
@@ -42,7 +45,7 @@ def messages_of(name: str) -> list[dict]:
     return [json.loads(line) for line in (SAMPLES / f"{name}.jsonl").read_text().splitlines()]
 
 
-def told(messages: list[dict], **more: float) -> list[Progress]:
+def told(messages: list[dict], **more: bool) -> list[Progress]:
     telling = Telling(**more)
     return [
         event
@@ -151,8 +154,31 @@ def test_the_usage_of_a_run(name: str) -> None:
 
 
 def test_what_a_session_cost_before_is_not_counted_again() -> None:
-    usage = [event.usage for event in told(messages_of("opencode-load"), spent_usd=0.01449) if event.usage]
-    assert [one.cost_usd for one in usage if one.cost_usd] == [pytest.approx(0.00315)]
+    costs = [event.usage.cost_usd for event in told(messages_of("opencode-load"), resumed=True) if event.usage]
+    assert not any(costs)  # one sum alone does not say what was added to it
+    assert not any(
+        event.usage.cost_usd for event in told(messages_of("opencode-ok"), tells_cost=False) if event.usage
+    )
+
+
+def test_what_opencode_sums_up_is_told_step_by_step(tmp_path: Path) -> None:
+    """Also over a resumed session, with sub-agents, and not of other sessions."""
+    path = tmp_path / "a b?.db"
+    assert Ledger(path, "s").step() is None
+    columns = "tokens_input, tokens_output, tokens_reasoning, tokens_cache_read, tokens_cache_write, cost"
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(f"CREATE TABLE session (id, parent_id, {columns})")
+        database.execute(
+            "INSERT INTO session VALUES ('s', NULL, 100, 10, 1, 20, 3, 0.5), ('x', NULL, 9, 9, 9, 9, 9, 9)"
+        )
+        ledger = Ledger(path, "s")
+        assert ledger.step() is None
+        database.execute("UPDATE session SET tokens_input = 150, cost = 0.75 WHERE id = 's'")
+        assert ledger.step() == Usage(input_tokens=50, cost_usd=0.25)
+        database.execute("INSERT INTO session VALUES ('t', 's', 7, 1, 1, 2, 0, 0)")
+        assert ledger.step() == Usage(input_tokens=9, cached_input_tokens=2, output_tokens=2)
+    path.write_bytes(b"no database")
+    assert ledger.step() is None
 
 
 # Gemini CLI goes on repeating when it was prompted at once; the bridge lets it come to rest first.
@@ -285,7 +311,7 @@ def test_permission_is_given_once_and_indexing_elsewhere_is_not() -> None:
 
 
 def test_an_order_is_handed_over_whole() -> None:
-    order = Order(prompt="ünïcode \ud800", cwd="/w", session_id="s", spent_usd=0.5, mode="yolo", declined=("a",))
+    order = Order(prompt="ünïcode \ud800", cwd="/w", session_id="s", ledger="/x", mode="yolo", declined=("a",))
     assert Order.decode(order.encode()) == order
     assert offered_modes({"modes": {"availableModes": [{"id": "yolo"}, 3]}}) == {"yolo"}
     assert offered_modes({"modes": 3}) == set()
