@@ -247,6 +247,7 @@ def _failed(whole: Verdict, errors: Sequence[Progress], waits: Sequence[str]) ->
         message=named.message,
         retry_after_seconds=next((seconds for seconds in times if seconds is not None), None),
         session_id=None if lost else whole.session_id,
+        session_gone=lost,
     )
 
 

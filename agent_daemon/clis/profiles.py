@@ -106,8 +106,17 @@ def _claude(settings: CliSettings, environment: dict[str, str]) -> tuple[str, ..
 
 
 def _codex(settings: CliSettings, environment: dict[str, str]) -> tuple[str, ...]:
+    """Configuration over the one in its home; an endpoint becomes a provider with the Responses protocol."""
     environment.setdefault("CODEX_HOME", _folder(settings.home / ".codex"))
-    return ("-c", f"model={json.dumps(settings.model)}") if settings.model else ()
+    config: dict[str, object] = {"model": settings.model} if settings.model else {}
+    if "base_url" in settings.options:
+        provider = {"name": "cloud-code", "base_url": settings.options["base_url"], "env_key": "OPENAI_API_KEY"}
+        config["model_providers"] = {"cloud-code": {**provider, "wire_api": "responses"}}
+        config["model_provider"] = "cloud-code"
+        environment.setdefault("MODEL_PROVIDER", "cloud-code")
+    if config:
+        environment.setdefault("CODEX_CONFIG", json.dumps(config))
+    return ()
 
 
 def _folder(path: Path) -> str:
@@ -127,6 +136,7 @@ PROFILES: dict[str, Profile] = {
         model_option="--model",
         environment={"AUGMENT_DISABLE_AUTO_UPDATE": "1"},
         start=_auggie,
+        noise=re.compile(r"^Error handling request"),
         declined=("workspace-indexing-permission",),  # it would send the whole repository to its service
     ),
     "claude-agent-acp": Profile(
@@ -148,6 +158,7 @@ PROFILES: dict[str, Profile] = {
         tried="2.6.0",
         logins=(".codex/auth.json",),
         key="OPENAI_API_KEY",
+        base_url="OPENAI_BASE_URL",
         start=_codex,
         mode="agent-full-access",
         usage_log=codex.usage_log,
@@ -208,6 +219,7 @@ PROFILES: dict[str, Profile] = {
         base_url="OPENAI_BASE_URL",
         model_option="--model",
         start=_qwen,
+        noise=re.compile(r"^Error handling request"),
         mode="yolo",
     ),
 }

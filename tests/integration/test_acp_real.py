@@ -115,7 +115,7 @@ def test_a_session_that_is_gone(driver: Driver, name: str) -> None:
     gone = {"gemini": "01a1f9ce-5eb2-78e2-baf8-000000000000", "opencode": "ses_e0606dbf7ffefDeeGoiER4nwC5"}
     with ScriptedModel() as model:
         verdict = driver.run(settings_of(name, driver.home, model), session_id=gone[name])
-    assert (verdict.outcome, verdict.session_id) == ("crashed", None)
+    assert (verdict.outcome, verdict.session_id, verdict.session_gone) == ("crashed", None, True)
     assert model.requests == []
 
 

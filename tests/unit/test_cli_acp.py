@@ -283,7 +283,8 @@ def test_failures_are_told_apart(error: dict, outcome: str | None) -> None:
 def test_a_session_that_is_gone_is_not_tried_again() -> None:
     load = {"dir": ">", "id": 1, "method": "session/load", "params": {"sessionId": "s"}}
     events = replayed("gemini", [load, {"id": 1, "error": {"code": -32603, "message": "No such session"}}])
-    assert ADAPTERS["gemini"].verdict(FAILED, events).session_id is None
+    verdict = ADAPTERS["gemini"].verdict(FAILED, events)
+    assert (verdict.session_id, verdict.session_gone) == (None, True)
 
 
 def test_one_that_never_got_so_far() -> None:
