@@ -116,6 +116,8 @@ def _codex(settings: CliSettings, environment: dict[str, str]) -> tuple[str, ...
         environment.setdefault("MODEL_PROVIDER", "cloud-code")
     if config:
         environment.setdefault("CODEX_CONFIG", json.dumps(config))
+    if environment.get("OPENAI_API_KEY"):  # else it would use a login of its home
+        environment.setdefault("DEFAULT_AUTH_REQUEST", json.dumps({"methodId": "api-key"}))
     return ()
 
 
