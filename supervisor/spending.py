@@ -7,7 +7,6 @@ from datetime import date
 
 from loguru import logger
 
-from agent_daemon.failpoints import reach
 from agent_daemon.protocol.codec import decode, encode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file, write_file
@@ -138,7 +137,6 @@ class Money:
         at = self.clock.now()
         new = self.spending.top_up(TopUp(id=command.id, budget=name, usd=usd, by=command.actor.id, at=at))
         self.flush()
-        reach("budget.topped_up_before_answer")
         budget = next(budget for budget in self.budgets() if budget.name == name)
         if new:
             details = {"budget": name, "usd": usd, "limit_usd": budget.limit_usd}

@@ -85,6 +85,7 @@ def _head(task: TaskRecord, picture: Picture) -> list[RenderableType]:
         ("specialist", f"{task.specialist}, priority {task.priority.value}"),
         ("depends on", ", ".join(f"{d.task} (until {d.until})" for d in task.depends_on)),
         ("limits", ", ".join(f"{k} {v:g}" for k, v in task.limits.model_dump().items() if v is not None)),
+        ("topped up", f"{task.topped_up_usd:.2f} USD" if task.topped_up_usd else ""),
         ("failures", f"{task.failures} of at most {task.max_failures}" if task.failures else ""),
     ]
     parts: list[RenderableType] = [head]

@@ -157,6 +157,20 @@ def _conflict_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     ]
 
 
+def _budget_answers(task: TaskRecord, wait: Wait) -> list[Action]:
+    if "E_NO_PRICE" in wait.message:
+        return [
+            Action(text="Add the model to `prices` in config.yaml, and restart the supervisor"),
+            Action(text="Or take cost_usd out of its limits", command=f"cloud-code task edit {task.id}"),
+            retry_action(task, "Then make another attempt"),
+        ]
+    return [
+        Action(text="Let it cost more, and go on from its work", command=f"cloud-code task top-up {task.id} USD"),
+        Action(text="Or raise another limit", command=f"cloud-code task edit {task.id}"),
+        retry_action(task, "Then make another attempt"),
+    ]
+
+
 # What in a task's text helps against a failure.
 _EDITS = {
     "E_CLI_HUNG": "See in its log what it waited for; if it worked, raise limits.timeout_minutes of the task",
@@ -256,11 +270,7 @@ _ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {
     WaitReason.QUOTA: lambda task, _: [
         retry_action(task, "Make another attempt when the provider's quota allows it")
     ],
-    WaitReason.BUDGET: lambda task, _: [
-        Action(text="Let it cost more, and go on from its work", command=f"cloud-code task top-up {task.id} USD"),
-        Action(text="Or raise another limit", command=f"cloud-code task edit {task.id}"),
-        retry_action(task, "Then make another attempt"),
-    ],
+    WaitReason.BUDGET: _budget_answers,
     WaitReason.HANDOFF: _handoff_answers,
     WaitReason.HUMAN: _human_answers,
 }
