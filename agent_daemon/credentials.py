@@ -60,13 +60,14 @@ class Given:
             with contextlib.suppress(OSError):
                 _write(self.folder, credential)
 
-    def keep(self, ids: set[str]) -> list[str]:
-        """Forget all others, and what is over; the ids of what was forgotten."""
+    def keep(self, ids: set[str] | None = None) -> list[str]:
+        """Forget what is over, and of the rest all but these; the ids of what was forgotten."""
         now = datetime.now(UTC)
         gone = [
             name
             for name, credential in self._held.items()
-            if name not in ids or (credential.expires_at is not None and credential.expires_at <= now)
+            if (ids is not None and name not in ids)
+            or (credential.expires_at is not None and credential.expires_at <= now)
         ]
         for name in gone:
             credential = self._held.pop(name)
@@ -121,6 +122,11 @@ class Keyring:
                 said.append(f"{name} is there: {told.type}, in ${opened.env} and {VARIABLE}/{opened.env}")
             given.take(opened)
         return said
+
+    def expire(self) -> None:
+        """Forget what is over, whether or not a supervisor is there to say so."""
+        for given in self._given.values():
+            given.keep()
 
     def forget(self, task_id: str, attempt: int) -> None:
         """The attempt is over."""

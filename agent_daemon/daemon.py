@@ -115,6 +115,7 @@ class Daemon:
         for key, said in self._inbox.told_wanting():
             if key in self._entries:
                 self._entries[key].say(f"The supervisor says: {said}")
+        self._keyring.expire()
         for key, entry in list(self._entries.items()):
             self._notice_absence(key, entry)
 

@@ -1,0 +1,100 @@
+"""What a daemon holds for an attempt: only its own key opens it, in memory only, and no longer than it may."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from agent_daemon.credentials import VARIABLE, Keyring
+from agent_daemon.hiding import Mask
+from agent_daemon.protocol.model import Credential, SealedCredential, TaskingTask
+from tests.unit.conftest import SHA_A
+
+VALUE = "hunter2-of-the-registry"
+
+
+def tasking(keyring: Keyring, **changes: object) -> TaskingTask:
+    told = {"id": "cred-001", "type": "npm_token", "status": "injected", "file": "cred-001.age"}
+    credential = Credential.model_validate(told | {"recipient": keyring.recipient} | changes)
+    return TaskingTask(
+        id="demo.a", attempt=1, title="A", status="assigned", workspace_source="/m", branch="b",
+        base_branch="main", base_commit=SHA_A, credentials=(credential,),
+    )  # fmt: skip
+
+
+def seal(inbox: Path, recipient: str, **changes: object) -> None:
+    told = {"task": "demo.a", "attempt": 1, "id": "cred-001", "env": "NPM_TOKEN", "value": VALUE}
+    plaintext = SealedCredential.model_validate(told | changes).model_dump_json().encode()
+    (inbox / "credentials").mkdir(parents=True, exist_ok=True)
+    sealed = pyrage.encrypt(plaintext, [pyrage.x25519.Recipient.from_str(recipient)])
+    (inbox / "credentials" / "cred-001.age").write_bytes(sealed)
+
+
+@pytest.fixture
+def keyring(tmp_path: Path) -> Keyring:
+    return Keyring(tmp_path / "mail")
+
+
+def test_it_is_there_for_programs_and_hidden_in_what_they_write(keyring: Keyring, tmp_path: Path) -> None:
+    given, stream = keyring.of("demo.a", 1), None
+    mask = given.hidden_by(Mask(()))
+    stream = mask.stream()
+    assert given.environment() == {VARIABLE: str(given.folder)}
+    seal(tmp_path, keyring.recipient)
+    (said,) = keyring.take(tmp_path, tasking(keyring))
+    assert "npm_token" in said and VALUE not in said + repr(given) + repr(keyring)
+    assert given.environment()["NPM_TOKEN"] == VALUE and given.folder is not None
+    assert (given.folder / "NPM_TOKEN").read_text() == VALUE
+    assert VALUE.encode() not in stream.feed(f"a {VALUE}\n".encode()) + stream.finish()
+    assert keyring.take(tmp_path, tasking(keyring)) == []
+    assert keyring.take(tmp_path, tasking(keyring, status="revoked")) == ["cred-001 is taken back"]
+    assert given.environment() == {VARIABLE: str(given.folder)} and not (given.folder / "NPM_TOKEN").exists()
+    keyring.close()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"task": "demo.b"}, {"attempt": 2}, {"id": "cred-002"}, {"env": "PATH" * 300}], ids=str
+)
+def test_what_is_for_another_attempt_is_not_taken(
+    keyring: Keyring, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    plaintext = {"version": 1, "task": "demo.a", "attempt": 1, "id": "cred-001", "env": "X", "value": VALUE}
+    if "env" in changes:
+        with pytest.raises(ValueError, match="env"):
+            SealedCredential.model_validate(plaintext | changes)
+        return
+    seal(tmp_path, keyring.recipient, **changes)
+    assert keyring.take(tmp_path, tasking(keyring)) == []
+    assert "NPM_TOKEN" not in keyring.of("demo.a", 1).environment()
+
+
+def test_what_is_for_the_daemon_before_or_damaged_is_passed_over(keyring: Keyring, tmp_path: Path) -> None:
+    other = Keyring(tmp_path / "other")
+    seal(tmp_path, other.recipient)
+    assert keyring.take(tmp_path, tasking(keyring, recipient=other.recipient)) == []
+    assert keyring.take(tmp_path, tasking(keyring)) == []  # the tasking is wrong about it
+    (tmp_path / "credentials" / "cred-001.age").write_bytes(b"no age file")
+    assert keyring.take(tmp_path, tasking(keyring)) == []
+    (tmp_path / "credentials" / "cred-001.age").unlink()
+    assert keyring.take(tmp_path, tasking(keyring)) == []
+
+
+def test_it_ends_by_its_time_without_a_word_of_the_supervisor(keyring: Keyring, tmp_path: Path) -> None:
+    seal(tmp_path, keyring.recipient, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    keyring.take(tmp_path, tasking(keyring))
+    keyring.expire()
+    assert "NPM_TOKEN" in keyring.of("demo.a", 1).environment()
+    seal(tmp_path, keyring.recipient, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    keyring.take(tmp_path, tasking(keyring))
+    keyring.expire()
+    assert "NPM_TOKEN" not in keyring.of("demo.a", 1).environment()
+
+
+def test_nothing_is_left_in_memory_by_a_daemon_that_was_killed(keyring: Keyring, tmp_path: Path) -> None:
+    seal(tmp_path, keyring.recipient)
+    keyring.take(tmp_path, tasking(keyring))
+    folder = keyring.of("demo.a", 1).folder
+    assert folder is not None and folder.exists()
+    Keyring(tmp_path / "mail")
+    assert not folder.exists()
