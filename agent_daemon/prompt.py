@@ -1,9 +1,18 @@
 """The prompt for the coding CLI: the task's text in marked blocks, rendered from templates."""
 
+import functools
 import re
 from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined, Undefined
+from jinja2 import (
+    BaseLoader,
+    ChoiceLoader,
+    Environment,
+    FileSystemLoader,
+    PackageLoader,
+    StrictUndefined,
+    Undefined,
+)
 
 from agent_daemon.protocol.model import MAX_PLAN_BYTES, External, Feedback, TaskingTask
 
@@ -37,16 +46,8 @@ def render_prompt(
     come before those of the package: `task.md.j2`, its `parts/…`, and `specialists/<type>.md.j2`. `has_shell`:
     the CLI can call our commands.
     """
-    folders = [FileSystemLoader(prompt_folder)] if prompt_folder and Path(prompt_folder).is_dir() else []
-    environment = Environment(
-        loader=ChoiceLoader([*folders, PackageLoader("agent_daemon", "prompts")]),
-        autoescape=False,  # noqa: S701 (the output is plain text for a model, not HTML)
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["block"] = marked_block
+    has_folder = prompt_folder is not None and Path(prompt_folder).is_dir()
+    environment = _templates(FileSystemLoader(prompt_folder)) if prompt_folder and has_folder else own_templates()
     told = (*task.context.feedback, *feedback)
     specialist = environment.select_template([f"specialists/{agent_type}.md.j2", "specialists/any.md.j2"])
     return environment.get_template("task.md.j2").render(
@@ -66,6 +67,25 @@ def render_prompt(
         handover=handover,
         handoff_clis=handoff_clis,
     )
+
+
+@functools.cache
+def own_templates() -> Environment:
+    """Those of the package, each compiled once: that takes longer than all else about a prompt."""
+    return _templates()
+
+
+def _templates(*first: BaseLoader) -> Environment:
+    environment = Environment(
+        loader=ChoiceLoader([*first, PackageLoader("agent_daemon", "prompts")]),
+        autoescape=False,  # noqa: S701 (the output is plain text for a model, not HTML)
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["block"] = marked_block
+    return environment
 
 
 def marked_block(text: str | Undefined, name: str) -> str:

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from tests.site import Site
 
 def pytest_configure() -> None:
     """What CLOUD_CODE_TEST_REQUIRE names must be there: its tests are not to be skipped."""
+    gc.set_threshold(50_000)  # next to nothing of what the collection of some thousand tests makes is garbage
     required = filter(None, os.environ.get("CLOUD_CODE_TEST_REQUIRE", "").split(","))
     missing = [name for name in required if shutil.which(name) is None]
     if missing:
@@ -61,6 +63,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Several workers take the tests in this order, the next one whenever one has room (`--dist load`)."""
     ranks = {item.nodeid: _rank(item.nodeid) for item in items}
     items.sort(key=lambda item: ranks[item.nodeid])
+
+
+def pytest_collection_finish() -> None:
+    """What has been made by now stays to the end, and need not be looked through again and again."""
+    gc.freeze()
 
 
 def _rank(name: str) -> int:

@@ -243,10 +243,13 @@ def _run(program: Callable[[], object]) -> NoReturn:
 
 
 def main() -> None:
+    from agent_daemon.prompt import own_templates
     from supervisor.cli.main import COMMANDS
 
     for module in (*EVERYTHING, *(entry.place.partition(":")[0] for entry in COMMANDS.values())):
         importlib.import_module(module)
+    for name in own_templates().list_templates(extensions=["j2"]):
+        own_templates().get_template(name)
     gc.freeze()
     gc.set_threshold(50_000)  # as the programs do
     program = PROGRAMS[serve(socket.socket(fileno=int(sys.argv[1])))]
