@@ -198,7 +198,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.started": lambda v: f"its daemon was started{_place(v)}",
     "workstation.adopted": lambda v: f"its daemon was found running{_place(v)}",
     "workstation.out_of_memory": _form("{workstation} ran out of its memory: the kernel ended something in it"),
-    "engine.away": _form("{message} Its agents are left alone until it is back; {mend}"),
+    "engine.away": _form("{message}; its agents are left alone until it is back. {mend}"),
     "engine.back": _form("the Docker engine answers"),
     "workstation.not_started": _form("its daemon cannot be started: {message}"),
     "workstation.stopping": _form("its daemon is being ended"),

@@ -60,6 +60,7 @@ class DockerWorkstations:
         self._followed: Containers | None = None
         self._root_id = ""
         self._starting: dict[str, str] = {}
+        self._one_at_a_time = threading.Lock()
         self._failed: dict[str, CloudCodeError] = {}
         self._told_away: str | None = None
 
@@ -114,7 +115,8 @@ class DockerWorkstations:
             if away is None:
                 return Event(name="engine.back")
             return Event(
-                name="engine.away", details={"code": away.code, "message": away.message, "mend": away.mend}
+                name="engine.away",
+                details={"code": away.code, "message": away.message.removesuffix("."), "mend": away.mend},
             )
         return None if self._followed.news.empty() else self._followed.news.get()
 
@@ -196,17 +198,14 @@ class DockerWorkstations:
     def _network(self, root_id: str) -> str:
         """A network of this root's own, on which its workstations do not see each other."""
         name = network_of(root_id)
-        if not self._engine.get("/networks", filters={"name": [f"^{name}$"]}):
-            names = {"com.docker.network.bridge.name": bridge_of(root_id)}
-            self._engine.post(
-                "/networks/create",
-                {
-                    "Name": name,
-                    "Driver": "bridge",
-                    "Labels": {ROOT_LABEL: root_id},
-                    "Options": {"com.docker.network.bridge.enable_icc": "false", **names},
-                },
-            )
+        options = {
+            "com.docker.network.bridge.name": bridge_of(root_id),
+            "com.docker.network.bridge.enable_icc": "false",
+        }
+        wanted = {"Name": name, "Driver": "bridge", "Labels": {ROOT_LABEL: root_id}, "Options": options}
+        with self._one_at_a_time:
+            if not self._engine.get("/networks", filters={"name": [f"^{name}$"]}):
+                self._engine.post("/networks/create", wanted)
         return name
 
     def _remove(self, container: Container) -> None:

@@ -152,4 +152,4 @@ def _away(path: Path, error: Exception) -> tuple[str, str, str]:
         return "E_ENGINE_AWAY", message, "sudo usermod -aG docker $USER, then sign in again."
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     message = f"The Docker engine does not answer on {path}: {why}."
-    return "E_ENGINE_AWAY", message, "sudo systemctl start docker (or install it: sudo apt-get install docker.io)."
+    return "E_ENGINE_AWAY", message, "sudo systemctl start docker (or install it: sudo apt-get install docker.io)"

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,30 @@ def test_two_roots_on_one_engine_do_not_touch_each_other(site: DockerSite, tmp_p
         assert other.living() == [second] and not other.events("workstation.died")
     finally:
         other.close()
+
+
+CONNECT = "import socket, sys; print(socket.socket().connect_ex((sys.argv[1], 8000)))"
+LISTEN = "import socket, time; s = socket.socket(); s.bind(('', 8000)); s.listen(); time.sleep(600)"
+
+
+def test_on_an_open_network_workstations_do_not_reach_each_other(site: DockerSite) -> None:
+    site.use_docker(network="open", count=2)
+    site.write_config()
+    site.start()
+    wait_for(lambda: len(site.living()) == 2, PATIENCE_SECONDS, "both workstations run")
+    one, two = sorted(site.living(), key=lambda container: container.workstation)
+    told = site.engine.get(f"/containers/{two.id}/json")["NetworkSettings"]["Networks"]
+    address = next(iter(told.values()))["IPAddress"]
+    docker = ["docker", "--host", f"unix://{site.engine.path}", "exec"]
+    subprocess.run([*docker, "--detach", two.id, "python3", "-c", LISTEN], check=True)
+
+    def connect(container: Container) -> str:
+        command = [*docker, container.id, "timeout", "3", "python3", "-c", CONNECT, address]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    wait_for(lambda: connect(two) == "0", PATIENCE_SECONDS, "it listens")
+    assert connect(one) != "0"
+    assert not site.events("workstation.not_started", "workstation.died")
 
 
 def test_what_is_lacking_is_said_and_mends_itself(site: DockerSite) -> None:
