@@ -137,7 +137,7 @@ class Fleet:
             station.vitals = replace(station.vitals, beat_at=now)
             return []
         if handle is not None and driver.alive(handle):
-            if station.file.wanted == "stopped" or station.retired:
+            if station.file.wanted == "stopped" or station.retired or self._changes_driver(station):
                 station.stopping = True
                 return [FleetNews(workstation=name, event="workstation.stopping", stop=handle)]
             return self._check_signs(station, handle, now, busy)
@@ -146,11 +146,21 @@ class Fleet:
             self._note(station, None)
             station.not_before = now + self._waits[-1]  # time to bundle what it holds
             return [FleetNews(workstation=name, event="workstation.lost", lost=name in busy)]
+        if self._changes_driver(station):  # nothing of the former one runs: the next one goes on from the files
+            self._note(station, None)
+            station.file = station.file.evolve(driver=station.settings.driver)
+            self._save(station)
+            return []
         if handle is not None:
             return self._died(station, now, busy)
         if station.file.wanted == "running" and not station.retired and now >= station.not_before:
             return self._start(station, driver, now)
         return []
+
+    @staticmethod
+    def _changes_driver(station: Station) -> bool:
+        """Whether it is configured with another driver than that which started it last."""
+        return not station.retired and station.file.driver != station.settings.driver
 
     def _check_signs(self, station: Station, handle: DaemonHandle, now: float, busy: set[str]) -> list[FleetNews]:
         """Silent daemons: shown, then restarted; one that falls silent again loses its attempt once it is dead."""
@@ -290,7 +300,13 @@ class Fleet:
         station = self.stations[name]
         running = station.handle is not None and station.file.wanted == "running" and not station.retired
         reached = self._drivers[station.file.driver].away() is None
-        return running and reached and not station.stopping and not station.suspect
+        return (
+            running
+            and reached
+            and not self._changes_driver(station)
+            and not station.stopping
+            and not station.suspect
+        )
 
     def _note(self, station: Station, handle: DaemonHandle | None) -> None:
         """Write down the daemon's identity, or that there is none."""

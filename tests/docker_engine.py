@@ -40,7 +40,7 @@ def image() -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images.write_context(folder, CERTIFICATES if CERTIFICATES.is_dir() else None)
-        tag = f"cloud-code-test/base:{images.content_digest(folder)}"
+        tag = f"cloud-code-test/base:{images.content_digest(folder)}-{os.getuid()}"
     with FileLock(Path(tempfile.gettempdir()) / f"cloud-code-test-image-{os.getuid()}.lock"):
         if not has_image(tag):
             if not has_image(BASE):

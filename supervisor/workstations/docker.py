@@ -141,6 +141,7 @@ class DockerWorkstations:
         command += ["--task", task_id, "--attempt", str(attempt)]
         keys = keys_folder(station.root_id, name)
         given = self._options(station, keys) | {"networks": ["none"], "name": f"{station.container}-salvage"}
+        given["labels"] = {ROOT_LABEL: station.root_id}  # (without those of a daemon)
         try:
             said = self._docker().run(station.image, command, remove=True, healthcheck=False, **given)
         except DockerException as error:

@@ -272,3 +272,16 @@ def test_while_the_engine_is_away_agents_go_on_and_nobody_is_judged(tmp_path: Pa
     finally:
         site.close()
         own.close()
+
+
+def test_what_an_attempt_left_is_bundled_in_a_container_of_its_own(site: DockerSite) -> None:
+    begin(site)
+    site.cli("workstation", "stop", "backend-1")
+    wait_for(lambda: not site.containers(), PATIENCE_SECONDS, "the container is gone")
+    site.cli("task", "cancel", "demo.fix-add")
+    bundle = site.root.salvaged("demo.fix-add", 1)
+    wait_for(bundle.exists, PATIENCE_SECONDS, "its work is saved")
+    heads = subprocess.run(["git", "bundle", "list-heads", bundle], capture_output=True, text=True, check=True)
+    assert heads.stdout
+    mine = {"label": [f"cloud-code.root={root_id_of(site.root)}"]}
+    wait_for(lambda: not site.engine.get("/containers/json", all=1, filters=mine), PATIENCE_SECONDS, "it is gone")

@@ -9,6 +9,7 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import WorkstationFile
 from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import Config
+from supervisor.errors import CloudCodeError
 from supervisor.fleet import Fleet, FleetNews
 from supervisor.ports import DaemonHandle
 
@@ -21,6 +22,7 @@ class Daemons:
     def __init__(self) -> None:
         self.living: list[int] = []
         self.environments: list[Mapping[str, str]] = []
+        self.gone: CloudCodeError | None = None
 
     def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
         self.environments.append(environment)
@@ -30,8 +32,8 @@ class Daemons:
     def find(self, name: str) -> DaemonHandle | None:
         return DaemonHandle(pid=self.living[0], start_ticks=1, boot_id="boot") if self.living else None
 
-    def away(self) -> None:
-        return None
+    def away(self) -> CloudCodeError | None:
+        return self.gone
 
     def alive(self, handle: DaemonHandle) -> bool:
         return handle.pid in self.living
@@ -150,3 +152,39 @@ def test_a_daemon_beats_at_least_three_times_before_it_is_suspect(tmp_path: Path
         history.pass_by(1, beating=False)
         beats.append(history.daemons.environments[0]["CLOUD_CODE_HEARTBEAT_SECONDS"])
     assert beats == ["5", "2"]
+
+
+def test_while_its_engine_is_away_nobody_is_judged_started_or_given_work(history: History) -> None:
+    history.pass_by(10, beating=True)
+    history.daemons.gone = CloudCodeError("E_ENGINE_AWAY", "It does not answer.")
+    history.daemons.living.clear()
+    assert history.pass_by(1000, beating=False) == []
+    assert not history.fleet.usable(NAME)
+    history.daemons.gone = None
+    assert history.pass_by(1, beating=False) == ["died"]
+
+
+def test_time_in_which_the_engine_was_away_is_no_silence(history: History) -> None:
+    history.pass_by(10, beating=True)
+    history.daemons.gone = CloudCodeError("E_ENGINE_AWAY", "It does not answer.")
+    history.pass_by(1000, beating=False)
+    history.daemons.gone = None
+    assert history.pass_by(29, beating=False) == []
+
+
+def test_another_driver_takes_over_when_the_daemon_of_the_former_one_has_ended(
+    history: History, tmp_path: Path, config: Config
+) -> None:
+    history.pass_by(10, beating=True)
+    former, other = history.daemons, Daemons()
+    settings = config.workstations["backend"].model_copy(update={"driver": "docker"})
+    changed = config.model_copy(update={"workstations": {"backend": settings}})
+    history.fleet = Fleet(Root(tmp_path), changed, {"local": former, "docker": other})
+    history.fleet.adopt(0.0)
+    assert not history.fleet.usable(NAME)
+    assert history.pass_by(1, beating=True) == ["stopping"]
+    assert not other.living, "not two at a time"
+    former.living.clear()
+    history.fleet.stopped(NAME)
+    assert history.pass_by(2, beating=True) == ["started"]
+    assert other.living and history.fleet.stations[NAME].file.driver == "docker" and history.fleet.usable(NAME)
