@@ -143,8 +143,8 @@ def _credential(report: TaskReport, note: Note) -> tuple[Fields, str]:
     wanted = CredentialRequest(
         id=f"cred-{len(report.credential_requests) + 1:03d}",
         type=note.type or "",
-        access=note.access,
-        scope=note.scope,
+        access=note.access or "read",
+        scope=note.scope or "",
         reason=note.text.strip(),
     )
     scope = f" for {wanted.scope}" if wanted.scope else ""

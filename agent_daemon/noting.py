@@ -22,9 +22,9 @@ from pydantic import ValidationError
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file, write_file
-from agent_daemon.protocol.model import Credential, Criterion, Reporting, Tasking, utc
+from agent_daemon.protocol.model import UNDERSTOOD, Credential, Criterion, Reporting, Tasking, utc
 from agent_daemon.protocol.notes import MAX_NOTE_CHARACTERS, MAX_NOTES, BlockedBy, Note
-from agent_daemon.protocol.paths import LINKS, NOTES, REPORTING
+from agent_daemon.protocol.paths import LINKS, NOTES, REPORTING, TASKING
 
 # Holds the attempt's folder in `out/` (`execution.ATTEMPT_MARKER`).
 ATTEMPT_VARIABLE = "CLOUD_CODE_ATTEMPT"
@@ -85,7 +85,7 @@ def blocked(reason: str, words: tuple[str, ...]) -> None:
 )
 def credential(kind: str, access: str, scope: str, reason: str, wait: float) -> None:
     """Ask for a credential of this TYPE, and wait a little for the answer; asking again tells it later."""
-    _leave(kind="credential", type=kind, access=access, scope=scope, text=reason)
+    _leave(kind="credential", type=kind, access=access, scope=scope or None, text=reason)
     until, answer = time.monotonic() + wait, None
     while answer is None and time.monotonic() < until:
         time.sleep(0.1)
@@ -115,7 +115,8 @@ def _decisions() -> tuple[Credential, ...]:
     outbox = _notes_folder().parent
     inbox = outbox.parents[2] / "in" / outbox.parent.name / outbox.name
     try:
-        return decode(Tasking, read_file(inbox, "tasking.yaml").data, file="tasking.yaml").task.credentials
+        data = read_file(inbox, TASKING).data
+        return decode(Tasking, data, file=TASKING, understood=UNDERSTOOD).task.credentials
     except (OSError, ProtocolError):
         return ()
 

@@ -50,8 +50,8 @@ class Note(Wire):
     status: Literal["done", "left"] | None = None
     reason: BlockedBy | None = None
     type: Word | None = None
-    access: Word = "read"
-    scope: Line = ""
+    access: Word | None = None
+    scope: Line | None = None
     to: Word | None = None
 
     @model_validator(mode="after")

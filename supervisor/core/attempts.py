@@ -207,7 +207,9 @@ def _finished(
             after = follow_recommendation(ended, attempt, report.recommend_handoff, why=why, retry=retry, now=now)
         else:
             after = fail_attempt(ended, why=why, feedback=feedback, retry=retry, now=now, then=then)
-    event = Decision(task=after.task, events=(_ended_event(attempt, report.status.value),))
+    ended_as = after.task.attempt_number(attempt.number)
+    verdict = PLANNED if ended_as is not None and ended_as.verdict == PLANNED else report.status.value
+    event = Decision(task=after.task, events=(_ended_event(attempt, verdict),))
     return started.then(event).then(after)
 
 
