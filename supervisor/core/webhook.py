@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 PATH = "/hooks/"
 # However many deliveries come, a project is polled no more often for them.
-GAP_SECONDS = 0.5
+GAP_SECONDS = 0.25
 # A forge tells of a change before its lists show it: it is looked once more after the last delivery.
 AGAIN_SECONDS = 3.0
 

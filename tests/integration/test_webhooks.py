@@ -141,7 +141,7 @@ def test_a_storm_of_deliveries_is_no_storm_of_polls(listening: Listening) -> Non
     for number in range(100):
         assert listening.deliver(X_GitHub_Delivery=f"d{number}") == 202
     took = time.monotonic() - began
-    assert 1 <= len(listening.polls()) <= took + 2
+    assert 1 <= len(listening.polls()) <= 4 * took + 2
 
 
 @pytest.mark.parametrize("header", ["X-GitHub-Delivery", "X-Gitlab-Event-UUID", "Idempotency-Key"])

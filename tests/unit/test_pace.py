@@ -48,7 +48,7 @@ def test_what_is_written_as_fast_as_it_may_stays_below_the_documented_limits(pac
 
 
 def test_writes_make_room_for_reads(pace: Pace, clock: Clock) -> None:
-    """Webhooks wake a poll twice a second, and each of them reads what we have written ourselves."""
+    """Webhooks wake a poll often, and each of them reads what we have written ourselves."""
     limit, read_at = SecondaryLimit(), 0.0
     for number in range(400):
         while read_at <= clock.now:

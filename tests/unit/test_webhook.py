@@ -139,9 +139,9 @@ def test_one_delivery_wakes_at_once_and_once_more() -> None:
     assert wakes_for([10.0]) == [10.0, 13.0]
 
 
-def test_a_storm_wakes_twice_a_second() -> None:
+def test_a_storm_wakes_four_times_a_second() -> None:
     storm = [10 + n / 100 for n in range(1000)]
-    assert wakes_for(storm) == pytest.approx([*(10 + n / 2 for n in range(21)), 22.99])
+    assert wakes_for(storm) == pytest.approx([*(10 + n / 4 for n in range(41)), 22.99])
 
 
 @given(st.lists(st.floats(min_value=0, max_value=60), min_size=1, max_size=60))
