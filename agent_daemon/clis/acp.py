@@ -252,12 +252,17 @@ def _failed(whole: Verdict, errors: Sequence[Progress], waits: Sequence[str]) ->
 
 
 def usage_of_run(events: Sequence[Progress]) -> Usage:
-    """The sum that the CLI told in the end for this run, else that of the replies; cost and turns are ours."""
+    """The sum that the CLI told in the end for this run, else that of the replies; the turns are counted by us.
+
+    Where replies told tokens, their cost may be one of the configured prices, and is left to who made it.
+    """
     steps = sum_of_usage(events)
+    counted = steps.input_tokens + steps.output_tokens
     total = next((event.usage for event in reversed(events) if event.kind == "result" and event.usage), None)
-    if total is None or total.input_tokens + total.output_tokens < steps.input_tokens + steps.output_tokens:
-        return steps
-    return replace(total, cost_usd=steps.cost_usd, turns=steps.turns)
+    known = replace(steps, cost_usd=None) if counted else steps
+    if total is None or total.input_tokens + total.output_tokens < counted:
+        return known
+    return replace(total, cost_usd=known.cost_usd, turns=steps.turns)
 
 
 def line_of(event: Progress) -> str:

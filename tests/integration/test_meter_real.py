@@ -25,7 +25,12 @@ from agent_daemon.protocol.model import (
 from tests.fakes.scripted_model import PROTOCOLS, ScriptedModel
 from tests.real_clis import Driver, need, program
 
-CLIS = {"codex": ("codex", "gpt-5.5"), "claude-code": ("claude", "claude-sonnet-4-5")}
+CLIS = {
+    "codex": ("codex", "gpt-5.5"),
+    "claude-code": ("claude", "claude-sonnet-4-5"),
+    "gemini": ("gemini", "gemini-2.5-pro"),
+    "opencode": ("opencode", "scripted"),
+}
 # A step of the scripted model reads 1,000 tokens and 100 more each time, 200 of them cached, and writes 50 and one
 # more each time: so priced, about a thousandth of a dollar.
 PRICE = Price(input=1, cached_input=0.1, output=2)
@@ -41,8 +46,9 @@ class Metered:
         found, name = CLIS[cli]
         need(program(found), found)
         driver = Driver.in_repository(folder)
-        base_url = model.base_url.removesuffix("/v1") if cli == "claude-code" else model.base_url
-        retries = {"max_retries": "0"} if cli == "claude-code" else {"request_max_retries": "0"}
+        bare = cli in ("claude-code", "gemini")
+        base_url = model.base_url.removesuffix("/v1") if bare else model.base_url
+        retries = {"claude-code": {"max_retries": "0"}, "codex": {"request_max_retries": "0"}}.get(cli, {})
         config = AgentConfig(
             revision=1,
             cli=CliConfig(
@@ -50,7 +56,7 @@ class Metered:
                 adapter=cli,
                 argv=(str(program(found)),),
                 model=name,
-                environment={"DUMMY_KEY": "sk-dummy"},
+                environment={"DUMMY_KEY": "sk-dummy", "npm_config_registry": "http://127.0.0.1:9"},
                 options={"base_url": base_url, "env_key": "DUMMY_KEY"} | retries,
             ),
             prices={name: PRICE},
@@ -121,17 +127,18 @@ def asked_of(model: ScriptedModel) -> int:
     return sum(1 for request in model.requests if request.body.get("tools"))
 
 
-def test_codex_ends_before_its_next_step_passes_the_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cli", ["codex", "gemini", "opencode"])
+def test_a_run_ends_before_its_next_step_passes_the_limit(tmp_path: Path, cli: str) -> None:
     """Whatever was asked for is paid, also what was broken off: all of it is within one step of the limit."""
     with ScriptedModel(steps=STEPS) as model:
-        run = Metered(tmp_path, "codex", model)
+        run = Metered(tmp_path, cli, model)
         verdict = run.run()
         asked = asked_of(model)
 
     used = run.report.usage
     assert verdict.outcome == "budget"
     assert "would pass its limit of 0.01 USD" in verdict.message
-    assert (used.cost_from, used.cost_unknown, used.model) == ("prices", "", "gpt-5.5")
+    assert (used.cost_from, used.cost_unknown, used.model) == ("prices", "", CLIS[cli][1])
     assert used.cost_usd == pytest.approx(
         cost_of_steps(asked), abs=cost_of_steps(asked) - cost_of_steps(asked - 1)
     )
