@@ -86,3 +86,25 @@ def test_a_person_hands_over_in_the_middle_of_a_run(site: Site) -> None:
     assert "be quick" in prompt.read_text()
     assert "- ended: handed over" in prompt.read_text()
     assert "created      +1 -0 half.txt" in prompt.read_text()
+
+
+def test_at_the_end_of_the_chain_the_strongest_has_one_try_then_a_person_is_told_what_was_tried(
+    site: Site,
+) -> None:
+    prompt = site.folder / "prompt.md"
+    two_clis(site, "cat > /dev/null; echo $RANDOM >> tries.txt; exit 3", f"cat > {prompt}; exit 4")
+    site.config["workstations"]["backend"] |= {"clis": ["scripted"], "unstuck": "second"}
+    site.write_config()
+    site.start()
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "blocked")
+    assert [(a.cli, a.role, a.code) for a in task.attempts] == [
+        ("scripted", "specialist", "E_CLI_CRASHED"),
+        ("scripted", "specialist", "E_CLI_CRASHED"),
+        ("second", "unstuck", "E_CLI_CRASHED"),
+    ]
+    said = prompt.read_text()
+    assert "You are the last one who is asked" in said
+    assert all(f"## Attempt {number}: scripted" in said for number in (1, 2))
+    explained = site.cli("task", "explain", task.id).stdout
+    assert "tried: scripted (attempt 1–2: E_CLI_CRASHED), second to get it unstuck (attempt 3" in explained
