@@ -8,7 +8,8 @@ build=/opt/cloud-code/build
 packages() {
     apt-get update -q
     apt-get install -y -q --no-install-recommends "$@"
-    rm -rf /var/lib/apt/lists/*
+    apt-get clean
+    rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
 }
 
 # Node, npm and npx: the base's, or those of PyPI's wheel of Node.
