@@ -21,6 +21,7 @@ from agent_daemon.protocol.paths import (
     is_task_id,
 )
 from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.tasking import HANDOVER
 from supervisor.ledger import Ledger
 from supervisor.mail import Box, Mail
 from supervisor.records import RecordStore
@@ -28,7 +29,7 @@ from supervisor.records import RecordStore
 # So that the first start on an old root is not held up: each look reads a record for every folder.
 AT_ONCE = 20
 
-_OURS = (TASKING, CONFIG, FEEDBACK, START_BUNDLE, DESCRIPTION)
+_OURS = (TASKING, CONFIG, FEEDBACK, START_BUNDLE, DESCRIPTION, HANDOVER)
 # Earlier work that was laid beside, and what a write or a copy that was cut short has left.
 _ALSO_OURS = re.compile(r"earlier-[0-9]+\.bundle|\.[0-9a-f]{16}\.new|\.(start|earlier-[0-9]+)\.bundle\.new")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")

@@ -54,7 +54,7 @@ LONGEST = (
     "tests/chaos/",
     "tests/integration/test_cli_run.py",
     "tests/integration/test_worktree.py",
-    "tests/integration/test_codex_real.py",
+    "_real.py",
     "tests/integration/",
 )
 
