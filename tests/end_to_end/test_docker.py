@@ -250,6 +250,7 @@ def test_what_is_lacking_is_said_and_mends_itself(site: DockerSite) -> None:
     assert site.cli("workstation", "shell", "backend-1", check=False).stderr.count("E_NOT_RUNNING")
 
 
+@pytest.mark.timeout(600)  # the image may have to be built first, and is carried from one engine to the other
 def test_while_the_engine_is_away_agents_go_on_and_nobody_is_judged(tmp_path: Path) -> None:
     own = docker_engine.OwnEngine()
     site = DockerSite(tmp_path)
