@@ -12,6 +12,7 @@ from agent_daemon.failpoints import reach
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import (
     CONFIG,
+    CREDENTIALS,
     DESCRIPTION,
     FEEDBACK,
     NAME,
@@ -32,6 +33,7 @@ AT_ONCE = 20
 _OURS = (TASKING, CONFIG, FEEDBACK, START_BUNDLE, DESCRIPTION, HANDOVER)
 # Earlier work that was laid beside, and what a write or a copy that was cut short has left.
 _ALSO_OURS = re.compile(r"earlier-[0-9]+\.bundle|\.[0-9a-f]{16}\.new|\.(start|earlier-[0-9]+)\.bundle\.new")
+_SEALED = re.compile(r"cred-[0-9]{3}\.age|\.[0-9a-f]{16}\.new")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
@@ -109,10 +111,20 @@ class Clearing:
             for name in os.listdir(folder):
                 if name in _OURS or _ALSO_OURS.fullmatch(name):
                     os.unlink(name, dir_fd=folder)
+            with contextlib.suppress(OSError):  # there is none, or something else is in it
+                _clear_sealed(enter(CREDENTIALS, folder))
+                os.rmdir(CREDENTIALS, dir_fd=folder)
             reach("clearing.emptied")
             with contextlib.suppress(OSError):  # something is left in it
                 os.rmdir(str(box.attempt), dir_fd=above)
                 os.rmdir(box.task_id, dir_fd=inbox)
+
+
+def _clear_sealed(folder: int) -> None:
+    """What was encrypted for the workstation's daemon."""
+    for name in os.listdir(folder):
+        if _SEALED.fullmatch(name):
+            os.unlink(name, dir_fd=folder)
 
 
 def _names(folder: os.PathLike[str]) -> list[str]:

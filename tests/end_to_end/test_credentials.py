@@ -95,6 +95,7 @@ def test_granted_by_rule_by_a_person_and_denied(broker: Site) -> None:
     site.cli("task", "cancel", "fix-add")
     wait_for(lambda: not list(in_memory(site).glob("*/*/*")), what="the values are gone from memory")
     assert {row["status"] for row in grants(site).values()} == {"denied", "over"}
+    wait_for(lambda: not list(site.root.mail_in("backend-1").glob("demo.*")), what="its folder in in/ is cleared")
     assert_nowhere(site.folder, NPM, DATABASE)
     assert "[hidden]" in site.cli("task", "logs", "fix-add").stdout
 
