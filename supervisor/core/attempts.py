@@ -11,6 +11,7 @@ from agent_daemon.protocol.model import (
     WaitReason,
 )
 from agent_daemon.protocol.outcomes import follows_from
+from supervisor.core.credentials import another_attempt, was_just_decided
 from supervisor.core.decision import Decision, Event, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.planning import PLANNED, take_plan
@@ -245,6 +246,8 @@ def _blocked(
     if reason is WaitReason.HANDOFF:
         return follow_recommendation(ended, attempt, report.recommend_handoff, why=message, retry=retry, now=now)
     ref = wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) else None
+    if reason is WaitReason.CREDENTIAL and ref is not None and was_just_decided(task, attempt):
+        return another_attempt(ended, "supervisor", now)
     return block(ended, reason=reason, ref=ref, message=message, now=now)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from agent_daemon.protocol.model import Credential, CredentialRequest, Feedback, TaskReport, WaitReason
 from supervisor.core.decision import Decision, Event, Failed, Give
-from supervisor.core.record import Grant, TaskRecord
+from supervisor.core.record import Attempt, Grant, TaskRecord
 from supervisor.core.retry import note_failure
 from supervisor.core.settings import AccessSettings, Config, CredentialSettings
 from supervisor.core.states import State
@@ -53,8 +53,8 @@ def take_requests(task: TaskRecord, report: TaskReport | None, config: Config, n
     if live is None or report is None or report.attempt != live.number:
         return decision
     for request in report.credential_requests:
-        known = decision.task
-        if len(known.grants) >= MAX_ASKED + 1 or _known(known, request) is not None:
+        known = _without_old_refusal(decision.task, request)
+        if len(_of_run(known)) >= MAX_ASKED + 1 or _known(known, request) is not None:
             continue
         grant = _judged(known, request, config, now)
         event = _event(grant, grant.status, actor=grant.by or "agent")
@@ -62,15 +62,37 @@ def take_requests(task: TaskRecord, report: TaskReport | None, config: Config, n
     return decision
 
 
+def _of_run(task: TaskRecord) -> tuple[Grant, ...]:
+    """What was asked for in this run; what a person denied in an earlier one may be asked for again."""
+    earlier = {attempt.number for attempt in task.attempts if attempt.rerun < task.rerun}
+    return tuple(grant for grant in task.grants if grant.attempt not in earlier)
+
+
+def _is_same(grant: Grant, request: CredentialRequest) -> bool:
+    return (grant.type, grant.access, grant.scope) == (request.type, request.access, request.scope)
+
+
+def _without_old_refusal(task: TaskRecord, request: CredentialRequest) -> TaskRecord:
+    """The task without what a rule said to the same in an earlier attempt: the rule may be another one by now."""
+    kept = tuple(
+        grant
+        for grant in task.grants
+        if not (_is_same(grant, request) and _is_refused_by_rule(grant) and grant.attempt < task.attempt)
+    )
+    return task.evolve(grants=kept) if len(kept) < len(task.grants) else task
+
+
+def _is_refused_by_rule(grant: Grant) -> bool:
+    return (grant.status, grant.by) == ("denied", "rule")
+
+
 def _known(task: TaskRecord, request: CredentialRequest) -> Grant | None:
-    """What the same was decided on before in this task, and still counts: asking again changes nothing."""
-    wanted = (request.type, request.access, request.scope)
+    """What the same was decided on before in this run, and still counts: asking again changes nothing."""
     return next(
         (
             grant
-            for grant in task.grants
-            if (grant.type, grant.access, grant.scope) == wanted
-            and (grant.status != "over" or _said(grant, request, task.attempt))
+            for grant in _of_run(task)
+            if _is_same(grant, request) and (grant.status != "over" or _said(grant, request, task.attempt))
         ),
         None,
     )
@@ -113,7 +135,7 @@ def _free_id(task: TaskRecord, wanted: str) -> str:
 
 def _objections(task: TaskRecord, request: CredentialRequest, config: Config) -> Iterator[str]:
     """Why this cannot be granted by anybody, whatever is asked of a person."""
-    if len(task.grants) >= MAX_ASKED:
+    if len(_of_run(task)) >= MAX_ASKED:
         yield f"the task has asked for {MAX_ASKED} things already"
     if not _WORD.fullmatch(request.type) or not _WORD.fullmatch(request.access):
         yield "a type and an access are words of small letters, digits, '_' and '-'"
@@ -159,14 +181,46 @@ def decide_grant(task: TaskRecord, grant: Grant, *, by: str, why: str | None, no
 
 
 def _go_on(task: TaskRecord, by: str, now: datetime) -> Decision:
-    """Another attempt where the last one stopped for want of what is decided now."""
+    """Another attempt where the last one stopped for want of what is decided now; a paused task's comes later."""
     waits = [wait for wait in task.waits_for if wait.reason is not WaitReason.CREDENTIAL]
-    if task.state is not State.BLOCKED or waits or any(grant.status == "asked" for grant in task.grants):
+    if waits or any(grant.status == "asked" for grant in task.grants):
         return Decision(task=task)
-    told = tuple(Feedback(code="CREDENTIAL", message=sentence(grant)) for grant in task.grants)
+    if task.state is State.BLOCKED:
+        return another_attempt(task, by, now)
+    if (task.state, task.paused_from) == (State.PAUSED, State.BLOCKED) and task.waits_for:
+        return Decision(task=_told_of(task).evolve(waits_for=(), paused_from=State.PENDING))
+    return Decision(task=task)
+
+
+def another_attempt(task: TaskRecord, by: str, now: datetime) -> Decision:
+    """What it asked for is decided: the next attempt, which is told, and no failure."""
     why = "what it asked for is decided"
-    going = task.moved(State.PENDING, reason=why, actor=by, at=now, waits_for=(), feedback=(*task.feedback, *told))
-    return Decision(task=going)
+    return Decision(task=_told_of(task).moved(State.PENDING, reason=why, actor=by, at=now, waits_for=()))
+
+
+def _told_of(task: TaskRecord) -> TaskRecord:
+    told = tuple(Feedback(code="CREDENTIAL", message=sentence(grant)) for grant in _of_run(task))
+    return task.evolve(feedback=(*task.feedback, *told))
+
+
+def was_just_decided(task: TaskRecord, attempt: Attempt) -> bool:
+    """Whether all that it asked for is decided, and something since this attempt began: it may have missed it.
+
+    Each decision speaks for one more attempt and no further one: an agent that stops again is a person's matter.
+    """
+    if any(grant.status == "asked" for grant in task.grants):
+        return False
+    return any(
+        grant.at is not None and grant.at >= attempt.started_at and _is_news(grant, attempt)
+        for grant in _of_run(task)
+    )
+
+
+def _is_news(grant: Grant, attempt: Attempt) -> bool:
+    """A person's word, or what a rule granted and this attempt was not given."""
+    if grant.by != "rule":
+        return grant.status in ("granted", "denied")
+    return grant.status == "granted" and (grant.given_to is None or grant.given_to[0] != attempt.number)
 
 
 def sentence(grant: Grant) -> str:
@@ -239,7 +293,7 @@ def settle_giving(task: TaskRecord, job: Give, failed: Failed | None, now: datet
 
 def told_credentials(task: TaskRecord, attempt: int) -> tuple[Credential, ...]:
     """The decisions as an attempt's tasking tells them; what is granted is told once it lies there."""
-    return tuple(_told(grant, attempt) for grant in task.grants)
+    return tuple(_told(grant, attempt) for grant in _of_run(task))
 
 
 def _told(grant: Grant, attempt: int) -> Credential:

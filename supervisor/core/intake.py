@@ -8,6 +8,7 @@ from typing import Any
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Limits, WorkspaceMode
 from agent_daemon.protocol.paths import branch_name
+from supervisor.core.credentials import take_back
 from supervisor.core.decision import Decision, Event
 from supervisor.core.record import Dependency, Source, Stored, TaskRecord, Tries
 from supervisor.core.routing import route
@@ -202,8 +203,10 @@ def _revive(draft: Draft, known: TaskRecord, text: dict[str, Any], now: datetime
 
 
 def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decision:
-    """An ended task from the start: next attempt, a branch of its own, today's base."""
+    """An ended task from the start: next attempt, a branch of its own, today's base, and nothing granted."""
     number = task.rerun + 1
+    over = take_back(task, now)
+    task = over.task
     again = task.moved(
         State.PENDING,
         reason=reason,
@@ -227,7 +230,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         fix_rounds=0,
         offered=None,
         effects=tuple(effect for effect in task.effects if effect.status == "sending"),
-        approvals=(),
+        approvals=tuple(approval.evolve(status="over") for approval in task.approvals),
         feedback=(),
         failures=0,
         topped_up_usd=0.0,
@@ -237,7 +240,8 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         waits_for=(),
         workstation=None,
     )
-    return Decision(task=again, events=(Event(name="task.rerun", details={"reason": reason}, actor=actor),))
+    event = Event(name="task.rerun", details={"reason": reason}, actor=actor)
+    return Decision(task=again, events=(*over.events, event))
 
 
 def source_held(task: TaskRecord) -> Decision | None:

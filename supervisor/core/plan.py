@@ -44,12 +44,11 @@ class Seen:
 
 def plan_task(task: TaskRecord, seen: Seen, config: Config, now: datetime) -> Decision:
     """The task as it should be now, what to tell, and the jobs that are needed (whether or not under way)."""
-    decision = Decision(task=task)
+    # (first, so that an attempt that asks and stops in one report is heard)
+    decision = take_requests(task, seen.reports.get(task.attempt), config, now)
     for number in sorted(seen.reports):
         decision = decision.then(heed(decision.task, seen.reports[number]))
         decision = decision.then(take_report(decision.task, seen.reports[number], config.retry, now))
-    requests = seen.reports.get(decision.task.attempt)
-    decision = decision.then(take_requests(decision.task, requests, config, now))
     decision = decision.then(take_back(decision.task, now))
     decision = decision.then(_time_passed(decision.task, seen, config, now))
     decision = decision.then(stop_if_spent(decision.task, config, now))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_daemon.protocol.model import CredentialRequest, ReportStatus, TaskReport, WaitReason
+from agent_daemon.protocol.model import BlockedReason, CredentialRequest, ReportStatus, TaskReport, WaitReason
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
 from supervisor.core.credentials import (
     MAX_ASKED,
@@ -20,6 +20,7 @@ from supervisor.core.credentials import (
     variable_of,
 )
 from supervisor.core.decision import Failed
+from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Grant, TaskRecord, Wait
 from supervisor.core.settings import AccessSettings, Config, CredentialSettings
 from supervisor.core.states import State
@@ -62,6 +63,23 @@ def command(kind: str, **args: str) -> Command:
     actor = Actor(id="ada")
     values = {"id": f"c-{kind}", "at": NOW, "actor": actor, "channel": "cli", "kind": kind, "target": "acme.login"}
     return Command.model_validate(values | {"args": args})
+
+
+def next_attempt(task: TaskRecord, rerun: int = 1) -> TaskRecord:
+    ended = task.with_attempt(task.attempt, ended_at=NOW, verdict="failed")
+    newest = make_attempt(number=task.attempt + 1, rerun=rerun, started_at=LATER)
+    return ended.evolve(attempts=(*ended.attempts, newest), attempt=newest.number, state=State.IN_PROGRESS)
+
+
+def stops_for(*wanted: tuple[str, str, str], attempt: int = 1) -> TaskReport:
+    ref = f"cred-{len(wanted):03}" if wanted else None
+    blocked = BlockedReason(reason=WaitReason.CREDENTIAL, ref=ref)
+    report = asking(*wanted, attempt=attempt)
+    return report.model_copy(update={"status": ReportStatus.BLOCKED, "blocked_reason": blocked})
+
+
+def after(task: TaskRecord, report: TaskReport) -> TaskRecord:
+    return plan_task(task, Seen(reports={report.attempt: report}), config(), NOW).task
 
 
 class TestAsked:
@@ -119,6 +137,34 @@ class TestAsked:
         ).task
         assert [grant.status for grant in again.grants] == ["over", "granted"]
 
+    def test_what_a_rule_denied_is_judged_anew_in_the_next_attempt(self) -> None:
+        wanted = ("root_password", "read", "")
+        task = next_attempt(asked(wanted))
+        same = take_requests(task, asking(wanted, attempt=2), config(), LATER).task
+        assert [(grant.status, grant.attempt) for grant in same.grants] == [("denied", 2)]
+        mended = config(root_password={"access": {"read": {"secret": "root"}}})
+        (grant,) = take_requests(task, asking(wanted, attempt=2), mended, LATER).task.grants
+        assert (grant.status, grant.attempt) == ("asked", 2)
+
+    def test_what_a_person_denied_stays_denied_in_this_run(self) -> None:
+        wanted = ("npm_token", "publish", "")
+        denied = apply_command(asked(wanted), command("deny", approval="cred-001", reason="no"), NOW).task
+        again = take_requests(next_attempt(denied), asking(wanted, attempt=2), config(), LATER)
+        assert again.events == () and [grant.status for grant in again.task.grants] == ["denied"]
+
+    def test_another_run_may_ask_for_as_much_and_has_nothing_of_the_one_before(self) -> None:
+        wanted = [("npm_token", "publish", f"s{number}") for number in range(MAX_ASKED)]
+        task = asked(*wanted)
+        denied = apply_command(task, command("deny", approval="cred-001", reason="no"), NOW).task
+        ended = denied.with_attempt(1, ended_at=NOW).evolve(state=State.COMPLETED)
+        fresh = apply_command(ended, command("retry"), NOW).task
+        assert {grant.status for grant in fresh.grants} == {"denied", "over"}
+        fresh = next_attempt(fresh, rerun=2)
+        assert told_credentials(fresh, 2) == ()
+        again = take_requests(fresh, asking(*wanted, attempt=2), config(), LATER).task
+        assert [grant.status for grant in again.grants[MAX_ASKED:]] == ["asked"] * MAX_ASKED
+        assert len({grant.id for grant in again.grants}) == 2 * MAX_ASKED
+
 
 class TestDecided:
     def test_a_person_grants_or_denies_it_by_its_name(self) -> None:
@@ -140,6 +186,36 @@ class TestDecided:
         task = apply_command(task, command("deny", approval="cred-002", reason="no"), NOW).task
         assert task.state is State.PENDING and task.failures == 0
         assert [item.code for item in task.feedback] == ["CREDENTIAL", "CREDENTIAL"]
+
+    def test_what_is_decided_while_the_task_is_paused_lets_it_go_on_after(self) -> None:
+        wait = Wait(reason=WaitReason.CREDENTIAL, message="npm", ref="cred-001")
+        task = asked(("npm_token", "publish", "")).with_attempt(1, ended_at=NOW)
+        task = apply_command(task.evolve(state=State.BLOCKED, waits_for=(wait,)), command("pause"), NOW).task
+        task = apply_command(task, command("approve"), NOW).task
+        assert (task.state, task.waits_for) == (State.PAUSED, ())
+        task = apply_command(task, command("resume"), NOW).task
+        assert task.state is State.PENDING and [item.code for item in task.feedback] == ["CREDENTIAL"]
+
+    @pytest.mark.parametrize("kind", ["approve", "deny"])
+    def test_an_agent_that_stops_just_after_it_was_decided_gets_another_attempt_once(self, kind: str) -> None:
+        wanted = ("npm_token", "publish", "")
+        task = after(apply_command(asked(wanted), command(kind), NOW).task, stops_for(wanted))
+        assert (task.state, task.failures, task.attempts[0].verdict) == (State.PENDING, 0, "blocked")
+        assert [item.code for item in task.feedback] == ["CREDENTIAL"]
+        again = after(next_attempt(task), stops_for(wanted, attempt=2))
+        assert (again.state, again.waits_for[0].reason) == (State.BLOCKED, WaitReason.CREDENTIAL)
+
+    def test_one_that_asks_and_stops_in_one_report_is_heard(self) -> None:
+        task = after(at_work(), stops_for(("npm_token", "read", "")))
+        assert (task.state, task.grants[0].status) == (State.PENDING, "granted")
+        task = after(at_work(), stops_for(("npm_token", "publish", "")))
+        assert (task.state, task.grants[0].status) == (State.BLOCKED, "asked")
+
+    @pytest.mark.parametrize("wanted", [("root_password", "read", ""), None])
+    def test_what_a_rule_denies_and_what_was_not_asked_for_is_a_persons_matter(
+        self, wanted: tuple[str, str, str] | None
+    ) -> None:
+        assert after(at_work(), stops_for(*[wanted] if wanted else [])).state is State.BLOCKED
 
     def test_what_was_given_can_be_taken_back(self) -> None:
         task = asked(("npm_token", "read", ""))
