@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 from agent_daemon.failpoints import reach
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
+from supervisor.core.budgets import Purse
 from supervisor.core.decision import Decision, Failed
 from supervisor.core.record import Post, TaskRecord
 from supervisor.core.render import cost_usd
+from supervisor.core.states import State
 from supervisor.core.story import render_story, text_hash
 from supervisor.core.telling import (
     StoryShown,
@@ -48,6 +50,7 @@ class Storyteller:
     ledger: Ledger
     pool: JobPool
     projects: Mapping[str, Project]
+    purse: Callable[[], Purse | None] = lambda: None
     _touched: set[str] = field(default_factory=set, init=False)
     _labelled: set[str] = field(default_factory=set, init=False)
     _labelling: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -82,7 +85,7 @@ class Storyteller:
         elif due.kind == "label":
             work = self._label(task)
         else:
-            around = self.ledger.surroundings(task)
+            around = replace(self.ledger.surroundings(task), no_money=self._lacking(task))
             text = render_story(task, around, cost_usd=cost_usd(task, around.report))
             if text_hash(text) == task.story.applied:
                 self._reads_the_same(task)
@@ -90,6 +93,11 @@ class Storyteller:
             work = self._story(task, text)
         key = due.post.key if due.post is not None else ""
         self.pool.submit(f"Tell:{task.id}", partial(_named, due.kind, key, work))
+
+    def _lacking(self, task: TaskRecord) -> tuple[str, ...]:
+        """The budgets that a pending task waits for, by name alone: sums would change the text all the time."""
+        purse = self.purse() if task.state is State.PENDING else None
+        return tuple(f"the budget {budget.name}" for budget in purse.lacking(task)) if purse is not None else ()
 
     def _post(self, task: TaskRecord, post: Post) -> Callable[[], str]:
         """What was marked as being sent before this is looked for first."""

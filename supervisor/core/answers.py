@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from agent_daemon.protocol.model import WaitReason
 from supervisor.core.delivery import is_work_done
-from supervisor.core.planning import pending_plan
+from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.retry import BASE_CONFLICT, parked_until
 from supervisor.core.states import State
@@ -126,6 +126,9 @@ def retry_action(task: TaskRecord, text: str, note: bool = False) -> Action:
 
 def _approval_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     name = f" {wait.ref}" if wait.ref else ""
+    if is_plan_stale(task):
+        anew = retry_action(task, "Its text was changed after that: have it planned anew")
+        return [anew, Action(text="Read the plan", command=f"cloud-code task show {task.id}")]
     if pending_plan(task) is not None:
         return [
             Action(text="Read the plan", command=f"cloud-code task show {task.id}"),
@@ -265,7 +268,9 @@ def verification_logs(task: TaskRecord) -> list[Action]:
 _ANSWERS: dict[WaitReason, Callable[[TaskRecord, Wait], list[Action]]] = {
     WaitReason.APPROVAL: _approval_answers,
     WaitReason.CONFLICT: _conflict_answers,
-    WaitReason.QUESTION: lambda task, _: [retry_action(task, "Answer the question", note=True)],
+    WaitReason.QUESTION: lambda task, _: [
+        Action(text="Answer the question", command=f"cloud-code task answer {task.id} '…'")
+    ],
     WaitReason.CREDENTIAL: _credential_answers,
     WaitReason.QUOTA: lambda task, _: [
         retry_action(task, "Make another attempt when the provider's quota allows it")

@@ -14,7 +14,7 @@ from supervisor.core.delivery import go_on, is_work_done
 from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.issue_intake import drop_offer, take_offer
 from supervisor.core.moved_base import conflict_feedback
-from supervisor.core.planning import approve_plan, deny_plan, pending_plan
+from supervisor.core.planning import approve_plan, deny_plan, is_plan_stale, pending_plan
 from supervisor.core.record import Approval, Grant, Stored, TaskRecord, Tries
 from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
@@ -147,7 +147,7 @@ def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
         delivery=None,
         effects=(),
         plan=task.plan if task.next_phase == "work" else None,
-        approvals=tuple(a for a in task.approvals if a.status != "pending"),
+        approvals=tuple(a.evolve(status="over") if a.status == "pending" else a for a in task.approvals),
         **start,
     )
     return Decision(task=pending, events=(Event(name="task.retried", actor=actor),))
@@ -294,6 +294,10 @@ def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
     plan, note = pending_plan(task), str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
     if note and plan is None and command.channel == "cli":
         raise CommandRefusedError("only a plan can be approved with a note")
+    if plan is not None and is_plan_stale(task):
+        raise CommandRefusedError(
+            f"the text of {task.id} was changed after {plan.id} was made: `retry` has it planned anew"
+        )
     decided = _decide(task, command, "approved", now)
     if task.offered is not None and task.state is State.PAUSED:
         taken = take_offer(decided, command.actor.id, now)

@@ -10,6 +10,7 @@ from supervisor.core.explain_left import left_behind, left_behind_actions, left_
 from supervisor.core.explain_work import doing, external, in_progress, rebased, signs
 from supervisor.core.intake import when_told
 from supervisor.core.moved_base import in_words
+from supervisor.core.planning import is_plan_stale
 from supervisor.core.record import TaskRecord
 from supervisor.core.retry import parked_until
 from supervisor.core.states import State
@@ -39,7 +40,7 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
         _tell_unreadable(task, around, why, following)
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
         why.append(f"Its text was changed after attempt {task.attempts[-1].number}: {when_told(task)}.")
-        if task.state is State.BLOCKED:
+        if task.state is State.BLOCKED and not is_plan_stale(task):
             can.append(retry_action(task, "Make another attempt with the changed text"))
     if around.cost_limit_usd is not None and not task.ended:
         under_way = around.report.usage.cost_usd if around.report is not None and task.live is not None else 0
@@ -102,7 +103,8 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
             lifted = parked_until(task)
             if lifted is not None:
                 return f"waits for the provider's quota, next attempt {when(lifted, around.now)}"
-            return "; ".join(wait.message or wait.reason.value for wait in task.waits_for) or "waits for a person"
+            waits = "; ".join(wait.message or wait.reason.value for wait in task.waits_for) or "waits for a person"
+            return waits + "; its text was changed after that" * is_plan_stale(task)
         case State.FAILED:
             return f"next attempt {when(task.not_before, around.now)}"
         case State.PAUSED:

@@ -21,9 +21,11 @@ _SHOWN_CHARACTERS = 4000
 def take_plan(task: TaskRecord, attempt: Attempt, report: TaskReport, now: datetime) -> Decision:
     """The ended attempt has handed in a plan: it waits for a person."""
     text = clip_bytes(clean_text(report.plan or ""), MAX_PLAN_BYTES)
-    made = sum(approval.gate == "plan" for approval in task.approvals)
+    made = max((int(a.id.rpartition("-")[2]) for a in task.approvals if a.gate == "plan"), default=0)
     number = task.plan.number + 1 if task.plan is not None else 1
-    plan = PlanMade(id=f"plan-{made + 1:03d}", number=number, attempt=attempt.number, text=text)
+    plan = PlanMade(
+        id=f"plan-{made + 1:03d}", number=number, attempt=attempt.number, text=text, made_for=_planned_text(task)
+    )
     message = f"the plan of attempt {attempt.number} ({plan.id})"
     digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
     approval = Approval(id=plan.id, gate="plan", subject_hash=digest, message=message)
@@ -44,6 +46,19 @@ def pending_plan(task: TaskRecord) -> PlanMade | None:
     """The plan that a blocked task waits with."""
     waits = task.state is State.BLOCKED and any(wait.reason is WaitReason.APPROVAL for wait in task.waits_for)
     return task.plan if waits and task.plan is not None and task.plan.status == "pending" else None
+
+
+def is_plan_stale(task: TaskRecord) -> bool:
+    """Whether what is to be done has been changed since the plan that waits was made."""
+    plan = pending_plan(task)
+    return plan is not None and bool(plan.made_for) and plan.made_for != _planned_text(task)
+
+
+def _planned_text(task: TaskRecord) -> str:
+    """A short digest of what a plan is made for: not of limits, priorities and the like."""
+    text = (task.title, task.description, task.type, task.expects, task.base_branch)
+    lists = (task.acceptance_criteria, task.verification, task.related_files)
+    return hashlib.sha256(repr((text, lists)).encode(errors="replace")).hexdigest()[:16]
 
 
 def approve_plan(task: TaskRecord, plan: PlanMade, amendments: str, actor: str, now: datetime) -> Decision:

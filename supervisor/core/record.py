@@ -239,12 +239,15 @@ class Attempt(Stored):
 
 
 class Approval(Stored):
-    """A gate that only a person opens; `subject_hash` ties it to exactly what was looked at."""
+    """A gate that only a person opens; `subject_hash` ties it to exactly what was looked at.
+
+    `over`: it counts no more, and stays so that its id is not given out again: an old answer opens no new gate.
+    """
 
     id: str
     gate: Literal["protected_paths", "source_changed", "plan"]
     subject_hash: str
-    status: Literal["pending", "approved", "denied"] = "pending"
+    status: Literal["pending", "approved", "denied", "over"] = "pending"
     message: str = ""
     by: str | None = None
     at: AwareDatetime | None = None
@@ -253,13 +256,15 @@ class Approval(Stored):
 class PlanMade(Stored):
     """What an attempt has planned; `amendments` is what the person says to it who approved it.
 
-    `id` is that of its approval. Plans are counted in each run.
+    `id` is that of its approval, `made_for` a digest of the text that it was made for. Plans are counted in each
+    run.
     """
 
     id: str
     number: int
     attempt: int
     text: str
+    made_for: str = ""
     status: Literal["pending", "approved", "denied"] = "pending"
     amendments: str = ""
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
 from supervisor.core.explain import headline
-from supervisor.core.planning import pending_plan
+from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.retry import parked_until
@@ -80,7 +80,8 @@ def _lead(task: TaskRecord, around: Surroundings) -> str:
         last = task.history[-1].reason if task.history else "the last attempt failed"
         lines = [one_line_code(last), f"Another attempt starts{at}."]
     elif task.state is State.PENDING:
-        lines = [one_line_code(f"waits for {reason}") for reason in around.unmet] or ["It waits for its turn."]
+        waits = (*around.unmet, *around.no_money)
+        lines = [one_line_code(f"waits for {reason}") for reason in waits] or ["It waits for its turn."]
     else:
         lines = [one_line_code(headline(task, around))]
     if task.request is not None and task.request.url.startswith("http"):
@@ -135,6 +136,8 @@ def steering(task: TaskRecord) -> list[str]:
         return ["answer TEXT", "cancel"]
     if WaitReason.APPROVAL in waits:
         ref = next((approval.id for approval in task.approvals if approval.status == "pending"), "ID")
+        if is_plan_stale(task):
+            return ["retry NOTE", f"deny {ref} REASON", "cancel"]
         amend = ["answer AMENDMENT"] if pending_plan(task) is not None else []
         return [f"approve {ref}", *amend, f"deny {ref} REASON", "cancel"]
     if task.state is State.PAUSED:

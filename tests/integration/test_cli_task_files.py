@@ -225,7 +225,7 @@ class TestReading:
             "NO supervisor is running",
             "backend-1",
             "demo.asks",
-            f"cloud-code --root {ready.root.path} task retry demo.asks --note",
+            f"cloud-code --root {ready.root.path} task answer demo.asks",
             "tasks/new.yaml",
             "tasks/typo.yaml:1: E_UNKNOWN_KEY",
             "demo.bad.yaml",
@@ -248,7 +248,7 @@ class TestReading:
         shown = ready.cli("task", "explain", "asks").stdout
         assert "It waits for an answer: Which?" in shown
         found = json.loads(ready.cli("task", "explain", "asks", "--json").stdout)
-        assert found["state"] == "blocked" and found["can"][0]["command"].startswith("cloud-code task retry")
+        assert found["state"] == "blocked" and found["can"][0]["command"].startswith("cloud-code task answer")
         assert "demo.asks: Fix the login" in ready.cli("task", "show", "asks").stdout
         assert json.loads(ready.cli("task", "show", "asks", "--json").stdout)["task"]["id"] == "demo.asks"
 

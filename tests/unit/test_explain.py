@@ -284,10 +284,10 @@ class TestBlocked:
             "cloud-code task deny acme.login a1 --reason '…'",
         ]
 
-    def test_a_question_is_answered_with_a_note(self) -> None:
+    def test_a_question_is_answered(self) -> None:
         task = self.task(WaitReason.QUESTION, "Which one?\nThe left one")
         assert "It waits for an answer: Which one? The left one." in explain(task, around()).why
-        assert [a.command for a in answers(task)] == ["cloud-code task retry acme.login --note '…'"]
+        assert [a.command for a in answers(task)] == ["cloud-code task answer acme.login '…'"]
 
     def test_a_verification_that_failed_leads_to_what_it_printed(self) -> None:
         checks = tuple(VerificationCommand(name=name, command=name) for name in ("lint", "tests"))

@@ -19,6 +19,7 @@ from agent_daemon.protocol.model import (
 from supervisor.core.answers import answers
 from supervisor.core.attempts import NO_PLAN, claim_problems, take_report
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
+from supervisor.core.explain import headline
 from supervisor.core.plan import Seen, needed_jobs
 from supervisor.core.planning import MAX_DENIED
 from supervisor.core.record import Approval, TaskRecord
@@ -26,6 +27,7 @@ from supervisor.core.settings import ProjectSettings, RetrySettings
 from supervisor.core.slash import parse_slash
 from supervisor.core.states import State
 from supervisor.core.story import steering
+from supervisor.core.surroundings import Surroundings
 from supervisor.core.tasking import Places, render_tasking
 from supervisor.core.telling import announce
 from tests.unit.conftest import DIGEST, NOW, make_attempt, make_task
@@ -120,6 +122,34 @@ def test_denials_are_bounded_and_a_retry_begins_anew() -> None:
     assert following is not None and (following.id, following.number) == ("plan-006", 1)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_an_old_answer_opens_no_plan_that_came_after_it(ended: bool) -> None:
+    first = planned()
+    second = again(do(first.evolve(state=State.COMPLETED) if ended else first, "retry"))
+    assert second.plan is not None and (second.plan.id, second.plan.number) == ("plan-002", 1)
+    with pytest.raises(CommandRefusedError, match="open: plan-002"):
+        do(second, "approve", approval="plan-001")
+    assert second.approvals[0].status == "over"
+
+
+@pytest.mark.parametrize("kind", ["approve", "answer"])
+def test_a_plan_is_not_approved_for_a_text_that_it_was_not_made_for(kind: str) -> None:
+    task = do(planned(), "edit", description="Turn it into a product, then.")
+    with pytest.raises(CommandRefusedError, match="changed after plan-001 was made: `retry`"):
+        do(task, kind, note="yes")
+    assert answers(task)[0].command == f"cloud-code task retry {task.id}"
+    assert steering(task) == ["retry NOTE", "deny plan-001 REASON", "cancel"]
+    assert headline(task, Surroundings(now=NOW, running=True)).endswith("its text was changed after that")
+    assert do(task, "retry").plan is None
+    back = do(task, "edit", description=planning_task().description)
+    assert do(back, "approve").next_phase == "work"
+
+
+def test_a_plan_is_approved_whatever_became_of_limits_and_priority() -> None:
+    task = do(planned(), "edit", limits={"cost_usd": 5}, priority="high")
+    assert do(task, "approve").next_phase == "work"
+
+
 def test_a_retry_of_a_task_whose_plan_is_approved_keeps_it() -> None:
     approved = do(planned(), "approve").evolve(state=State.BLOCKED)
     assert do(approved, "retry", note="a hint").next_phase == "work"
@@ -128,7 +158,7 @@ def test_a_retry_of_a_task_whose_plan_is_approved_keeps_it() -> None:
 def test_another_run_plans_anew() -> None:
     ended = do(planned(), "approve").evolve(state=State.COMPLETED)
     task = do(ended, "retry")
-    assert (task.plan, task.approvals, task.next_phase) == (None, (), "plan")
+    assert (task.plan, task.approvals[0].status, task.next_phase) == (None, "over", "plan")
 
 
 def test_an_answer_is_refused_where_nothing_is_asked() -> None:

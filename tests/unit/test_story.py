@@ -1,5 +1,6 @@
 """The comment that tells a task's story."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import example, given
@@ -53,6 +54,12 @@ def test_a_question_can_be_answered_from_the_comment() -> None:
     wait = Wait(reason=WaitReason.QUESTION, message="Which port?")
     told = render_story(make_task(state=State.BLOCKED, waits_for=(wait,)), around())
     assert "Which port?" in told and "`/cloud-code answer TEXT`" in told
+
+
+def test_a_task_that_waits_for_money_says_for_which() -> None:
+    poor = replace(around(), no_money=("the budget everything",))
+    told = render_story(make_task(), poor)
+    assert "- `waits for the budget everything`" in told and "its turn" not in told
 
 
 def test_it_is_edited_rarely_when_a_task_takes_long_and_at_once_when_somebody_is_needed() -> None:

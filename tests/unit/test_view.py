@@ -108,7 +108,7 @@ def test_tasks_that_wait_for_a_person_are_listed_with_the_answer() -> None:
     states = {"acme.gone": DependencyState(state=State.CANCELLED), "acme.b": DependencyState(state=State.BLOCKED)}
     waiting = waiting_tasks(picture(blocked, stuck, free, dependencies=states))
     assert [(entry.task, entry.can[0].command) for entry in waiting] == [
-        ("acme.b", "cloud-code task retry acme.b --note '…'"),
+        ("acme.b", "cloud-code task answer acme.b '…'"),
         ("acme.s", "cloud-code task retry acme.gone"),
     ]
 
