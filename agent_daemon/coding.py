@@ -117,10 +117,10 @@ class CodingRun:
         def take(event: Progress) -> None:
             self._take_event(event, events, log)
 
-        def look_at_usage() -> None:
+        def look_at_usage(*, ended: bool = False) -> None:
             named = session or next((event.session_id for event in events if event.session_id), None)
             if named is not None:
-                usage_log.read(named, take)
+                (usage_log.read_all if ended else usage_log.read)(named, take)
 
         def on_line(stream: str, line: str) -> None:
             told = adapter.parse(stream, line)
@@ -163,7 +163,7 @@ class CodingRun:
                 finished = run()
             finally:
                 attempt.meter.end()
-            look_at_usage()
+            look_at_usage(ended=True)
             verdict = self._judge(finished, events, previous)
             self.meter.close(verdict.usage)
             if verdict.outcome == "budget" and self.reached is None:  # by a limit that the CLI holds itself
