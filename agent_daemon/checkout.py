@@ -21,6 +21,8 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 
 SALVAGE_TRAILER = "Cloud-Code-Salvage"
 SALVAGE_VALUE = "uncommitted"
+# Where a `.gitignore` is removed, what it named is seen and removed by the next one.
+_CLEANINGS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +171,9 @@ def put_back(worktree: Path, branch: str, commit: str, tree: str) -> None:
     git("update-ref", "-m", "cloud-code: put back", name, commit, folder=worktree)
     git("symbolic-ref", "HEAD", name, folder=worktree)
     git("read-tree", "--reset", "-u", tree, folder=worktree)
-    git("clean", "-ffdq", folder=worktree)
+    for _ in range(_CLEANINGS):
+        if not git("clean", "-ffd", folder=worktree):
+            break
     git("reset", "--quiet", "--mixed", commit, folder=worktree)
 
 

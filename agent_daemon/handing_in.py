@@ -5,7 +5,7 @@ import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
-from agent_daemon import checkout, following, handover, workplace
+from agent_daemon import checkout, following, handover, planning, workplace
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis.base import Verdict
 from agent_daemon.evidence import verify
@@ -96,7 +96,14 @@ def interrupted(attempt: Attempt) -> dict[str, Any]:
 
 
 def salvage(attempt: Attempt) -> Salvage | None:
-    """Everything that the worktree holds, bundled; None when it holds nothing of this attempt's."""
+    """Everything that the worktree holds, bundled; None when it holds nothing of this attempt's.
+
+    What an attempt changed that was to plan only is no work of the task: it is undone first, and kept beside.
+    """
+    if attempt.task.phase == "plan":
+        undone = planning.undo_edits(attempt.task, attempt.places, attempt.stage)
+        if undone:
+            attempt.tell({}, undone)
     return workplace.salvage(attempt.task, attempt.places, begun=attempt.begun)
 
 

@@ -8,6 +8,7 @@ from agent_daemon import checkout, handover, workplace
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis.base import Verdict
 from agent_daemon.git import commit_of
+from agent_daemon.places import AttemptPlaces
 from agent_daemon.prompt import PLAN_PATH
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import read_file, write_file
@@ -16,9 +17,11 @@ from agent_daemon.protocol.model import (
     BlockedReason,
     ReportError,
     ReportStatus,
+    TaskingTask,
     WaitReason,
 )
 from agent_daemon.reporting import clip_bytes
+from agent_daemon.stage import Stage
 
 PLAN = "plan.md"
 EDITS = "plan-edits.bundle"
@@ -44,27 +47,29 @@ def remember(attempt: Attempt) -> None:
     attempt.advance(before_head=head, before_tree=handover.tree_of_everything(worktree, head))
 
 
-def undo_edits(attempt: Attempt) -> None:
-    """Bring the worktree back to what it was, its edits bundled beside the report. GitError."""
-    stage, worktree = attempt.stage, attempt.places.worktree
-    if stage is None or stage.before_head is None or stage.before_tree is None:
-        return
-    workplace.link_files(attempt.places)
-    checkout.find_again(attempt.places.clone, worktree)
+def undo_edits(task: TaskingTask, places: AttemptPlaces, stage: Stage | None) -> str:
+    """Bring the worktree back to what it was, its edits bundled beside the report; says what to tell. GitError."""
+    worktree = places.worktree
+    if stage is None or stage.before_head is None or stage.before_tree is None or not workplace.owns(task, places):
+        return ""
+    workplace.end_processes(places.marker)
+    workplace.link_files(places)
+    checkout.find_again(places.clone, worktree)
     checkout.remove_stale_locks(worktree)
     head = commit_of(worktree, "HEAD")
     if head == stage.before_head and handover.tree_of_everything(worktree, head) == stage.before_tree:
-        return
-    base = handover.result_base(worktree, attempt.task.base_branch, attempt.task.base_commit)
-    kept = handover.make_salvage(worktree, base, attempt.places.outbox / EDITS)
-    checkout.put_back(worktree, attempt.task.branch, stage.before_head, stage.before_tree)
+        return ""
+    base = handover.result_base(worktree, task.base_branch, task.base_commit)
+    kept = handover.make_salvage(worktree, base, places.outbox / EDITS)
+    checkout.put_back(worktree, task.branch, stage.before_head, stage.before_tree)
     where = f": they are kept in {EDITS}" if kept is not None else ""
-    attempt.tell({}, f"It was to plan only, and changed files: that is undone{where}")
+    return f"It was to plan only, and changed files: that is undone{where}"
 
 
 def hand_in(attempt: Attempt) -> dict[str, Any]:
     """The closing fields of an attempt that has planned: it waits for a person to approve the plan."""
-    undo_edits(attempt)
+    if undone := undo_edits(attempt.task, attempt.places, attempt.stage):
+        attempt.tell({}, undone)
     said = attempt.mask.hide(_written(attempt) or (attempt.stage.message if attempt.stage else ""))
     text = clip_bytes(said.strip(), MAX_PLAN_BYTES, _CUT)
     if not text:

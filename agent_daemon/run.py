@@ -103,8 +103,6 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
         attempt.stop = StopRequest()  # it came to its end by itself just then
     if not coding.started:
         return handing_in.not_started(attempt, verdict, coding.mend)
-    if plans:
-        planning.undo_edits(attempt)
     if asks:
         return handing_in.asked(attempt)
     if verdict.outcome != "completed":

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from agent_daemon.attempt import has_begun
 from agent_daemon.git import GitError, git_paths
 from agent_daemon.places import AttemptPlaces, attempt_places
+from agent_daemon.planning import undo_edits
 from agent_daemon.protocol.codec import decode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file
@@ -69,7 +70,9 @@ def salvage_attempt(root: Root, workstation: str, task_id: str, attempt: int) ->
     if _is_handed_in(report.value, places):
         return f"{task_id}, attempt {attempt}: its work has been bundled already"
     try:
-        made = salvage(tasking.task, places, begun=has_begun(report.value, read_stage(places.outbox)))
+        stage = read_stage(places.outbox)
+        undone = undo_edits(tasking.task, places, stage) if tasking.task.phase == "plan" else ""
+        made = salvage(tasking.task, places, begun=has_begun(report.value, stage))
         told = _sentence(made, places)
     except (GitError, OSError) as error:
         raise SalvageError(f"{NOT_BUNDLED}: {task_id}, attempt {attempt}: {error}") from error
@@ -78,6 +81,8 @@ def salvage_attempt(root: Root, workstation: str, task_id: str, attempt: int) ->
     failure = report.value.error
     report.update(salvage=made, error=None if failure and failure.code == NOT_BUNDLED else failure)
     report.update(**leave(tasking.task, places))
+    if undone:
+        report.progress(undone)
     report.progress(told)
     report.write(time.monotonic)
     if report.changed:

@@ -93,6 +93,11 @@ def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage
     return None
 
 
+def owns(task: TaskingTask, places: AttemptPlaces) -> bool:
+    """Whether the worktree in the place of an attempt that has begun is still its own."""
+    return places.worktree.exists() and ownership.belongs_to(places.worktree, _owner(task), begun=True)
+
+
 def leave(task: TaskingTask, places: AttemptPlaces) -> dict[str, int]:
     """Note that the attempt's worktree has been bundled as it lies there; its size, for the report."""
     worktree = ownership.worktree_of(places.worktree, _owner(task), begun=True)

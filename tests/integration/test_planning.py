@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent_daemon import planning
+from agent_daemon import handing_in, planning, run
 from agent_daemon.attempt import Attempt
 from agent_daemon.checkout import head
 from agent_daemon.clis.base import Verdict
+from agent_daemon.ownership import Owner, _write_owner
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.protocol.model import (
     MAX_PLAN_BYTES,
@@ -106,6 +107,28 @@ def test_what_was_changed_is_undone_and_kept_aside(planner: Planner, meddle: Cal
     ]
     assert (planner.outbox / "plan-edits.bundle").exists()
     assert (planner.outbox / "plan.md").read_text() == "1. Do it."
+
+
+def files_of(planner: Planner, commit: str) -> list[str]:
+    return git(planner.worktree, "ls-tree", "-r", "--name-only", commit).split()
+
+
+@pytest.mark.parametrize("end", [run.cancel, handing_in.interrupted, lambda a: run.give_up(a, OSError("disk"))])
+def test_however_it_is_ended_its_edits_are_no_work(
+    planner: Planner, end: Callable[[Attempt], dict[str, Any]]
+) -> None:
+    make_a_mess(planner.place)
+    made = end(planner.attempt)["salvage"]
+    assert planner.content() == planner.files and (planner.outbox / "plan-edits.bundle").exists()
+    assert made is None or "new/file.txt" not in files_of(planner, made.head)
+    assert len(planner.said) == 1 and "changed files: that is undone" in planner.said[0]
+
+
+def test_the_edits_of_another_attempt_that_has_gone_on_there_are_left_alone(planner: Planner) -> None:
+    (planner.worktree / "new.txt").write_text("of the next attempt\n")
+    _write_owner(planner.worktree, Owner(task="acme-app.1", attempt=2, branch=BRANCH))
+    assert run.cancel(planner.attempt)["salvage"] is None
+    assert (planner.worktree / "new.txt").exists() and planner.said == []
 
 
 def test_nothing_is_told_where_nothing_was_changed(planner: Planner) -> None:

@@ -49,6 +49,11 @@ def files_in(site: Site, name: str = "salvage.bundle") -> dict[str, str]:
 @pytest.fixture
 def dead(site: Site) -> Site:
     """Supervisor and daemon are killed while the agent has committed one file and left others uncommitted."""
+    kill_at_work(site)
+    return site
+
+
+def kill_at_work(site: Site, **fields: object) -> None:
     site.use_script(
         "cat > /dev/null",
         "echo committed > one.txt; git add one.txt; git -c user.name=A -c user.email=a@b commit -qm One",
@@ -57,12 +62,11 @@ def dead(site: Site) -> Site:
     )
     site.write_config()
     site.start()
-    site.write_task("lost")
+    site.write_task("lost", **fields)
     wait_for((site.folder / "ready").exists)
-    wait_for(lambda: report(site)["status"] == "in_progress")
+    wait_for(lambda: report(site)["status"] == ("planning" if fields else "in_progress"))
     site.stop_supervisors(signal.SIGKILL)
     kill_daemon(site)
-    return site
 
 
 def kill_daemon(site: Site) -> None:
@@ -85,6 +89,14 @@ def test_commits_and_uncommitted_files_are_bundled_and_ignored_ones_are_not(dead
     assert (worktree / "two.log").exists() and (worktree / "two.txt").exists(), "nothing is removed"
     marked = f"CLOUD_CODE_ATTEMPT={dead.root.attempt_out('backend-1', TASK, 1)}".encode()
     assert not [p for p in Path("/proc").glob("[0-9]*/environ") if marked in read(p)], "its processes are ended"
+
+
+def test_edits_of_an_attempt_that_was_to_plan_only_are_no_work(site: Site) -> None:
+    kill_at_work(site, plan_approval=True)
+    done = salvage(site)
+    assert done.returncode == 0, done.stderr
+    assert "salvage" not in report(site)
+    assert {"one.txt", "two.txt"} <= set(files_in(site, "plan-edits.bundle"))
 
 
 def read(path: Path) -> bytes:
