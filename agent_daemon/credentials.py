@@ -72,7 +72,7 @@ class Given:
         for name in gone:
             credential = self._held.pop(name)
             if self.folder is not None:
-                (self.folder / credential.env).unlink(missing_ok=True)
+                _remove(self.folder / credential.env)
         return gone
 
     def has(self, name: str) -> bool:
@@ -149,6 +149,15 @@ def _base_folder(workstation_folder: Path) -> Path | None:
         return None
     name = hashlib.sha256(os.fsencode(workstation_folder)).hexdigest()[:16]
     return _IN_MEMORY / f"cloud-code-{os.getuid()}-{name}"
+
+
+def _remove(path: Path) -> None:
+    """Whatever its agent has put there instead. What cannot be removed goes with the folder."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write(folder: Path, credential: SealedCredential) -> None:

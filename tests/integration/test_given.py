@@ -53,6 +53,42 @@ def test_it_is_there_for_programs_and_hidden_in_what_they_write(keyring: Keyring
     keyring.close()
 
 
+@pytest.mark.parametrize("instead", ["folder", "link"])
+def test_what_an_agent_put_in_its_place_is_removed_and_nothing_behind_it(
+    keyring: Keyring, tmp_path: Path, instead: str
+) -> None:
+    seal(tmp_path, keyring.recipient)
+    keyring.take(tmp_path, tasking(keyring))
+    folder, precious = keyring.of("demo.a", 1).folder, tmp_path / "precious" / "file"
+    assert folder is not None
+    precious.parent.mkdir()
+    precious.touch()
+    laid = folder / "NPM_TOKEN"
+    laid.unlink()
+    if instead == "folder":
+        laid.mkdir()
+        (laid / "link").symlink_to(precious.parent)
+    else:
+        laid.symlink_to(precious.parent)
+    assert keyring.take(tmp_path, tasking(keyring, status="revoked")) == ["cred-001 is taken back"]
+    assert precious.exists() and not laid.is_symlink() and not laid.exists()
+    keyring.close()
+
+
+def test_what_cannot_be_removed_ends_nobody(keyring: Keyring, tmp_path: Path) -> None:
+    seal(tmp_path, keyring.recipient, expires_at=datetime.now(UTC) + timedelta(seconds=-1))
+    keyring.take(tmp_path, tasking(keyring))
+    folder = keyring.of("demo.a", 1).folder
+    assert folder is not None
+    (folder / "NPM_TOKEN").unlink()
+    folder.rmdir()
+    folder.touch()
+    keyring.expire()
+    assert not keyring.of("demo.a", 1).has("cred-001")
+    folder.unlink()
+    keyring.close()
+
+
 @pytest.mark.parametrize(
     "changes", [{"task": "demo.b"}, {"attempt": 2}, {"id": "cred-002"}, {"env": "PATH" * 300}], ids=str
 )
