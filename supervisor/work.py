@@ -10,6 +10,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
 from supervisor.core.budgets import cost_limit_usd, governing, spent_usd
+from supervisor.core.chain import cli_for
 from supervisor.core.decision import (
     Bundle,
     Decision,
@@ -248,6 +249,12 @@ class Work:
         if workstation is None or not self.fleet.usable(workstation):
             return Decision(task=task)
         config, limit = ledger.config, cost_limit_usd(task, ledger.config)
+        chain, unstuck = (
+            self.fleet.stations[workstation].settings.clis,
+            config.unstuck_for(task.project, task.specialist),
+        )
+        if cli_for(task, chain, unstuck) != job.cli:  # handed over meanwhile: what was laid ready is for another
+            return Decision(task=task)
         return assign(
             task,
             outcome,
@@ -255,8 +262,8 @@ class Work:
             cli=job.cli,
             model=ledger.config.cli(job.cli).model,
             now=now,
-            clis=self.fleet.stations[workstation].settings.clis,
-            unstuck=ledger.config.unstuck_for(task.project, task.specialist),
+            clis=chain,
+            unstuck=unstuck,
             rebase=ledger.config.projects[task.project].rebase,
             reserved_usd=None if limit is None else max(0.0, limit - spent_usd(task)),
             budgets=governing(config, task.project, task.specialist),
