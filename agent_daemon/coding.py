@@ -31,6 +31,7 @@ from agent_daemon.meter import (
     Meter,
     Reached,
     Repeats,
+    Spent,
     allowed_usd,
     in_words,
     price_of,
@@ -66,7 +67,7 @@ def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
         return coding, verdict
     name = attempt.config.cli.name
     attempt.tell({}, f"The session of {name} cannot be resumed: a new one is told what was done before")
-    coding = CodingRun(attempt, afresh=True)
+    coding = CodingRun(attempt, afresh=True, before=coding.meter.total)
     return coding, coding.run()
 
 
@@ -74,11 +75,13 @@ def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
 class CodingRun:
     """One run of an attempt's CLI; `started` tells afterwards whether it could run, `mend` what to do if not.
 
-    `afresh`: in a new session, whatever session there was.
+    `afresh`: in a new session, whatever session there was. `before`: what earlier runs used, where that is more
+    than the report says yet.
     """
 
     attempt: Attempt
     afresh: bool = False
+    before: Spent | None = None
     told_at: float = field(default=0.0, init=False)
     looked_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
@@ -87,7 +90,7 @@ class CodingRun:
     repeats: Repeats = field(default_factory=Repeats, init=False)
 
     def __post_init__(self) -> None:
-        cli, before = self.attempt.config.cli, spent_before(self.attempt.known.usage)
+        cli, before = self.attempt.config.cli, self.before or spent_before(self.attempt.known.usage)
         self.meter = Meter(prices=self.attempt.config.prices, model=cli.model or "", before=before)
 
     def run(self) -> Verdict:
