@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from agent_daemon.hiding import looks_secret
 from agent_daemon.protocol.model import Mcp, McpServer
 
@@ -29,7 +31,13 @@ def servers_of(mcp: Mcp) -> dict[str, McpServer]:
     """The servers by their names; raises McpError for a file that cannot be read, or says what only it can say."""
     if mcp.file is None:
         return dict(mcp.servers)
-    return {name: _server(name, entry) for name, entry in read_entries(mcp.file).items()}
+    entries = read_entries(mcp.file)
+    try:
+        return {name: _server(name, entry) for name, entry in entries.items()}
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in found["loc"])
+        raise McpError(f"the MCP file {mcp.file}: {place}: {found['msg']}") from None
 
 
 def variables_of(server: McpServer) -> tuple[str, ...]:
@@ -58,6 +66,8 @@ def read_entries(file: str) -> dict[str, dict[str, Any]]:
             raise McpError(f"'{name}' is no name for an MCP server: letters, digits, - and _")
         if not isinstance(entry.get("command", entry.get("url")), str):
             raise McpError(f"the MCP server {name} in {file} has no command and no url")
+        if not str(entry.get("url", "")).isprintable():
+            raise McpError(f"the url of the MCP server {name} in {file} has a line break or what cannot be shown")
     return entries
 
 

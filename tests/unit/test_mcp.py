@@ -20,6 +20,7 @@ SERVERS = {
     ),
     "tracker": McpServer(url="https://mcp.example.org/", bearer="TRACKER"),
 }
+SECRET = "hunter2"
 FILE = {
     "docs": {"command": "docs-mcp", "args": ["--stdio"], "env": {"TOKEN": "${TOKEN}", "LANGUAGE": "en"}},
     "tracker": {
@@ -58,13 +59,17 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
         ({"a": {"command": "x", "env": {"A": 1}}}, "no object of texts"),
         ({"a": {"url": "https://x", "headers": {"X-Key": "${A}"}}}, "one header only"),
         ({"a": {"url": "https://x", "headers": {"Authorization": "Bearer abc"}}}, "one header only"),
+        ({"a": {"url": "https://x/\nAuthorization: y"}}, "line break"),
+        ({"a": {"url": f"https://{SECRET}{'x' * 1000}"}}, "at most 1000 characters"),
+        ({"a": {"command": "x", "args": [SECRET + "x" * 20_000]}}, "at most 16384 characters"),
         (["a"], "no object"),
     ],
 )
 def test_what_cannot_be_told(tmp_path: Path, servers: Any, said: str) -> None:
     mcp = written(tmp_path, servers)
-    with pytest.raises(McpError, match=said):
+    with pytest.raises(McpError, match=said) as refused:
         servers_of(mcp)
+    assert SECRET not in str(refused.value)
     with pytest.raises(McpError):
         ADAPTERS["codex"].invocation(request(tmp_path, "codex", mcp))
 
