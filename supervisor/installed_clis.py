@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage
@@ -79,10 +80,21 @@ def _ask(entry: Entry, told: str) -> str:
 
 
 def _read(line: str) -> Installed:
-    value = json.loads(line)
-    probe = value.pop("probe")
-    lists = {key: tuple(found) for key, found in value.items() if isinstance(found, list)}
-    return Installed(**{**value, **lists}, probe=Probe(**probe) if probe else None)
+    """What a daemon of another version tells besides is passed over; CloudCodeError where it tells too little."""
+    try:
+        value = _known(Installed, json.loads(line))
+        probe = value.pop("probe", None)
+        lists = {key: tuple(found) for key, found in value.items() if isinstance(found, list)}
+        return Installed(**{**value, **lists}, probe=Probe(**_known(Probe, probe)) if probe else None)
+    except (ValueError, TypeError, AttributeError):
+        said = f"Its daemon, perhaps of another version, does not tell of its CLIs: {line[:200]!r}"
+        mend = "Bring it to the version of this supervisor."
+        raise CloudCodeError("E_CLI_NOT_ASKED", said, mend) from None
+
+
+def _known(kind: type[Installed] | type[Probe], value: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {key: found for key, found in value.items() if key in names}
 
 
 def _with_cost(cli: Installed, model: str, config: Config) -> Installed:

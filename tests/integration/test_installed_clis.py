@@ -11,6 +11,8 @@ import yaml
 
 from agent_daemon.clis.base import CliSettings
 from agent_daemon.installed import look_at
+from supervisor.errors import CloudCodeError
+from supervisor.installed_clis import _read
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import need, program
 
@@ -66,6 +68,23 @@ import json, sys
 assert "ready" in sys.stdin.read()
 print(json.dumps({"type": "result", "message": "ready", "usage": {"input_tokens": 1000, "output_tokens": 5}}))
 """
+
+
+ALL = {"name": "x", "adapter": "codex", "wanted": "codex", "program": "/bin/codex", "keys": ["KEY"]}
+
+
+def test_a_daemon_of_another_version_that_tells_more() -> None:
+    probe = {"outcome": "completed", "message": "ready", "seconds": 1.0, "mood": "good"}
+    found = _read(json.dumps({**ALL, "weight": 3, "probe": probe}))
+    assert (found.keys, found.probe and found.probe.message) == (("KEY",), "ready")
+    assert _read(json.dumps(ALL)).probe is None
+
+
+@pytest.mark.parametrize("line", ["", "{", "[]", "3", '{"name": "x"}', json.dumps({**ALL, "probe": {"a": 1}})])
+def test_a_daemon_of_another_version_that_tells_too_little(line: str) -> None:
+    with pytest.raises(CloudCodeError) as refused:
+        _read(line)
+    assert refused.value.code == "E_CLI_NOT_ASKED"
 
 
 def asked(folder: Path, configuration: dict[str, Any], *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
