@@ -15,6 +15,7 @@ from agent_daemon.protocol.files import read_file, write_file
 from agent_daemon.protocol.model import Count, Digest, Sha, TaskingTask, Text, Wire
 
 STAGE = "stage.yaml"
+_ADDED = ("builds_on", "plan")
 
 
 class Stage(Wire):
@@ -53,8 +54,13 @@ def write_stage(outbox: Path, stage: Stage) -> None:
 
 
 def text_digest(task: TaskingTask) -> str:
-    """A digest of what the agent is told: another text interrupts it."""
+    """A digest of what the agent is told: another text interrupts it.
+
+    What its context did not know at first is left out where it says nothing, and so it must be with whatever is
+    added: else a new version would take the text of every attempt under way for new.
+    """
     told = task.model_dump_json(
-        include={"title", "description", "description_sha256", "acceptance_criteria", "context"}
+        include={"title", "description", "description_sha256", "acceptance_criteria", "context"},
+        exclude={"context": {name for name in _ADDED if getattr(task.context, name) is None}},
     )
     return hashlib.sha256(told.encode(errors="replace")).hexdigest()
