@@ -235,6 +235,7 @@ def rerun(task: TaskRecord, *, reason: str, actor: str, now: datetime) -> Decisi
         failures=0,
         topped_up_usd=0.0,
         cli=None,
+        unstuck=False,
         not_before=None,
         preparing=Tries(),
         waits_for=(),

@@ -11,6 +11,7 @@ from supervisor.core.assign import Prepared, assign
 from supervisor.core.attempts import take_report
 from supervisor.core.chain import cli_for, session_to_resume, what_was_tried
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command, refuse_unknown_cli
+from supervisor.core.intake import rerun
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.states import State
@@ -93,6 +94,15 @@ def test_trouble_that_passes_by_itself_is_not_the_one_try() -> None:
     assert asked.state is State.BLOCKED
     again = command(asked, "", kind="retry")
     assert (again.cli, again.unstuck, begin(again).attempts[-1].cli) == (None, False, "codex")
+
+
+def test_a_task_that_is_run_again_begins_with_the_first_as_what_it_is() -> None:
+    ended = begin(make_task(cli="claude-code", unstuck=True)).moved(
+        State.CANCELLED, reason="", actor="ada", at=NOW
+    )
+    again = rerun(ended, reason="once more", actor="ada", now=NOW).task
+    attempt = begin(again, ("claude-code", "codex")).attempts[-1]
+    assert (attempt.cli, attempt.role) == ("claude-code", "specialist")
 
 
 @pytest.mark.parametrize(("cli", "role"), [("aider", "specialist"), ("claude-code", "unstuck")])
