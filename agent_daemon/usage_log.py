@@ -1,6 +1,6 @@
 """A CLI's own record of its session, read while it grows: usage that its output tells only at the end.
 
-It is read in the loop that holds limits and stops, and an agent may bend it: no look takes long, whatever is there.
+It is read in the loop that holds limits and stops, and an agent may bend it: no look at it takes long.
 """
 
 import os
