@@ -225,7 +225,8 @@ def _hold(task: TaskRecord, offered: Offered, editor: Person, now: datetime) -> 
     if task.state is not State.PAUSED:
         held = task.moved(State.PAUSED, reason=message, actor="supervisor", at=now, paused_from=task.state)
     wait = Wait(reason=WaitReason.APPROVAL, message=message, ref=number)
-    offered = offered.evolve(over_pause=over_pause)
+    before = task.offered.waits_for if task.offered is not None else task.waits_for
+    offered = offered.evolve(over_pause=over_pause, waits_for=before)
     held = held.evolve(offered=offered, approvals=(*others, approval), waits_for=(wait,))
     event = Event(name="source.changed", details={"message": message, "approval": number}, actor=editor.login)
     return Decision(task=held, events=(event,))
@@ -241,7 +242,7 @@ def drop_offer(task: TaskRecord, reason: str, actor: str, now: datetime) -> Deci
         for a in task.approvals
     )
     source = task.source.evolve(refused_hash=offered.text_hash)
-    free = task.evolve(offered=None, approvals=approvals, waits_for=(), source=source)
+    free = task.evolve(offered=None, approvals=approvals, waits_for=offered.waits_for, source=source)
     if offered.text_hash == source.text_hash:
         why = "no other text was approved than the one that was denied; mend the issue, and ask again"
         return cancel(free, reason=why, actor=actor, now=now)
@@ -259,7 +260,7 @@ def take_offer(task: TaskRecord, actor: str, now: datetime) -> Decision:
         description=offered.description,
         source=source,
         offered=None,
-        waits_for=(),
+        waits_for=offered.waits_for,
         edited_at=now,
     )
     return (

@@ -381,7 +381,8 @@ class Shown(Tries):
 class Offered(Stored):
     """Another text of the source, as of `at`, by somebody who may not steer: a person takes it or leaves it.
 
-    `over_pause`: a person had paused the task before, and only a person lets it go on.
+    `over_pause`: a person had paused the task before, and only a person lets it go on. `waits_for` is what it
+    waited for then, and waits for again afterwards.
     """
 
     title: str
@@ -389,6 +390,7 @@ class Offered(Stored):
     text_hash: str
     at: AwareDatetime
     over_pause: bool = False
+    waits_for: tuple[Wait, ...] = ()
 
 
 class Remark(Stored):

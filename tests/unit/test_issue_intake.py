@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_daemon.protocol.model import WaitReason
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
 from supervisor.core.decision import Decision, Event
 from supervisor.core.forge import IssueSeen, Person, Trigger, text_digest
 from supervisor.core.issue_intake import draft_of, is_allowed, take_issue
-from supervisor.core.record import TaskRecord
+from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.settings import Config, TriggerSettings
 from supervisor.core.states import State
 
@@ -147,6 +148,16 @@ def test_a_change_does_not_let_go_on_what_a_person_has_paused() -> None:
     for free in (taken(issue(), held), command(held, "deny", approval="a1").task):
         assert (free.state, free.offered, free.paused_from) == (State.PAUSED, None, State.PENDING)
     assert taken(issue(body="three", editors=(ADA,)), held).state is State.PAUSED
+
+
+def test_what_a_paused_task_waited_for_is_not_forgotten_over_a_change() -> None:
+    wait = Wait(reason=WaitReason.QUESTION, message="Which port?")
+    paused = command(taken(issue()).evolve(state=State.BLOCKED, waits_for=(wait,)), "pause").task
+    held = taken(issue(body="three", editors=(EVE,)), taken(issue(body="two", editors=(EVE,)), paused))
+    assert [w.ref for w in held.waits_for] == ["a2"]
+    for word in ("approve", "deny"):
+        free = command(command(held, word, approval="a2").task, "resume").task
+        assert (free.state, free.waits_for) == (State.BLOCKED, (wait,))
 
 
 def test_nobody_who_changed_the_text_is_passed_over() -> None:
