@@ -109,7 +109,8 @@ class Daemon:
             before = entry.assignment
             entry.heed(assignment)
             for said in self._keyring.take(self.root.attempt_in(self.workstation, *key), assignment.task):
-                entry.say(said)
+                if entry.report.value.status not in duties.ENDED:  # nothing speaks over an attempt's last word
+                    entry.say(said)
             if before is not None and self._worker is not None and self._worker.key == key:
                 self._heed_change(self._worker, before, assignment)
         for key, said in self._inbox.told_wanting():

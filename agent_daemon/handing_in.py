@@ -25,7 +25,7 @@ from agent_daemon.protocol.model import (
     WaitReason,
     utc,
 )
-from agent_daemon.protocol.outcomes import ENDS, code_of
+from agent_daemon.protocol.outcomes import ENDS, NOT_STARTED, code_of
 from agent_daemon.reporting import utc_now
 from agent_daemon.unfinished import what_is_unfinished
 
@@ -34,14 +34,10 @@ _LONGEST_QUOTA_SECONDS = 30 * 86_400.0
 
 
 def not_started(attempt: Attempt, verdict: Verdict, mend: str) -> dict[str, Any]:
-    """The program is not there, or not configured so that it can be run: another attempt would meet the same."""
-    message = f"{verdict.message[:1500]}; {mend}"
-    return {
-        "status": ReportStatus.BLOCKED,
-        "blocked_reason": BlockedReason(reason=WaitReason.HUMAN),
-        "blockers": (message,),
-        "salvage": salvage(attempt),
-    }
+    """The program is not there, or not configured so that it can be run: the next CLI of the chain may be."""
+    message = f"{attempt.config.cli.name}: {verdict.message[:1500]}; {mend}"
+    error = ReportError(code=NOT_STARTED, message=message)
+    return {"status": ReportStatus.FAILED, "error": error, "salvage": salvage(attempt)}
 
 
 def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:

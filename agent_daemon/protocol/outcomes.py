@@ -52,11 +52,14 @@ def code_of(outcome: str) -> str:
     return f"E_CLI_{outcome.upper()}"
 
 
+# The program of the CLI is not there, or cannot be run as it is configured: every attempt with it meets the same.
+NOT_STARTED = "E_CLI_NOT_STARTED"
+
 _BY_CODE = {
     code_of(outcome): end.then
     for outcome, end in ENDS.items()
     if end.reason is None and end.then is not Consequence.HAND_IN
-}
+} | {NOT_STARTED: Consequence.HAND_OVER}
 
 
 def follows_from(code: str | None) -> Consequence:

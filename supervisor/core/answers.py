@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from agent_daemon.protocol.model import WaitReason
+from agent_daemon.protocol.outcomes import NOT_STARTED
 from supervisor.core.delivery import is_work_done
 from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord, Wait
@@ -239,6 +240,12 @@ def _human_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     if "E_DEPENDENCY_CYCLE" in wait.message:
         edit = Action(text="Change `depends_on` of one of them", command=f"cloud-code task edit {task.id}")
         return [edit, retry_action(task, "Then let it wait again")]
+    if task.attempts and task.attempts[-1].code == NOT_STARTED:
+        return [
+            Action(text="See which coding CLIs can be started", command="cloud-code workstation clis"),
+            Action(text="Install what is missing, or correct `clis` in config.yaml and restart the supervisor"),
+            retry_action(task, "Then make another attempt"),
+        ]
     logs = [Action(text="Read what the agent did", command=f"cloud-code task logs {task.id}")]
     logs = [*verification_logs(task), *logs] if task.attempts else []
     return [*logs, *_edit_answers(task), retry_action(task, "Make another attempt, with a hint", note=True)]

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from agent_daemon.protocol.model import Feedback, WaitReason
-from agent_daemon.protocol.outcomes import Consequence
+from agent_daemon.protocol.outcomes import NOT_STARTED, Consequence
 from supervisor.core.chain import refused_recommendation, run_so_far, what_was_tried
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Attempt, TaskRecord, Tries, Wait
@@ -114,15 +114,19 @@ def fail_attempt(
     enough = enough or (follows and then is Consequence.NEXT) or _was_last_try(newest, then)
     if enough and newest is not None and follows:
         rule = "max_failures" if failures >= task.max_failures else "hand_over"
+        rule = "not_started" if newest.code == NOT_STARTED else rule
         return _next_cli(task, newest, why=why, rule=rule, retry=retry, now=now, changes=changes)
     if enough:
         conflicts = any(item.code == BASE_CONFLICT for item in feedback)
         reason = WaitReason.CONFLICT if conflicts else WaitReason.HUMAN
-        message = f"{count(failures, 'attempt')} failed; the last one: {why}"
-        if len({attempt.cli for attempt in run_so_far(task)}) > 1:
-            message += f"; tried: {what_was_tried(task)}"
+        message = f"{count(failures, 'attempt')} failed; the last one: {why}" + _tried(task)
         return block(task, reason=reason, message=message, now=now, why=why, not_before=None, **changes)
     return _try_again(task, why, _pause_seconds(then, failures, retry), now, changes)
+
+
+def _tried(task: TaskRecord) -> str:
+    """What was tried besides, for the person who is asked; empty where that was one CLI alone."""
+    return f"; tried: {what_was_tried(task)}" if len({a.cli for a in run_so_far(task)}) > 1 else ""
 
 
 def _was_last_try(newest: Attempt | None, then: Consequence) -> bool:
@@ -192,8 +196,23 @@ def follow_recommendation(
     ignored = Event(name="handoff.ignored", details={"recommended": wanted or "", "message": refusal})
     named = Feedback(code="HANDOFF", message=f"the recommended coding CLI {wanted!r} is not taken: {refusal}")
     feedback = (told, *([named] if wanted else []))
-    then = Consequence.HAND_OVER
-    after = fail_attempt(task, why=why, feedback=feedback, retry=retry, now=now, then=then)
+    if attempt.next_cli is not None:
+        then = Consequence.HAND_OVER
+        after = fail_attempt(task, why=why, feedback=feedback, retry=retry, now=now, then=then)
+    else:  # no attempt failed: nobody is left to go on
+        asks = (
+            f"{wanted}, which is not taken: {refusal}" if wanted else "another coding CLI, and there is none left"
+        )
+        message = f"{attempt.cli} recommends {asks}; it says: {why}" + _tried(task)
+        after = block(
+            task,
+            reason=WaitReason.HUMAN,
+            message=message,
+            now=now,
+            not_before=None,
+            feedback=feedback,
+            delivery=None,
+        )
     return Decision(task=task, events=(ignored,) if wanted else ()).then(after)
 
 

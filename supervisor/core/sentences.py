@@ -133,6 +133,7 @@ def _cli_changed(v: Mapping[str, Any]) -> str:
     why = {
         "quota": f"the quota of {v['from']} is used up",
         "hand_over": f"it is nothing for {v['from']}",
+        "not_started": f"{v['from']} cannot be started",
         "recommended": f"{v['from']} recommends it",
         "handoff": f"it is taken from {v['from']}",
     }.get(str(v["rule"]), f"{count(v['failures'], 'attempt')} with {v['from']} failed")

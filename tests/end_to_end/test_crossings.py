@@ -130,13 +130,18 @@ def test_what_others_merged_meanwhile_is_not_undone_by_a_dependent_task(site: Si
     assert (colleague / "important.txt").exists()
 
 
-def test_a_program_that_is_not_there_asks_a_person_at_once(site: Site) -> None:
-    site.config["clis"]["scripted"]["argv"] = ["/nonexistent/agent"]
+def test_a_program_that_is_not_there_is_passed_over_and_at_the_end_of_the_chain_a_person_is_asked(
+    site: Site,
+) -> None:
+    for name in ("first", "second"):
+        site.config["clis"][name] = {"adapter": "command", "argv": [f"/nonexistent/{name}"]}
+    site.config["workstations"]["backend"]["clis"] = ["first", "second"]
     site.write_config()
     site.start()
     site.write_task("fix-add")
     blocked = site.wait_state("demo.fix-add", "blocked")
-    assert blocked.attempt == 1 and "/nonexistent/agent" in blocked.waits_for[0].message
+    assert [(a.cli, a.code) for a in blocked.attempts] == [(n, "E_CLI_NOT_STARTED") for n in ("first", "second")]
+    assert "/nonexistent/second" in blocked.waits_for[0].message
 
 
 def test_a_daemon_that_falls_silent_again_and_again_loses_its_attempt(site: Site) -> None:

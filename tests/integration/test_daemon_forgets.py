@@ -19,6 +19,8 @@ from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import (
     AgentConfig,
     CliConfig,
+    ReportStatus,
+    SealedCredential,
     SupervisorIdentity,
     Tasking,
     TaskingStatus,
@@ -87,6 +89,20 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+def test_what_is_taken_back_at_the_end_is_not_said_over_an_attempts_last_word(place: Place) -> None:
+    place.daemon.held = lambda: True
+    place.ask(TaskingStatus.ASSIGNED)
+    place.step()
+    given = place.daemon._keyring.of("demo.1", 1)
+    given.take(SealedCredential(task="demo.1", attempt=1, id="cred-001", env="A", value="hunter2-hunter2"))
+    place.daemon._entries["demo.1", 1].say("It is done", status=ReportStatus.COMPLETED)
+    place.ask(TaskingStatus.CANCELLED, revision=2)
+    place.step()
+    assert not given.has("cred-001")
+    assert "taken back" not in place.report().read_text() and "It is done" in place.report().read_text()
+    place.daemon._keyring.close()
 
 
 def test_what_is_released_and_cleared_is_forgotten_and_its_report_stays_as_it_is(place: Place) -> None:

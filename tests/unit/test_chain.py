@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import BlockedReason, ReportError, ReportStatus, TaskReport, WaitReason
+from agent_daemon.protocol.outcomes import NOT_STARTED
+from supervisor.core.answers import answers
 from supervisor.core.assign import Prepared, assign
 from supervisor.core.attempts import take_report
 from supervisor.core.chain import cli_for, session_to_resume, what_was_tried
@@ -122,6 +124,31 @@ def test_a_recommendation_that_cannot_be_followed_is_told_and_the_next_goes_on(c
     assert "handoff.ignored" in events
     assert task.cli == "aider"
     assert why in task.feedback[-1].message
+
+
+def test_after_the_last_one_a_person_is_told_that_nothing_failed_but_a_recommendation_is_not_taken() -> None:
+    task, events = recommend(begin(make_task(), ("codex",), None), "unheard-of")
+    assert (task.state, task.failures) == (State.BLOCKED, 0)
+    assert "handoff.ignored" in events
+    assert task.waits_for[0].message == (
+        "codex recommends unheard-of, which is not taken: there is no coding CLI of that name here: "
+        "there are none besides; it says: it is nothing for me"
+    )
+
+
+def test_one_that_is_not_there_is_passed_over_at_once_and_a_person_is_asked_after_the_last() -> None:
+    task = begin(make_task(max_failures=1), unstuck=None)
+    error = ReportError(code=NOT_STARTED, message="codex: could not start codex; install it")
+    decision = take_report(task, TaskReport(attempt=1, status=ReportStatus.FAILED, error=error), RETRY, NOW)
+    task = decision.task
+    assert (task.state, task.not_before, task.failures, task.cli) == (State.FAILED, NOW, 0, "aider")
+    assert decision.events[-1].details["rule"] == "not_started"
+    assert "could not start codex" in task.feedback[0].message
+    task = fail(begin(task, unstuck=None), NOT_STARTED)
+    assert task.waits_for[0].reason is WaitReason.HUMAN
+    assert "tried: codex (attempt 1: E_CLI_NOT_STARTED)" in task.waits_for[0].message
+    told = answers(task)
+    assert told[0].command == "cloud-code workstation clis" and "correct `clis`" in told[1].text
 
 
 def test_nobody_is_recommended_twice() -> None:
