@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from supervisor.core.settings import Config, SecretSource
+from supervisor.core.settings import AccessSettings, Config, SecretSource
 
 
 def places_of(config: Config) -> dict[str, tuple[str, ...]]:
@@ -25,6 +25,9 @@ def sources_in(config: Config) -> set[SecretSource]:
 def _walk(value: object, place: str) -> Iterator[tuple[str, SecretSource]]:
     if isinstance(value, SecretSource):
         yield place, value
+        return
+    if isinstance(value, AccessSettings):
+        yield place, SecretSource(secret=value.secret)
         return
     items = (
         {name: getattr(value, name) for name in type(value).model_fields}

@@ -34,7 +34,7 @@ def test_a_stopped_daemon_is_suspected_then_killed_and_its_attempt_goes_on(site:
     task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     assert not is_alive(daemon)
-    assert names(site, "workstation.s", "workstation.r", "workstation.l") == [
+    assert names(site, "workstation.s", "workstation.l") == [
         "workstation.started",
         "workstation.suspect",
         "workstation.silent",

@@ -100,7 +100,7 @@ def test_an_interruption_in_a_tool_leaves_nothing_and_the_session_goes_on(
             wait_for(lambda: status(site) == "paused")
             site.cli("task", "resume", TASK)
 
-        seconds = {}
+        seconds, resumed = {}, list[bool]()
         ways: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "daemon asked to end": (lambda: site.signal_daemons(signal.SIGTERM), str),
             "daemon killed": (lambda: site.signal_daemons(signal.SIGKILL), str),
@@ -111,9 +111,10 @@ def test_an_interruption_in_a_tool_leaves_nothing_and_the_session_goes_on(
             asked = len(model.requests)
             go_on()
             first = wait_for(lambda asked=asked: told(model, asked))
-            # Gemini CLI may have nothing on disk of a session that was cut short: then it is told everything.
-            anew = cli == "gemini" and "What was done before you" in first
-            assert anew or first.count(FIRST_WORDS) >= 2, "its session goes on"
+            # A session that is cut short in its first moments may not be on disk yet: then it is told everything.
+            resumed.append(first.count(FIRST_WORDS) >= 2)
+            assert resumed[-1] or "What was done before you" in first, "its session goes on, or a packet stands in"
+        assert any(resumed) or cli == "gemini"
 
         seconds["task paused again"] = interrupt(tag, pause)
         wait_for(lambda: status(site) == "paused")

@@ -100,6 +100,9 @@ class TestCommands:
         hook, token = {"secret": {"secret": "hooks/hub"}}, {"token": {"env": "SOME_TOKEN"}}
         site.config["projects"]["hub"] = {"forge": "github", "repository": "a/b", "auth": token, "webhook": hook}
         site.write_config()
+        site.config["credentials"] = {"npm_token": {"access": {"read": {"secret": "npm/read"}}}}
+        site.write_config()
+        assert listed(site)["npm/read"]["named_by"] == ["credentials.npm_token.access.read"]
         row = listed(site)["hooks/hub"]
         assert row["is_set"] is False and row["named_by"] == ["projects.hub.webhook.secret"]
         give(site, "hooks/hub")
