@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from agent_daemon.failpoints import reach
@@ -57,25 +57,31 @@ class Storyteller:
     _not_before: dict[str, datetime] = field(default_factory=dict, init=False)
 
     def touch(self, task: TaskRecord) -> None:
-        """Something about this task has changed: there may be something to tell."""
-        project = self.projects.get(task.project)
-        if project is not None and project.forge is not None:
-            self._touched.add(task.id)
+        """Something about this task has changed: there may be something to tell.
+
+        One that begins reserves money: for what is left others may have to wait now.
+        """
+        begins = task.state is State.ASSIGNED and bool(self.ledger.config.budgets)
+        others = [t for t in self.ledger.tasks.values() if t.state is State.PENDING] if begins else []
+        for changed in (task, *others):
+            project = self.projects.get(changed.project)
+            if project is not None and project.forge is not None:
+                self._touched.add(changed.id)
 
     def look(self) -> None:
         """Start what is due to be told."""
-        now = self.clock.now()
+        now, purse = self.clock.now(), cache(self.purse)
         for task_id in list(self._touched):
             task = self.ledger.tasks.get(task_id)
             if task is None or (task.ended and is_told(task, self._forge_of(task))):
                 self._touched.discard(task_id)
             elif self._not_before.get(task.project, now) <= now and not self.pool.under_way(f"Tell:{task_id}"):
-                self._tell(task, now)
+                self._tell(task, now, purse)
 
     def _forge_of(self, task: TaskRecord) -> str:
         return self.projects[task.project].settings.forge
 
-    def _tell(self, task: TaskRecord, now: datetime) -> None:
+    def _tell(self, task: TaskRecord, now: datetime, purse: Callable[[], Purse | None]) -> None:
         due = next_due(task, self._forge_of(task), now)
         if due is None:
             return
@@ -85,7 +91,7 @@ class Storyteller:
         elif due.kind == "label":
             work = self._label(task)
         else:
-            around = replace(self.ledger.surroundings(task), no_money=self._lacking(task))
+            around = replace(self.ledger.surroundings(task), no_money=_lacking(task, purse))
             text = render_story(task, around, cost_usd=cost_usd(task, around.report))
             if text_hash(text) == task.story.applied:
                 self._reads_the_same(task)
@@ -93,11 +99,6 @@ class Storyteller:
             work = self._story(task, text)
         key = due.post.key if due.post is not None else ""
         self.pool.submit(f"Tell:{task.id}", partial(_named, due.kind, key, work))
-
-    def _lacking(self, task: TaskRecord) -> tuple[str, ...]:
-        """The budgets that a pending task waits for, by name alone: sums would change the text all the time."""
-        purse = self.purse() if task.state is State.PENDING else None
-        return tuple(f"the budget {budget.name}" for budget in purse.lacking(task)) if purse is not None else ()
 
     def _post(self, task: TaskRecord, post: Post) -> Callable[[], str]:
         """What was marked as being sent before this is looked for first."""
@@ -154,6 +155,12 @@ class Storyteller:
         else:
             decision = settle_label(task, outcome, now)
         self.ledger.apply(decision)
+
+
+def _lacking(task: TaskRecord, purse: Callable[[], Purse | None]) -> tuple[str, ...]:
+    """The budgets that a pending task waits for, by name alone: sums would change the text all the time."""
+    left = purse() if task.state is State.PENDING else None
+    return tuple(f"the budget {budget.name}" for budget in left.lacking(task)) if left is not None else ()
 
 
 def _named(kind: str, key: str, work: Callable[[], Any]) -> _Told:

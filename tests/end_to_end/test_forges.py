@@ -61,6 +61,20 @@ def test_a_label_becomes_a_request_and_a_merge_completes_it_on_both(forges: Forg
         assert git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=repository).split() == ["main"]
 
 
+def test_the_story_of_a_task_that_waits_for_money_names_the_budget(forges: ForgeSite) -> None:
+    forges.project("hub")
+    forges.site.config["budgets"] = {"everything": {"usd": 1.5, "reserve_usd": 1}}
+    use_waiting_agent(forges)
+    forges.site.write_config()
+    forges.site.start()
+    one, two = forges.labelled(), forges.labelled(title="Fix it again")
+    stories = [
+        wait_for(lambda number=number, part=part: any(part in said for said in forges.said(number)), 30)
+        for number, part in ((one, "🛠️ Working"), (two, "- `waits for the budget everything`"))
+    ]
+    assert all(stories)
+
+
 def test_only_who_may_write_steers_and_every_command_is_answered(forges: ForgeSite) -> None:
     site, hub = forges.site, forges.hub
     use_waiting_agent(forges)

@@ -85,15 +85,6 @@ def test_a_late_word_corrects_what_is_known(desk: Desk) -> None:
     assert spent(desk)["day"] == 0.75
 
 
-def test_the_story_of_a_task_that_waits_for_money_names_the_budgets(desk: Desk) -> None:
-    desk.site.write_config()
-    under_way(desk, "one", reserved_usd=4)
-    desk.keep("two", limits=Limits(cost_usd=2))
-    storyteller = desk.start().storyteller
-    told = {stem: storyteller._lacking(storyteller.ledger.tasks[f"demo.{stem}"]) for stem in ("one", "two")}
-    assert told == {"one": (), "two": ("the budget day",)}
-
-
 def test_a_cost_that_nobody_told_counts_as_what_was_reserved(desk: Desk) -> None:
     desk.site.write_config()
     under_way(desk, "one")
