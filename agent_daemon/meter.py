@@ -13,6 +13,7 @@ from typing import Literal
 from agent_daemon.clis.base import Outcome, Progress, Usage
 from agent_daemon.protocol.model import Limits, Price
 from agent_daemon.protocol.model import Usage as ReportUsage
+from agent_daemon.protocol.money import amount
 
 _MILLION = 1_000_000
 _DUST_USD = 1e-6
@@ -239,11 +240,10 @@ def reached(meter: Meter, limits: Limits, allowance_usd: float | None, repeats: 
     spent, allowed = meter.total, allowed_usd(limits, allowance_usd)
     cost = spent.cost_usd or 0.0
     if allowed is not None and cost >= allowed - _DUST_USD:
-        return Reached(outcome="budget", message=f"its limit of {usd(allowed)} is reached: {in_words(spent)}")
+        return Reached(outcome="budget", message=f"{_limit(limits, allowed)} is reached: {in_words(spent)}")
     if allowed is not None and cost + meter.next_step_usd() > allowed + _DUST_USD:
-        return Reached(
-            outcome="budget", message=f"its next step would pass its limit of {usd(allowed)}: {in_words(spent)}"
-        )
+        message = f"its next step would pass {_limit(limits, allowed)}: {in_words(spent)}"
+        return Reached(outcome="budget", message=message)
     if limits.max_tokens is not None and spent.tokens >= limits.max_tokens:
         message = f"its limit of {limits.max_tokens} tokens is reached: {in_words(spent)}"
         return Reached(outcome="budget", message=message)
@@ -257,10 +257,17 @@ def reached(meter: Meter, limits: Limits, allowance_usd: float | None, repeats: 
     return None
 
 
-def usd(amount: float) -> str:
+def _limit(limits: Limits, allowed: float) -> str:
+    """What the attempt may cost, and beside it what the person wrote, where that is another sum."""
+    own = limits.cost_usd
+    other = own is not None and abs(own - allowed) > _DUST_USD
+    of = f" for this attempt (its task's cost_usd is {usd(own)})" if own is not None and other else ""
+    return f"its limit of {usd(allowed)}{of}"
+
+
+def usd(cost: float) -> str:
     """An amount with as many digits as it takes."""
-    whole_cents = abs(amount - round(amount, 2)) < _DUST_USD
-    return f"{amount:.2f} USD" if amount >= 1 or whole_cents else f"{amount:.4f} USD"
+    return f"{amount(cost)} USD"
 
 
 def in_words(spent: Spent) -> str:

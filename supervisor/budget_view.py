@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from agent_daemon.protocol.model import TaskReport
-from supervisor.core.budgets import Budget, Purse, budgets_now, waiting_for_money
+from agent_daemon.protocol.money import amount
+from supervisor.core.budgets import Budget, Lack, Purse, budgets_now, waiting_for_money
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import DependencyState, in_turn, is_due, unmet
 from supervisor.core.settings import Config
@@ -30,7 +31,7 @@ def money_waits(
     tasks: Mapping[str, TaskRecord],
     dependencies: Mapping[str, DependencyState],
     now: datetime,
-) -> dict[str, tuple[str, ...]]:
+) -> dict[str, tuple[Lack, ...]]:
     """Of each task that could begin if it were not for the budgets: what it waits for."""
     if not budgets:
         return {}
@@ -41,8 +42,8 @@ def money_waits(
 def budget_line(budget: Budget, now: datetime) -> str:
     """A budget in a sentence."""
     turns = f", a new day begins {when(budget.resets_at, now)}" if budget.resets_at is not None else ""
-    reserved = f", {budget.reserved_usd:.2f} reserved" if budget.reserved_usd else ""
+    reserved = f", {amount(budget.reserved_usd)} reserved" if budget.reserved_usd else ""
     return (
-        f"{budget.name}: {budget.left_usd:.2f} of {budget.limit_usd:.2f} USD left, "
-        f"{budget.spent_usd:.2f} spent{reserved}{turns}"
+        f"{budget.name}: {amount(budget.left_usd)} of {amount(budget.limit_usd)} USD left, "
+        f"{amount(budget.spent_usd)} spent{reserved}{turns}"
     )

@@ -9,7 +9,6 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
 from supervisor.clock import Clock
-from supervisor.core.budgets import cost_limit_usd, spent_usd
 from supervisor.core.commands import (
     Actor,
     Command,
@@ -169,8 +168,7 @@ class People:
         if task.ended and not after.ended:
             self.offer(after.source)
         told = when_told(after) if command.kind == "edit" else ""
-        limit = cost_limit_usd(after, ledger.config) if command.kind == "top-up" else None
-        told = f"it may cost {limit:.2f} USD, and has cost {spent_usd(after):.2f}" if limit is not None else told
+        told = self.money.told(after) if command.kind == "top-up" and self.money is not None else told
         return f"{after.id} is {after.state.words}" + (f": {told}" if told else "")
 
     def _command_workstation(self, command: Command) -> str:

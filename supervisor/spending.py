@@ -10,13 +10,17 @@ from loguru import logger
 from agent_daemon.protocol.codec import decode, encode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file, write_file
+from agent_daemon.protocol.money import amount, rounded_up
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
-from supervisor.core.budgets import Budget, Purse, budgets_now, cost_limit_usd
+from supervisor.config import load_config
+from supervisor.core.budgets import Budget, Purse, budgets_now, cost_limit_usd, lacks_of, spent_usd
 from supervisor.core.commands import Command, CommandRefusedError, amount_of
 from supervisor.core.decision import Event
 from supervisor.core.record import TaskRecord
 from supervisor.core.spending import Spending, SpendingDay, TopUp, cost_of, under_way
+from supervisor.core.states import State
+from supervisor.errors import CloudCodeError
 from supervisor.ledger import Ledger
 from supervisor.records import RECORD_LIMITS
 
@@ -130,8 +134,7 @@ class Money:
         """More money for a budget; raises CommandRefusedError, OSError."""
         name, usd, config = command.target, amount_of(command), self.ledger.config
         if name not in config.budgets:
-            known = ", ".join(config.budgets) or "none"
-            raise CommandRefusedError(f"there is no budget {name} in config.yaml (there are: {known})")
+            raise CommandRefusedError(self._unknown(name))
         if self.spending.unreadable:
             raise CommandRefusedError(f"E_SPENDING_DAMAGED: {self.spending.unreadable}")
         at = self.clock.now()
@@ -142,7 +145,30 @@ class Money:
             details = {"budget": name, "usd": usd, "limit_usd": budget.limit_usd}
             self.ledger.log(Event(name="budget.topped_up", details=details, actor=command.actor.id))
         until = " for today" if budget.per == "day" else ""
-        return f"{name} has {budget.limit_usd:.2f} USD{until}, of which {budget.left_usd:.2f} are left"
+        return f"{name} has {amount(budget.limit_usd)} USD{until}, of which {amount(budget.left_usd)} are left"
+
+    def _unknown(self, name: str) -> str:
+        """What is said of a budget that does not count: there may be one in what config.yaml says by now."""
+        try:
+            added = name in load_config(self.root).budgets
+        except (CloudCodeError, OSError):
+            added = False
+        if added:
+            return (
+                f"the supervisor was started before {name} came into config.yaml: restart `cloud-code run` first"
+            )
+        known = ", ".join(self.ledger.config.budgets) or "none"
+        return f"there is no budget {name} in config.yaml (there are: {known})"
+
+    def told(self, task: TaskRecord) -> str:
+        """What a task may cost and has cost, and for which budget it waits all the same; empty without a limit."""
+        limit, purse = cost_limit_usd(task, self.ledger.config), self.purse()
+        if limit is None:
+            return ""
+        waits = task.state is State.PENDING and purse is not None
+        lacks = lacks_of(task, purse, self.clock.now()) if waits and purse is not None else ()
+        but = "".join(f"; but it waits for {lack.words}" for lack in lacks)
+        return f"it may cost {amount(limit)} USD, and has cost {amount(spent_usd(task))}{but}"
 
     def refuse_top_up(self, task: TaskRecord, command: Command) -> None:
         """Raises CommandRefusedError where a task cannot be allowed more."""
@@ -152,7 +178,8 @@ class Money:
         short = purse.fits_more(task, live, amount_of(command)) if purse is not None and live is not None else ()
         if short:
             name, left = short[0].name, short[0].left_usd
+            missing = rounded_up(amount_of(command) - left)
             raise CommandRefusedError(
-                f"{task.id} is under way, and only {left:.2f} USD are left of the budget {name}: "
-                f"`cloud-code budget top-up {name} USD` first"
+                f"{task.id} is under way, and only {amount(left)} USD are left of the budget {name}: "
+                f"`cloud-code budget top-up {name} {missing}` first"
             )

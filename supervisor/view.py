@@ -8,7 +8,7 @@ from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Priority
 from supervisor.budget_view import budgets_seen, money_waits
 from supervisor.core.answers import Action, answers
-from supervisor.core.budgets import Budget, cost_limit_usd
+from supervisor.core.budgets import Budget, Lack, cost_limit_usd
 from supervisor.core.explain import headline, since
 from supervisor.core.intake import Draft
 from supervisor.core.record import Attempt, TaskRecord
@@ -125,7 +125,7 @@ class Picture:
     no_room: str = ""
     forges: tuple[ForgeRow, ...] = ()
     budgets: tuple[Budget, ...] = ()
-    no_money: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    no_money: Mapping[str, tuple[Lack, ...]] = field(default_factory=dict)
 
 
 def take_picture(reader: Reader) -> Picture:
@@ -233,7 +233,7 @@ def task_row(task: TaskRecord, around: Surroundings) -> TaskRow:
 
 def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
     """What is seen around one task."""
-    report = picture.reports.get(task.id)
+    report, lacks = picture.reports.get(task.id), picture.no_money.get(task.id, ())
     timing = picture.config.timing if picture.config else TimingSettings()
     stations = tuple(
         StationSeen(
@@ -250,7 +250,8 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
     return Surroundings(
         now=picture.now,
         no_room=picture.no_room,
-        no_money=picture.no_money.get(task.id, ()),
+        no_money=tuple(lack.words for lack in lacks),
+        top_ups=tuple(lack.command for lack in lacks if lack.command),
         cost_limit_usd=cost_limit_usd(task, picture.config) if picture.config is not None else None,
         running=picture.running,
         report=None if isinstance(report, Problem) else report,

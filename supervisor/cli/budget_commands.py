@@ -5,11 +5,13 @@ from datetime import UTC, datetime
 
 import click
 
+from agent_daemon.protocol.money import amount
 from supervisor.budget_view import budgets_seen
 from supervisor.cli.giving import give_and_tell
 from supervisor.cli.output import note, print_json, progress, say, show, table, text
 from supervisor.cli.place import complete_configured, existing_root
 from supervisor.cli.reading import reader_of
+from supervisor.cli.sums import SUM, TakesSum
 from supervisor.core.budgets import Budget
 from supervisor.core.times import when
 from supervisor.spending import read_spending, unreadable_problem
@@ -37,7 +39,7 @@ def list_budgets(ctx: click.Context, as_json: bool) -> None:
 
 def _cells(row: Budget, now: datetime) -> tuple[object, ...]:
     whose = [name for name in (row.project, row.workstation) if name is not None]
-    amounts = [f"{usd:.2f}" for usd in (row.limit_usd, row.spent_usd, row.reserved_usd, row.left_usd)]
+    amounts = [amount(usd) for usd in (row.limit_usd, row.spent_usd, row.reserved_usd, row.left_usd)]
     return (
         row.name,
         " with ".join(whose) or "everything",
@@ -46,9 +48,9 @@ def _cells(row: Budget, now: datetime) -> tuple[object, ...]:
     )
 
 
-@click.command()
+@click.command(cls=TakesSum)
 @click.argument("name", metavar="NAME", shell_complete=complete_configured("budgets"))
-@click.argument("usd", metavar="USD", type=click.FloatRange(min=0, min_open=True))
+@click.argument("usd", metavar="USD", type=SUM)
 @click.pass_context
 def top_up(ctx: click.Context, name: str, usd: float) -> None:
     """Add USD to a budget: to today's where it is one of a day, else for good.

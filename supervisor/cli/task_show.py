@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.files import read_file
 from agent_daemon.protocol.model import TaskReport, Usage
+from agent_daemon.protocol.money import amount
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.output import (
     action_lines,
@@ -85,7 +86,7 @@ def _head(task: TaskRecord, picture: Picture) -> list[RenderableType]:
         ("specialist", f"{task.specialist}, priority {task.priority.value}"),
         ("depends on", ", ".join(f"{d.task} (until {d.until})" for d in task.depends_on)),
         ("limits", ", ".join(f"{k} {v:g}" for k, v in task.limits.model_dump().items() if v is not None)),
-        ("topped up", f"{task.topped_up_usd:.2f} USD" if task.topped_up_usd else ""),
+        ("topped up", f"{amount(task.topped_up_usd)} USD" if task.topped_up_usd else ""),
         ("failures", f"{task.failures} of at most {task.max_failures}" if task.failures else ""),
     ]
     parts: list[RenderableType] = [head]
@@ -105,7 +106,7 @@ _COUNTED = {"told": "as its CLI told", "prices": "by `prices`", "both": "in part
 def _cost(usage: Usage) -> str:
     """What it cost, who counted, and what nobody knows of it."""
     counted = f" {_COUNTED[usage.cost_from]}" if usage.cost_from else ""
-    known = f", {usage.cost_usd:.2f} USD{counted}" if usage.cost_usd else ""
+    known = f", {amount(usage.cost_usd)} USD{counted}" if usage.cost_usd else ""
     return known + (f", cost unknown: {usage.cost_unknown}" if usage.cost_unknown else "")
 
 

@@ -9,6 +9,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.cli.giving import give_and_tell
 from supervisor.cli.place import complete_configured, existing_root, record_ids, resolve_id, task_argument
 from supervisor.cli.reading import read_task
+from supervisor.cli.sums import SUM, TakesSum
 from supervisor.config import load_config
 from supervisor.core.commands import TaskCommandKind
 from supervisor.errors import CloudCodeError
@@ -149,10 +150,14 @@ def deny(
     _give(ctx, "deny", task_id, if_revision=if_revision, approval=approval, reason=reason)
 
 
-@click.command()
+@click.command(cls=TakesSum)
 @_steering
-@click.argument("usd", metavar="USD", type=click.FloatRange(min=0, min_open=True))
+@click.argument("usd", metavar="USD", type=SUM)
 @click.pass_context
 def top_up(ctx: click.Context, task_id: str, if_revision: int | None, usd: float) -> None:
-    """Raise a task's limit of cost by USD. If it waits for that, it goes on from the work that it has done."""
+    """Raise a task's limit of cost by USD. If it waits for that, it goes on from the work that it has done.
+
+    The limit is `cost_usd` of the task, or else the smallest `reserve_usd` of the budgets that it falls under;
+    USD comes on top. What is left of these budgets must hold it, too: `cloud-code budget top-up`.
+    """
     _give(ctx, "top-up", task_id, if_revision, usd=usd)

@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import click
 
+from agent_daemon.protocol.money import amount
 from supervisor.app import DRIVERS
 from supervisor.cli.output import json_option, note, print_json, progress, show, state_text, table, text
 from supervisor.cli.place import complete_workstation, existing_root
@@ -59,7 +60,7 @@ def _fails(found: FoundCli) -> bool:
 def _row(found: FoundCli) -> tuple[object, ...]:
     cli, lines = found.cli, [found.cli.program or ""]
     if cli.probe is not None and cli.probe.outcome == "completed":
-        cost = f"{cli.probe.cost_usd:.4f} USD" if cli.probe.cost_usd is not None else "cost not told"
+        cost = f"{amount(cli.probe.cost_usd)} USD" if cli.probe.cost_usd is not None else "cost not told"
         tokens = cli.probe.input_tokens + cli.probe.output_tokens
         lines.append(f"it answered after {cli.probe.seconds:g} s: {tokens} tokens, {cost}")
     lines += [f"{said}\n→ {mend}" if mend else said for said, mend in found.faults]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
+from agent_daemon.protocol.money import amount, rounded_up
 from supervisor.core.decision import Decision
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block
@@ -95,7 +96,7 @@ def stop_if_spent(task: TaskRecord, config: Config, now: datetime) -> Decision:
     assumed = [a.number for a in task.attempts if a.rerun == task.rerun and cost_of(a)[1]]
     unknown = f"; what attempt {assumed[0]} cost is not known, and counts as all that it might" if assumed else ""
     tried = sum(1 for attempt in task.attempts if attempt.rerun == task.rerun)
-    message = f"{count(tried, 'attempt')} cost {spent:.2f} of {limit:.2f} USD{unknown}"
+    message = f"{count(tried, 'attempt')} cost {amount(spent)} of {amount(limit)} USD{unknown}"
     return block(task, reason=WaitReason.BUDGET, message=message, now=now)
 
 
@@ -211,27 +212,47 @@ class Purse:
         return tuple(self.budgets[name] for name in names if not self._fits(name, usd))
 
 
-def waiting_for_money(tasks: Iterable[TaskRecord], purse: Purse, now: datetime) -> dict[str, tuple[str, ...]]:
-    """Why each of these tasks may not begin yet, in the order of their rank: as what it waits for."""
+@dataclass(frozen=True, kw_only=True)
+class Lack:
+    """A budget for which a task waits: in words, and with the command that adds what is missing."""
+
+    budget: str
+    words: str
+    command: str = ""
+
+
+def waiting_for_money(tasks: Iterable[TaskRecord], purse: Purse, now: datetime) -> dict[str, tuple[Lack, ...]]:
+    """Why each of these tasks may not begin yet, in the order of their rank."""
     found = {}
     for task in tasks:
-        lacking, need = purse.lacking(task), purse.need_usd(task)
+        lacks = lacks_of(task, purse, now)
         if not purse.must_wait(task):
             continue
-        names = {budget.name for budget in lacking}
+        names = {lack.budget for lack in lacks}
         kept = [
-            f"the budget {name}, which {other} waits for before it"
+            Lack(budget=name, words=f"the budget {name}, which {other} waits for before it")
             for name, other in purse.kept_for(task).items()
             if name not in names
         ]
-        found[task.id] = (*(f"the budget {_lack(budget, need, now)}" for budget in lacking), *kept)
+        found[task.id] = (*lacks, *kept)
     return found
 
 
-def _lack(budget: Budget, need: float, now: datetime) -> str:
+def lacks_of(task: TaskRecord, purse: Purse, now: datetime) -> tuple[Lack, ...]:
+    """The budgets that have too little left for the task."""
+    need = purse.need_usd(task)
+    return tuple(_lack(budget, need, now) for budget in purse.lacking(task))
+
+
+def _lack(budget: Budget, need: float, now: datetime) -> Lack:
     if budget.problem:
-        return f"{budget.name}, of which nobody knows what is spent: {budget.problem}"
-    of = f"{budget.limit_usd:.2f} USD" + (" a day" if budget.per == "day" else "")
-    reserved = f", {budget.reserved_usd:.2f} are reserved by others" if budget.reserved_usd > _DUST_USD else ""
+        words = f"the budget {budget.name}, of which nobody knows what is spent: {budget.problem}"
+        return Lack(budget=budget.name, words=words)
+    missing = need - (budget.limit_usd - budget.spent_usd - budget.reserved_usd)
+    command = f"cloud-code budget top-up {budget.name} {rounded_up(missing)}" if missing > _DUST_USD else ""
+    of = f"{amount(budget.limit_usd)} USD" + (" a day" if budget.per == "day" else "")
+    reserved = f", {amount(budget.reserved_usd)} are reserved by others" if budget.reserved_usd > _DUST_USD else ""
     turns = f"; a new day begins {when(budget.resets_at, now)}" if budget.resets_at is not None else ""
-    return f"{budget.name} of {of}: {budget.left_usd:.2f} left{reserved}, {need:.2f} needed{turns}"
+    lacking = f", {amount(missing)} missing: `{command}`" if command else ""
+    words = f"the budget {budget.name} of {of}: {amount(budget.left_usd)} left{reserved}, {amount(need)} needed"
+    return Lack(budget=budget.name, words=f"{words}{lacking}{turns}", command=command)

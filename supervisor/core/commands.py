@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
 
 from agent_daemon.protocol.model import Feedback, WaitReason
+from agent_daemon.protocol.money import amount
 from supervisor.core.attempts import end_attempt
 from supervisor.core.credentials import decide_grant, open_grant, revoke
 from supervisor.core.decision import Decision, Event
@@ -401,7 +402,7 @@ def _top_up(task: TaskRecord, command: Command, now: datetime) -> Decision:
     event = Event(name="task.topped_up", details={"usd": usd}, actor=actor)
     waits = [wait.reason for wait in task.waits_for]
     if task.state is State.BLOCKED and waits == [WaitReason.BUDGET]:
-        why = f"{usd:.2f} USD more allowed"
+        why = f"{amount(usd)} USD more allowed"
         more = more.moved(State.PENDING, reason=why, actor=actor, at=now, waits_for=(), not_before=None)
     return Decision(task=more, events=(event,))
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from agent_daemon.protocol.money import amount
 from supervisor.core.answers import WAITED_FOR, Action, answers, remote_answers, retry_action, verification_logs
 from supervisor.core.budgets import spent_usd
 from supervisor.core.explain_left import left_behind, left_behind_actions, left_on_the_remote
@@ -45,7 +46,7 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     if around.cost_limit_usd is not None and not task.ended:
         under_way = around.report.usage.cost_usd if around.report is not None and task.live is not None else 0
         spent = spent_usd(task) + (under_way or 0)
-        why.append(f"It may cost {around.cost_limit_usd:.2f} USD in all, and has cost {spent:.2f}.")
+        why.append(f"It may cost {amount(around.cost_limit_usd)} USD in all, and has cost {amount(spent)}.")
     if not task.ended:
         why += left_behind(task)
     waits = around.resting or task.state in (State.BLOCKED, State.PAUSED)
@@ -132,7 +133,8 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
         text = "Make room on the disk; see what clean-up would remove"
         can.append(Action(text=text, command="cloud-code gc --dry-run"))
     if around.no_money:
-        can.append(Action(text="See the budgets, or add to one: `budget top-up`", command="cloud-code budget"))
+        can += [Action(text="Let there be as much as it needs", command=command) for command in around.top_ups]
+        can.append(Action(text="See the budgets", command="cloud-code budget"))
     can += [
         Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
         for station in around.stations

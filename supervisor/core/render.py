@@ -4,6 +4,7 @@ import re
 from datetime import UTC
 
 from agent_daemon.protocol.model import TaskReport
+from agent_daemon.protocol.money import amount
 from supervisor.core.record import Delivery, TaskRecord
 from supervisor.core.words import count
 
@@ -86,7 +87,7 @@ def render_body(task: TaskRecord) -> str:
 def _cost(task: TaskRecord) -> str:
     """What all attempts cost together, as far as their CLIs told."""
     usd = cost_usd(task)
-    return f", for {usd:.2f} USD" if usd else ""
+    return f", for {amount(usd)} USD" if usd else ""
 
 
 def cost_usd(task: TaskRecord, report: TaskReport | None = None) -> float:

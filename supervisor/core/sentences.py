@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from agent_daemon.protocol.model import WaitReason
+from agent_daemon.protocol.money import amount
 from supervisor.core.answers import WAITED_FOR
 from supervisor.core.disk import gibibytes
 from supervisor.core.times import duration
@@ -264,9 +265,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "worktree.touched": _form(
         "somebody touched the worktree of attempt {attempt}: it is saved again before it goes"
     ),
-    "task.topped_up": lambda v: f"{v['actor']} allows it {v['usd']:.2f} USD more",
+    "task.topped_up": lambda v: f"{v['actor']} allows it {amount(v['usd'])} USD more",
     "budget.topped_up": lambda v: (
-        f"{v['actor']} adds {v['usd']:.2f} USD to {v['budget']}, which has {v['limit_usd']:.2f} now"
+        f"{v['actor']} adds {amount(v['usd'])} USD to {v['budget']}, which has {amount(v['limit_usd'])} now"
     ),
     "budget.day_began": lambda v: f"{v['day']} begins, with new budgets: {_value(v['budgets'])}",
     "disk.low": lambda v: f"{gibibytes(v['free_bytes'])} are free on that of {v['path']}: no attempt begins",

@@ -7,6 +7,7 @@ import hashlib
 from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
+from agent_daemon.protocol.money import amount
 from supervisor.core.explain import headline
 from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord
@@ -116,7 +117,7 @@ def _facts(task: TaskRecord, around: Surroundings, cost_usd: float | None) -> st
         whole = seconds if newest.ended_at else seconds // 300 * 300
         facts += [duration(whole)] if whole >= 1 else []
     if cost_usd is not None and cost_usd > 0:
-        facts.append(f"{cost_usd:.2f} USD")
+        facts.append(f"{amount(cost_usd)} USD")
     if any(attempt.usage.cost_unknown for attempt in task.attempts):
         facts.append("cost not all known")
     return f"<sub>{' · '.join(facts)}</sub>"

@@ -32,7 +32,8 @@ class Surroundings:
     `report` is that of its newest attempt, `report_problem` one sentence when that could not be taken.
     `resting`: no supervisor looks at it, for its project is not configured.
     `own_workstation`: the driver gives an isolated task a workstation of its own.
-    `no_room`: why no attempt begins for want of disk, as what is waited for; `no_money`, why for want of a budget.
+    `no_room`: why no attempt begins for want of disk, as what is waited for; `no_money`, why for want of a budget,
+    `top_ups` the commands that add what is missing there.
     `cost_limit_usd`: what all attempts of this run may cost.
     """
 
@@ -49,6 +50,7 @@ class Surroundings:
     own_workstation: bool = False
     no_room: str = ""
     no_money: tuple[str, ...] = ()
+    top_ups: tuple[str, ...] = ()
     cost_limit_usd: float | None = None
 
 

@@ -48,7 +48,8 @@ def test_a_task_goes_on_from_its_work_once_it_may_cost_more_and_another_waits_fo
     row = wait_for(lambda: (found := budgets_of(site)["everything"])["reserved_usd"] == 0 and found)
     assert (row["spent_usd"], row["left_usd"]) == (pytest.approx(0.8), pytest.approx(0.4))
     said = " ".join(site.cli("task", "explain", "waits").stdout.split())
-    assert "waits for the budget everything of 1.20 USD a day: 0.40 left, 0.95 needed; a new day begins" in said
+    assert "waits for the budget everything of 1.20 USD a day: 0.40 left, 0.95 needed, 0.55 missing: " in said
+    assert "`cloud-code budget top-up everything 0.55`; a new day begins" in said
     assert "everything: 0.40 of 1.20 USD left, 0.80 spent" in " ".join(site.cli("status").stdout.split())
 
     assert "of which 1.00 are left" in site.cli("budget", "top-up", "everything", "0.6").stdout

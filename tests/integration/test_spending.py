@@ -129,13 +129,44 @@ def test_a_top_up_counts_once_and_stays(desk: Desk) -> None:
     assert len(desk.site.events("budget.topped_up")) == 1
 
 
+def test_a_budget_that_came_into_the_file_after_the_start_needs_another_start(desk: Desk) -> None:
+    supervisor = desk.start()
+    desk.site.config["budgets"]["whole"] = {"usd": 9, "per": "total"}
+    desk.site.write_config()
+    for name, said in (("whole", "restart `cloud-code run` first"), ("none", "there is no budget none in config")):
+        command = new_command("budget-top-up", name, "ada", {"usd": 1})
+        answer = supervisor.people.carry_out(supervisor.ledger, command)
+        assert not answer.done and said in answer.message
+
+
+def test_a_task_that_may_cost_more_than_its_budget_has_is_said_to_wait_for_it(desk: Desk) -> None:
+    desk.site.write_config()
+    desk.keep("one", limits=Limits(cost_usd=2))
+    desk.start()
+    answer = desk.command("top-up", "demo.one", usd=4)
+    assert (
+        answer.done
+        and "it may cost 6.00 USD, and has cost 0.00; but it waits for the budget day" in answer.message
+    )
+    assert "1.00 missing: `cloud-code budget top-up day 1.00`" in answer.message
+
+
+@pytest.mark.parametrize("usd", ["nan", "inf", "-inf", "-1", "-0.5", "0", "1e9", "abc"])
+def test_what_is_no_sum_is_refused_in_a_sentence(desk: Desk, usd: str) -> None:
+    for words in (("budget", "top-up", "day", usd), ("task", "top-up", "one", usd)):
+        done = desk.site.cli(*words, check=False)
+        said = " ".join(done.stderr.split())
+        assert done.returncode == 2, said
+        assert f"'{usd}' is no sum: give US dollars, more than 0 and at most 1000000, such as 2.50." in said
+
+
 def test_more_for_an_attempt_under_way_must_fit_into_its_budgets(desk: Desk) -> None:
     desk.site.write_config()
     under_way(desk, "one")
     desk.start()
     refused = desk.command("top-up", "demo.one", usd=4)
     assert not refused.done
-    assert "only 3.00 USD are left of the budget day: `cloud-code budget top-up day USD` first" in refused.message
+    assert "only 3.00 USD are left of the budget day: `cloud-code budget top-up day 1.00` first" in refused.message
     done = desk.command("top-up", "demo.one", usd=3)
     assert done.done and "it may cost 5.00 USD" in done.message
 

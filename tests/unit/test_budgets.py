@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Limits, Price, TaskReport, Usage, WaitReason
+from agent_daemon.protocol.money import amount, rounded_up
 from supervisor.config import parse_config
 from supervisor.core.budgets import (
     Purse,
@@ -169,11 +170,34 @@ def test_why_a_task_waits_is_said_with_what_is_left_and_when_there_is_more() -> 
     running, waiting, small = task_of("r", 2, running=2.0), task_of("w", 2), task_of("s", 0.5)
     purse = states(config, running)
     said = waiting_for_money([waiting, small], purse, NOW)
-    assert said[waiting.id][0].startswith(
-        "the budget all of 3.00 USD a day: 1.00 left, 2.00 are reserved by others, 2.00 needed; a new day begins"
+    assert said[waiting.id][0].words.startswith(
+        "the budget all of 3.00 USD a day: 1.00 left, 2.00 are reserved by others, 2.00 needed, 1.00 missing: "
+        "`cloud-code budget top-up all 1.00`; a new day begins"
     )
-    kept = tuple(f"the budget {name}, which acme-app.w waits for before it" for name in ("all", "app"))
-    assert said[small.id] == kept
+    kept = [f"the budget {name}, which acme-app.w waits for before it" for name in ("all", "app")]
+    assert [(lack.words, lack.command) for lack in said[small.id]] == [(words, "") for words in kept]
+
+
+def test_what_is_missing_counts_what_was_spent_beyond_the_budget_and_is_enough() -> None:
+    config, spending, task = config_of({"all": {"usd": 0.05}}), Spending(), task_of("a", 0.04)
+    spending.note(task_of("old", 1), make_attempt(started_at=NOW), 0.064, assumed=False, today=TODAY)
+    (lack,) = waiting_for_money([task], states(config, spending=spending), NOW)[task.id]
+    assert "0.00 left, 0.04 needed, 0.0540 missing: `cloud-code budget top-up all 0.06`" in lack.words
+    spending.top_up(TopUp(id="c1", budget="all", usd=float(lack.command.split()[-1]), by="ada", at=NOW))
+    assert not waiting_for_money([task], states(config, spending=spending), NOW)
+
+
+@pytest.mark.parametrize(
+    ("usd", "said"),
+    [(0, "0.00"), (-1e-9, "0.00"), (0.05, "0.05"), (0.008, "0.0080"), (0.000012, "0.000012"), (12.345, "12.35")],
+)
+def test_a_small_sum_is_not_rounded_away(usd: float, said: str) -> None:
+    assert amount(usd) == said
+
+
+@given(st.floats(0, 100))
+def test_what_is_rounded_up_is_enough(usd: float) -> None:
+    assert usd - 1e-6 <= float(rounded_up(usd)) <= usd + 0.0101
 
 
 def test_what_can_never_fit_today_keeps_nothing_from_others() -> None:

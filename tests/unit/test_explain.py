@@ -51,6 +51,14 @@ def told(task: TaskRecord, **changes: object) -> str:
     return " ".join([*found.why, *found.next, *(f"{a.text}: {a.command}" for a in found.can)])
 
 
+def test_what_waits_for_a_budget_is_told_with_the_command_that_adds_what_is_missing() -> None:
+    more = "cloud-code budget top-up daily 0.06"
+    said = told(make_task(state=State.PENDING), no_money=("the budget daily",), top_ups=(more,))
+    assert f"Let there be as much as it needs: {more}" in said
+    cheap = told(make_task(state=State.PENDING), cost_limit_usd=0.008)
+    assert "It may cost 0.0080 USD in all, and has cost 0.00." in cheap
+
+
 def test_an_ended_attempt_whose_report_cannot_be_taken_is_named_as_long_as_it_matters() -> None:
     left = make_attempt(ended_at=NOW, verdict="handed over", salvage_since=NOW)
     task = make_task(state=State.PENDING, attempt=1, attempts=(left,))

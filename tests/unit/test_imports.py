@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted([*ROOT.glob("supervisor/**/*.py"), *ROOT.glob("agent_daemon/**/*.py")])
 
 PURE = {"agent_daemon.protocol.model", "agent_daemon.protocol.paths", "agent_daemon.protocol.errors"}
-PURE |= {"agent_daemon.protocol.outcomes"}
+PURE |= {"agent_daemon.protocol.money", "agent_daemon.protocol.outcomes"}
 EFFECTS = {"subprocess", "socket", "time", "threading", "shutil", "tempfile", "random", "logging"}
 ADAPTERS = ("supervisor.forges", "supervisor.workstations", "supervisor.secrets")
 WIRING = {"supervisor.app", "supervisor.control", "supervisor.demo"}

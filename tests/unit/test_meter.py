@@ -168,7 +168,9 @@ def test_limits_are_reached_before_the_next_step() -> None:
     assert there and there.message.startswith(
         "its limit of 3.99 USD is reached: 750000 tokens in 1 turn, 4.00 USD"
     )
-    assert reached(meter, Limits(cost_usd=8.5), 4.0, 0), "the allowance counts, where there is one"
+    less = reached(meter, Limits(cost_usd=8.5), 4.0, 0)
+    assert less, "the allowance counts, where there is one"
+    assert less.message.startswith("its limit of 4.00 USD for this attempt (its task's cost_usd is 8.50 USD) is")
     assert reached(meter, Limits(cost_usd=3), 10.0, 0) is None
     tokens = reached(meter, Limits(max_tokens=750_000), None, 0)
     assert tokens and tokens.outcome == "budget"
