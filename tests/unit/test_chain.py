@@ -103,6 +103,7 @@ def test_a_task_that_is_run_again_begins_with_the_first_as_what_it_is() -> None:
         State.CANCELLED, reason="", actor="ada", at=NOW
     )
     again = rerun(ended, reason="once more", actor="ada", now=NOW).task
+    assert not again.unstuck
     attempt = begin(again, ("claude-code", "codex")).attempts[-1]
     assert (attempt.cli, attempt.role) == ("claude-code", "specialist")
 
