@@ -43,7 +43,7 @@ from agent_daemon.notes import LOOK_SECONDS, take_notes
 from agent_daemon.noting import lay_out
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import CliConfig, Feedback, Identity, Session
+from agent_daemon.protocol.model import CliConfig, Feedback, Identity, Session, SessionSum
 from agent_daemon.usage_log import UsageLog
 
 MAX_EVENTS = 20_000
@@ -86,6 +86,7 @@ class CodingRun:
     looked_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
     mend: str = field(default="install it where the workstation finds it, or correct its argv", init=False)
+    session_id: str | None = field(default=None, init=False)
     reached: Reached | None = field(default=None, init=False)
     repeats: Repeats = field(default_factory=Repeats, init=False)
 
@@ -106,16 +107,16 @@ class CodingRun:
     def _run(self) -> Verdict:
         attempt, events = self.attempt, list[Progress]()
         adapter = ADAPTERS[attempt.config.cli.adapter]
+        session = session_to_resume(attempt) if adapter.can_resume and not self.afresh else None
+        usage_log = UsageLog(adapter, cli_settings(attempt))
+        previous = usage_log.skip(session) if session is not None else CliUsage()
+        self._begin(session, previous)
         refused = self._refusal()
         if refused is not None:
             return Verdict(outcome="budget", message=refused)
-        session = session_to_resume(attempt) if adapter.can_resume and not self.afresh else None
         request = _request(attempt, session, self.left_usd)
         invocation = adapter.invocation(request)
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
-        usage_log = UsageLog(adapter, request.settings)
-        previous = usage_log.skip(session) if session is not None else CliUsage()
-        self.meter.begin(previous)
 
         def take(event: Progress) -> None:
             self._take_event(event, events, log)
@@ -176,6 +177,20 @@ class CodingRun:
         self._tell_verdict(verdict, finished)
         return verdict
 
+    def _begin(self, session: str | None, previous: CliUsage) -> None:
+        """Begin to count. What the session used before a daemon was killed, and no report told, comes first."""
+        known = self.attempt.known.session
+        if known is not None and known.id == session and known.counted is not None:
+            self.meter.begin(CliUsage(**{name: getattr(known.counted, name) for name in SessionSum.model_fields}))
+            self.meter.step(previous, of_session=True)
+            self.attempt.know({"usage": self.meter.total.told(), "session": self._session(known.id)}, None)
+        self.meter.begin(previous)
+
+    def _session(self, session_id: str) -> Session:
+        counted = SessionSum(**{name: getattr(self.meter.session, name) for name in SessionSum.model_fields})
+        told = counted if counted != SessionSum() else None
+        return Session(cli=self.attempt.config.cli.name, id=session_id[:500], counted=told)
+
     def _take_notes(self) -> None:
         if time.monotonic() - self.looked_at >= LOOK_SECONDS:
             take_notes(self.attempt)
@@ -228,8 +243,9 @@ class CodingRun:
         events.append(event)
         if len(events) > MAX_EVENTS:  # a chatty program: what it said long ago decides nothing
             events[:] = [e for e in events[:-1000] if e.kind != "message"] + events[-1000:]
-        if event.session_id:
-            fields["session"] = Session(cli=self.attempt.config.cli.name, id=event.session_id[:500])
+        self.session_id = event.session_id or self.session_id
+        if self.session_id and (event.session_id or "usage" in fields):
+            fields["session"] = self._session(self.session_id)
         self.repeats.see(event)
         self._hold_limits()
         if event.kind == "retry" and failure_named(event.message) == "quota":
@@ -264,7 +280,7 @@ class CodingRun:
     def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
         fields: dict[str, Any] = {"usage": self.meter.total.told()}
         if verdict.session_id:
-            fields["session"] = Session(cli=self.attempt.config.cli.name, id=verdict.session_id[:500])
+            fields["session"] = self._session(verdict.session_id)
         name = self.attempt.config.cli.name
         used = f"; {in_words(self.meter.total)}" if self.meter.total.tokens else ""
         self.attempt.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}{used}")

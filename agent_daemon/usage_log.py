@@ -7,7 +7,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent_daemon.clis.base import Adapter, CliSettings, Progress, Usage
@@ -39,7 +39,7 @@ class UsageLog:
         self.read_all(
             session_id, lambda event: event.usage and before.step(event.usage, of_session=event.of_session)
         )
-        return before.session
+        return replace(before.session, model=before.model)
 
     def read_all(self, session_id: str, take: Callable[[Progress], object]) -> None:
         """Pass on the events of all lines that are new, or of the last ones where that is very much."""

@@ -414,9 +414,20 @@ class Usage(Wire):
     turns: Count = 0
 
 
+class SessionSum(Wire):
+    """What a session has used in all its runs."""
+
+    input_tokens: Count = 0
+    cached_input_tokens: Count = 0
+    output_tokens: Count = 0
+
+
 class Session(Wire):
+    """A session of a CLI. `counted`: how much of the sum that it keeps itself is in the report's `usage`."""
+
     cli: Line
     id: Line
+    counted: SessionSum | None = None
 
 
 class Result(Wire):
