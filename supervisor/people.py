@@ -18,6 +18,7 @@ from supervisor.core.commands import (
     authorise,
     refuse_unknown_cli,
 )
+from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.intake import Draft, ingest, source_gone, source_held, when_told
 from supervisor.core.record import Source, TaskRecord
@@ -26,6 +27,8 @@ from supervisor.ledger import Ledger
 from supervisor.records import RecordStore, taken_otherwise
 from supervisor.spending import Money
 from supervisor.work import Work
+
+_DECIDING = ("approve", "deny", "answer", "revoke")
 
 
 @dataclass
@@ -169,7 +172,9 @@ class People:
             self.offer(after.source)
         told = when_told(after) if command.kind == "edit" else ""
         told = self.money.told(after) if command.kind == "top-up" and self.money is not None else told
-        return f"{after.id} is {after.state.words}" + (f": {told}" if told else "")
+        decided = what_was_decided(task, after) if command.kind in _DECIDING else ""
+        is_now = f"{after.id} is {after.state.words}" + (f": {told}" if told else "")
+        return f"{decided}. {is_now}" if decided else is_now
 
     def _command_workstation(self, command: Command) -> str:
         name = command.target

@@ -152,6 +152,7 @@ def audit(ctx: click.Context, task_id: str | None, as_json: bool) -> None:
 def _event(event: dict[str, object]) -> tuple[object, ...]:
     details = event["details"]
     assert isinstance(details, dict)  # noqa: S101 (events are written so)
-    keys = ("id", "type", "access", "scope", "message")
+    keys = ("id", "type", "access", "scope")
     what = str(event["event"]).partition(".")[2].replace("_", " ")
-    return event["ts"], what, event["actor"], event.get("task", ""), *(details.get(key, "") for key in keys)
+    why = details.get("message") or details.get("reason", "")
+    return event["ts"], what, event["actor"], event.get("task", ""), *(details.get(key, "") for key in keys), why

@@ -23,8 +23,10 @@ from supervisor.cli.output import (
 from supervisor.cli.place import task_argument
 from supervisor.cli.reading import picture_of, read_task
 from supervisor.core.explain import explain, headline
-from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.planning import PLANNED, plan_message
+from supervisor.core.record import Approval, Attempt, TaskRecord
 from supervisor.core.states import State
+from supervisor.core.surroundings import after_colon
 from supervisor.core.words import count
 from supervisor.view import Picture, surroundings
 
@@ -66,7 +68,7 @@ def show_task(ctx: click.Context, task_id: str, as_json: bool) -> None:
         return
     show(*_head(task, picture_of(reader)))
     for attempt_shown in task.attempts:
-        show(text(_attempt_line(attempt_shown), indent=2))
+        show(text(_attempt_line(task, attempt_shown), indent=2))
     show(*_report_lines(report))
     show(*_plan_lines(task))
     show(*_delivery_lines(task))
@@ -110,7 +112,7 @@ def _cost(usage: Usage) -> str:
     return known + (f", cost unknown: {usage.cost_unknown}" if usage.cost_unknown else "")
 
 
-def _attempt_line(attempt: Attempt) -> str:
+def _attempt_line(task: TaskRecord, attempt: Attempt) -> str:
     took = ""
     if attempt.ended_at is not None:
         took = f", {ago(attempt.started_at, attempt.ended_at)}"
@@ -120,7 +122,10 @@ def _attempt_line(attempt: Attempt) -> str:
     lost = f"; its work could not be saved: {attempt.save_error}" if attempt.save_error else ""
     lost += f"; given up by {attempt.dropped_by}" if attempt.dropped_by else ""
     verdict = attempt.verdict or "under way"
-    verdict += f" ({': '.join(filter(None, (attempt.code, attempt.why)))})" if attempt.code else ""
+    plan = _plan_of(task, attempt) if verdict == PLANNED else None
+    why = ": ".join(filter(None, (attempt.code, attempt.why))) if attempt.code else ""
+    why = f"{plan.id}: {_plan_decision(plan)}" if plan else why
+    verdict += f" ({why})" if why else ""
     verdict = f"to get it unstuck, {verdict}" if attempt.role == "unstuck" else verdict
     return f"{attempt.number} on {attempt.workstation} with {attempt.cli}: {verdict}{took}{used}{cost}{lost}"
 
@@ -158,12 +163,30 @@ def _report_lines(report: TaskReport | Problem | None) -> list[RenderableType]:
     return lines
 
 
+def _plan_of(task: TaskRecord, attempt: Attempt) -> Approval | None:
+    """The approval of the plan that this attempt handed in."""
+    plans = (a for a in task.approvals if a.gate == "plan")
+    return next((a for a in plans if a.message == plan_message(attempt, a.id)), None)
+
+
+def _plan_decision(plan: Approval) -> str:
+    """Who decided what; what was said to an approval stands below the plan."""
+    if plan.status == "pending":
+        return "waits for approval"
+    by = f" by {plan.by}" if plan.by else ""
+    if plan.status != "denied":
+        return (
+            ("counts no more" if plan.status == "over" else plan.status) + by + " with amendments" * bool(plan.why)
+        )
+    return f"denied{by}{after_colon(plan.why[:300]).removesuffix('.')}"
+
+
 def _plan_lines(task: TaskRecord) -> list[RenderableType]:
     plan = task.plan
     if plan is None:
         return []
-    how = {"pending": "waits for approval", "approved": "approved", "denied": "denied"}[plan.status]
-    title = f"Plan {plan.id}, of attempt {plan.attempt}: {how}"
+    decided = next((a for a in task.approvals if a.id == plan.id), None)
+    title = f"Plan {plan.id}, of attempt {plan.attempt}: {_plan_decision(decided) if decided else plan.status}"
     parts: list[RenderableType] = [text(""), text(title, "bold"), text(plan.text, lines=True)]
     if plan.amendments:
         parts += [text("Amended:", "bold"), text(plan.amendments, lines=True)]

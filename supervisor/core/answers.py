@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agent_daemon.protocol.model import WaitReason
 from agent_daemon.protocol.outcomes import NOT_STARTED
+from supervisor.core.credentials import said_why
 from supervisor.core.delivery import is_work_done
 from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord, Wait
@@ -57,7 +58,9 @@ def _request_answers(task: TaskRecord) -> tuple[Action, ...]:
         for grant in asked
         for action in (
             Action(
-                text=f"Let it have {grant.type}, {grant.access}" + f" ({grant.scope})" * bool(grant.scope),
+                text=f"Let it have {grant.type}, {grant.access}"
+                + f" ({grant.scope})" * bool(grant.scope)
+                + f"; it says: {said_why(grant)}" * bool(grant.reason),
                 command=f"cloud-code task approve {task.id} {grant.id}",
             ),
             Action(text="Or say why not", command=f"cloud-code task deny {task.id} {grant.id} --reason '…'"),

@@ -276,7 +276,9 @@ def _approval(task: TaskRecord, command: Command) -> Approval:
 
 def _decide(task: TaskRecord, command: Command, status: str, now: datetime) -> TaskRecord:
     approval = _approval(task, command)
-    decided = approval.evolve(status=status, by=command.actor.id, at=now)
+    said = command.args.get("note" if status == "approved" else "reason") or ""
+    why = str(said)[:MAX_NOTE_CHARACTERS]
+    decided = approval.evolve(status=status, by=command.actor.id, at=now, why=why)
     return task.evolve(approvals=tuple(decided if a.id == approval.id else a for a in task.approvals))
 
 

@@ -17,6 +17,7 @@ DENIED = "E_CREDENTIAL_DENIED"
 # What one task may ask for; more is no work but a flood.
 MAX_ASKED = 20
 _MAX_CHARACTERS = 500
+_SHOWN_CHARACTERS = 200
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 _SCOPE = re.compile(r"[A-Za-z0-9@:/._*-]{0,200}")
 
@@ -237,6 +238,12 @@ def sentence(grant: Grant) -> str:
             return f"{what}: taken back: {grant.why}"
 
 
+def said_why(grant: Grant) -> str:
+    """The agent's reason, on one line and no longer than a line is read."""
+    words = " ".join(grant.reason.split())
+    return words if len(words) <= _SHOWN_CHARACTERS else words[: _SHOWN_CHARACTERS - 1] + "…"
+
+
 def revoke(task: TaskRecord, grant: Grant, *, by: str, why: str, now: datetime) -> Decision:
     """Take back what was granted."""
     over = grant.evolve(status="over", why=why, by=by, at=now, given_to=None)
@@ -330,6 +337,8 @@ def _event(grant: Grant, what: str, *, actor: str = "supervisor", extra: dict[st
     }
     if what == "denied":
         details |= {"code": DENIED}
+    if what in ("asked", "granted", "denied") and grant.reason:
+        details |= {"reason": said_why(grant)}
     if grant.why:
         details |= {"message": grant.why}
     return Event(name=f"credential.{what}", details=details | (extra or {}), actor=actor)

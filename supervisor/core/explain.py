@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from agent_daemon.protocol.money import amount
 from supervisor.core.answers import WAITED_FOR, Action, answers, remote_answers, retry_action, verification_logs
 from supervisor.core.budgets import spent_usd
+from supervisor.core.credentials import said_why
 from supervisor.core.explain_left import left_behind, left_behind_actions, left_on_the_remote
 from supervisor.core.explain_work import doing, external, in_progress, rebased, signs
 from supervisor.core.intake import when_told
@@ -95,7 +96,7 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
             return f"given to {task.workstation}, no report yet"
         case State.IN_PROGRESS:
             asked = next((grant for grant in task.grants if grant.status == "asked"), None)
-            wants = f"asks for {asked.type} ({asked.access}); " if asked is not None else ""
+            wants = f"asks for {asked.type} ({asked.access}): {said_why(asked)}; " if asked is not None else ""
             return wants + doing(task, around)
         case State.REVIEW:
             conflict = f"; conflicts with {task.base_branch}" if task.base_conflict else ""

@@ -26,7 +26,7 @@ def take_plan(task: TaskRecord, attempt: Attempt, report: TaskReport, now: datet
     plan = PlanMade(
         id=f"plan-{made + 1:03d}", number=number, attempt=attempt.number, text=text, made_for=_planned_text(task)
     )
-    message = f"the plan of attempt {attempt.number} ({plan.id})"
+    message = plan_message(attempt, plan.id)
     digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()
     approval = Approval(id=plan.id, gate="plan", subject_hash=digest, message=message)
     event = Event(name="plan.made", details={"attempt": attempt.number, "plan": plan.id})
@@ -40,6 +40,11 @@ def take_plan(task: TaskRecord, attempt: Attempt, report: TaskReport, now: datet
         approvals=(*task.approvals, approval),
     )
     return Decision(task=task, events=(event,)).then(blocked)
+
+
+def plan_message(attempt: Attempt, plan_id: str) -> str:
+    """What is waited for while this attempt's plan is."""
+    return f"the plan of attempt {attempt.number} ({plan_id})"
 
 
 def pending_plan(task: TaskRecord) -> PlanMade | None:

@@ -242,6 +242,7 @@ class Approval(Stored):
     """A gate that only a person opens; `subject_hash` ties it to exactly what was looked at.
 
     `over`: it counts no more, and stays so that its id is not given out again: an old answer opens no new gate.
+    `why` is what the person said to it, if anything.
     """
 
     id: str
@@ -250,6 +251,7 @@ class Approval(Stored):
     status: Literal["pending", "approved", "denied", "over"] = "pending"
     message: str = ""
     by: str | None = None
+    why: str = ""
     at: AwareDatetime | None = None
 
 

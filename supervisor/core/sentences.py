@@ -191,6 +191,11 @@ def _wanted(values: Mapping[str, Any]) -> str:
     return f"{values['id']}: {values['type']}, {values['access']}{scope}"
 
 
+def _why(values: Mapping[str, Any]) -> str:
+    """What the agent says it needs it for."""
+    return f"; it says: {values['reason']}" if values.get("reason") else ""
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -252,8 +257,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "plan.made": _form("attempt {attempt} has planned: {plan} is to be approved"),
     "approval.granted": _form("by {actor}"),
     "approval.denied": _form("by {actor}"),
-    "credential.asked": lambda v: f"the agent asks for {_wanted(v)}: a person decides",
-    "credential.granted": lambda v: f"{_wanted(v)}, by {v['actor']}",
+    "credential.asked": lambda v: f"the agent asks for {_wanted(v)}: a person decides{_why(v)}",
+    "credential.granted": lambda v: f"{_wanted(v)}, by {v['actor']}{_why(v)}",
     "credential.denied": lambda v: f"{v['code']}: {_wanted(v)}, by {v['actor']}: {v['message']}",
     "credential.given": lambda v: f"{_wanted(v)} lies ready for attempt {v['attempt']}",
     "credential.not_given": lambda v: f"{_wanted(v)} cannot be given now: {v['code']}: {v['message']}",

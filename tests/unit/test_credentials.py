@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import BlockedReason, CredentialRequest, ReportStatus, TaskReport, WaitReason
+from supervisor.core.answers import answers
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
 from supervisor.core.credentials import (
     MAX_ASKED,
@@ -19,9 +20,11 @@ from supervisor.core.credentials import (
     told_credentials,
     variable_of,
 )
+from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Failed
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Grant, TaskRecord, Wait
+from supervisor.core.sentences import sentence
 from supervisor.core.settings import AccessSettings, Config, CredentialSettings
 from supervisor.core.states import State
 from tests.unit.conftest import NOW, make_attempt, make_task
@@ -164,6 +167,26 @@ class TestAsked:
         again = take_requests(fresh, asking(*wanted, attempt=2), config(), LATER).task
         assert [grant.status for grant in again.grants[MAX_ASKED:]] == ["asked"] * MAX_ASKED
         assert len({grant.id for grant in again.grants}) == 2 * MAX_ASKED
+
+
+class TestTold:
+    def test_the_agents_reason_is_told_with_the_request_and_with_what_a_rule_granted(self) -> None:
+        decision = take_requests(
+            at_work(), asking(("npm_token", "publish", ""), ("npm_token", "read", "")), config(), NOW
+        )
+        assert [event.details["reason"] for event in decision.events] == ["it is needed"] * 2
+        said = [sentence({"event": e.name, "actor": "rule", "details": e.details}) for e in decision.events]
+        assert all(text.endswith("; it says: it is needed") for text in said)
+        assert answers(decision.task)[0].text == "Let it have npm_token, publish; it says: it is needed"
+
+    def test_whoever_decides_is_told_what(self) -> None:
+        task = asked(("npm_token", "publish", ""))
+        denied = apply_command(task, command("deny", approval="cred-001", reason="no"), NOW).task
+        assert what_was_decided(task, denied) == "cred-001: npm_token, publish: denied by ada: no"
+        granted = apply_command(task, command("approve"), NOW).task
+        over = apply_command(granted, command("revoke", grant="cred-001"), NOW).task
+        assert what_was_decided(granted, over).endswith("taken back: a person took it back")
+        assert what_was_decided(over, over) == ""
 
 
 class TestDecided:

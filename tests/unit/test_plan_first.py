@@ -16,9 +16,11 @@ from agent_daemon.protocol.model import (
     TaskReport,
     WaitReason,
 )
+from supervisor.cli.task_show import _attempt_line
 from supervisor.core.answers import answers
 from supervisor.core.attempts import NO_PLAN, claim_problems, take_report
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
+from supervisor.core.decided import what_was_decided
 from supervisor.core.explain import headline
 from supervisor.core.plan import Seen, needed_jobs
 from supervisor.core.planning import MAX_DENIED
@@ -107,6 +109,18 @@ def test_denied_it_is_planned_anew_and_told_why() -> None:
         do(second, "approve", approval="plan-001")
     approved = do(second, "approve")
     assert approved.next_phase == "work" and approved.feedback == ()
+
+
+def test_whoever_decides_is_told_what_and_a_reason_is_kept() -> None:
+    task = planned()
+    assert what_was_decided(task, do(task, "approve")) == "plan-001: approved; the next attempt carries it out"
+    bare = do(task, "deny")
+    assert what_was_decided(task, bare).startswith("plan-001: denied; the next attempt plans anew (a reason helps")
+    told = do(task, "deny", reason="which file?")
+    assert what_was_decided(task, told) == "plan-001: denied; the next attempt plans anew"
+    line = _attempt_line(told, told.attempts[0])
+    assert "planned (plan-001: denied by ada: which file?)" in line
+    assert "planned (plan-001: waits for approval)" in _attempt_line(task, task.attempts[0])
 
 
 def test_denials_are_bounded_and_a_retry_begins_anew() -> None:
