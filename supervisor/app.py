@@ -27,8 +27,8 @@ from supervisor.clearing import Clearing
 from supervisor.clock import Clock
 from supervisor.config import load_config
 from supervisor.config_watch import ConfigWatch
-from supervisor.core.budgets import Purse
 from supervisor.core.decision import Event
+from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
 from supervisor.disk import DiskWatch
 from supervisor.edits import Edits
@@ -195,9 +195,9 @@ class Supervisor:
         self.runs = RunLog(root, self.clock)
         self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
         self.people.clean = self.cleaning.start
-        self.money = Money(root, self.clock, self.ledger)
+        self.money = Money(root, self.clock, self.ledger, self._preparing)
         self.ledger.on_record, self.ledger.settle = self.money.note, self.money.flush
-        self.people.money = self.money
+        self.people.money, self.work.purse = self.money, self.money.purse
         self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self._purse)
@@ -229,16 +229,15 @@ class Supervisor:
                 *([self.webhooks.look] if self.webhooks else []),
                 self.money.look,
             ),
-            purse=self._purse,
+            purse=self.money.purse,
             has_room=self.disk.has_room,
             clean=self.cleaning.start,
             settle_cleaning=self.cleaning.settle,
         )
 
-    def _purse(self) -> Purse | None:
-        """What tasks may begin with, beside those that are being made ready."""
-        tasks = self.ledger.tasks.values()
-        return self.money.purse([task for task in tasks if self.work.preparing(task.id)])
+    def _preparing(self) -> list[TaskRecord]:
+        """The tasks whose next attempt is being made ready."""
+        return [task for task in self.ledger.tasks.values() if self.work.preparing(task.id)]
 
     def _look_at_disk(self) -> Event | None:
         """Where room becomes scarce, clean-up does not wait for its hour."""

@@ -1,7 +1,7 @@
 """`state/spending/`: what was spent, a small file a day that no clean-up touches; the budgets."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -64,11 +64,15 @@ def unreadable_problem(root: Root, spending: Spending) -> Problem | None:
 
 @dataclass
 class Money:
-    """Puts down what attempts cost, and says what is left of the budgets. Used in the loop's thread."""
+    """Puts down what attempts cost, and says what is left of the budgets. Used in the loop's thread.
+
+    `preparing()` are the tasks whose next attempt is being made ready: what that may cost is reserved already.
+    """
 
     root: Root
     clock: Clock
     ledger: Ledger
+    preparing: Callable[[], Iterable[TaskRecord]] = tuple
     spending: Spending = field(init=False)
     _day: date = field(init=False)
     _known: dict[str, float] = field(default_factory=dict, init=False)
@@ -114,19 +118,19 @@ class Money:
         days = [name for name, budget in self.ledger.config.budgets.items() if budget.per == "day"]
         return Event(name="budget.day_began", details={"day": str(today), "budgets": days}) if days else None
 
-    def budgets(self, preparing: Iterable[TaskRecord] = ()) -> tuple[Budget, ...]:
-        """Every budget now; `preparing` are tasks whose next attempt is being made ready."""
+    def budgets(self) -> tuple[Budget, ...]:
+        """Every budget now."""
         found = self.ledger.reports.items()
         reports = {(task_id, number): report for task_id, of in found for number, report in of.items()}
         tasks, now = self.ledger.tasks, self.clock.now()
-        return budgets_now(self.ledger.config, self.spending, tasks, reports, now, preparing)
+        return budgets_now(self.ledger.config, self.spending, tasks, reports, now, self.preparing())
 
-    def purse(self, preparing: Iterable[TaskRecord] = ()) -> Purse | None:
+    def purse(self) -> Purse | None:
         """What tasks may begin with; None where there are no budgets."""
         config = self.ledger.config
         if not config.budgets:
             return None
-        return Purse(config, {budget.name: budget for budget in self.budgets(preparing)})
+        return Purse(config, {budget.name: budget for budget in self.budgets()})
 
     # --- what people ask for ----------------------------------------------------------------------------
 

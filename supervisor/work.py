@@ -9,7 +9,7 @@ from agent_daemon.failpoints import reach
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
-from supervisor.core.budgets import cost_limit_usd, governing, spent_usd
+from supervisor.core.budgets import Purse, cost_limit_usd, governing, spent_usd
 from supervisor.core.chain import cli_for
 from supervisor.core.decision import (
     Bundle,
@@ -51,7 +51,10 @@ _MIRROR_REST_SECONDS = 300
 
 @dataclass
 class Work:
-    """Starts jobs, remembers which are under way, and turns their outcomes into decisions."""
+    """Starts jobs, remembers which are under way, and turns their outcomes into decisions.
+
+    `purse()` is what tasks may begin with, beside those that are being prepared.
+    """
 
     root: Root
     clock: Clock
@@ -60,6 +63,7 @@ class Work:
     drivers: dict[str, Workstations]
     projects: dict[str, Project]
     credentials: Credentials
+    purse: Callable[[], Purse | None] = lambda: None
     _open: dict[str, Job] = field(default_factory=dict, init=False)
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
     _reviews: dict[str, Reviews] = field(default_factory=dict, init=False)
@@ -247,6 +251,9 @@ class Work:
         if not isinstance(outcome, Prepared) or late or task.base_branch not in ("", outcome.base_branch):
             return Decision(task=task)
         if workstation is None or not self.fleet.usable(workstation):
+            return Decision(task=task)
+        purse = self.purse()
+        if purse is not None and purse.lacking(task):  # it was allowed more meanwhile than there is: it waits
             return Decision(task=task)
         config, limit = ledger.config, cost_limit_usd(task, ledger.config)
         chain, unstuck = (

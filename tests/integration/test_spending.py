@@ -9,7 +9,8 @@ import yaml
 
 from agent_daemon.protocol.model import Limits, ReportStatus, TaskReport, Usage
 from supervisor.control import new_command
-from supervisor.core.decision import Decision
+from supervisor.core.assign import Prepared
+from supervisor.core.decision import Decision, Prepare
 from supervisor.core.record import TaskRecord
 from supervisor.core.states import State
 from tests.desk import Desk
@@ -169,6 +170,43 @@ def test_more_for_an_attempt_under_way_must_fit_into_its_budgets(desk: Desk) -> 
     assert "only 3.00 USD are left of the budget day: `cloud-code budget top-up day 1.00` first" in refused.message
     done = desk.command("top-up", "demo.one", usd=3)
     assert done.done and "it may cost 5.00 USD" in done.message
+
+
+def preparing(desk: Desk, stem: str, limit_usd: float) -> Prepare:
+    """A task whose next attempt is being made ready for a workstation that runs."""
+    desk.site.write_config()
+    desk.keep(stem, limits=Limits(cost_usd=limit_usd))
+    supervisor = desk.start()
+    name = next(iter(supervisor.fleet.stations))
+    station = supervisor.fleet.stations[name]
+    station.file = station.file.evolve(wanted="running", run="1")
+    job = Prepare(task_id=f"demo.{stem}", workstation=name, cli="codex", attempt=1, rerun=1)
+    supervisor.work._reserved[job.task_id], supervisor.work._open[job.key] = name, job
+    return job
+
+
+@pytest.mark.parametrize(("more", "state"), [(3.0, State.ASSIGNED), (100.0, State.PENDING)])
+def test_what_is_allowed_while_a_task_is_prepared_must_fit_before_it_begins(
+    desk: Desk, more: float, state: State
+) -> None:
+    job = preparing(desk, "one", limit_usd=2)
+    assert desk.command("top-up", "demo.one", usd=more).done
+    assert desk.supervisor is not None
+    prepared = Prepared(base_branch="main", base_commit="c" * 40)
+    desk.supervisor.work.settle(job.key, prepared, desk.supervisor.ledger)
+    task = desk.supervisor.ledger.tasks["demo.one"]
+    assert (task.state, [a.reserved_usd for a in task.attempts]) == (state, [5.0] if more == 3 else [])
+
+
+def test_what_is_being_prepared_is_not_left_for_a_top_up(desk: Desk) -> None:
+    under_way(desk, "one")
+    preparing(desk, "two", limit_usd=2.5)
+    refused = desk.command("top-up", "demo.one", usd=1)
+    assert not refused.done and "only 0.50 USD are left of the budget day" in refused.message
+    assert desk.supervisor is not None
+    more = new_command("budget-top-up", "day", "ada", {"usd": 2})
+    answer = desk.supervisor.people.carry_out(desk.supervisor.ledger, more)
+    assert answer.message == "day has 7.00 USD for today, of which 2.50 are left"
 
 
 def test_a_file_that_cannot_be_read_is_not_taken_for_nothing_spent(desk: Desk) -> None:
