@@ -1,5 +1,6 @@
 """One run of the coding CLI on a prepared worktree: prompt in, progress and a verdict out."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,7 +44,8 @@ from agent_daemon.notes import LOOK_SECONDS, take_notes
 from agent_daemon.noting import lay_out
 from agent_daemon.prompt import render_prompt
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import CliConfig, Feedback, Identity, Session, SessionSum
+from agent_daemon.protocol.model import CliConfig, Feedback, Identity, Session, SessionSum, TaskingTask
+from agent_daemon.stage import text_digest
 from agent_daemon.usage_log import UsageLog
 
 MAX_EVENTS = 20_000
@@ -60,12 +62,19 @@ _WITHOUT_SHELL = frozenset({"aider"})
 
 
 def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
-    """Run an attempt's CLI in its session, or where that turns out to be gone, once more in a new one."""
-    coding = CodingRun(attempt)
+    """Run an attempt's CLI in its session, or where that turns out to be gone, once more in a new one.
+
+    It goes on where its limit ended it and it has been allowed more since.
+    """
+    coding, name = CodingRun(attempt), attempt.config.cli.name
     verdict = coding.run()
+    while coding.allowed_more(verdict) and attempt.stop.take_back("budget"):
+        attempt.resumed, attempt.changed = True, False
+        attempt.tell({}, f"{name} is allowed more: it goes on")
+        coding = CodingRun(attempt, before=coding.meter.total)
+        verdict = coding.run()
     if not verdict.session_gone or attempt.stop.is_set():
         return coding, verdict
-    name = attempt.config.cli.name
     attempt.tell({}, f"The session of {name} cannot be resumed: a new one is told what was done before")
     coding = CodingRun(attempt, afresh=True, before=coding.meter.total)
     return coding, coding.run()
@@ -91,6 +100,7 @@ class CodingRun:
     repeats: Repeats = field(default_factory=Repeats, init=False)
 
     def __post_init__(self) -> None:
+        self._began_with = self.attempt.latest()
         cli, before = self.attempt.config.cli, self.before or spent_before(self.attempt.known.usage)
         self.meter = Meter(prices=self.attempt.config.prices, model=cli.model or "", before=before)
 
@@ -198,9 +208,17 @@ class CodingRun:
 
     @property
     def left_usd(self) -> float | None:
-        """What is left of the attempt's limit; None without one."""
-        allowed = allowed_usd(self.attempt.task.limits, self.attempt.task.allowance_usd)
+        """What is left of the attempt's limit as it is now; None without one."""
+        task = self.attempt.latest()
+        allowed = allowed_usd(task.limits, task.allowance_usd)
         return None if allowed is None else max(0.0, allowed - (self.meter.total.cost_usd or 0.0))
+
+    def allowed_more(self, verdict: Verdict) -> bool:
+        """Whether the run was ended by a limit that has been raised since it began, for the same work."""
+        began, now = self._began_with, self.attempt.latest()
+        raised = any(more > before for before, more in zip(_room(began), _room(now), strict=True))
+        goes = verdict.outcome == "budget" and raised and self._refusal() is None
+        return goes and text_digest(now) == text_digest(self.attempt.task)
 
     def _refusal(self) -> str | None:
         """Why the CLI is not even started: nothing is left, or its cost could not be held below the limit."""
@@ -259,12 +277,13 @@ class CodingRun:
 
     def _limit(self) -> Reached | None:
         """The limit that is reached, if one is. With a limit of cost, a cost that nobody tells is one, too."""
-        task, total = self.attempt.task, self.meter.total
+        task, total = self.attempt.latest(), self.meter.total
         found = reached(self.meter, task.limits, task.allowance_usd, self.repeats.count)
         if found is not None or self.left_usd is None:
             return found
         tells = ADAPTERS[self.attempt.config.cli.adapter].TELLS_COST
-        if tells != "end" and total.unpriced:
+        # What is told at the end only is not told of a run that was killed: nobody knows what is left.
+        if self.meter.before.unpriced if tells == "end" else total.unpriced:
             return Reached(outcome="budget", message=f"E_NO_PRICE: {in_words(total)}; add it to `prices`")
         if tells == "never" and self.meter.run.turns >= BLIND_TURNS and self.meter.run.tokens == 0:
             message = f"E_NO_PRICE: it does not tell its tokens while it works, and may cost {usd(self.left_usd)}"
@@ -283,7 +302,13 @@ class CodingRun:
             fields["session"] = self._session(verdict.session_id)
         name = self.attempt.config.cli.name
         used = f"; {in_words(self.meter.total)}" if self.meter.total.tokens else ""
-        self.attempt.tell(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}{used}")
+        self.attempt.know(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}{used}")
+
+
+def _room(task: TaskingTask) -> tuple[float, float]:
+    """USD and tokens that the attempt may use in all."""
+    allowed, tokens = allowed_usd(task.limits, task.allowance_usd), task.limits.max_tokens
+    return math.inf if allowed is None else allowed, math.inf if tokens is None else tokens
 
 
 def _request(attempt: Attempt, session: str | None, left_usd: float | None) -> RunRequest:

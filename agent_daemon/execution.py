@@ -105,12 +105,24 @@ class StopRequest:
     def __init__(self) -> None:
         self._event = threading.Event()
         self._lock = threading.Lock()
+        self._asked: set[str] = set()
         self.reason = ""
 
     def set(self, reason: str = "interrupted") -> None:
         with self._lock:
             self.reason = self.reason or reason
+            self._asked.add(reason)
             self._event.set()
+
+    def take_back(self, reason: str) -> bool:
+        """Nothing is wished any more; False, and all stays, where something else has been wished, too."""
+        with self._lock:
+            if self._asked - {reason}:
+                return False
+            self.reason = ""
+            self._asked.clear()
+            self._event.clear()
+            return True
 
     def is_set(self) -> bool:
         return self._event.is_set()

@@ -57,7 +57,7 @@ class Run:
             agent_type="backend",
             known=TaskReport(attempt=1, status=ReportStatus.IN_PROGRESS),
             tell=lambda fields, text: self.told.append((fields, text)),
-            latest=lambda: task,
+            latest=lambda: self.attempt.task,
         )
 
     def code(self) -> Verdict:

@@ -30,6 +30,8 @@ Outcome = Literal[
 ]
 OUTCOMES: frozenset[str] = frozenset(get_args(Outcome))
 
+# No run uses so much of anything: what is told beyond it is nonsense, and too large to be reckoned with.
+MAX_COUNT = 10**12
 _MESSAGE_CHARACTERS = 12_000  # a plan may be that long
 
 # What a run cost: with its steps, once at its end (a limit of cost is held by itself till then), or not at all.
@@ -322,6 +324,7 @@ def printable(text: str) -> str:
 
 
 def count_of(source: Mapping[str, Any], key: str) -> int:
-    """A whole number from zero up; 0 for everything else."""
+    """A whole number from zero up to a million million; 0 for everything else."""
     value = source.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return min(cast(int, value), MAX_COUNT) if whole else 0

@@ -85,7 +85,7 @@ class Metered:
             agent_type="backend",
             known=self.report,
             tell=self._tell,
-            latest=lambda: task,
+            latest=lambda: self.attempt.task,
         )
 
     def _tell(self, fields: dict[str, Any], _: str | None) -> None:

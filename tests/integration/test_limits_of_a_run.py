@@ -1,0 +1,113 @@
+"""The limits of a run are those that its task has now; one that they ended goes on when they rise."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_daemon.clis.base import Verdict
+from agent_daemon.coding import CodingRun, run_cli
+from agent_daemon.execution import StopRequest
+from agent_daemon.protocol.model import CliConfig, Limits, Price, Usage
+from tests.coding_run import Run
+
+STEPS = """
+import json
+for n in range(6):
+    print(json.dumps({"type": "progress", "message": f"step {n}", "usage": {"model": "m", "cost_usd": 0.4}}))
+print(json.dumps({"type": "result", "message": "done"}))
+"""
+# Its first run says what it costs and is ended by itself, or waits to be ended; resumed, it comes to its end.
+TWO_RUNS = """
+import json, sys, time
+told = {"model": "m", "input_tokens": 5, "cost_usd": %s}
+if sys.argv[1:] == ["--session=s1"]:
+    print(json.dumps({"type": "result", "message": "done", "usage": {"model": "m", "cost_usd": 0.25}}))
+    sys.exit()
+print(json.dumps({"type": "progress", "message": "a step", "session_id": "s1", "usage": told}), flush=True)
+if %s:
+    print(json.dumps({"type": "result", "outcome": "budget", "message": "its budget is used up"}))
+else:
+    time.sleep(120)
+"""
+OVERFLOW = """
+import json
+print(json.dumps({"type": "progress", "message": "a step", "usage": {"model": "m", "input_tokens": 10**400}}))
+print(json.dumps({"type": "result", "message": "done"}))
+"""
+
+
+def running(folder: Path, program: str, *, allowed_usd: float, topped_up_usd: float | None = None) -> Run:
+    """The run of a program; it is allowed more as soon as it has told what its first step cost."""
+    (folder / "tree").mkdir()
+    cli = CliConfig(name="p", adapter="command", argv=(sys.executable, "-c", program, "--session={session_id}"))
+    run = Run(folder, cli, limits=Limits(cost_usd=1.0, timeout_minutes=1))
+    task = run.attempt.task = run.attempt.task.model_copy(update={"allowance_usd": allowed_usd})
+    wanted, tell = [task], run.attempt.tell
+
+    def top_up(fields: dict[str, Any], text: str | None) -> None:
+        tell(fields, text)
+        if topped_up_usd is not None and "usage" in fields:
+            wanted[:] = [task.model_copy(update={"allowance_usd": topped_up_usd})]
+
+    run.attempt.tell, run.attempt.latest = top_up, lambda: wanted[0]
+    return run
+
+
+def used(run: Run) -> Iterator[Usage]:
+    return (fields["usage"] for fields, _ in run.told if "usage" in fields)
+
+
+def test_a_top_up_counts_for_the_run_under_way(tmp_path: Path) -> None:
+    run = running(tmp_path, STEPS, allowed_usd=1.0, topped_up_usd=50.0)
+    assert run.code().outcome == "completed"
+    assert [usage.cost_usd for usage in used(run)][-1] == pytest.approx(2.4)
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_run_that_its_limit_ended_goes_on_in_its_session_when_it_is_allowed_more(
+    tmp_path: Path, by_itself: bool
+) -> None:
+    run = running(tmp_path, TWO_RUNS % (0.9 if by_itself else 1.25, by_itself), allowed_usd=1, topped_up_usd=50)
+    _, verdict = run_cli(run.attempt)
+    assert (verdict.outcome, verdict.message) == ("completed", "done")
+    assert [usage.cost_usd for usage in used(run)][-1] == pytest.approx(1.15 if by_itself else 1.5)
+    assert not run.attempt.stop.is_set()
+
+
+@pytest.mark.parametrize("topped_up_usd", [None, 0.5, 1.2])
+def test_it_does_not_go_on_without_more_than_it_has_used(tmp_path: Path, topped_up_usd: float | None) -> None:
+    run = running(tmp_path, TWO_RUNS % (1.25, False), allowed_usd=1.0, topped_up_usd=topped_up_usd)
+    _, verdict = run_cli(run.attempt)
+    assert verdict.outcome == "budget" and run.attempt.stop.reason == "budget"
+    assert sum(1 for _, text in run.told if text and " ended after " in text) == 1
+
+
+def test_what_else_is_wished_of_a_run_is_not_taken_back_with_its_limit() -> None:
+    stop = StopRequest()
+    stop.set("budget")
+    assert stop.take_back("budget") and not stop.is_set() and stop.reason == ""
+    stop.set("budget")
+    stop.set("cancelled")
+    assert not stop.take_back("budget") and stop.is_set() and stop.reason == "budget"
+
+
+def test_a_cli_that_tells_its_cost_at_the_end_gets_no_second_allowance_after_a_run_that_told_none(
+    tmp_path: Path,
+) -> None:
+    run = Run(tmp_path, CliConfig(name="claude-code", adapter="claude-code"), limits=Limits(cost_usd=1.0))
+    known = Usage(model="claude-x", input_tokens=5_000_000, cost_unknown="no price for claude-x", turns=100)
+    run.attempt.known = run.attempt.known.model_copy(update={"usage": known})
+    verdict: Verdict = CodingRun(run.attempt).run()
+    assert verdict.outcome == "budget"
+    assert verdict.message.startswith("E_NO_PRICE: ") and "no price for claude-x" in verdict.message
+
+
+def test_tokens_without_bounds_are_counted_up_to_one(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    cli = CliConfig(name="p", adapter="command", argv=(sys.executable, "-c", OVERFLOW))
+    run = Run(tmp_path, cli, prices={"m": Price(input=2.0, output=2.0)})
+    assert run.code().outcome == "completed"
+    assert [usage.cost_usd for usage in used(run)][-1] == pytest.approx(2_000_000)
