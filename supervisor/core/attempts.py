@@ -73,7 +73,7 @@ def end_attempt(
     """The record with this attempt ended; its work, if it handed any in, waits to be saved.
 
     Without a report, what it left behind is to be bundled by its workstation, or for it; one that never reported
-    cannot have left anything.
+    cannot have left anything, nor cost anything. What another one has cost is not known before it says so.
     """
     changes: dict[str, object] = {"verdict": verdict, "ended_at": now}
     if report is not None:
@@ -82,6 +82,7 @@ def end_attempt(
         changes["save_error"] = "the workstation reported nothing"
     else:
         changes["salvage_since"] = now
+        changes["usage"] = attempt.usage.model_copy(update={"cost_unknown": "its end was not reported"})
     return task.with_attempt(attempt.number, **changes)
 
 
@@ -146,9 +147,12 @@ def _started(task: TaskRecord, now: datetime) -> Decision:
 
 def _late_report(task: TaskRecord, attempt: Attempt, report: TaskReport) -> Decision:
     """Of an attempt that has ended: what it used, whether its work can be saved, whether it has been released."""
-    if more_used(report.usage, attempt.usage):
-        task = task.with_attempt(attempt.number, usage=report.usage)
-        attempt = attempt.evolve(usage=report.usage)
+    usage = report.usage
+    if report.status not in FINISHED and not usage.cost_unknown:  # it may have gone on after it said so
+        usage = usage.model_copy(update={"cost_unknown": attempt.usage.cost_unknown})
+    if more_used(usage, attempt.usage):
+        task = task.with_attempt(attempt.number, usage=usage)
+        attempt = attempt.evolve(usage=usage)
     if report.status is ReportStatus.RELEASED:
         if attempt.released or not attempt.expendable:
             return Decision(task=task)

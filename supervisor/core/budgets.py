@@ -26,7 +26,10 @@ _DUST_USD = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """One budget now, in USD: `limit_usd` with what it was topped up by. `resets_at`: when a new day begins."""
+    """One budget now, in USD: `limit_usd` with what it was topped up by. `resets_at`: when a new day begins.
+
+    `paused_usd` is what paused attempts hold of `reserved_usd`.
+    """
 
     name: str
     project: str | None
@@ -36,6 +39,7 @@ class Budget:
     topped_up_usd: float
     spent_usd: float
     reserved_usd: float
+    paused_usd: float
     resets_at: datetime | None
     problem: str = ""
 
@@ -88,8 +92,12 @@ def allowance_usd(task: TaskRecord, attempt: Attempt) -> float | None:
 
 
 def stop_if_spent(task: TaskRecord, config: Config, now: datetime) -> Decision:
-    """A task whose attempts have used up its limit makes no other one before somebody allows it more."""
-    limit = cost_limit_usd(task, config) if task.state is State.PENDING and task.attempts else None
+    """A task whose attempts have used up its limit makes no other one before somebody allows it more.
+
+    That is not said while an attempt may still tell what it cost.
+    """
+    told = bool(task.attempts) and not any(attempt.to_be_bundled for attempt in task.attempts)
+    limit = cost_limit_usd(task, config) if task.state is State.PENDING and told else None
     spent = spent_usd(task)
     if limit is None or spent < limit - _DUST_USD:
         return Decision(task=task)
@@ -116,7 +124,7 @@ def budgets_now(
     `preparing` are tasks whose next attempt is being made ready.
     """
     running = [_running(task, attempt, reports, spending) for task, attempt in under_way(tasks)]
-    waiting = [(task.project, task.specialist, 0.0, _need(task, config)) for task in preparing]
+    waiting = [(task.project, task.specialist, 0.0, _need(task, config), 0.0) for task in preparing]
     found = []
     for name, settings in config.budgets.items():
         day = now.date() if settings.per == "day" else None
@@ -133,6 +141,7 @@ def budgets_now(
                 topped_up_usd=more,
                 spent_usd=noted + sum(entry[2] for entry in mine),
                 reserved_usd=sum(entry[3] for entry in mine),
+                paused_usd=sum(entry[4] for entry in mine),
                 resets_at=day_ends(now) if day is not None else None,
                 problem=spending.unreadable,
             )
@@ -142,13 +151,17 @@ def budgets_now(
 
 def _running(
     task: TaskRecord, attempt: Attempt, reports: Mapping[tuple[str, int], TaskReport], spending: Spending
-) -> tuple[str, str, float, float]:
-    """Of an attempt under way: project, type, what it has spent beyond what is noted, what is still reserved."""
+) -> tuple[str, str, float, float, float]:
+    """Of an attempt under way: project, type, what it has spent beyond what is noted, what is still reserved.
+
+    The last is once more what is reserved where it is paused, else 0.
+    """
     report = reports.get((task.id, attempt.number))
     used = cost_of(attempt, report.usage if report is not None else attempt.usage)[0]
     noted = spending.noted_usd(task, attempt)
     rest = max(0.0, (attempt.reserved_usd or 0.0) - max(used, noted))
-    return task.project, type_of(attempt.workstation), max(0.0, used - noted), rest
+    paused = rest if task.state is State.PAUSED else 0.0
+    return task.project, type_of(attempt.workstation), max(0.0, used - noted), rest, paused
 
 
 def _need(task: TaskRecord, config: Config) -> float:
@@ -200,11 +213,18 @@ class Purse:
         names = governing(self.config, task.project, task.specialist)
         return {name: self._kept[name] for name in names if self._kept.get(name, task.id) != task.id}
 
-    def will_fit(self, task: TaskRecord) -> bool:
-        """Whether it would fit if what others have reserved were not used."""
+    def will_fit(self, task: TaskRecord, *, by_itself: bool = False) -> bool:
+        """Whether it would fit if what others have reserved were not used.
+
+        `by_itself`: as soon as those end that are under way; paused ones wait for a person, perhaps without end.
+        """
         names = governing(self.config, task.project, task.specialist)
-        found, need = [self.budgets[name] for name in names], self.need_usd(task)
-        return all(not b.problem and need <= b.limit_usd - b.spent_usd + _DUST_USD for b in found)
+        need = self.need_usd(task)
+        for budget in (self.budgets[name] for name in names):
+            held = budget.paused_usd if by_itself else 0.0
+            if budget.problem or need > budget.limit_usd - budget.spent_usd - held + _DUST_USD:
+                return False
+        return True
 
     def fits_more(self, task: TaskRecord, attempt: Attempt, usd: float) -> tuple[Budget, ...]:
         """The budgets that have no room for so much more for an attempt under way."""

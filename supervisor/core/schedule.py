@@ -139,7 +139,8 @@ def schedule(
 
     `trust_domains` is the domain of each project; a workstation serves one domain only. A task goes
     to the workstation that has its worktree when that one is free, else to any of its type; one that has just
-    lost its attempt comes last. What does not fit into `purse` waits; what will fit into it keeps its workstation.
+    lost its attempt comes last. What does not fit into `purse` waits; what will fit into it by itself keeps its
+    workstation.
     """
     free = list(workstations)
     ready = in_turn(task for task in tasks if is_due(task, now) and not unmet(task, known))
@@ -157,7 +158,7 @@ def schedule(
         elsewhere = next((s for s in fitting if s.name != lost_on(task)), fitting[0])
         chosen = next((s for s in fitting if s.name == task.workstation), elsewhere)
         paid = purse is None or purse.take(task)
-        if not paid and purse is not None and not purse.will_fit(task):
+        if not paid and purse is not None and not purse.will_fit(task, by_itself=True):
             continue
         free.remove(chosen)
         if not paid:

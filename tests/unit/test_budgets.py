@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from agent_daemon.protocol.model import Limits, Price, TaskReport, Usage, WaitReason
 from agent_daemon.protocol.money import amount, rounded_up
 from supervisor.config import parse_config
+from supervisor.core.attempts import end_attempt, take_report
 from supervisor.core.budgets import (
     Purse,
     allowance_usd,
@@ -23,7 +24,7 @@ from supervisor.core.budgets import (
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
 from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.schedule import WorkstationView, schedule
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.spending import Spending, TopUp, cost_of, more_used
 from supervisor.core.states import State
 from supervisor.doctor import price_check
@@ -112,6 +113,28 @@ def test_what_nobody_told_counts_as_all_that_was_reserved() -> None:
     assert cost_of(unknown) == (2.0, True)
     message = stop_if_spent(task_of("a", 2, attempts=(unknown,)), config_of({}), NOW).task.waits_for[0].message
     assert "what attempt 1 cost is not known" in message
+
+
+def test_what_an_attempt_cost_is_unknown_until_its_end_is_reported() -> None:
+    attempt = make_attempt(ended_at=None, verdict=None, reserved_usd=2.0)
+    task = task_of("a", 2, state=State.IN_PROGRESS, attempt=1, attempts=(attempt,))
+    lost = end_attempt(task, attempt, verdict="handed over", report=None, now=NOW).evolve(state=State.PENDING)
+    assert cost_of(lost.attempts[0]) == (2.0, True)
+    assert stop_if_spent(lost, config_of({}), NOW).task.state is State.PENDING, "it may still say"
+    given_up = lost.with_attempt(1, save_error="nothing was heard")
+    assert stop_if_spent(given_up, config_of({}), NOW).task.state is State.BLOCKED
+
+    def heard(status: str) -> TaskRecord:
+        report = TaskReport(attempt=1, status=status, usage=Usage(input_tokens=5, cost_usd=0.5))
+        return take_report(lost, report, RetrySettings(), NOW).task
+
+    assert cost_of(heard("in_progress").attempts[0]) == (2.0, True), "it may have gone on since"
+    assert cost_of(heard("cancelled").attempts[0]) == (0.5, False)
+    never = task.evolve(state=State.ASSIGNED)
+    assert cost_of(end_attempt(never, attempt, verdict="no report", report=None, now=NOW).attempts[0]) == (
+        0,
+        False,
+    )
 
 
 def test_a_top_up_lets_a_task_go_on_with_the_cli_that_it_had_and_counts_once() -> None:
@@ -213,6 +236,20 @@ def test_what_will_fit_is_not_overtaken() -> None:
     first, small = task_of("first", 2), task_of("small", 0.5, created_at=NOW + timedelta(seconds=1))
     purse = states(config, running)
     assert schedule([first, small], stations(2), {}, {"acme-app": "default"}, NOW, purse) == []
+
+
+def test_what_waits_for_a_paused_attempt_keeps_its_budget_and_no_workstation() -> None:
+    """A paused attempt may rest without end."""
+    config = config_of({"app": {"usd": 6, "per": "total", "project": "acme-app"}})
+    running, waiting = task_of("running", 5, running=5.0), task_of("waiting", 2)
+    other = task_of("other", None, project="other", created_at=NOW + timedelta(hours=1))
+    domains = {"acme-app": "default", "other": "default"}
+    for state, begun in ((State.IN_PROGRESS, []), (State.PAUSED, [other.id])):
+        purse = states(config, running.evolve(state=state, paused_from=State.IN_PROGRESS))
+        chosen = schedule([waiting, other], stations(1), {}, domains, NOW + timedelta(days=1), purse)
+        assert [assignment.task_id for assignment in chosen] == begun
+    small = task_of("small", 0.5, created_at=NOW + timedelta(hours=1))
+    assert schedule([waiting, small], stations(2), {}, domains, NOW + timedelta(days=1), purse) == []
 
 
 def test_unknown_spending_lets_nothing_begin_that_is_paid_from_a_budget() -> None:
