@@ -196,7 +196,7 @@ class Supervisor:
         self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
         self.people.clean = self.cleaning.start
         self.money = Money(root, self.clock, self.ledger, self._preparing)
-        self.ledger.on_record, self.ledger.settle = self.money.note, self.money.flush
+        self.ledger.on_record, self.ledger.settle = self.money.note, self.money.settle
         self.people.money, self.work.purse = self.money, self.money.purse
         self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
         tellers = JobPool(self.inbox, threads=TELLERS)

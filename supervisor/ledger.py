@@ -59,9 +59,10 @@ class Ledger:
         self._archived: dict[str, DependencyState] = {}
         # Told of each task that something was decided about, unless it has gone to the archive.
         self.on_apply: Callable[[TaskRecord], None] = lambda _: None
-        # Told of each record that was written or read, and asked to have put down what follows before it goes.
+        # Told of each record that was written or read, and asked to have put down what follows before it goes:
+        # where that cannot be, it stays.
         self.on_record: Callable[[TaskRecord], None] = lambda _: None
-        self.settle: Callable[[], None] = lambda: None
+        self.settle: Callable[[], bool] = lambda: True
 
     def load(self, tasks: dict[str, TaskRecord]) -> None:
         """Take up the records of an earlier run; every one is planned anew."""
@@ -109,7 +110,7 @@ class Ledger:
         reach("mail.written_before_assigned_event")
         for event in decision.events:
             self.log(event, task)
-        if _is_over(task) and is_told(task, self.config.projects[task.project].forge):
+        if _is_over(task) and is_told(task, self.config.projects[task.project].forge) and self.settle():
             self._archive(task)
         else:
             self.on_apply(task)
@@ -229,7 +230,6 @@ class Ledger:
         logger.bind(event=entry).log(level_of(event.name, event.details), "{}", plain_line(line(entry)))
 
     def _archive(self, task: TaskRecord) -> None:
-        self.settle()
         self._store.archive(task)
         for attempt in task.attempts:
             if attempt.left_behind:

@@ -1,5 +1,6 @@
 """What people ask for: task files, and commands from the spool."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -129,12 +130,25 @@ class People:
             if isinstance(command, ProtocolError):
                 answered = CommandAnswer(id=name.removesuffix(".yaml"), done=False, message=str(command.problem))
             else:
-                answered = self.carry_out(ledger, command)
+                answered = self._answer(ledger, command)
             try:
                 spool.answer(self.root.commands, name, answered)
             except OSError as error:
                 logger.error("the command {} cannot be answered: {}", name, error)
         return found
+
+    def _answer(self, ledger: Ledger, command: Command) -> CommandAnswer:
+        """What becomes of a command, also where it meets a mistake in this program: others wait behind it."""
+        try:
+            return self.carry_out(ledger, command)
+        except OSError:
+            raise
+        except Exception as error:
+            logger.exception("E_BUG in carrying out {} {}", command.kind, command.target)
+            message = f"{command.kind} {command.target}: {type(error).__name__}: {error}"
+            with contextlib.suppress(OSError):
+                ledger.log(Event(name="supervisor.bug", details={"code": "E_BUG", "message": message}))
+            return CommandAnswer(id=command.id, done=False, message=f"E_BUG: {message}")
 
     def carry_out(self, ledger: Ledger, command: Command) -> CommandAnswer:
         """One command, and what became of it in a sentence."""

@@ -47,6 +47,7 @@ def read_spending(root: Root) -> Spending:
             continue
         except ProtocolError as error:
             spending.unreadable = str(error)
+            spending.damaged.add(day)
     return spending
 
 
@@ -97,11 +98,15 @@ class Money:
 
     def flush(self) -> None:
         """Write the days that have changed, durably; raises OSError. What cannot be read is not overwritten."""
-        while self.spending.changed and not self.spending.unreadable:
-            day = next(iter(self.spending.changed))
+        for day in self.spending.changed - self.spending.damaged:
             make_folder(self.root.spending)
             write_file(self.root.spending / f"{day}{_SUFFIX}", encode(self.spending.days[day]), mode=0o640)
             self.spending.changed.discard(day)
+
+    def settle(self) -> bool:
+        """Write all that there is, raises OSError; False where some of it belongs into a file that is damaged."""
+        self.flush()
+        return not self.spending.changed
 
     def look(self) -> Event | None:
         """Once a sweep: write what the disk refused, and let a day end with what attempts under way cost in it."""

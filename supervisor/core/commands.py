@@ -16,7 +16,7 @@ from supervisor.core.intake import TEXT_FIELDS, cancel, edit, rerun
 from supervisor.core.issue_intake import drop_offer, take_offer
 from supervisor.core.moved_base import conflict_feedback
 from supervisor.core.planning import approve_plan, deny_plan, is_plan_stale, pending_plan
-from supervisor.core.record import Approval, Grant, Stored, TaskRecord, Tries
+from supervisor.core.record import Approval, Attempt, Grant, Stored, TaskRecord, Tries
 from supervisor.core.salvage import save_again
 from supervisor.core.states import ACTIVE, State
 
@@ -40,6 +40,7 @@ WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "works
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up"]
 MAX_TOP_UP_USD = 1_000_000
 MAX_APPLIED = 100
+_SHOWN_CHARACTERS = 40
 MAX_NOTE_CHARACTERS = 8_000
 FROM_COMMENTS = frozenset(
     {"retry", "cancel", "pause", "resume", "approve", "deny", "edit", "run", "handoff", "answer"}
@@ -207,13 +208,28 @@ def _conflict(task: TaskRecord) -> tuple[Feedback, ...]:
     return (conflict_feedback(task.base_branch, task.base_conflict, on_remote=True),)
 
 
+def _short(value: object) -> str:
+    """What somebody gave, as far as it is worth being shown."""
+    try:
+        return str(value)[:_SHOWN_CHARACTERS]
+    except ValueError:  # a number of thousands of digits
+        return "a number without end"
+
+
+def _attempt_named(task: TaskRecord, wanted: object) -> Attempt:
+    """The attempt of this number; raises CommandRefusedError."""
+    said = _short(wanted)
+    attempt = task.attempt_number(int(said)) if said.isdecimal() else None
+    if attempt is None:
+        raise CommandRefusedError(f"{task.id} has no attempt {said}: it has had {task.attempt}")
+    return attempt
+
+
 def _start(task: TaskRecord, wanted: object) -> dict[str, Any]:
     """What the next attempt starts from when a person names an attempt whose saved work that is to be."""
     if wanted is None:
         return {"start_from": None}
-    attempt = task.attempt_number(int(wanted)) if str(wanted).isdecimal() else None  # type: ignore[call-overload]
-    if attempt is None:
-        raise CommandRefusedError(f"{task.id} has no attempt {wanted}: it has had {task.attempt}")
+    attempt = _attempt_named(task, wanted)
     if not attempt.saved or attempt.bundle_head is None:
         why = attempt.save_error or ("it left nothing behind" if attempt.saved else "its work is not saved yet")
         raise CommandRefusedError(f"attempt {attempt.number} of {task.id} has no saved work: {why}")
@@ -364,10 +380,7 @@ def _save(task: TaskRecord, command: Command, now: datetime) -> Decision:
 
 def _drop(task: TaskRecord, command: Command, now: datetime) -> Decision:
     """Give up what one attempt left behind. Its worktree goes as if it had been saved."""
-    wanted = str(command.args.get("attempt") or "")
-    attempt = task.attempt_number(int(wanted)) if wanted.isdecimal() else None
-    if attempt is None:
-        raise CommandRefusedError(f"{task.id} has no attempt {wanted}: it has had {task.attempt}")
+    attempt = _attempt_named(task, command.args.get("attempt") or "")
     if attempt.save_error is None or attempt.expendable:
         raise CommandRefusedError(f"attempt {attempt.number} of {task.id} left nothing behind that is not saved")
     if attempt.abandoned:
@@ -384,10 +397,11 @@ def amount_of(command: Command) -> float:
     """What a command adds, in USD; raises CommandRefusedError for what is no such amount."""
     try:
         usd = float(command.args.get("usd"))  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         usd = 0.0
     if not 0 < usd <= MAX_TOP_UP_USD:
-        raise CommandRefusedError(f"'{command.args.get('usd')}' is no amount: more than 0 USD")
+        said = _short(command.args.get("usd"))
+        raise CommandRefusedError(f"'{said}' is no amount: more than 0 USD, and at most {MAX_TOP_UP_USD}")
     return usd
 
 
@@ -406,6 +420,8 @@ def _top_up(task: TaskRecord, command: Command, now: datetime) -> Decision:
     if task.state is State.BLOCKED and waits == [WaitReason.BUDGET]:
         why = f"{amount(usd)} USD more allowed"
         more = more.moved(State.PENDING, reason=why, actor=actor, at=now, waits_for=(), not_before=None)
+    elif task.paused_from is State.BLOCKED and waits == [WaitReason.BUDGET]:
+        more = more.evolve(paused_from=State.PENDING, waits_for=(), not_before=None)
     return Decision(task=more, events=(event,))
 
 

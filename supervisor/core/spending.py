@@ -6,7 +6,7 @@ what stands under today, so that all days together say what is known of it now.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
@@ -39,12 +39,26 @@ class TopUp(Stored):
 
 
 class SpendingDay(Stored):
-    """`state/spending/<day>.yaml`; charges by ``<task>/<attempt>``."""
+    """`state/spending/<day>.yaml`; charges by ``<task>/<attempt>/<start>``, older ones by ``<task>/<attempt>``."""
 
     version: Literal[1] = 1
     day: date
     charges: dict[str, Charge] = Field(default_factory=dict)
     top_ups: tuple[TopUp, ...] = ()
+
+    def usd_of(self, task: TaskRecord, attempt: Attempt) -> float:
+        """What stands here for the attempt, under whichever name."""
+        names = (_name_of(task, attempt), _old_name_of(task, attempt))
+        return sum(self.charges[name].usd for name in names if name in self.charges)
+
+
+def _name_of(task: TaskRecord, attempt: Attempt) -> str:
+    """What no other attempt has, though a task of the same name may follow on the same day."""
+    return f"{_old_name_of(task, attempt)}/{attempt.started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _old_name_of(task: TaskRecord, attempt: Attempt) -> str:
+    return f"{task.id}/{attempt.number}"
 
 
 def type_of(workstation: str) -> str:
@@ -75,32 +89,29 @@ def more_used(now: Usage, before: Usage) -> bool:
 class Spending:
     """All days that are known. `changed` are those that are not on disk as they are here.
 
-    `unreadable`: why some day cannot be read; then nobody knows what has been spent.
+    `unreadable`: why some day cannot be read; then nobody knows what has been spent. `damaged` are those days.
     """
 
     days: dict[date, SpendingDay] = field(default_factory=dict)
     unreadable: str = ""
+    damaged: set[date] = field(default_factory=set)
     changed: set[date] = field(default_factory=set)
 
     def note(self, task: TaskRecord, attempt: Attempt, usd: float, *, assumed: bool, today: date) -> bool:
         """Let all days together say that the attempt has cost so much; whether that is news."""
-        key, since = f"{task.id}/{attempt.number}", attempt.started_at.date()
         known = self.days.get(today) or SpendingDay(day=today)
-        others = sum(day.charges[key].usd for day in self._from(since) if day.day != today and key in day.charges)
-        standing = known.charges.get(key)
-        wanted = usd - others
-        if abs(wanted - (standing.usd if standing is not None else 0.0)) <= _DUST_USD:
+        wanted = usd - self.noted_usd(task, attempt) + known.usd_of(task, attempt)
+        if abs(wanted - known.usd_of(task, attempt)) <= _DUST_USD:
             return False
         kind = type_of(attempt.workstation)
         charge = Charge(project=task.project, workstation=kind, usd=wanted, assumed=assumed)
-        self._put(known.evolve(charges={**known.charges, key: charge}))
+        others = {name: c for name, c in known.charges.items() if name != _old_name_of(task, attempt)}
+        self._put(known.evolve(charges={**others, _name_of(task, attempt): charge}))
         return True
 
     def noted_usd(self, task: TaskRecord, attempt: Attempt) -> float:
         """What stands under all days for this attempt."""
-        key = f"{task.id}/{attempt.number}"
-        days = self._from(attempt.started_at.date())
-        return sum(day.charges[key].usd for day in days if key in day.charges)
+        return sum(day.usd_of(task, attempt) for day in self._from(attempt.started_at.date()))
 
     def top_up(self, more: TopUp) -> bool:
         """Put it down, once."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from supervisor import spool
+from supervisor.control import new_command
 from tests.desk import Desk
 from tests.site import Site
 
@@ -70,3 +72,28 @@ def test_a_damaged_name_of_the_root_is_one_sentence(site: Site, content: str) ->
     assert "E_ROOT_ID" in done.stderr and "state/root-id" in done.stderr and "tasking.yaml" in done.stderr
     site.root.root_id.unlink()
     site.cli("run", "--once")
+
+
+def test_a_command_that_meets_a_mistake_in_this_program_holds_no_other_one_up(desk: Desk) -> None:
+    supervisor, folder = desk.start(), desk.site.root.commands
+
+    def broken() -> str:
+        raise ZeroDivisionError("a mistake")
+
+    supervisor.people.clean = broken
+    for number, (kind, target) in enumerate([("clean", "all"), ("cancel", "demo.none")]):
+        command = new_command(kind, target, "ada", {}).model_copy(update={"id": f"c{number}"})
+        spool.post(folder, command)
+        os.utime(folder / f"c{number}.yaml", (number, number))
+    endless = (
+        (folder / "c1.yaml").read_text().replace("args: {}", f"args: {{usd: {'9' * 5000}}}").replace("c1", "c2")
+    )
+    (folder / "c2.yaml").write_text(endless)
+    for _ in range(2):
+        desk.look()
+    answers = [spool.wait_for_answer(folder, f"c{number}", 5) for number in range(3)]
+    assert [answer is not None and answer.done for answer in answers] == [False] * 3
+    assert answers[0] is not None and answers[0].message == "E_BUG: clean all: ZeroDivisionError: a mistake"
+    assert answers[1] is not None and "there is no task demo.none" in answers[1].message
+    (told,) = desk.site.events("supervisor.bug")
+    assert told["details"]["code"] == "E_BUG"

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from agent_daemon.protocol.model import Limits, ReportStatus, TaskReport, Usage
+from supervisor.clock import Clock
 from supervisor.control import new_command
 from supervisor.core.assign import Prepared
 from supervisor.core.decision import Decision, Prepare
@@ -93,7 +94,7 @@ def test_a_cost_that_nobody_told_counts_as_what_was_reserved(desk: Desk) -> None
     ended(supervisor.ledger.tasks["demo.one"], desk, Usage(input_tokens=5, cost_unknown="no price for x"))
     assert spent(desk)["day"] == 2.0
     (file,) = desk.site.root.spending.iterdir()
-    assert yaml.safe_load(file.read_text())["charges"]["demo.one/1"]["assumed"] is True
+    assert yaml.safe_load(file.read_text())["charges"].popitem()[1]["assumed"] is True
 
 
 def test_the_day_turns_while_an_attempt_is_under_way(desk: Desk) -> None:
@@ -224,3 +225,43 @@ def test_a_file_that_cannot_be_read_is_not_taken_for_nothing_spent(desk: Desk) -
         desk.site.cli("task", "explain", "one").stdout.split()
     )
     assert damaged.read_text() == "version: ["
+
+
+@pytest.mark.parametrize("damaged_day", ["2026-01-01", "today"])
+def test_what_is_spent_while_a_file_cannot_be_read_is_not_lost(desk: Desk, damaged_day: str) -> None:
+    """It is written where it can be; where it belongs into that very file, the record stays until it is mended."""
+    desk.site.write_config()
+    desk.site.root.spending.mkdir(parents=True)
+    under_way(desk, "one")
+    day = Clock().now().date() if damaged_day == "today" else damaged_day
+    damaged = desk.site.root.spending / f"{day}.yaml"
+    damaged.write_text("version: [")
+    supervisor = desk.start()
+    task = supervisor.ledger.tasks["demo.one"].with_attempt(
+        1, ended_at=supervisor.clock.now(), verdict="failed", usage=Usage(cost_usd=1.25), released=True
+    )
+    supervisor.ledger.apply(Decision(task=task.evolve(state=State.CANCELLED)))
+    assert supervisor.store.is_archived("demo.one") is (damaged_day != "today")
+    assert damaged.read_text() == "version: ["
+    desk.close()
+    damaged.unlink()
+    desk.start()
+    assert spent(desk) == {"day": 1.25, "ever": 1.25}
+    assert desk.supervisor is not None and desk.supervisor.store.is_archived("demo.one")
+
+
+def test_a_file_of_an_older_version_is_read_and_its_charges_count_once(desk: Desk) -> None:
+    desk.site.write_config()
+    under_way(desk, "one")
+    supervisor = desk.start()
+    ended(supervisor.ledger.tasks["demo.one"], desk, Usage(cost_usd=1.25))
+    (file,) = desk.site.root.spending.iterdir()
+    written = yaml.safe_load(file.read_text())
+    ((name, charge),) = written["charges"].items()
+    assert name.startswith("demo.one/1/")
+    desk.close()
+    file.write_text(yaml.safe_dump(written | {"charges": {"demo.one/1": charge}}))
+    supervisor = desk.start()
+    assert spent(desk) == {"day": 1.25, "ever": 1.25}
+    ended(supervisor.ledger.tasks["demo.one"], desk, Usage(cost_usd=1.5))
+    assert spent(desk) == {"day": 1.5, "ever": 1.5}

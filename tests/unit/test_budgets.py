@@ -147,6 +147,17 @@ def test_a_top_up_lets_a_task_go_on_with_the_cli_that_it_had_and_counts_once() -
     assert (again.state, again.topped_up_usd) == (State.PENDING, 2.0)
 
 
+def test_a_top_up_of_a_paused_task_that_waits_for_it_lets_it_go_on_when_it_is_resumed() -> None:
+    for reason, back in ((WaitReason.BUDGET, State.PENDING), (WaitReason.QUESTION, State.BLOCKED)):
+        waits = (Wait(reason=reason, message="it waits"),)
+        task = task_of("a", 2, state=State.PAUSED, paused_from=State.BLOCKED, waits_for=waits)
+        topped_up = apply_command(task, command(1.5), NOW).task
+        assert (topped_up.state, topped_up.topped_up_usd) == (State.PAUSED, 1.5)
+        resume = command(None, "c2").evolve(kind="resume", args={})
+        resumed = apply_command(topped_up, resume, NOW).task
+        assert (resumed.state, resumed.waits_for) == (back, () if back is State.PENDING else waits)
+
+
 def test_a_top_up_of_what_waits_for_something_else_leaves_it_there() -> None:
     wait = Wait(reason=WaitReason.QUESTION, message="which?")
     task = task_of("a", 2, state=State.BLOCKED, waits_for=(wait,))
@@ -154,7 +165,7 @@ def test_a_top_up_of_what_waits_for_something_else_leaves_it_there() -> None:
     running = apply_command(task_of("a", 2, running=2.0), command(1), NOW).task
     assert running.live is not None and running.live.reserved_usd == 3.0
     assert allowance_usd(running, running.live) == 3.0
-    for wrong in (0, -1, "much", None, float("nan"), 1e9):
+    for wrong in (0, -1, "much", None, float("nan"), 1e9, 10**400, 10**5000):
         with pytest.raises(CommandRefusedError, match="no amount"):
             apply_command(task, command(wrong), NOW)
     with pytest.raises(CommandRefusedError, match="has ended"):
@@ -382,6 +393,14 @@ def test_a_new_task_of_an_old_name_has_spent_nothing() -> None:
     spending.note(task_of("a", 1), make_attempt(started_at=NOW), 1.0, assumed=False, today=TODAY)
     assert spending.spent_usd(None, None, TODAY) == 1.0
     assert spending.spent_usd(None, None, None) == 4.0
+
+
+def test_two_tasks_of_one_name_on_one_day_have_both_spent() -> None:
+    spending = Spending()
+    for later, usd in ((0, 5.0), (30, 1.0)):
+        attempt = make_attempt(started_at=NOW + timedelta(minutes=later))
+        spending.note(task_of("a", 1), attempt, usd, assumed=False, today=TODAY)
+    assert spending.spent_usd(None, None, TODAY) == pytest.approx(6.0)
 
 
 def test_a_top_up_counts_once_and_for_its_day() -> None:

@@ -41,6 +41,13 @@ def test_retry_of_a_blocked_task_starts_counting_anew_and_carries_the_note() -> 
     assert after.history[-1].actor == "ada"
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, 10**5000, "1" * 400, "no number"], ids=range(4))
+def test_an_attempt_that_is_named_by_nonsense_is_refused(number: object) -> None:
+    for kind, name in (("retry", "from_salvage"), ("drop", "attempt")):
+        with pytest.raises(CommandRefusedError, match="has no attempt"):
+            do(make_task(state=State.BLOCKED), kind, **{name: number})
+
+
 def test_retry_of_an_ended_task_is_a_new_run_on_a_branch_of_its_own() -> None:
     after = do(make_task(state=State.CANCELLED, attempt=1), "retry")
     assert (after.state, after.rerun) == (State.PENDING, 2)
