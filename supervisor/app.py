@@ -200,7 +200,7 @@ class Supervisor:
         self.people.money, self.work.purse = self.money, self.money.purse
         self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
         tellers = JobPool(self.inbox, threads=TELLERS)
-        self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self._purse)
+        self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch
         self.webhooks = _webhooks(self.config, secrets.read, self.inbox)
         self.loop = Loop(
