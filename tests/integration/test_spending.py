@@ -181,7 +181,7 @@ def preparing(desk: Desk, stem: str, limit_usd: float) -> Prepare:
     name = next(iter(supervisor.fleet.stations))
     station = supervisor.fleet.stations[name]
     station.file = station.file.evolve(wanted="running", run="1")
-    job = Prepare(task_id=f"demo.{stem}", workstation=name, cli="codex", attempt=1, rerun=1)
+    job = Prepare(task_id=f"demo.{stem}", workstation=name, cli=station.settings.clis[0], attempt=1, rerun=1)
     supervisor.work._reserved[job.task_id], supervisor.work._open[job.key] = name, job
     return job
 
