@@ -123,19 +123,20 @@ class Money:
         days = [name for name, budget in self.ledger.config.budgets.items() if budget.per == "day"]
         return Event(name="budget.day_began", details={"day": str(today), "budgets": days}) if days else None
 
-    def budgets(self) -> tuple[Budget, ...]:
-        """Every budget now."""
+    def budgets(self, beside: str = "") -> tuple[Budget, ...]:
+        """Every budget now, without what is reserved for a task that is being made ready, where one is named."""
         found = self.ledger.reports.items()
         reports = {(task_id, number): report for task_id, of in found for number, report in of.items()}
         tasks, now = self.ledger.tasks, self.clock.now()
-        return budgets_now(self.ledger.config, self.spending, tasks, reports, now, self.preparing())
+        preparing = [task for task in self.preparing() if task.id != beside]
+        return budgets_now(self.ledger.config, self.spending, tasks, reports, now, preparing)
 
-    def purse(self) -> Purse | None:
-        """What tasks may begin with; None where there are no budgets."""
+    def purse(self, beside: str = "") -> Purse | None:
+        """What tasks may begin with, or one `beside` the others; None where there are no budgets."""
         config = self.ledger.config
         if not config.budgets:
             return None
-        return Purse(config, {budget.name: budget for budget in self.budgets()})
+        return Purse(config, {budget.name: budget for budget in self.budgets(beside)})
 
     # --- what people ask for ----------------------------------------------------------------------------
 
@@ -171,11 +172,11 @@ class Money:
 
     def told(self, task: TaskRecord) -> str:
         """What a task may cost and has cost, and for which budget it waits all the same; empty without a limit."""
-        limit, purse = cost_limit_usd(task, self.ledger.config), self.purse()
+        limit, purse = cost_limit_usd(task, self.ledger.config), self.purse(beside=task.id)
         if limit is None:
             return ""
-        waits = task.state is State.PENDING and purse is not None
-        lacks = lacks_of(task, purse, self.clock.now()) if waits and purse is not None else ()
+        pending = task.state is State.PENDING
+        lacks = lacks_of(task, purse, self.clock.now()) if purse is not None and pending else ()
         but = "".join(f"; but it waits for {lack.words}" for lack in lacks)
         return f"it may cost {amount(limit)} USD, and has cost {amount(spent_usd(task))}{but}"
 
