@@ -39,6 +39,7 @@ def test_a_task_goes_on_from_its_work_once_it_may_cost_more_and_another_waits_fo
     assert "task top-up demo.eight USD" in " ".join(told.split())
 
     site.write_task("waits")  # no limit of its own: it reserves 0.95
+    site.wait_state("demo.waits", "pending")
     done = site.cli("task", "top-up", "eight", "0.8")
     assert "it may cost 1.15 USD, and has cost 0.30" in done.stdout
     finished = site.wait_state("demo.eight", "review")
