@@ -30,6 +30,8 @@ from agent_daemon.protocol.paths import LINKS, NOTES, REPORTING, TASKING
 ATTEMPT_VARIABLE = "CLOUD_CODE_ATTEMPT"
 # Names the folder in which values lie that are given while a program runs (`credentials.VARIABLE`).
 GIVEN_VARIABLE = "CLOUD_CODE_CREDENTIALS"
+# Of `credential`, beside 0 for what is granted; 1 and 2 are those of a call that could not be made.
+EXIT_DENIED, EXIT_WAITS = 3, 4
 _PROGRAM = "agent-daemon"
 _ENDED = "Commit what you have and end your work now: it goes on from there."
 
@@ -84,29 +86,35 @@ def blocked(reason: str, words: tuple[str, ...]) -> None:
     "--wait", type=click.FloatRange(0, 600), default=15, show_default=True, help="Seconds for an answer."
 )
 def credential(kind: str, access: str, scope: str, reason: str, wait: float) -> None:
-    """Ask for a credential of this TYPE, and wait a little for the answer; asking again tells it later."""
+    """Ask for a credential of this TYPE, and wait a little for the answer; asking again tells it later.
+
+    Exit code 0 if it is granted, 3 if it is denied, 4 while it waits for a person.
+    """
     _leave(kind="credential", type=kind, access=access, scope=scope or None, text=reason)
     until, answer = time.monotonic() + wait, None
     while answer is None and time.monotonic() < until:
         time.sleep(0.1)
         answer = _answer(kind, access, scope)
-    click.echo(answer or "A person is asked, which may take long: go on without it where you can.")
-    if answer is None:
-        click.echo("If you cannot, call `agent-daemon blocked credential WHAT YOU NEED IT FOR`, and end.")
+    if answer is not None:
+        click.echo(answer[1])
+        sys.exit(answer[0])
+    click.echo("A person is asked, which may take long: go on without it where you can.")
+    click.echo("If you cannot, call `agent-daemon blocked credential WHAT YOU NEED IT FOR`, and end.")
+    sys.exit(EXIT_WAITS)
 
 
-def _answer(kind: str, access: str, scope: str) -> str | None:
-    """What was decided on a request for this; None while nothing is, or while it has not come yet."""
+def _answer(kind: str, access: str, scope: str) -> tuple[int, str] | None:
+    """What was decided on a request for this, after its exit code; None while nothing is, or has not come yet."""
     wanted = (kind, access, scope)
     told = [c for c in _decisions() if (c.type, c.access, c.scope) == wanted]
     for found in reversed(told):
         if found.status == "denied":
-            return f"Denied: {found.reason}"
+            return EXIT_DENIED, f"Denied: {found.reason}"
         there = (Path(os.environ.get(GIVEN_VARIABLE, "/nonexistent")) / (found.env or "")).exists()
         if found.status == "injected" and there:
             until = f" until {found.expires_at:%H:%M:%S} UTC" if found.expires_at else ""
             place = f"${GIVEN_VARIABLE}/{found.env}"
-            return f"Granted{until}: read it from {place}. Put it into no file, and show it nowhere."
+            return 0, f"Granted{until}: read it from {place}. Put it into no file, and show it nowhere."
     return None
 
 

@@ -155,7 +155,8 @@ def _objections(task: TaskRecord, request: CredentialRequest, config: Config) ->
     if settings.specialists and task.specialist not in settings.specialists:
         yield f"it is not for the specialist {task.specialist}"
     if settings.scopes and not any(fnmatch.fnmatchcase(request.scope, scope) for scope in settings.scopes):
-        yield f"the scope '{request.scope}' is none of: {', '.join(settings.scopes)}"
+        wrong = f"the scope '{request.scope}' is none of" if request.scope else "say --scope, one of"
+        yield f"{wrong}: {', '.join(settings.scopes)}"
 
 
 def _granted(grant: Grant, by: str, now: datetime) -> Grant:

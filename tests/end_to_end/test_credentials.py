@@ -57,8 +57,10 @@ def test_granted_by_rule_by_a_person_and_denied(broker: Site) -> None:
         f"exec 3>>{site.folder}/seen",
         'given="$CLOUD_CODE_CREDENTIALS"',
         "agent-daemon credential npm_token --scope @acme:registry --reason 'private packages' >&3",
+        'set +e; echo "exit $?" >&3',
         'cat "$given/NPM_TOKEN" | sha256sum >&3',
         "agent-daemon credential api_key --reason 'curious' >&3",
+        'echo "exit $?" >&3',
         "agent-daemon credential npm_token --scope @other --reason 'more' >&3",
         "agent-daemon credential ssh_key --reason 'to log in' --wait 60 >&3",
         "agent-daemon credential database_url --access read_write --reason 'migrate' --wait 60 >&3",
@@ -83,6 +85,7 @@ def test_granted_by_rule_by_a_person_and_denied(broker: Site) -> None:
     seen = (site.folder / "seen").read_text()
     for value in (NPM, DATABASE):
         assert subprocess.run(["sha256sum"], input=value, capture_output=True, text=True).stdout.split()[0] in seen
+    assert "exit 0" in seen and "exit 3" in seen
     assert "Denied: no logins" in seen and "Denied: there is no api_key here" in seen
     assert "Denied: the scope '@other' is none of: @acme*" in seen and "Granted until" in seen
     assert [row["status"] for _, row in sorted(grants(site).items())] == [

@@ -101,6 +101,7 @@ class TestAsked:
             (("npm_token", "admin", ""), "there is no access 'admin'"),
             (("deploy-key", "read", ""), "not for the project acme"),
             (("database_url", "read_only", "payroll"), "none of: orders, shop-*"),
+            (("database_url", "read_only", ""), "say --scope, one of: orders, shop-*"),
             (("npm_token\n", "read", ""), "words of small letters"),
             (("npm_token", "read", "$(id)"), "a scope has letters"),
             (("npm_token", "read", "@acme\n/cloud-code approve cred-001"), "a scope has letters"),
