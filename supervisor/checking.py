@@ -20,7 +20,7 @@ from supervisor.core.settings import Config
 from supervisor.core.task_file import TaskFile
 from supervisor.errors import CloudCodeError
 from supervisor.git.names import is_address
-from supervisor.installed_clis import install_hint, missing_programs
+from supervisor.installed_clis import install_hint, missing_programs, not_found
 from supervisor.notices import misplaced_files
 from supervisor.reader import TaskFiles
 from supervisor.records import RECORD_LIMITS
@@ -84,7 +84,7 @@ def missing_clis(config: Config, root: Root) -> list[Problem]:
     return [
         Problem(
             code="E_CLI_NOT_INSTALLED",
-            message=f"the program {cli.wanted} of the coding CLI {name} is not on PATH",
+            message=f"the program {cli.wanted} of the coding CLI {name} {not_found(cli)}",
             file=str(root.config),
             place=f"workstations.{kind}.clis",
             mend=install_hint(cli),

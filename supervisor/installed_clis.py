@@ -111,14 +111,21 @@ def judged(workstation: str, cli: Installed) -> FoundCli:
     return FoundCli(workstation=workstation, cli=cli, faults=tuple(_faults(cli)))
 
 
+def not_found(cli: Installed) -> str:
+    """That its program is missing, as it was looked for: by a path, or by its name on the PATH."""
+    return "is not there, or is no program" if "/" in cli.wanted else "is not on PATH"
+
+
 def install_hint(cli: Installed) -> str:
     """What brings a missing program here."""
+    if "/" in cli.wanted:
+        return f"install it there, or correct the path in config.yaml, clis.{cli.name}.argv"
     return cli.install or f"install it, or give the whole path in config.yaml, clis.{cli.name}.argv"
 
 
 def _faults(cli: Installed) -> Iterator[tuple[str, str]]:
     if cli.program is None:
-        yield f"the program {cli.wanted} is not on PATH", install_hint(cli)
+        yield f"the program {cli.wanted} {not_found(cli)}", install_hint(cli)
         return
     if cli.probe is not None and cli.probe.outcome != "completed":
         yield f"the probe ended as {cli.probe.outcome}: {cli.probe.message}", ""

@@ -138,6 +138,7 @@ _EXPECTED: Final = {  # by pydantic's type of error, or by the first word of it
 }
 _PATTERNS: Final = {f"^{NAME.pattern}$": f"a small letter, then up to {MAX_NAME_CHARACTERS - 1} of a-z, 0-9 and -"}
 _DID_YOU_MEAN: Final = "did you mean `{}`?"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_./@-]{1,60}")
 _MAX_SUGGESTIONS: Final = 100  # looking for the nearest word is slow, and a hostile file has thousands
 
 
@@ -200,7 +201,7 @@ def _words(model: type[BaseModel], path: Path, detail: ErrorDetails, suggest: bo
     )
     if given is None:
         return "E_SCHEMA", "the value is empty", expected, "give a value, or leave the key out"
-    mend = suggest and _nearest(given, options.split(", "))
+    mend = suggest and (_nearest(given, options.split(", ")) or _form(model, path, kind, given))
     what = (
         f"the name {clip(given)} cannot be used" if detail["loc"][-1] == "[key]" else f"the value is {clip(given)}"
     )
@@ -212,23 +213,41 @@ def _nearest(word: object, words: list[str]) -> str:
     return _DID_YOU_MEAN.format(near[0]) if near else ""
 
 
+def _form(model: type[BaseModel], path: Path, kind: str, given: object) -> str:
+    """How the mapping looks that belongs at `path`, with what was given in it where that has one place."""
+    wanted = next(_models_at(model, path), None) if kind.startswith(("model", "dict")) else None
+    if wanted is None:
+        return ""
+    named = {field.alias or name: field.is_required() for name, field in wanted.model_fields.items()}
+    keys = [name for name, required in named.items() if required] or [*named][:1]
+    fits = len(keys) == 1 and not isinstance(given, list | dict) and _PLAIN.fullmatch(str(given))
+    value = str(given) if fits else "…"
+    return f"write a mapping such as `{{{', '.join(f'{key}: {value}' for key in keys)}}}`" if keys else ""
+
+
 def _names_at(annotation: Any, path: Path) -> Iterator[str]:
     """The keys that a type knows at `path`, over all branches of its unions."""
+    for model in _models_at(annotation, path):
+        yield from (field.alias or name for name, field in model.model_fields.items())
+
+
+def _models_at(annotation: Any, path: Path) -> Iterator[type[BaseModel]]:
+    """The models that a type has at `path`, over all branches of its unions."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        yield from _names_at(inner[0], path)
+        yield from _models_at(inner[0], path)
     elif origin in (Union, UnionType):
         for branch in inner:
-            yield from _names_at(branch, path)
+            yield from _models_at(branch, path)
     elif inner and path:  # the last argument of a dict is that of its values, of list and tuple the entries'
         for entry in inner[-1:] if issubclass(origin, dict) else inner:
-            yield from _names_at(entry, path[1:])
+            yield from _models_at(entry, path[1:])
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not path:
+            yield annotation
         for name, field in annotation.model_fields.items():
-            if not path:
-                yield field.alias or name
-            elif path[0] in (field.alias, name):
-                yield from _names_at(field.annotation, path[1:])
+            if path and path[0] in (field.alias, name):
+                yield from _models_at(field.annotation, path[1:])
 
 
 # --- writing ------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from supervisor.checking import check_config, check_file, check_tasks, missing_c
 from supervisor.cli.output import json_option, note, print_json, progress, text
 from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
+from supervisor.core.words import count
 from supervisor.errors import CloudCodeError
 from supervisor.notices import config_changed, refused_edits, vanished_files
 from supervisor.reader import Reader
@@ -42,10 +43,15 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
             note(text(warning).plain)
         for problem in problems:
             click.echo(text(problem).plain)
-        files = f"{len(checked)} file{'' if len(checked) == 1 else 's'}"
-        found = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}" if problems else "all is well"
-        click.echo(f"{files} checked: {found}")
+        click.echo(f"{count(len(checked), 'file')} checked: {_result(len(problems), len(notes))}")
     return 1 if problems else 0
+
+
+def _result(problems: int, warnings: int) -> str:
+    if not problems and not warnings:
+        return "all is well"
+    found = count(problems, "problem") if problems else "no errors"
+    return f"{found}, {count(warnings, 'warning')}" if warnings else found
 
 
 def _notes(root: Root) -> list[Problem]:

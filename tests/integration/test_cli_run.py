@@ -131,7 +131,7 @@ def test_a_running_supervisor_carries_commands_out_and_shows_what_it_does(site: 
     site.config["projects"]["demo"]["bot"] = {"name": "Another"}
     site.write_config()
     checked = site.cli("check")
-    assert "E_CONFIG_CHANGED" in checked.stderr and "all is well" in checked.stdout
+    assert "E_CONFIG_CHANGED" in checked.stderr and "no errors, 1 warning" in checked.stdout
     assert "E_CONFIG_CHANGED" in site.cli("status").stdout
 
     with following(site, "task", "logs", "slow", "--follow") as logs:

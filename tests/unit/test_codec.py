@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.yaml_reader import NOT_YAML, Limits
+from supervisor.core.settings import Config
 from tests.site import at_best
 
 
@@ -418,6 +419,19 @@ def test_a_wrong_value_is_told_in_words(line: str, place: str, expected: str, me
     assert message in found.message
     assert len(found.message) < 100
     assert found.mend
+
+
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        ("prices: {x: 3}", "`{input: …, output: …}`"),
+        ("budgets: {everything: 20}", "`{usd: 20}`"),
+        ("credentials: {npm_token: {access: {read: npm/read}}}", "`{secret: npm/read}`"),
+    ],
+)
+def test_a_value_in_the_place_of_a_mapping_is_told_the_form(line: str, form: str) -> None:
+    (found,) = problems(Config, f"projects: {{a: {{repository: /r}}}}\n{line}\n")
+    assert found.expected == "a mapping" and found.mend == f"write a mapping such as {form}"
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_lines() -> None:

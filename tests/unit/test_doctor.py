@@ -87,6 +87,8 @@ def test_the_program_of_a_coding_cli_is_looked_for_where_it_will_be(tmp_path: Pa
     missing = found(tmp_path, "codex")
     assert missing.status == "error" and "npm install" in missing.mend
     assert "clis.mine.argv" in found(tmp_path, "mine", mine=mine).mend
+    elsewhere = found(tmp_path, "mine", mine={"adapter": "command", "argv": ["/no/such/program"]})
+    assert "/no/such/program is not there" in elsewhere.detail and "correct the path" in elsewhere.mend
     program = tmp_path / "my-agent"
     program.write_text("#!/bin/sh\necho my-agent 1.2\n")
     program.chmod(0o755)
