@@ -12,7 +12,7 @@ def test_an_agent_decides_asks_and_goes_on_with_the_answer(site: Site) -> None:
         "agent-daemon criterion 1 done 'tried by hand'",
         "if ! grep -q 'all of them' .cloud-code/tasking.yaml; then",
         "  echo '# half' >> calc.py",
-        "  agent-daemon credential npm_token --scope @acme --reason 'private packages'",
+        "  agent-daemon credential npm_token --scope @acme --reason 'private packages' || true",
         "  agent-daemon blocked question 'For which numbers?'",
         "  exit 0",
         "fi",
