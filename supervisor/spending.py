@@ -25,6 +25,9 @@ from supervisor.ledger import Ledger
 from supervisor.records import RECORD_LIMITS
 
 _SUFFIX = ".yaml"
+# A longer day is not written with each attempt that ends: that would take tens of milliseconds, in the loop.
+_SHORT_DAY = 100
+_FLUSH_SECONDS = 10.0
 
 
 def read_spending(root: Root) -> Spending:
@@ -76,6 +79,7 @@ class Money:
     preparing: Callable[[], Iterable[TaskRecord]] = tuple
     spending: Spending = field(init=False)
     _day: date = field(init=False)
+    _flush_at: float = field(default=0.0, init=False)
     _known: dict[str, float] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +87,11 @@ class Money:
         self._day = self.clock.now().date()
 
     def note(self, task: TaskRecord) -> None:
-        """Put down what a task's ended attempts cost, as far as that is news; written at the next occasion."""
+        """Put down what a task's ended attempts cost, as far as that is news.
+
+        It is written at once, or where the day has become long, now and then: the record, from which it is put
+        down again after a crash, has it too.
+        """
         for attempt in task.attempts:
             key = f"{task.id}/{attempt.number}/{attempt.started_at}"  # a name may be used again
             usd, assumed = cost_of(attempt)
@@ -91,10 +99,11 @@ class Money:
                 continue
             self.spending.note(task, attempt, usd, assumed=assumed, today=self.clock.now().date())
             self._known[key] = usd
-        try:
-            self.flush()
-        except OSError as error:
-            logger.error("E_STATE_DISK: what was spent is not written: {}; trying again", error)
+        if all(len(self.spending.days[day].charges) <= _SHORT_DAY for day in self.spending.changed):
+            try:
+                self.flush()
+            except OSError as error:
+                logger.error("E_STATE_DISK: what was spent is not written: {}; trying again", error)
 
     def flush(self) -> None:
         """Write the days that have changed, durably; raises OSError. What cannot be read is not overwritten."""
@@ -109,8 +118,10 @@ class Money:
         return not self.spending.changed
 
     def look(self) -> Event | None:
-        """Once a sweep: write what the disk refused, and let a day end with what attempts under way cost in it."""
-        self.flush()
+        """Once a sweep: write what is left to write, and let a day end with what attempts under way cost in it."""
+        if self.clock.monotonic() >= self._flush_at:
+            self._flush_at = self.clock.monotonic() + _FLUSH_SECONDS
+            self.flush()
         today = self.clock.now().date()
         if today == self._day:
             return None
