@@ -22,6 +22,13 @@ _DAMAGE = (
 # Read from top to bottom, the first that is found decides. Git runs with LC_ALL=C, so the words are stable.
 _CAUSES: tuple[tuple[str, str, bool, str], ...] = (
     ("E_STATE_DISK", "The disk is full.", True, r"No space left on device|Disk quota exceeded"),
+    # Of a lock file git does not say why it cannot be written.
+    (
+        "E_STATE_DISK",
+        "The disk did not take what git wrote.",
+        True,
+        r"couldn't write '|unable to write (?:loose|new) ",
+    ),
     ("E_URL", "This kind of address is not allowed.", False, r"transport '[^']*' not allowed"),
     (
         "E_REMOTE_OWNER",

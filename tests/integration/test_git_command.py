@@ -16,6 +16,7 @@ from typing import ClassVar
 import pytest
 
 from supervisor.git.command import Credential, GitError, Limits, end_leftovers, open_git, run_git
+from supervisor.git.errors import from_stderr
 from supervisor.git.mirror import header_for, make_repository
 
 
@@ -296,3 +297,11 @@ def test_a_token_goes_to_its_host_only_and_into_no_command_line(
     with pytest.raises(GitError):
         run_git(["ls-remote", f"https://{host}/{path}"], environment={**environment, **elsewhere})
     assert {authorization for _, authorization in _Server.seen} == {None}
+
+
+def test_a_lock_file_that_cannot_be_written_is_the_disk_and_passes() -> None:
+    """Git gives no reason for it: seen on a disk that was full."""
+    error = from_stderr(
+        "update-ref", b"fatal: cannot update ref 'refs/pins/a': couldn't write '/m/pins/a.lock'", 128
+    )
+    assert error.code == "E_STATE_DISK" and error.retryable

@@ -21,7 +21,7 @@ site.write_config()
 site.start()
 site.write_task("hangs")
 site.wait_state("demo.hangs", "in_progress")
-wait_for(lambda: list(site.root.workspaces.glob("**/demo.hangs/calc.py")))
+wait_for((site.root.worktree("backend-1", "demo", "demo.hangs") / "calc.py").exists)
 print("ready", flush=True)
 time.sleep(600)
 """

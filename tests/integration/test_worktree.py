@@ -682,34 +682,3 @@ def test_unpacking_salvage_cut_short_is_finished(place: Place) -> None:
     assert ensure_worktree(replace(place.request, start_commit=made.head)) == "existing"
     assert head(place.worktree) == place.base
     assert dirt(place.worktree) == ["new.py"]
-
-
-# --- speed -------------------------------------------------------------------------------------------
-
-
-def test_a_worktree_of_many_files_takes_little_longer_than_git_alone(place: Place) -> None:
-    for number in range(5000):
-        file = place.upstream / f"src/{number % 50}/{number}.py"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"value = {number}\n" * 20)
-    base = place.write_upstream("last.py", "1\n")
-    place.fetch_mirror()
-    ensure_clone(place.clone, place.mirror)
-    bare: list[float] = []
-    ours: list[float] = []
-    # The best of each counts, and more rounds are played while other work on the machine disturbs them.
-    for number in range(20):
-        started = time.perf_counter()
-        target = place.worktree.with_name(f"bare-{number}")
-        git(place.clone, "worktree", "add", "-q", "--no-track", "-B", f"bare-{number}", str(target), base)
-        bare.append(time.perf_counter() - started)
-
-        target = place.worktree.with_name(f"ours-{number}")
-        request = replace(place.request, worktree=target, branch=f"ours-{number}", base_commit=base)
-        started = time.perf_counter()
-        ensure_clone(place.clone, place.mirror)
-        ensure_worktree(request)
-        ours.append(time.perf_counter() - started)
-        if number >= 2 and min(ours) <= 1.5 * min(bare):
-            break
-    assert min(ours) <= 1.5 * min(bare)
