@@ -219,17 +219,20 @@ def reap(pids: Iterable[int]) -> None:
 def sweep(
     find: Callable[[], Iterable[int]], *, grace_seconds: float, limit_seconds: float = 3.0
 ) -> tuple[int, ...]:
-    """End everything that `find` names, again and again until it names nothing that lives.
+    """End everything that `find` names, again and again until it names nothing that lives, twice in a row.
 
+    A process that is becoming another program has no environment for a moment, and is not found by that.
     Each process gets SIGTERM once; what lives after `grace_seconds` gets SIGKILL. Killed children of this
     process are reaped. Returns the pids that were still there `limit_seconds` after that: normally none.
     """
     started = time.monotonic()
     asked: set[ProcessIdentity] = set()
+    none_before = False
     while True:
         alive = {identity for pid in find() if (identity := identify(pid)) is not None}
-        if not alive:
+        if not alive and none_before:
             break
+        none_before = not alive
         elapsed = time.monotonic() - started
         if elapsed > grace_seconds + limit_seconds:
             return tuple(sorted(identity.pid for identity in alive))

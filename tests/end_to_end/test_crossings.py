@@ -450,8 +450,9 @@ def test_an_attempt_that_is_asked_for_in_review_starts_from_what_was_delivered(s
     site.write_task("fix-add")
     site.wait_state("demo.fix-add", "review")
     site.cli("task", "retry", "fix-add", "--note", "more of it")
-    wait_for((site.folder / "listing").exists)
-    assert (site.folder / "listing").read_text().split() == ["calc.py", "whole.txt"]
+    listing = site.folder / "listing"
+    wait_for(lambda: listing.exists() and listing.read_text())
+    assert listing.read_text().split() == ["calc.py", "whole.txt"]
     task = site.wait_state("demo.fix-add", "review")
     assert git("show", f"{task.branch}:whole.txt", cwd=site.remote) == "whole"
 

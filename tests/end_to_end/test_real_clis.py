@@ -57,9 +57,16 @@ def homes(site: Site) -> Path:
 
 
 def told(model: ScriptedModel, since: int) -> str:
-    """What another run asked the model first since then; the one before may have asked something at its end."""
-    bodies = (str(request.body) for request in model.requests[since:])
-    return next((body for body in bodies if body.count(FIRST_WORDS) >= 2 or PACKET in body), "")
+    """What another run asked the model first since then: its prompt is there besides those before, or instead."""
+    bodies = [str(request.body) for request in model.requests]
+    before = prompts_in(next((body for body in reversed(bodies[:since]) if "Task fix-add" in body), ""))
+    later = (body for body in bodies[since:] if "Task fix-add" in body)
+    return next((body for body in later if prompts_in(body) != before), "")
+
+
+def prompts_in(body: str) -> tuple[int, int]:
+    """How many prompts stand in a conversation, and how many of them tell what was done before."""
+    return body.count(FIRST_WORDS), body.count(PACKET)
 
 
 def interrupt(tag: str, how: Callable[[], object]) -> float:
@@ -130,7 +137,7 @@ def test_an_interruption_in_a_tool_leaves_nothing_and_the_session_goes_on(
         assert PACKET in anew and f"## Attempt 1: {settings.name}" in anew
         assert [attempt.verdict for attempt in task.attempts] == ["completed"], "all in one attempt"
         assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
-        assert tagged(tag) == []
+        wait_for(lambda: not tagged(tag), what="nothing is left of any tool")
 
 
 @pytest.mark.timeout(300)
@@ -165,7 +172,7 @@ def test_aider_is_ended_with_its_tests_and_goes_on_with_its_history(site: Site, 
         assert all(took <= LONGEST_SECONDS * max(1, pace.slowest) for took in seconds), seconds
         assert [run.get("session") for run in runs(site)] == [None, "chat-history", None]
         assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
-        assert tagged(tag) == []
+        wait_for(lambda: not tagged(tag), what="nothing is left of any tool")
 
 
 def runs(site: Site) -> list[dict[str, Any]]:
