@@ -134,7 +134,7 @@ class Work:
             self._submit(job, partial(project.host.open_request, task))
 
     def _give(self, job: Give, task: TaskRecord) -> None:
-        grant = next((g for g in task.grants if g.id == job.grant), None)
+        grant = task.grant(job.grant)
         if grant is not None and task.live is not None:
             box = Box(task.live.workstation, task.id, job.attempt)
             self._submit(job, partial(give, self.root, self.credentials, box, grant, job.recipient))

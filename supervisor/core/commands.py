@@ -440,7 +440,7 @@ def checked_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
 def _revoke(task: TaskRecord, command: Command, now: datetime) -> Decision:
     """Take back what an agent was given."""
     wanted = str(command.args.get("grant") or "")
-    grant = next((g for g in task.grants if g.id == wanted), None)
+    grant = task.grant(wanted)
     if grant is None or grant.status != "granted":
         known = ", ".join(g.id for g in task.grants if g.status == "granted") or "nothing"
         raise CommandRefusedError(f"{task.id} has not been given '{wanted}' (it has: {known})")

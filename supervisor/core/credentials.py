@@ -287,7 +287,7 @@ def to_give(task: TaskRecord, recipient: str | None, now: datetime) -> list[Give
 
 def settle_giving(task: TaskRecord, job: Give, failed: Failed | None, now: datetime) -> Decision:
     """It lies ready, or could not be laid ready, and is tried again."""
-    grant = next((g for g in task.grants if g.id == job.grant), None)
+    grant = task.grant(job.grant)
     if grant is None or grant.status != "granted":
         return Decision(task=task)
     if failed is not None:

@@ -557,5 +557,8 @@ class TaskRecord(Stored):
         others = tuple(e for e in self.effects if e.key != effect.key)
         return self.evolve(effects=(*others, effect))
 
+    def grant(self, grant_id: str) -> Grant | None:
+        return next((g for g in self.grants if g.id == grant_id), None)
+
     def effect(self, key: str) -> Effect | None:
         return next((e for e in self.effects if e.key == key), None)
