@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent_daemon.hiding import looks_secret
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, SecretSource
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.places import sources_in
 from supervisor.secrets.sources import SecretReader
@@ -24,8 +24,12 @@ class LiveSecrets:
 
     config: Config
     reader: SecretReader
+    _elsewhere: list[SecretSource] = field(init=False)
     _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _read_at: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self._elsewhere = [source for source in sources_in(self.config) if source.secret is None]
 
     def values(self) -> Mapping[str, str]:
         """Value by name; at most a second old."""
@@ -49,12 +53,11 @@ class LiveSecrets:
         except CloudCodeError:
             kept = {}
         found |= {f"the secret {name}": secret.value.get_secret_value() for name, secret in kept.items()}
-        for source in sources_in(self.config):
-            if source.secret is None:
-                try:
-                    found[str(source)] = self.reader.read(source)
-                except CloudCodeError:
-                    continue
+        for source in self._elsewhere:
+            try:
+                found[str(source)] = self.reader.read(source)
+            except CloudCodeError:
+                continue
         return found
 
     def _variables(self) -> set[str]:
