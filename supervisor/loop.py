@@ -310,6 +310,8 @@ class Loop:
         pending = [
             t for t in self.ledger.tasks.values() if t.state is State.PENDING and not self.work.preparing(t.id)
         ]
+        if not pending:
+            return
         known = self.ledger.dependency_states(iter(pending))
         domains = {name: project.trust_domain for name, project in config.projects.items()}
         for assignment in schedule(pending, free, known, domains, self.clock.now(), self.purse()):
