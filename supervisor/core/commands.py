@@ -114,8 +114,13 @@ def apply_command(task: TaskRecord, command: Command, now: datetime) -> Decision
     )
 
 
+def _said(command: Command, name: str) -> str:
+    """A person's words in a command, as many as are told on; empty where there are none."""
+    return str(command.args.get(name) or "")[:MAX_NOTE_CHARACTERS]
+
+
 def _retry(task: TaskRecord, command: Command, now: datetime) -> Decision:
-    note = str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
+    note = _said(command, "note")
     questions = [wait.message for wait in task.waits_for if wait.reason is WaitReason.QUESTION]
     asked = tuple(Feedback(code="QUESTION", message=message) for message in questions)
     feedback = (*asked, Feedback(code="NOTE", message=note)) if note else ()
@@ -185,7 +190,7 @@ def _handoff(task: TaskRecord, command: Command, now: datetime) -> Decision:
     told = Feedback(
         code="HANDOFF", message=f"{live.cli} worked on this before; {command.actor.id} handed it to you"
     )
-    note = str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
+    note = _said(command, "note")
     pending = ended.moved(
         State.PENDING,
         reason=f"handed over to {cli}",
@@ -292,8 +297,7 @@ def _approval(task: TaskRecord, command: Command) -> Approval:
 
 def _decide(task: TaskRecord, command: Command, status: str, now: datetime) -> TaskRecord:
     approval = _approval(task, command)
-    said = command.args.get("note" if status == "approved" else "reason") or ""
-    why = str(said)[:MAX_NOTE_CHARACTERS]
+    why = _said(command, "note" if status == "approved" else "reason")
     decided = approval.evolve(status=status, by=command.actor.id, at=now, why=why)
     return task.evolve(approvals=tuple(decided if a.id == approval.id else a for a in task.approvals))
 
@@ -310,7 +314,7 @@ def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
     grant = _open_grant(task, command)
     if grant is not None:
         return decide_grant(task, grant, by=command.actor.id, why=None, now=now)
-    plan, note = pending_plan(task), str(command.args.get("note") or "")[:MAX_NOTE_CHARACTERS]
+    plan, note = pending_plan(task), _said(command, "note")
     if note and plan is None and command.channel == "cli":
         raise CommandRefusedError("only a plan can be approved with a note")
     if plan is not None and is_plan_stale(task):
@@ -332,7 +336,7 @@ def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
 def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
     grant = _open_grant(task, command)
     if grant is not None:
-        why = str(command.args.get("reason") or "a person said no")[:MAX_NOTE_CHARACTERS]
+        why = _said(command, "reason") or "a person said no"
         return decide_grant(task, grant, by=command.actor.id, why=why, now=now)
     decided = _decide(task, command, "denied", now)
     if task.offered is not None and task.state is State.PAUSED:
@@ -342,7 +346,7 @@ def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
         )
     plan = pending_plan(task)
     if plan is not None:
-        why = str(command.args.get("reason") or "no reason was given")[:MAX_NOTE_CHARACTERS]
+        why = _said(command, "reason") or "no reason was given"
         return deny_plan(decided, plan, why, command.actor.id, now)
     reason = str(command.args.get("reason") or "a person did not approve the change to protected files")
     pending = decided.moved(
