@@ -99,12 +99,10 @@ def _announce_requests(before: TaskRecord | None, task: TaskRecord) -> TaskRecor
 
 
 def _asks_for(task: TaskRecord, grant: Grant) -> str:
-    asker = task.source.requested_by
-    mention = f"@{asker} " if _LOGIN.fullmatch(asker) else ""
     wanted = f"{grant.id}: {grant.type}\naccess: {grant.access}\nscope:  {grant.scope or '(none named)'}"
     return "\n".join(
         [
-            f"🔑 {mention}The agent asks for a credential:",
+            f"🔑 {_mention(task)}The agent asks for a credential:",
             "",
             fence(f"{wanted}\n\n{grant.reason}"),
             "",
@@ -114,6 +112,12 @@ def _asks_for(task: TaskRecord, grant: Grant) -> str:
             f"- `/cloud-code deny {grant.id} REASON`",
         ]
     )
+
+
+def _mention(task: TaskRecord) -> str:
+    """Calls the person who asked for the task, where that is somebody on the forge."""
+    asker = task.source.requested_by
+    return f"@{asker} " if _LOGIN.fullmatch(asker) else ""
 
 
 def _trigger_comment(task: TaskRecord) -> str | None:
@@ -166,9 +170,7 @@ def _numbered(task: TaskRecord) -> TaskRecord:
 
 
 def _needs_person(task: TaskRecord) -> str:
-    asker = task.source.requested_by
-    mention = f"@{asker} " if _LOGIN.fullmatch(asker) else ""
-    lines = [f"✋ {mention}This task needs a person:"]
+    lines = [f"✋ {_mention(task)}This task needs a person:"]
     for wait in task.waits_for:
         lines += ["", fence(wait.message or wait.reason.value)]
     plan = pending_plan(task)
