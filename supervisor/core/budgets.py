@@ -12,16 +12,15 @@ from datetime import datetime
 
 from agent_daemon.protocol.model import TaskReport, WaitReason
 from agent_daemon.protocol.money import amount, rounded_up
+from supervisor.core.chain import run_so_far
 from supervisor.core.decision import Decision
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.retry import block
 from supervisor.core.settings import BudgetSettings, Config
-from supervisor.core.spending import Spending, cost_of, day_ends, type_of, under_way
+from supervisor.core.spending import DUST_USD, Spending, cost_of, day_ends, type_of, under_way
 from supervisor.core.states import State
 from supervisor.core.times import when
 from supervisor.core.words import count
-
-_DUST_USD = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +74,7 @@ def cost_limit_usd(task: TaskRecord, config: Config) -> float | None:
 
 def spent_usd(task: TaskRecord, before: int | None = None) -> float:
     """What the attempts of this run have cost, or those before an attempt."""
-    return sum(
-        cost_of(attempt)[0]
-        for attempt in task.attempts
-        if attempt.rerun == task.rerun and (before is None or attempt.number < before)
-    )
+    return sum(cost_of(attempt)[0] for attempt in run_so_far(task) if before is None or attempt.number < before)
 
 
 def allowance_usd(task: TaskRecord, attempt: Attempt) -> float | None:
@@ -99,12 +94,12 @@ def stop_if_spent(task: TaskRecord, config: Config, now: datetime) -> Decision:
     told = bool(task.attempts) and not any(attempt.to_be_bundled for attempt in task.attempts)
     limit = cost_limit_usd(task, config) if task.state is State.PENDING and told else None
     spent = spent_usd(task)
-    if limit is None or spent < limit - _DUST_USD:
+    if limit is None or spent < limit - DUST_USD:
         return Decision(task=task)
-    assumed = [a.number for a in task.attempts if a.rerun == task.rerun and cost_of(a)[1]]
+    attempts = run_so_far(task)
+    assumed = [attempt.number for attempt in attempts if cost_of(attempt)[1]]
     unknown = f"; what attempt {assumed[0]} cost is not known, and counts as all that it might" if assumed else ""
-    tried = sum(1 for attempt in task.attempts if attempt.rerun == task.rerun)
-    message = f"{count(tried, 'attempt')} cost {amount(spent)} of {amount(limit)} USD{unknown}"
+    message = f"{count(len(attempts), 'attempt')} cost {amount(spent)} of {amount(limit)} USD{unknown}"
     return block(task, reason=WaitReason.BUDGET, message=message, now=now)
 
 
@@ -190,7 +185,7 @@ class Purse:
     def _fits(self, name: str, need: float) -> bool:
         budget, reserved = self.budgets[name], self._reserved.get(name, 0.0)
         left = budget.limit_usd - budget.spent_usd - budget.reserved_usd - reserved
-        return not budget.problem and need <= left + _DUST_USD
+        return not budget.problem and need <= left + DUST_USD
 
     def take(self, task: TaskRecord) -> bool:
         """Reserve for the task, if it fits everywhere and nobody before it waits for one of its budgets."""
@@ -222,7 +217,7 @@ class Purse:
         need = self.need_usd(task)
         for budget in (self.budgets[name] for name in names):
             held = budget.paused_usd if by_itself else 0.0
-            if budget.problem or need > budget.limit_usd - budget.spent_usd - held + _DUST_USD:
+            if budget.problem or need > budget.limit_usd - budget.spent_usd - held + DUST_USD:
                 return False
         return True
 
@@ -269,9 +264,9 @@ def _lack(budget: Budget, need: float, now: datetime) -> Lack:
         words = f"the budget {budget.name}, of which nobody knows what is spent: {budget.problem}"
         return Lack(budget=budget.name, words=words)
     missing = need - (budget.limit_usd - budget.spent_usd - budget.reserved_usd)
-    command = f"cloud-code budget top-up {budget.name} {rounded_up(missing)}" if missing > _DUST_USD else ""
+    command = f"cloud-code budget top-up {budget.name} {rounded_up(missing)}" if missing > DUST_USD else ""
     of = f"{amount(budget.limit_usd)} USD" + (" a day" if budget.per == "day" else "")
-    reserved = f", {amount(budget.reserved_usd)} are reserved by others" if budget.reserved_usd > _DUST_USD else ""
+    reserved = f", {amount(budget.reserved_usd)} are reserved by others" if budget.reserved_usd > DUST_USD else ""
     turns = f"; a new day begins {when(budget.resets_at, now)}" if budget.resets_at is not None else ""
     lacking = f", {amount(missing)} missing: `{command}`" if command else ""
     words = f"the budget {budget.name} of {of}: {amount(budget.left_usd)} left{reserved}, {amount(need)} needed"

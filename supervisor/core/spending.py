@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, Field
 from agent_daemon.protocol.model import Usage
 from supervisor.core.record import Attempt, Stored, TaskRecord
 
-_DUST_USD = 1e-9
+DUST_USD = 1e-9  # what sums of floats may differ by
 
 
 class Charge(Stored):
@@ -97,17 +97,17 @@ class Spending:
     damaged: set[date] = field(default_factory=set)
     changed: set[date] = field(default_factory=set)
 
-    def note(self, task: TaskRecord, attempt: Attempt, usd: float, *, assumed: bool, today: date) -> bool:
-        """Let all days together say that the attempt has cost so much; whether that is news."""
+    def note(self, task: TaskRecord, attempt: Attempt, usd: float, *, assumed: bool, today: date) -> None:
+        """Let all days together say that the attempt has cost so much."""
         known = self.days.get(today) or SpendingDay(day=today)
-        wanted = usd - self.noted_usd(task, attempt) + known.usd_of(task, attempt)
-        if abs(wanted - known.usd_of(task, attempt)) <= _DUST_USD:
-            return False
+        more = usd - self.noted_usd(task, attempt)
+        if abs(more) <= DUST_USD:
+            return
+        wanted = known.usd_of(task, attempt) + more
         kind = type_of(attempt.workstation)
         charge = Charge(project=task.project, workstation=kind, usd=wanted, assumed=assumed)
         others = {name: c for name, c in known.charges.items() if name != _old_name_of(task, attempt)}
         self._put(known.evolve(charges={**others, _name_of(task, attempt): charge}))
-        return True
 
     def noted_usd(self, task: TaskRecord, attempt: Attempt) -> float:
         """What stands under all days for this attempt."""
