@@ -40,6 +40,7 @@ def command_of(
 
 
 def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[str, Any]]:
+    rest = slash.text.removeprefix(slash.word).strip()
     match slash.verb:
         case "pause" | "resume":
             return _PLAIN[slash.verb], {}
@@ -48,11 +49,11 @@ def _kind_and_args(slash: Slash, task: TaskRecord) -> tuple[CommandKind, dict[st
         case "cancel":
             return "cancel", {"reason": slash.text}
         case "approve":
-            return "approve", {"approval": slash.word, "note": slash.text.removeprefix(slash.word).strip()}
+            return "approve", {"approval": slash.word, "note": rest}
         case "deny":
-            return "deny", {"approval": slash.word, "reason": slash.text.removeprefix(slash.word).strip()}
+            return "deny", {"approval": slash.word, "reason": rest}
         case "handoff":
-            return "handoff", {"cli": slash.word, "note": slash.text.removeprefix(slash.word).strip()}
+            return "handoff", {"cli": slash.word, "note": rest}
         case "run":
             return "run", {"cli": slash.word}
         case "priority":
