@@ -31,8 +31,6 @@ class Mask:
         """More values, which are hidden from now on, in streams under way, too."""
         found = {form for value in values for form in forms_of(value)} | {*self._forms}
         self._forms = sorted(found, key=len, reverse=True)
-        self._starts = {form[:end] for form in self._forms for end in range(1, len(form))}
-        self._longest = max(map(len, self._starts), default=0)
         self._over_lines = any(b"\n" in form for form in self._forms)
 
     def __bool__(self) -> bool:
@@ -61,8 +59,7 @@ class Mask:
         """How many bytes at the end are the beginning of a value, at most."""
         if not self._over_lines and data.endswith(b"\n"):
             return 0
-        longest = min(self._longest, len(data))
-        return next((size for size in range(longest, 0, -1) if data[-size:] in self._starts), 0)
+        return max((_begun(data, form) for form in self._forms), default=0)
 
     def _places(self, data: bytes) -> list[tuple[int, int]]:
         """Where values are, in order; those that overlap are one."""
@@ -118,6 +115,12 @@ def _occurrences(data: bytes, form: bytes) -> Iterator[int]:
     while at >= 0:
         yield at
         at = data.find(form, at + 1)
+
+
+def _begun(data: bytes, form: bytes) -> int:
+    """How many bytes at the end are the beginning of the form, and not all of it, at most."""
+    tail = data[1 - len(form) :]
+    return next((len(tail) - at for at in _occurrences(tail, form[:1]) if form.startswith(tail[at:])), 0)
 
 
 def _without(data: bytes, places: list[tuple[int, int]]) -> bytes:
