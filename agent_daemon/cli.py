@@ -16,7 +16,6 @@ from watchdog.events import FileAttribEvent, FileModifiedEvent, FileSystemEvent,
 from watchdog.observers import Observer
 
 from agent_daemon import __version__
-from agent_daemon.coding import settings_of
 from agent_daemon.daemon import Daemon
 from agent_daemon.installed import look_at
 from agent_daemon.noting import COMMANDS
@@ -25,6 +24,7 @@ from agent_daemon.places import shared_homes
 from agent_daemon.processes import become_subreaper
 from agent_daemon.protocol.model import CliConfig, Identity
 from agent_daemon.protocol.paths import Root, check_name, is_task_id
+from agent_daemon.request import settings_of
 from agent_daemon.salvage import DaemonRunsError, SalvageError, daemon_lock, salvage_attempt
 
 EXIT_DAEMON_RUNS = os.EX_TEMPFAIL

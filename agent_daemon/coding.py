@@ -3,16 +3,13 @@
 import math
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from agent_daemon import planning
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import (
-    CliSettings,
     Progress,
-    RunRequest,
     SessionGoneError,
     Verdict,
     as_outcome,
@@ -22,12 +19,10 @@ from agent_daemon.clis.base import (
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.clis.failures import failure_named
 from agent_daemon.clis.mcp import McpError
-from agent_daemon.conventions import find_conventions
-from agent_daemon.event_log import EventLog
+from agent_daemon.event_log import EventLog, describe
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
-from agent_daemon.git import identity_environment
-from agent_daemon.going_on import packet_for, session_to_resume
+from agent_daemon.going_on import session_to_resume
 from agent_daemon.meter import (
     Meter,
     Reached,
@@ -41,10 +36,8 @@ from agent_daemon.meter import (
     usd,
 )
 from agent_daemon.notes import LOOK_SECONDS, take_notes
-from agent_daemon.noting import lay_out
-from agent_daemon.prompt import render_prompt
-from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import CliConfig, Feedback, Identity, Session, SessionSum, TaskingTask
+from agent_daemon.protocol.model import Session, SessionSum, TaskingTask
+from agent_daemon.request import cli_settings, request_for
 from agent_daemon.stage import text_digest
 from agent_daemon.usage_log import UsageLog
 
@@ -53,12 +46,6 @@ MAX_EVENTS = 20_000
 TELL_SECONDS = 0.05
 # With a limit of cost, a CLI that tells no tokens in so many turns is ended: its limit could not be held.
 BLIND_TURNS = 4
-
-# An agent's own git must not ask a server for the content of git-lfs files when it checks something out.
-_NO_FETCH = {"GIT_LFS_SKIP_SMUDGE": "1"}
-
-# CLIs whose models edit files and run no command.
-_WITHOUT_SHELL = frozenset({"aider"})
 
 
 def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
@@ -118,14 +105,14 @@ class CodingRun:
         attempt, events = self.attempt, list[Progress]()
         adapter = ADAPTERS[attempt.config.cli.adapter]
         session = session_to_resume(attempt) if adapter.can_resume and not self.afresh else None
-        usage_log = UsageLog(adapter, cli_settings(attempt))
+        settings = cli_settings(attempt)
+        usage_log = UsageLog(adapter, settings)
         previous = usage_log.skip(session) if session is not None else CliUsage()
         self._begin(session, previous)
         refused = self._refusal()
         if refused is not None:
             return Verdict(outcome="budget", message=refused)
-        request = _request(attempt, session, self.left_usd)
-        invocation = adapter.invocation(request)
+        invocation = adapter.invocation(request_for(attempt, settings, session, self.left_usd))
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
 
         def take(event: Progress) -> None:
@@ -165,9 +152,7 @@ class CodingRun:
                 stop=attempt.stop,
                 log=attempt.places.logs / "cli.log",
                 on_tick=on_tick,
-                mask=attempt.given.hidden_by(
-                    mask_for(request.settings, invocation.environment, invocation.secrets)
-                ),
+                mask=attempt.given.hidden_by(mask_for(settings, invocation.environment, invocation.secrets)),
             )
 
         with log:
@@ -309,107 +294,3 @@ def _room(task: TaskingTask) -> tuple[float, float]:
     """USD and tokens that the attempt may use in all."""
     allowed, tokens = allowed_usd(task.limits, task.allowance_usd), task.limits.max_tokens
     return math.inf if allowed is None else allowed, math.inf if tokens is None else tokens
-
-
-def _request(attempt: Attempt, session: str | None, left_usd: float | None) -> RunRequest:
-    prompt = render_prompt(
-        attempt.task,
-        agent_type=attempt.agent_type,
-        description=_whole_description(attempt),
-        resumed=attempt.resumed and not attempt.changed,
-        changed=attempt.changed,
-        feedback=_why_interrupted(attempt),
-        prompt_folder=attempt.config.prompt_folder,
-        external=attempt.external,
-        conventions=find_conventions(attempt.places.worktree),
-        has_shell=attempt.config.cli.adapter not in _WITHOUT_SHELL,
-        handover=packet_for(attempt, session),
-        handoff_clis=attempt.config.handoff_clis,
-    )
-    prompt_file = attempt.places.logs / "prompt.md"
-    write_file(prompt_file, prompt.encode(errors="replace"))
-    return RunRequest(
-        prompt=prompt,
-        prompt_file=prompt_file,
-        worktree=attempt.places.worktree,
-        settings=cli_settings(attempt),
-        session_id=session,
-        max_turns=attempt.task.limits.max_turns,
-        cost_usd=left_usd,
-        test_command=" && ".join(f"({check.command})" for check in attempt.task.verification),
-        plan=attempt.task.phase == "plan",
-        marker=attempt.places.marker,
-    )
-
-
-_INTERRUPTED = {
-    "input": Feedback(
-        code="E_CLI_WAITS",
-        message="You were interrupted because something waited for somebody to type, and nobody can.",
-        mend="start what asks questions so that it asks none: options like --yes, input from a file or /dev/null",
-    ),
-    "quiet": Feedback(
-        code="E_CLI_QUIET",
-        message="You were interrupted because nothing was written and nothing worked for a long time.",
-        mend="give what may wait for ever a limit of time, and let long work show what it does",
-    ),
-}
-
-
-def _why_interrupted(attempt: Attempt) -> tuple[Feedback, ...]:
-    """What an agent is told whose run was ended because it showed no sign of life."""
-    asked = attempt.task.interruption
-    if not attempt.resumed or asked is None or attempt.known.interruptions < asked.number:
-        return ()
-    return tuple(filter(None, [_INTERRUPTED.get(asked.rule)]))
-
-
-def _whole_description(attempt: Attempt) -> str:
-    """The text of `description.md` where the tasking holds only its beginning."""
-    if attempt.task.description_sha256 is None:
-        return attempt.task.description
-    try:
-        return (attempt.places.inbox / "description.md").read_text(errors="replace")
-    except FileNotFoundError:
-        return attempt.task.description
-
-
-def cli_settings(attempt: Attempt) -> CliSettings:
-    """The adapter's form of the configured CLI, with the home that this workstation keeps for it."""
-    homes = attempt.places.homes
-    settings = settings_of(attempt.config.cli, attempt.config.identity, homes)
-    given = {**settings.environment, **attempt.given.environment()}
-    return replace(settings, environment=given, commands=lay_out(homes / ".bin"))
-
-
-def settings_of(cli: CliConfig, identity: Identity, homes: Path) -> CliSettings:
-    """The adapter's form of a CLI. The identity lets it commit its steps: its home has no configuration of git."""
-    return CliSettings(
-        name=cli.name,
-        adapter=cli.adapter,
-        argv=cli.argv,
-        model=cli.model or "",
-        arguments=cli.arguments,
-        environment=identity_environment(identity) | _NO_FETCH | cli.environment,
-        pass_environment=cli.pass_environment,
-        prompt=cli.prompt,
-        success_exit_codes=cli.success_exit_codes,
-        mcp=cli.mcp,
-        home=homes / cli.name,
-        options=cli.options,
-    )
-
-
-def describe(event: Progress) -> str | None:
-    """An event in a few words for the report; None for what only counts."""
-    match event.kind:
-        case "usage" | "session" | "heartbeat":
-            return None
-        case "file_edited" if event.path:
-            return f"{event.message or 'edit'}: {event.path}"
-        case "command_run" if event.command:
-            code = f" → exit code {event.exit_code}" if event.exit_code is not None else ""
-            return f"$ {event.command}{code}"
-        case "retry":
-            return f"waiting: {event.message}" if event.message else "waiting"
-    return event.message or None

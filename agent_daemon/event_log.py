@@ -107,3 +107,18 @@ class EventLog:
 def _told(usage: Usage) -> dict[str, Any]:
     """What is known of it."""
     return {name: value for name, value in vars(usage).items() if value not in (None, "", 0)}
+
+
+def describe(event: Progress) -> str | None:
+    """An event in a few words for the report; None for what only counts."""
+    match event.kind:
+        case "usage" | "session" | "heartbeat":
+            return None
+        case "file_edited" if event.path:
+            return f"{event.message or 'edit'}: {event.path}"
+        case "command_run" if event.command:
+            code = f" → exit code {event.exit_code}" if event.exit_code is not None else ""
+            return f"$ {event.command}{code}"
+        case "retry":
+            return f"waiting: {event.message}" if event.message else "waiting"
+    return event.message or None

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from agent_daemon import checkout
 from agent_daemon.attempt import Attempt
 from agent_daemon.clis.base import bare_environment, mask_for
-from agent_daemon.coding import cli_settings
 from agent_daemon.protocol.model import ReportStatus, VerificationCommand, VerificationResult
+from agent_daemon.request import cli_settings
 from agent_daemon.verification import VerificationPlace, run_verification
 
 

@@ -10,7 +10,7 @@ from loguru import logger
 from agent_daemon import artifacts, handing_in, planning, workplace
 from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
 from agent_daemon.clis.base import mask_for
-from agent_daemon.coding import cli_settings, run_cli
+from agent_daemon.coding import run_cli
 from agent_daemon.execution import StopRequest
 from agent_daemon.external import look_for_external
 from agent_daemon.failpoints import reach
@@ -20,6 +20,7 @@ from agent_daemon.parting import size_bytes
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Criterion, ReportError, ReportStatus, WorkspaceMode
 from agent_daemon.reporting import MAX_SUMMARY_BYTES, clip_bytes
+from agent_daemon.request import cli_settings
 from agent_daemon.stage import text_digest
 
 _PREPARING = {

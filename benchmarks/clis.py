@@ -15,9 +15,9 @@ from agent_daemon.acp.telling import Telling
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.acp import line_of
 from agent_daemon.clis.base import RunRequest
-from agent_daemon.coding import cli_settings
 from agent_daemon.hiding import Mask
 from agent_daemon.protocol.model import CliConfig, Limits, Price
+from agent_daemon.request import cli_settings
 from benchmarks.figure import Figure, Size
 from tests.coding_run import Run
 from tests.real_clis import PATCH, Driver, program, stop_in_a_tool

@@ -11,12 +11,12 @@ from typing import Any
 
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage
-from agent_daemon.coding import settings_of
 from agent_daemon.installed import PROBE_SECONDS, VERSION_SECONDS, Installed, Probe, look_at
 from agent_daemon.meter import cost_usd, price_of
 from agent_daemon.places import shared_homes
 from agent_daemon.protocol.model import Identity
 from agent_daemon.protocol.paths import Root
+from agent_daemon.request import settings_of
 from supervisor.core.settings import Config
 from supervisor.core.tasking import cli_config
 from supervisor.errors import CloudCodeError

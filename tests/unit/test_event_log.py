@@ -9,8 +9,7 @@ import pytest
 
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage, Verdict
-from agent_daemon.coding import describe
-from agent_daemon.event_log import EventLog
+from agent_daemon.event_log import EventLog, describe
 from supervisor.cli.task_work import shown_events
 
 SAMPLES = Path(__file__).parents[1] / "samples"
