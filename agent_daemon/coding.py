@@ -119,7 +119,7 @@ class CodingRun:
             self._take_event(event, events, log)
 
         def look_at_usage(*, ended: bool = False) -> None:
-            named = session or next((event.session_id for event in events if event.session_id), None)
+            named = session or self.session_id
             if named is not None:
                 (usage_log.read_all if ended else usage_log.read)(named, take)
 
@@ -240,7 +240,8 @@ class CodingRun:
                 return
             event = replace(event, usage=usage, of_session=False)
             fields["usage"] = self.meter.total.told()
-        log.add(event, describe(event))
+        said = describe(event)
+        log.add(event, said)
         if event.kind == "heartbeat":
             return
         events.append(event)
@@ -253,7 +254,7 @@ class CodingRun:
         self._hold_limits()
         if event.kind == "retry" and failure_named(event.message) == "quota":
             self.attempt.stop.set("quota")  # it would wait until the quota lasts again, for hours perhaps
-        now, said = time.monotonic(), describe(event)
+        now = time.monotonic()
         if not fields and now - self.told_at < TELL_SECONDS:
             return  # the report is written once a second: the next thing that is said will be newer
         if said is not None:
