@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from agent_daemon.clis.base import Outcome, Progress, Usage
+from agent_daemon.clis.base import Outcome, Progress, Usage, minus
 from agent_daemon.protocol.model import Limits, Price
 from agent_daemon.protocol.model import Usage as ReportUsage
 from agent_daemon.protocol.money import amount
@@ -142,7 +142,7 @@ class Meter:
         """Count what one step used, or what has been added to the sum of the session; as it was counted."""
         if of_session:
             before, self.session = self.session, _larger(self.session, usage)
-            usage = _difference(self.session, before)
+            usage = minus(self.session, before)
         self.model = usage.model or self.model
         spent = self._priced(usage)
         self.run = self.run.plus(spent)
@@ -210,15 +210,6 @@ def _larger(one: Usage, other: Usage) -> Usage:
         input_tokens=max(one.input_tokens, other.input_tokens),
         cached_input_tokens=max(one.cached_input_tokens, other.cached_input_tokens),
         output_tokens=max(one.output_tokens, other.output_tokens),
-    )
-
-
-def _difference(now: Usage, before: Usage) -> Usage:
-    return replace(
-        now,
-        input_tokens=now.input_tokens - before.input_tokens,
-        cached_input_tokens=now.cached_input_tokens - before.cached_input_tokens,
-        output_tokens=now.output_tokens - before.output_tokens,
     )
 
 

@@ -5,7 +5,7 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from agent_daemon.clis.base import Usage
+from agent_daemon.clis.base import Usage, minus
 
 # A session's own sums and those of the sub-agents that it started.
 _QUERY = """
@@ -30,13 +30,7 @@ class Ledger:
             return None
         self._before = total
         cost = (total.cost_usd or 0.0) - (before.cost_usd or 0.0)
-        return replace(
-            total,
-            input_tokens=max(0, total.input_tokens - before.input_tokens),
-            cached_input_tokens=max(0, total.cached_input_tokens - before.cached_input_tokens),
-            output_tokens=max(0, total.output_tokens - before.output_tokens),
-            cost_usd=round(cost, 9) if cost > 0 else None,
-        )
+        return replace(minus(total, before), cost_usd=round(cost, 9) if cost > 0 else None)
 
     def _total(self) -> Usage | None:
         if not self._path.exists():

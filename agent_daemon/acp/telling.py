@@ -12,7 +12,7 @@ from typing import Any
 
 from agent_daemon.acp.order import SESSION_LOST
 from agent_daemon.acp.toolcall import ToolCall
-from agent_daemon.clis.base import Outcome, Progress, Usage, count_of, printable, text_of
+from agent_daemon.clis.base import Outcome, Progress, Usage, count_of, printable, text_of, usd_of
 from agent_daemon.clis.failures import failure_named
 
 _LONGEST_MESSAGE = 3500
@@ -131,10 +131,10 @@ class Telling:
 
     def _spent(self, update: Mapping[str, Any]) -> Iterator[Progress]:
         """A cost is told as the sum of the session; a sum of nothing means that no price is known."""
-        amount = _mapping(update.get("cost")).get("amount")
-        if not isinstance(amount, int | float) or isinstance(amount, bool) or not 0 < amount < 1e9:
+        amount = usd_of(_mapping(update.get("cost")), "amount")
+        if not amount:
             return
-        before, self._cost = self._cost, float(amount)
+        before, self._cost = self._cost, amount
         if self._tells_cost and before is not None and amount > before:
             yield Progress(kind="usage", usage=Usage(cost_usd=round(amount - before, 9)))
 

@@ -26,7 +26,6 @@ from agent_daemon.clis.base import (
     Verdict,
     as_outcome,
     bare_environment,
-    count_of,
     ended_early,
     json_object,
     last_message,
@@ -34,6 +33,7 @@ from agent_daemon.clis.base import (
     printable,
     sum_of_usage,
     text_of,
+    usage_of,
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.clis.mcp import servers_of
@@ -275,28 +275,15 @@ def line_of(event: Progress) -> str:
 
 def progress_of(event: Mapping[str, Any]) -> Progress:
     """What a line of the bridge says; it is ours, and yet read with care."""
-    code, usage = event.get("exit_code"), event.get("usage")
+    code = event.get("exit_code")
     return Progress(
         kind=event["event"],
         message=text_of(event, "message"),
         path=text_of(event, "path") or None,
         command=text_of(event, "command") or None,
         exit_code=code if type(code) is int else None,
-        usage=_usage(usage) if isinstance(usage, dict) else None,
+        usage=usage_of(event.get("usage")),
         session_id=text_of(event, "session_id") or None,
         outcome=as_outcome(text_of(event, "outcome")),
         call_id=text_of(event, "call_id") or None,
-    )
-
-
-def _usage(counts: Mapping[str, Any]) -> Usage:
-    cost = counts.get("cost_usd")
-    told = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e9
-    return Usage(
-        model=text_of(counts, "model"),
-        input_tokens=count_of(counts, "input_tokens"),
-        cached_input_tokens=count_of(counts, "cached_input_tokens"),
-        output_tokens=count_of(counts, "output_tokens"),
-        cost_usd=float(cost) if told else None,  # type: ignore[arg-type]
-        turns=count_of(counts, "turns"),
     )

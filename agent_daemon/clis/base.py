@@ -4,7 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
@@ -293,6 +293,16 @@ def plus(one: Usage, other: Usage) -> Usage:
     )
 
 
+def minus(one: Usage, other: Usage) -> Usage:
+    """The tokens of one without those of the other, none below 0; all else stays as it is in the first."""
+    return replace(
+        one,
+        input_tokens=max(0, one.input_tokens - other.input_tokens),
+        cached_input_tokens=max(0, one.cached_input_tokens - other.cached_input_tokens),
+        output_tokens=max(0, one.output_tokens - other.output_tokens),
+    )
+
+
 def sum_of_usage(events: Sequence[Progress]) -> Usage:
     """What the single steps told, for a run that came to no closing sum."""
     steps = (event.usage for event in events if event.kind == "usage" and event.usage)
@@ -328,3 +338,24 @@ def count_of(source: Mapping[str, Any], key: str) -> int:
     value = source.get(key)
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
     return min(cast(int, value), MAX_COUNT) if whole else 0
+
+
+def usd_of(source: Mapping[str, Any], key: str) -> float | None:
+    """An amount of USD from zero up to a thousand million; None for everything else."""
+    value = source.get(key)
+    told = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    return float(cast(float, value)) if told else None
+
+
+def usage_of(value: Any) -> Usage | None:
+    """What a mapping tells under the names of `Usage`; None for everything else."""
+    if not isinstance(value, dict):
+        return None
+    return Usage(
+        model=text_of(value, "model"),
+        input_tokens=count_of(value, "input_tokens"),
+        cached_input_tokens=count_of(value, "cached_input_tokens"),
+        output_tokens=count_of(value, "output_tokens"),
+        cost_usd=usd_of(value, "cost_usd"),
+        turns=count_of(value, "turns"),
+    )

@@ -39,6 +39,7 @@ from agent_daemon.clis.base import (
     printable,
     sum_of_usage,
     text_of,
+    usd_of,
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.clis.mcp import file_content, read_entries
@@ -328,7 +329,7 @@ def _usage_of_run(event: dict[str, Any]) -> Usage:
         return replace(read, turns=turns)
     cached = sum(count_of(each, "cacheReadInputTokens") for each in used.values())
     written = sum(count_of(each, "cacheCreationInputTokens") for each in used.values())
-    costs = [_cost(each) for each in used.values()]
+    costs = [None if each.get("costBasis") == "unknown" else usd_of(each, "costUSD") for each in used.values()]
     known = [cost for cost in costs if cost is not None]
     return Usage(
         model=printable(max(used, key=lambda name: count_of(used[name], "outputTokens"))),
@@ -338,12 +339,6 @@ def _usage_of_run(event: dict[str, Any]) -> Usage:
         cost_usd=sum(known) if len(known) == len(costs) else None,
         turns=turns,
     )
-
-
-def _cost(used: Mapping[str, Any]) -> float | None:
-    cost = used.get("costUSD")
-    told = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < 1e9
-    return float(cost) if told and used.get("costBasis") != "unknown" else None  # type: ignore[arg-type]
 
 
 def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage | None = None) -> Verdict:

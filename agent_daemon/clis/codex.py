@@ -13,6 +13,7 @@ runs may see although they look like secrets (a brokered credential, for example
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ from agent_daemon.clis.base import (
     json_object,
     last_message,
     last_session,
+    minus,
     printable,
     text_of,
 )
@@ -276,9 +278,4 @@ def _usage_of_run(events: Sequence[Progress], previous: Usage) -> Usage:
     turns = sum(event.usage.turns for event in events if event.kind == "usage" and event.usage)
     if total is None:
         return Usage(turns=turns)
-    return Usage(
-        input_tokens=max(0, total.input_tokens - previous.input_tokens),
-        cached_input_tokens=max(0, total.cached_input_tokens - previous.cached_input_tokens),
-        output_tokens=max(0, total.output_tokens - previous.output_tokens),
-        turns=turns,
-    )
+    return replace(minus(total, previous), turns=turns)

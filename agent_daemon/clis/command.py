@@ -19,7 +19,7 @@ result followed.
 import functools
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from agent_daemon.clis.base import (
     About,
@@ -32,7 +32,6 @@ from agent_daemon.clis.base import (
     Verdict,
     as_outcome,
     bare_environment,
-    count_of,
     ended_early,
     json_object,
     last_message,
@@ -41,6 +40,7 @@ from agent_daemon.clis.base import (
     plus,
     printable,
     text_of,
+    usage_of,
 )
 from agent_daemon.clis.failures import retry_after_seconds
 from agent_daemon.execution import Finished, Invocation
@@ -119,24 +119,10 @@ def parse(stream: str, line: str) -> list[Progress]:
             exit_code=exit_code if type(exit_code) is int else None,
             session_id=text_of(event, "session_id") or None,
             call_id=text_of(event, "tool_call") or None,
-            usage=_usage(event.get("usage")),
+            usage=usage_of(event.get("usage")),
             outcome=as_outcome(text_of(event, "outcome")) if kind in ("error", "result") else None,
         )
     ]
-
-
-def _usage(value: Any) -> Usage | None:
-    if not isinstance(value, dict):
-        return None
-    cost = value.get("cost_usd")
-    return Usage(
-        model=text_of(value, "model"),
-        input_tokens=count_of(value, "input_tokens"),
-        cached_input_tokens=count_of(value, "cached_input_tokens"),
-        output_tokens=count_of(value, "output_tokens"),
-        cost_usd=float(cost) if isinstance(cost, int | float) and 0 <= cost < 1e9 else None,
-        turns=count_of(value, "turns"),
-    )
 
 
 def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage | None = None) -> Verdict:
