@@ -1,8 +1,8 @@
 """Both programs without the time that a start takes: a process that has imported everything forks for each run.
 
 Most tests run the programs many times, and a start costs a hundred times what a fork does. What is run is the
-same: `main`, in a process of its own, with its own streams, environment and end; of a daemon, also its words in
-`/proc`. The start itself is tested where the programs are run by their names: `test_cli_program`, `test_demo`,
+same: `main`, in a process of its own, with its own streams, environment and end, and its own words in `/proc`. The
+start itself is tested where the programs are run by their names: `test_cli_program`, `test_demo`,
 `test_local_driver`, wherever a site starts `cloud-code` `through` another program.
 """
 
@@ -39,8 +39,9 @@ EVERYTHING = (
     "rich.table",
 )
 PROGRAMS = {"cloud-code": "supervisor.cli.main", "agent-daemon": "agent_daemon.cli"}
-# As long as any command line of a daemon, which is written in its place.
+# As long as any command line, which is written in its place.
 ROOM = "-" * 4096
+_READY = b"ready"
 
 
 class Started:
@@ -103,7 +104,8 @@ def start(
     new_session: bool = False,
 ) -> Started:
     """Run `cloud-code` with these arguments in a folder; nothing stands on its standard input."""
-    request = {"program": "cloud-code", "arguments": arguments, "new": new_session}
+    shown = [sys.executable, "-m", "supervisor", *arguments]  # by which the janitor finds what a killed test left
+    request = {"program": "cloud-code", "arguments": arguments, "shown": shown, "new": new_session}
     files = [file if isinstance(file, int) else file.fileno() for file in (output, errors)]
     return _ask(
         _server(), request | {"folder": str(folder or Path.cwd()), "environment": dict(environment)}, files
@@ -126,6 +128,7 @@ def _server() -> socket.socket:
         command = [sys.executable, "-m", __name__, str(theirs.fileno()), ROOM]
         server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         server.returncode = 0  # nobody awaits it
+    assert ours.recv(16) == _READY, "the process that forks has died at its start"
     return ours
 
 
@@ -143,6 +146,7 @@ def serve(requests: socket.socket) -> str:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     running: dict[int, socket.socket] = {}
+    requests.send(_READY)
     while True:
         ready, _, _ = select.select([woken, requests, asked], [], [])
         if ready[0] is woken:
@@ -189,7 +193,7 @@ def _become(request: dict[str, Any], files: list[int], foreign: list[socket.sock
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [request["program"], *request["arguments"]]
-    _show_words(request.get("shown", []))
+    _show_words(request["shown"])
 
 
 def _start_daemons_by(server: socket.socket) -> None:
@@ -212,13 +216,10 @@ def _start_daemons_by(server: socket.socket) -> None:
 
 def _show_words(words: list[str]) -> None:
     """Have /proc/PID/cmdline show these; those of this process, where they lie, are the longer ones."""
-    if words:
-        begin, end = (
-            int(field) for field in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47]
-        )
-        line = "\0".join(words).encode()
-        assert len(line) < end - begin
-        ctypes.memmove(begin, line.ljust(end - begin, b"\0"), end - begin)
+    begin, end = (int(field) for field in Path("/proc/self/stat").read_text().rpartition(")")[2].split()[45:47])
+    line = "\0".join(words).encode()
+    assert len(line) < end - begin
+    ctypes.memmove(begin, line.ljust(end - begin, b"\0"), end - begin)
 
 
 def _run(program: Callable[[], object]) -> NoReturn:

@@ -33,5 +33,7 @@ def test_a_killed_test_leaves_nothing_running(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE) as killed:
         assert killed.stdout is not None and killed.stdout.readline() == b"ready\n"
         wait_for(lambda: len(processes_of(tmp_path)) >= 3, what="a supervisor, a daemon and a coding CLI")
+        words = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in processes_of(tmp_path)]
+        assert any(b"-m\0supervisor\0" in line for line in words)
         killed.kill()
     wait_for(lambda: not processes_of(tmp_path))
