@@ -4,126 +4,38 @@ The program is found by ``CLOUD_CODE_TEST_CODEX`` or on PATH. Each run has a hom
 environment, a dummy key, and talks to 127.0.0.1 only.
 """
 
-import os
-import shutil
-import subprocess
 import threading
 import time
-import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from agent_daemon import processes
-from agent_daemon.activity import ActivityMeter
-from agent_daemon.clis import ADAPTERS
-from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Usage, Verdict
-from agent_daemon.execution import Finished, ProcessLimits, StopRequest, run_process
+from agent_daemon.clis.base import CliSettings, Usage
 from agent_daemon.protocol.model import Activity
 from supervisor.core.liveness import acted
 from tests.fakes.scripted_model import FINAL_TEXT, ScriptedModel
+from tests.real_clis import PATCH, Driver, settings_of
 
-CODEX = os.environ.get("CLOUD_CODE_TEST_CODEX") or shutil.which("codex")
-REQUIRED = "codex" in os.environ.get("CLOUD_CODE_TEST_REQUIRE", "").split(",")
-
-PATCH = (
-    "*** Begin Patch\n*** Update File: calc.py\n@@\n def add(a, b):\n"
-    "-    return a - b\n+    return a + b\n*** End Patch\n"
-)
 SHOW_KEYS = "env | grep -c -e DUMMY_KEY -e NPM_TOKEN > keys; true"
-
-
-@pytest.fixture(autouse=True)
-def codex_is_there() -> None:
-    if CODEX is None and REQUIRED:
-        pytest.fail("CLOUD_CODE_TEST_REQUIRE names codex, but there is none")
-    if CODEX is None:
-        pytest.skip("no codex on PATH nor in CLOUD_CODE_TEST_CODEX")
-
-
-@dataclass
-class Driver:
-    """Runs codex in a small repository, as the daemon would."""
-
-    folder: Path
-    marker: str = field(default_factory=lambda: f"{uuid.uuid4().hex}/1")
-    stop: StopRequest = field(default_factory=StopRequest)
-    events: list[Progress] = field(default_factory=list)
-    finished: Finished | None = None
-    meter: ActivityMeter = field(default_factory=ActivityMeter)
-
-    @property
-    def tree(self) -> Path:
-        return self.folder / "tree"
-
-    def settings(self, endpoint: ScriptedModel) -> CliSettings:
-        return CliSettings(
-            name="codex",
-            adapter="codex",
-            argv=(str(CODEX),),
-            model="gpt-5.5",
-            home=self.folder / "home",
-            environment={"DUMMY_KEY": "sk-dummy", "NPM_TOKEN": "dummy"},
-            options={
-                "base_url": endpoint.base_url,
-                "env_key": "DUMMY_KEY",
-                "request_max_retries": "0",
-                "stream_max_retries": "0",
-            },
-        )
-
-    def run(
-        self,
-        endpoint: ScriptedModel,
-        prompt: str = "Fix the bug.\n",
-        *,
-        settings: CliSettings | None = None,
-        session_id: str | None = None,
-        previous: Usage | None = None,
-        wall_seconds: float = 100,
-    ) -> Verdict:
-        adapter = ADAPTERS["codex"]
-        request = RunRequest(
-            prompt=prompt,
-            prompt_file=self.folder / "prompt.md",
-            worktree=self.tree,
-            settings=settings or self.settings(endpoint),
-            session_id=session_id,
-            marker=self.marker,
-        )
-        self.events = []
-        self.meter.begin()
-        self.finished = run_process(
-            adapter.invocation(request),
-            limits=ProcessLimits(wall_seconds=wall_seconds),
-            on_line=lambda stream, line: self.events.extend(adapter.parse(stream, line)),
-            stop=self.stop,
-            log=self.folder / "cli.log",
-            on_tick=self.meter.tick,
-        )
-        return adapter.verdict(self.finished, self.events, previous=previous)
-
-    def kinds(self) -> set[str]:
-        return {event.kind for event in self.events}
-
-    def fixed(self) -> bool:
-        return "a + b" in (self.tree / "calc.py").read_text()
 
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Driver:
-    driver = Driver(tmp_path)
-    driver.tree.mkdir()
-    (driver.tree / "calc.py").write_text("def add(a, b):\n    return a - b\n")
-    subprocess.run(["git", "init", "-q", str(driver.tree)], check=True, capture_output=True)
-    return driver
+    return Driver.in_repository(tmp_path)
+
+
+def codex(driver: Driver, model: ScriptedModel) -> CliSettings:
+    """With a second secret that is not its own."""
+    settings = settings_of("codex", driver.home, model)
+    return replace(settings, environment={**settings.environment, "NPM_TOKEN": "dummy"})
 
 
 def test_the_whole_way(driver: Driver) -> None:
     with ScriptedModel(steps=[{"patch": PATCH}, {"shell": SHOW_KEYS}]) as model:
-        verdict = driver.run(model, prompt="Fix the bug: ünïcode $(x)\n" + "x" * 200_000)
+        verdict = driver.run(codex(driver, model), prompt="Fix the bug: ünïcode $(x)\n" + "x" * 200_000)
 
     assert (verdict.outcome, verdict.message) == ("completed", FINAL_TEXT)
     assert driver.fixed()
@@ -139,23 +51,25 @@ def test_the_whole_way(driver: Driver) -> None:
 @pytest.mark.parametrize("step", [{"patch": PATCH}, {"shell": "sed -i 's/a - b/a + b/' calc.py"}])
 def test_a_model_that_the_program_gives_no_edit_tool(driver: Driver, step: dict[str, str]) -> None:
     with ScriptedModel(steps=[step]) as model:
-        settings = replace(driver.settings(model), model="unheard-of")
-        assert driver.run(model, settings=settings).outcome == "completed"
+        settings = replace(codex(driver, model), model="unheard-of")
+        assert driver.run(settings).outcome == "completed"
     assert driver.fixed()
 
 
 def test_saying_done_is_told_as_done_and_nothing_more(driver: Driver) -> None:
     with ScriptedModel("says-done-without-edit", steps=[{"patch": PATCH}]) as model:
-        assert driver.run(model).outcome == "completed"
+        assert driver.run(codex(driver, model)).outcome == "completed"
     assert not driver.fixed()
     assert "file_edited" not in driver.kinds()
 
 
 def test_a_resumed_session_counts_its_own_usage_only(driver: Driver) -> None:
     with ScriptedModel(steps=[{"patch": PATCH}]) as model:
-        first = driver.run(model)
+        first = driver.run(codex(driver, model), prompt="Fix the bug.\n")
         assert first.session_id
-        second = driver.run(model, prompt="Go on.\n", session_id=first.session_id, previous=first.usage)
+        second = driver.run(
+            codex(driver, model), prompt="Go on.\n", session_id=first.session_id, previous=first.usage
+        )
 
     assert second.outcome == "completed"
     assert second.session_id == first.session_id
@@ -165,7 +79,7 @@ def test_a_resumed_session_counts_its_own_usage_only(driver: Driver) -> None:
 
 def test_a_session_that_is_gone(driver: Driver) -> None:
     with ScriptedModel() as model:
-        verdict = driver.run(model, session_id="01a1f9ce-5eb2-78e2-baf8-000000000000")
+        verdict = driver.run(codex(driver, model), session_id="01a1f9ce-5eb2-78e2-baf8-000000000000")
     assert (verdict.outcome, verdict.session_id) == ("crashed", None)
     assert verdict.session_gone
     assert model.requests == []
@@ -184,40 +98,27 @@ def test_a_session_that_is_gone(driver: Driver) -> None:
 )
 def test_failures_are_told_apart(driver: Driver, scenario: str, outcome: str) -> None:
     with ScriptedModel(scenario, steps=[{"patch": PATCH}]) as model:
-        assert driver.run(model).outcome == outcome
+        assert driver.run(codex(driver, model)).outcome == outcome
     assert not driver.fixed()
 
 
 def test_a_missing_key(driver: Driver) -> None:
     with ScriptedModel() as model:
-        settings = replace(driver.settings(model), environment={})
-        assert driver.run(model, settings=settings).outcome == "authentication"
+        settings = replace(codex(driver, model), environment={})
+        assert driver.run(settings).outcome == "authentication"
     assert model.requests == []
 
 
 @pytest.mark.parametrize("scenario", ["slow_command", "hang", "loop"])
 def test_a_stop_leaves_nothing_behind(driver: Driver, scenario: str) -> None:
     """While it waits for the model, while a command of the model runs in a session of its own, in a loop."""
-    pids: list[int] = []
+    needed = {"slow_command": 2, "hang": 1, "loop": 5}[scenario]
 
-    def stop_when_busy() -> None:
-        deadline = time.monotonic() + 80
-        needed = {"slow_command": 2, "hang": 1, "loop": 5}[scenario]
-        while len(model.requests) < needed and time.monotonic() < deadline:
-            time.sleep(0.01)
-        while scenario == "slow_command" and len(marked()) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        pids.extend(marked())
-        driver.stop.set("budget")
-
-    def marked() -> list[int]:
-        return processes.find_marked("CLOUD_CODE_ATTEMPT", driver.marker)
+    def is_busy() -> bool:
+        return len(model.requests) >= needed and (scenario != "slow_command" or len(driver.running()) >= 2)
 
     with ScriptedModel(scenario, steps=[{"patch": PATCH}]) as model:
-        thread = threading.Thread(target=stop_when_busy)
-        thread.start()
-        verdict = driver.run(model)
-        thread.join()
+        verdict, pids = driver.run_and_stop(codex(driver, model), is_busy, "budget")
 
     assert verdict.outcome == "budget"
     assert verdict.session_id
@@ -251,7 +152,7 @@ def test_while_it_waits_for_a_model_that_never_answers_it_does_nothing(driver: D
     with ScriptedModel("hang") as model:
         thread = threading.Thread(target=look)
         thread.start()
-        verdict = driver.run(model, wall_seconds=120)
+        verdict = driver.run(codex(driver, model), wall_seconds=120)
         thread.join()
 
     assert verdict.outcome == "hung"
