@@ -13,11 +13,10 @@ from agent_daemon.protocol.model import (
     Limits,
     Price,
     ReportStatus,
-    TaskingStatus,
-    TaskingTask,
     TaskReport,
     VerificationCommand,
 )
+from tests.unit.conftest import make_tasking
 
 
 class Run:
@@ -34,18 +33,7 @@ class Run:
     ) -> None:
         self.tree, self.out, self.home = folder / "tree", folder / "out" / "demo.fix" / "1", folder / "homes"
         self.told: list[tuple[dict[str, Any], str | None]] = []
-        task = TaskingTask(
-            id="demo.fix",
-            attempt=1,
-            title="Fix",
-            status=TaskingStatus.ASSIGNED,
-            workspace_source="/nowhere",
-            branch="cloud-code/fix",
-            base_branch="main",
-            base_commit="c" * 40,
-            verification=checks,
-            limits=limits or Limits(),
-        )
+        task = make_tasking(id="demo.fix", verification=checks, limits=limits or Limits())
         places = AttemptPlaces(
             inbox=folder / "in", outbox=self.out, clone=self.tree, worktree=self.tree, homes=self.home
         )

@@ -24,11 +24,10 @@ from agent_daemon.protocol.model import (
     SupervisorIdentity,
     Tasking,
     TaskingStatus,
-    TaskingTask,
 )
 from agent_daemon.protocol.paths import Root
 from tests.site import Site, wait_for
-from tests.unit.conftest import NOW, SHA_A
+from tests.unit.conftest import NOW, make_tasking
 
 
 class Place:
@@ -48,15 +47,11 @@ class Place:
     def ask(self, status: TaskingStatus, number: int = 1, revision: int = 1) -> Path:
         folder = self.root.attempt_in("backend-1", f"demo.{number}", 1)
         make_folder(folder)
-        task = TaskingTask(
+        task = make_tasking(
             id=f"demo.{number}",
-            attempt=1,
-            title="Fix it",
             status=status,
             workspace_source=str(self.root.mirror("default", "demo")),
             branch=f"cloud-code/{number}-fix-it",
-            base_branch="main",
-            base_commit=SHA_A,
         )
         config = AgentConfig(revision=1, cli=CliConfig(name="scripted", adapter="command", argv=("true",)))
         tasking = Tasking(

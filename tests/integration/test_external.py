@@ -10,8 +10,9 @@ from agent_daemon.external import look_for_external
 from agent_daemon.git import Identity
 from agent_daemon.handover import commit_leftovers, make_salvage
 from agent_daemon.prompt import render_prompt
-from agent_daemon.protocol.model import External, TaskingStatus, TaskingTask
+from agent_daemon.protocol.model import External
 from tests.fakes.repositories import Clone, clone, git, make_upstream
+from tests.unit.conftest import make_tasking
 
 BOT = Identity(name="The Bot", email="bot@example.org")
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
@@ -68,21 +69,11 @@ def test_a_repository_without_either_says_nothing(place: Place) -> None:
 
 
 def test_the_prompt_tells_of_both(place: Place) -> None:
-    task = TaskingTask(
-        id="acme.1",
-        attempt=1,
-        title="Fix",
-        status=TaskingStatus.ASSIGNED,
-        workspace_source="/m",
-        branch="b",
-        base_branch="main",
-        base_commit=place.base,
-    )
     external = look_for_external(place.worktree)
-    prompt = render_prompt(task, agent_type="backend", description="", external=external)
+    prompt = render_prompt(make_tasking(), agent_type="backend", description="", external=external)
     assert "## Submodules are not there" in prompt and "<paths>\nlib\n</paths>" in prompt
     assert "## Files kept by git-lfs are pointers" in prompt and "logo.bin" in prompt
-    assert "Submodules" not in render_prompt(task, agent_type="backend", description="")
+    assert "Submodules" not in render_prompt(make_tasking(), agent_type="backend", description="")
 
 
 @pytest.mark.parametrize("filled", [False, True])

@@ -9,7 +9,7 @@ import pytest
 from agent_daemon.credentials import VARIABLE, Keyring
 from agent_daemon.hiding import Mask
 from agent_daemon.protocol.model import Credential, SealedCredential, TaskingTask
-from tests.unit.conftest import SHA_A
+from tests.unit.conftest import make_tasking
 
 VALUE = "hunter2-of-the-registry"
 
@@ -17,10 +17,7 @@ VALUE = "hunter2-of-the-registry"
 def tasking(keyring: Keyring, **changes: object) -> TaskingTask:
     told = {"id": "cred-001", "type": "npm_token", "status": "injected", "file": "cred-001.age"}
     credential = Credential.model_validate(told | {"recipient": keyring.recipient} | changes)
-    return TaskingTask(
-        id="demo.a", attempt=1, title="A", status="assigned", workspace_source="/m", branch="b",
-        base_branch="main", base_commit=SHA_A, credentials=(credential,),
-    )  # fmt: skip
+    return make_tasking(id="demo.a", credentials=(credential,))
 
 
 def seal(inbox: Path, recipient: str, **changes: object) -> None:

@@ -22,8 +22,6 @@ from agent_daemon.protocol.model import (
     ReportStatus,
     SupervisorIdentity,
     Tasking,
-    TaskingStatus,
-    TaskingTask,
     TaskReport,
     WorkspaceMode,
     utc,
@@ -35,6 +33,7 @@ from supervisor.git.mirror import Mirror, fetch_mirror
 from supervisor.git.quarantine import SALVAGE_LIMITS, Identity, Imported, ImportRequest, import_bundle
 from tests.fakes.repositories import Clone, clone, git
 from tests.thorough import examples
+from tests.unit.conftest import make_tasking
 
 TEXT = "".join(f"line {number}\n" for number in range(10))
 NAMES = ("a.txt", "b.txt", "dir/c.txt", "new.txt", "dir/new.txt")
@@ -67,15 +66,11 @@ class Place:
         self.agent = Clone(self.worktree, "Agent", "agent@example.org")
 
     def _attempt(self, mode: WorkspaceMode) -> Attempt:
-        task = TaskingTask(
+        task = make_tasking(
             id="demo.fix",
-            attempt=1,
-            title="Fix",
-            status=TaskingStatus.ASSIGNED,
             workspace_mode=mode,
             workspace_source=str(self.mirror.path),
             branch="cloud-code/fix",
-            base_branch="main",
             base_commit=self.base,
             rebase="before_result",
         )

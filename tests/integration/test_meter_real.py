@@ -19,11 +19,11 @@ from agent_daemon.protocol.model import (
     Limits,
     Price,
     ReportStatus,
-    TaskingTask,
     TaskReport,
 )
 from tests.fakes.scripted_model import PROTOCOLS, ScriptedModel
 from tests.real_clis import Driver, need, program
+from tests.unit.conftest import make_tasking
 
 CLIS = {
     "codex": ("codex", "gpt-5.5"),
@@ -61,17 +61,7 @@ class Metered:
             ),
             prices={name: PRICE},
         )
-        task = TaskingTask(
-            id="demo.loop",
-            attempt=1,
-            title="Loop",
-            status="assigned",
-            workspace_source="/nowhere",
-            branch="cloud-code/loop",
-            base_branch="main",
-            base_commit="0" * 40,
-            limits=Limits(cost_usd=LIMIT_USD),
-        )
+        task = make_tasking(id="demo.loop", title="Loop", limits=Limits(cost_usd=LIMIT_USD))
         outbox = folder / "out" / "demo.loop" / "1"
         (outbox / "logs").mkdir(parents=True)
         places = AttemptPlaces(

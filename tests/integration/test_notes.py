@@ -22,24 +22,14 @@ from agent_daemon.protocol.model import (
     CredentialRequest,
     Criterion,
     ReportStatus,
-    TaskingStatus,
-    TaskingTask,
     TaskReport,
     WaitReason,
 )
 from agent_daemon.protocol.notes import MAX_NOTE_CHARACTERS, MAX_NOTES
 from agent_daemon.reporting import AttemptReport
+from tests.unit.conftest import make_tasking
 
-TASK = TaskingTask(
-    id="acme.1",
-    attempt=1,
-    title="Fix it",
-    status=TaskingStatus.ASSIGNED,
-    workspace_source="/mirror",
-    branch="cloud-code/1",
-    base_branch="main",
-    base_commit="a" * 40,
-)
+TASK = make_tasking()
 CRITERIA = (Criterion(criterion="It works"), Criterion(criterion="It is tested"))
 
 

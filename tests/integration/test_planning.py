@@ -17,8 +17,6 @@ from agent_daemon.protocol.model import (
     AgentConfig,
     CliConfig,
     ReportStatus,
-    TaskingStatus,
-    TaskingTask,
     TaskReport,
     WaitReason,
 )
@@ -27,6 +25,7 @@ from tests.fakes.scripted_model import FINAL_TEXT, ScriptedModel
 from tests.integration.test_ownership import STATES, Owned, place  # noqa: F401
 from tests.integration.test_worktree import BRANCH, git
 from tests.real_clis import PATCH, Driver, settings_of
+from tests.unit.conftest import make_tasking
 
 
 class Planner:
@@ -45,15 +44,11 @@ class Planner:
     def started(self) -> Attempt:
         request = self.place.request
         return Attempt(
-            task=TaskingTask(
+            task=make_tasking(
                 id="acme-app.1",
-                attempt=1,
-                title="Plan it",
-                status=TaskingStatus.ASSIGNED,
                 phase="plan",
                 workspace_source=str(self.place.mirror),
                 branch=BRANCH,
-                base_branch="main",
                 base_commit=request.base_commit,
             ),
             config=AgentConfig(revision=1, cli=CliConfig(name="x", adapter="command")),

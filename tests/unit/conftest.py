@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agent_daemon.protocol.model import TaskingStatus, TaskingTask
 from supervisor.core.record import Attempt, Source, TaskRecord
 from supervisor.core.settings import Config
 
@@ -27,6 +28,21 @@ def make_task(**changes: Any) -> TaskRecord:
         "branch": "cloud-code/login",
     }
     return TaskRecord(**(values | changes))
+
+
+def make_tasking(**changes: Any) -> TaskingTask:
+    """The entry of a tasking that asks for a first attempt, with some fields changed."""
+    values: dict[str, Any] = {
+        "id": "acme.1",
+        "attempt": 1,
+        "title": "Fix it",
+        "status": TaskingStatus.ASSIGNED,
+        "workspace_source": "/mirror",
+        "branch": "cloud-code/1",
+        "base_branch": "main",
+        "base_commit": SHA_A,
+    }
+    return TaskingTask(**(values | changes))
 
 
 def make_attempt(**changes: Any) -> Attempt:

@@ -12,6 +12,7 @@ from agent_daemon.protocol.model import (
     VerificationCommand,
     VerificationResult,
 )
+from tests.unit.conftest import make_tasking
 
 SHA, DIGEST = "a" * 40, "d" * 64
 OLD, NEW = (VerificationCommand(name="tests", command=line) for line in ("pytest", "pytest -x"))
@@ -26,17 +27,7 @@ COMPLETED = TaskReport(
 
 
 def task(status: TaskingStatus = TaskingStatus.ASSIGNED, **fields: object) -> TaskingTask:
-    return TaskingTask(
-        id="demo.1",
-        attempt=1,
-        title="Fix it",
-        status=status,
-        workspace_source="/mirror.git",
-        branch="cloud-code/1-fix-it",
-        base_branch="main",
-        base_commit=SHA,
-        **fields,
-    )
+    return make_tasking(status=status, **fields)
 
 
 @pytest.mark.parametrize("status", list(ReportStatus))

@@ -19,23 +19,13 @@ from agent_daemon.protocol.model import (
     External,
     Feedback,
     Plan,
-    TaskingStatus,
-    TaskingTask,
     VerificationCommand,
 )
+from tests.unit.conftest import make_tasking
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "prompts"
 
-SMALL = TaskingTask(
-    id="acme.1",
-    attempt=1,
-    title="Fix the login redirect",
-    status=TaskingStatus.ASSIGNED,
-    workspace_source="/mirror",
-    branch="cloud-code/1",
-    base_branch="main",
-    base_commit="a" * 40,
-)
+SMALL = make_tasking(title="Fix the login redirect")
 WHOLE = SMALL.model_copy(
     update={
         "description": "People land on / after they log in.",

@@ -7,14 +7,11 @@ import pytest
 
 from agent_daemon.protocol.model import Context, Plan, TaskingTask
 from agent_daemon.stage import text_digest
-from tests.unit.conftest import SHA_A
+from tests.unit.conftest import make_tasking
 
 
 def told(**context: object) -> TaskingTask:
-    return TaskingTask(
-        id="demo.a", attempt=1, title="Ä", status="assigned", workspace_source="/m", branch="b",
-        base_branch="main", base_commit=SHA_A, description="Do it.", context=Context.model_validate(context),
-    )  # fmt: skip
+    return make_tasking(title="Ä", description="Do it.", context=Context.model_validate(context))
 
 
 def test_a_text_is_the_same_for_every_version_of_the_daemon() -> None:
