@@ -20,12 +20,9 @@ from agent_daemon.clis.base import Adapter, CliSettings, Progress, RunRequest, U
 from agent_daemon.clis.profiles import PROFILES
 from agent_daemon.execution import Finished
 from agent_daemon.protocol.model import Mcp, McpServer
+from tests.unit.cli_samples import ENDED, FAILED, SAMPLES, STOPPED, names_in
 
-SAMPLES = Path(__file__).parents[1] / "samples" / "acp"
-NAMES = sorted(path.stem for path in SAMPLES.iterdir())
-ENDED = Finished(exit_code=0, signalled_by_us=False, reason="exited", duration_seconds=1.0, output_bytes=1)
-FAILED = replace(ENDED, exit_code=1)
-STOPPED = replace(ENDED, signalled_by_us=True, reason="stopped", stop_reason="interrupted")
+NAMES = names_in("acp")
 DONE = "Done: fixed add() in calc.py and the tests pass."
 COMMAND = "python3 -m pytest -q"
 ADAPTER_OF = {
@@ -42,7 +39,7 @@ def adapter_of(name: str) -> Adapter:
 
 
 def messages_of(name: str) -> list[dict]:
-    return [json.loads(line) for line in (SAMPLES / f"{name}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (SAMPLES / "acp" / f"{name}.jsonl").read_text().splitlines()]
 
 
 def told(messages: list[dict], **more: bool) -> list[Progress]:

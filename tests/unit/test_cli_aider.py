@@ -10,17 +10,15 @@ from hypothesis import strategies as st
 from agent_daemon.clis import ADAPTERS, aider
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Usage, Verdict
 from agent_daemon.execution import Finished
+from tests.unit import cli_samples
+from tests.unit.cli_samples import ENDED, FAILED, SAMPLES, names_in
 
-SAMPLES = Path(__file__).parents[1] / "samples" / "aider"
-NAMES = sorted(path.stem for path in SAMPLES.iterdir())
-# Whatever happened, it ends with exit code 0.
-ENDED = Finished(exit_code=0, signalled_by_us=False, reason="exited", duration_seconds=1.0, output_bytes=1)
-FAILED = replace(ENDED, exit_code=1)
-STOPPED = replace(ENDED, signalled_by_us=True, reason="stopped", stop_reason="hung")
+NAMES = names_in("aider")
+STOPPED = replace(cli_samples.STOPPED, stop_reason="hung")
 
 
 def lines_of(name: str) -> list[str]:
-    return (SAMPLES / f"{name}.txt").read_text().splitlines()
+    return (SAMPLES / "aider" / f"{name}.txt").read_text().splitlines()
 
 
 def events_of(name: str) -> list[Progress]:
@@ -28,6 +26,7 @@ def events_of(name: str) -> list[Progress]:
 
 
 def verdict_of(name: str, finished: Finished = ENDED) -> Verdict:
+    """Whatever happened, it ends with exit code 0."""
     return aider.verdict(finished, events_of(name))
 
 

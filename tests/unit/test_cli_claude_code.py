@@ -13,22 +13,15 @@ from hypothesis import strategies as st
 from agent_daemon.clis import ADAPTERS, claude_code
 from agent_daemon.clis.base import CliSettings, Progress, RunRequest, Usage, Verdict, sum_of_usage
 from agent_daemon.execution import Finished
+from tests.unit import cli_samples
+from tests.unit.cli_samples import ENDED, FAILED, lines_in, names_in
 
-SAMPLES = Path(__file__).parents[1] / "samples" / "claude-code"
-NAMES = sorted({path.stem for path in SAMPLES.iterdir()})
-ENDED = Finished(exit_code=0, signalled_by_us=False, reason="exited", duration_seconds=1.0, output_bytes=1)
-FAILED = replace(ENDED, exit_code=1)
-STOPPED = replace(ENDED, exit_code=143, signalled_by_us=True, reason="stopped", stop_reason="interrupted")
+NAMES = names_in("claude-code")
+STOPPED = replace(cli_samples.STOPPED, exit_code=143)
 
 
 def lines_of(name: str) -> list[tuple[str, str]]:
-    """What the program wrote; the two streams were captured apart, so that their order is not known."""
-    return [
-        (stream, line)
-        for stream, suffix in (("stderr", ".err"), ("stdout", ".jsonl"))
-        if (path := SAMPLES / f"{name}{suffix}").exists()
-        for line in path.read_text().splitlines()
-    ]
+    return lines_in("claude-code", name)
 
 
 def events_of(name: str) -> list[Progress]:
