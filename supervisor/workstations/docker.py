@@ -272,15 +272,12 @@ class DockerWorkstations:
         )
 
     def _check_image(self, station: Station) -> None:
-        try:
-            self._engine.get(f"/images/{station.image}/json")
-        except EngineRefusalError as error:
-            if error.status != 404:
-                raise
-            mend = f"cloud-code workstation build {station.kind}"
-            if station.settings.image:
-                mend = f"Build or pull it; `{mend} --tag {station.image}` makes one under this name."
-            raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend) from None
+        if self._engine.image(station.image) is not None:
+            return
+        mend = f"cloud-code workstation build {station.kind}"
+        if station.settings.image:
+            mend = f"Build or pull it; `{mend} --tag {station.image}` makes one under this name."
+        raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend)
 
     def _docker(self) -> "DockerClient":
         from python_on_whales import DockerClient

@@ -80,6 +80,16 @@ class Engine:
         with self._asked("GET", _with(path, query), None, ANSWER_SECONDS) as answer:
             return answer.read()
 
+    def image(self, name: str) -> dict[str, Any] | None:
+        """What the engine knows of an image; None where it has none of this name."""
+        try:
+            found: dict[str, Any] = self.get(f"/images/{name}/json")
+        except EngineRefusalError as error:
+            if error.status != 404:
+                raise
+            return None
+        return found
+
     def post(self, path: str, body: object = None, seconds: float = ANSWER_SECONDS, **query: object) -> Any:
         with self._asked("POST", _with(path, query), body, seconds) as answer:
             said = answer.read()

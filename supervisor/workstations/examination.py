@@ -10,7 +10,7 @@ from supervisor.doctor import Check
 from supervisor.errors import CloudCodeError
 from supervisor.images import CLIS
 from supervisor.workstations.container_options import image_of
-from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from supervisor.workstations.engine import Engine, engine_socket
 
 OLDEST = (20, 10)
 
@@ -25,7 +25,7 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         version, about = engine.version(), engine.get("/info")
         yield version_check(name, str(engine.path), version)
         yield from engine_checks(name, about, os.getuid())
-        found = _image(engine, image_of(kind, settings))
+        found = engine.image(image_of(kind, settings))
         yield from image_checks(name, kind, settings, wanted, found, os.getuid())
     except CloudCodeError as error:
         yield Check(name=name, status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
@@ -33,16 +33,6 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         detail = "its agents reach every address that this host reaches (network: open)"
         mend = "a firewall of this host can bound that; `network: none` cuts it off"
         yield Check(name=name, status="warning", detail=detail, mend=mend)
-
-
-def _image(engine: Engine, image: str) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = engine.get(f"/images/{image}/json")
-    except EngineRefusalError as error:
-        if error.status != 404:
-            raise
-        return None
-    return found
 
 
 def version_check(name: str, place: str, version: str) -> Check:
