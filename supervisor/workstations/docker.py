@@ -87,18 +87,17 @@ class DockerWorkstations:
     def find(self, name: str) -> DaemonHandle | None:
         if self.away():
             return None
-        containers = self._containers.refresh().values()
-        return next((DaemonHandle(run=c.run) for c in containers if c.workstation == name and c.living), None)
+        return next((DaemonHandle(run=c.run) for c in self._seen_of(name) if c.living), None)
 
     def alive(self, handle: DaemonHandle) -> bool:
         """As far as can be seen: what was alive when the engine went away is taken for alive."""
         if handle.run is None:
             return False
-        name = self._starting.get(handle.run)
-        living = name is not None or self._containers.is_living(handle.run)
-        if living:
-            for station in self._keys_of(handle.run):
-                remove_read_keys(*station)
+        starting = self._starting.get(handle.run)
+        living = starting is not None or self._containers.is_living(handle.run)
+        name = starting or self._containers.workstation_of(handle.run)
+        if living and name:
+            remove_read_keys(keys_folder(self._id, name), self._root.mail_out(name) / "workstation.yaml")
         return living
 
     def away(self) -> CloudCodeError | None:
@@ -161,8 +160,7 @@ class DockerWorkstations:
         return None
 
     def log(self, name: str, follow: bool) -> Entry | None:
-        found = self._containers.refresh().values()
-        mine = next((c for c in found if c.workstation == name), None)
+        mine = next(iter(self._seen_of(name)), None)
         return self._entry("logs", *(["--follow"] if follow else []), mine.id) if mine else None
 
     # --- one start, in a thread -----------------------------------------------------------------------
@@ -178,9 +176,8 @@ class DockerWorkstations:
             self._starting.pop(run, None)
 
     def _run(self, station: Station, run: str, keys: Path) -> None:
-        for left in self._containers.refresh().values():
-            if left.workstation == station.name:
-                self._remove(left)
+        for left in self._seen_of(station.name):
+            self._remove(left)
         for folder, _ in station.folders():
             make_folder(folder)
         network = "none" if station.settings.network == "none" else self._network(station.root_id)
@@ -247,25 +244,22 @@ class DockerWorkstations:
                 logger.warning("{}", error)
         return self._followed
 
+    def _seen_of(self, name: str) -> list[Container]:
+        """The containers of a workstation, as of now."""
+        return [c for c in self._containers.refresh().values() if c.workstation == name]
+
     def _station(self, name: str, kind: str) -> Station:
         configured = self._config.workstations.get(kind) if self._config else None
         settings = configured or WorkstationSettings(driver="docker", clis=("none",))
         return Station(root=self._root, root_id=self._id, name=name, kind=kind, settings=settings)
-
-    def _keys_of(self, run: str) -> list[tuple[Path, Path]]:
-        name = self._starting.get(run) or self._containers.workstation_of(run)
-        if not name:
-            return []
-        return [(keys_folder(self._id, name), self._root.mail_out(name) / "workstation.yaml")]
 
     def _options(self, station: Station, keys: Path) -> dict[str, Any]:
         user = f"{os.getuid()}:{os.getgid()}"
         return options(station, keys, prompt_folders(self._config, station.settings), user)
 
     def _running(self, name: str) -> str:
-        found = self._containers.refresh().values()
-        for container in found:
-            if container.workstation == name and container.living:
+        for container in self._seen_of(name):
+            if container.living:
                 return container.id
         raise CloudCodeError(
             "E_NOT_RUNNING", f"{name} has no container that runs.", f"cloud-code workstation start {name}"
