@@ -35,7 +35,7 @@ from supervisor.workstations.container_options import (
 from supervisor.workstations.containers import ROOT_LABEL, Container, Containers
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
-from supervisor.workstations.local import LOG_BYTES, NotDoneError
+from supervisor.workstations.local import LOG_BYTES, NotDoneError, not_done
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
@@ -144,9 +144,7 @@ class DockerWorkstations:
         try:
             said = self._docker().run(station.image, command, remove=True, healthcheck=False, **given)
         except DockerException as error:
-            words = (error.stderr or "").strip().rpartition("\n")[2].removeprefix("agent-daemon: ")
-            code = "E_DAEMON_RUNS" if error.return_code == os.EX_TEMPFAIL else "E_NOT_BUNDLED"
-            raise NotDoneError(code, words.removeprefix("E_NOT_BUNDLED: ")[:1000] or "it ended silently") from None
+            raise not_done(error.return_code, error.stderr or "") from None
         return str(said).strip()[:1000]
 
     def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:

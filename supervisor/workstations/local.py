@@ -218,10 +218,14 @@ def _outcome(process: subprocess.Popen[bytes], output: bytes, errors: bytes) -> 
     """The sentence that a one-shot ended with; CloudCodeError where it could not do what was asked."""
     if process.returncode == 0:
         return output.decode(errors="replace").strip()[:1000]
-    said = errors.decode(errors="replace").strip().rpartition("\n")[2].removeprefix("agent-daemon: ")
-    if process.returncode == os.EX_TEMPFAIL:
-        raise NotDoneError("E_DAEMON_RUNS", said[:1000])
-    raise NotDoneError("E_NOT_BUNDLED", said.removeprefix("E_NOT_BUNDLED: ")[:1000] or "it ended without a word")
+    raise not_done(process.returncode, errors.decode(errors="replace"))
+
+
+def not_done(exit_code: int | None, errors: str) -> NotDoneError:
+    """Why a one-shot could not do what was asked, by what it ended with and said last."""
+    said = errors.strip().rpartition("\n")[2].removeprefix("agent-daemon: ").removeprefix("E_NOT_BUNDLED: ")
+    code = "E_DAEMON_RUNS" if exit_code == os.EX_TEMPFAIL else "E_NOT_BUNDLED"
+    return NotDoneError(code, said[:1000] or "it ended without a word")
 
 
 def _identity(handle: DaemonHandle) -> ProcessIdentity:
