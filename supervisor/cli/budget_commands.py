@@ -8,7 +8,7 @@ import click
 from agent_daemon.protocol.money import amount
 from supervisor.budget_view import budgets_seen
 from supervisor.cli.giving import give_and_tell
-from supervisor.cli.output import note, print_json, progress, say, show, table, text
+from supervisor.cli.output import note_all, print_json, progress, say, show, table
 from supervisor.cli.place import complete_configured, existing_root
 from supervisor.cli.reading import reader_of
 from supervisor.cli.sums import SUM, TakesSum
@@ -25,8 +25,7 @@ def list_budgets(ctx: click.Context, as_json: bool) -> None:
         tasks, problems = reader.live()
         spending = read_spending(reader.root)
     unreadable = unreadable_problem(reader.root, spending)
-    for problem in [*problems, *([unreadable] if unreadable else [])]:
-        note(text(problem).plain)
+    note_all([*problems, *([unreadable] if unreadable else [])])
     rows = budgets_seen(reader, config, spending, tasks, now)
     if as_json:
         print_json([asdict(row) | {"left_usd": row.left_usd} for row in rows])

@@ -8,7 +8,7 @@ from click.shell_completion import CompletionItem
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
 from supervisor.checking import check_config, check_file, check_tasks, missing_clis
-from supervisor.cli.output import json_option, note, print_json, progress, text
+from supervisor.cli.output import json_option, note_all, print_json, progress, text
 from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
 from supervisor.core.words import count
@@ -39,8 +39,7 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     if as_json:
         print_json({"ok": not problems, "checked": checked, "problems": problems, "notes": notes})
     else:
-        for warning in notes:
-            note(text(warning).plain)
+        note_all(notes)
         for problem in problems:
             click.echo(text(problem).plain)
         click.echo(f"{count(len(checked), 'file')} checked: {_result(len(problems), len(notes))}")

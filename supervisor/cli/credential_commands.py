@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from supervisor.cli.giving import give_and_tell
-from supervisor.cli.output import ago, json_option, note, print_json, progress, say, show, table, text
+from supervisor.cli.output import ago, json_option, note_all, print_json, progress, say, show, table
 from supervisor.cli.place import complete_task, existing_root, task_argument
 from supervisor.cli.reading import read_task, reader_of
 from supervisor.config import load_config
@@ -55,8 +55,7 @@ def list_grants(ctx: click.Context, every: bool, as_json: bool) -> None:
         if every:
             archived, damaged = reader.archived()
             found, problems = [*found, *archived], [*problems, *damaged]
-    for problem in problems:
-        note(text(problem).plain)
+    note_all(problems)
     rows = sorted((_row(task, g) for task in found for g in task.grants), key=lambda r: r.asked_at, reverse=True)
     if as_json:
         print_json(rows)

@@ -70,6 +70,12 @@ def note(message: str) -> None:
     click.echo(plain(message), err=True)
 
 
+def note_all(problems: Iterable[object]) -> None:
+    """What could not be read, or should be known, each in a line of its own."""
+    for problem in problems:
+        note(text(problem).plain)
+
+
 def print_json(value: Any) -> None:
     """Data classes, models, times and enumerations as JSON; ASCII only, so that no terminal is steered by it."""
     click.echo(json.dumps(to_jsonable_python(value), indent=2))

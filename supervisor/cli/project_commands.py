@@ -3,7 +3,7 @@
 import click
 
 from supervisor.cli.forges import check_project
-from supervisor.cli.output import json_option, note, print_json, progress, show, state_text, table, text
+from supervisor.cli.output import json_option, note_all, print_json, progress, show, state_text, table, text
 from supervisor.cli.place import complete_configured, existing_root
 from supervisor.cli.reading import reader_of
 from supervisor.config import load_config
@@ -23,8 +23,7 @@ def list_projects(ctx: click.Context, as_json: bool) -> None:
     config = reader.config()
     with progress("reading the tasks"):
         tasks, problems = reader.live()
-    for problem in problems:
-        note(text(problem).plain)
+    note_all(problems)
     rows = project_rows(config, tasks.values())
     if as_json:
         print_json(rows)

@@ -10,7 +10,7 @@ import click
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.editor import open_editor
-from supervisor.cli.output import note, say, text
+from supervisor.cli.output import note, note_all, say
 from supervisor.cli.place import existing_root, record_ids, resolve_id, task_argument
 from supervisor.cli.task_add import note_when_taken
 from supervisor.config import load_config
@@ -35,8 +35,7 @@ def edit(ctx: click.Context, task_id: str) -> int:
         problems = _problems(root, path, config)
         if not problems:
             break
-        for problem in problems:
-            note(text(problem).plain)
+        note_all(problems)
         if not sys.stdin.isatty() or not click.confirm("Open it again?", default=True, err=True):
             note(f"{path} is left as it is; the task keeps its former text until the file is right.")
             return 1

@@ -2,7 +2,7 @@
 
 import click
 
-from supervisor.cli.output import json_option, note, print_json, progress, say, show, text
+from supervisor.cli.output import json_option, note_all, print_json, progress, say, show
 from supervisor.cli.page import files_table, tasks_table
 from supervisor.cli.reading import picture_of, reader_of
 from supervisor.core.states import ENDED, State
@@ -34,8 +34,7 @@ def list_tasks(ctx: click.Context, every: bool, state: str | None, as_json: bool
     shown = tuple(
         row for row in rows if (ended or row.state not in ENDED) and (state is None or row.state.value == state)
     )
-    for problem in dict.fromkeys(problems):
-        note(text(problem).plain)
+    note_all(dict.fromkeys(problems))
     if as_json:
         print_json(shown)
         return

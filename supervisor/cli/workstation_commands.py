@@ -10,7 +10,7 @@ from agent_daemon.protocol.paths import NAME, Root
 from supervisor.app import DRIVERS
 from supervisor.cli.following import print_growing
 from supervisor.cli.giving import give_and_tell, give_to_all
-from supervisor.cli.output import json_option, note, print_json, show, text
+from supervisor.cli.output import json_option, note_all, print_json, show
 from supervisor.cli.page import stations_table
 from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import picture_of, reader_of
@@ -42,8 +42,7 @@ def list_workstations(ctx: click.Context, as_json: bool) -> None:
     picture = picture_of(reader)
     rows = picture.stations
     if picture.config is None:
-        for problem in picture.problems:
-            note(text(problem).plain)
+        note_all(picture.problems)
     if as_json:
         print_json(rows)
     else:
