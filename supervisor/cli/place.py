@@ -77,6 +77,7 @@ def _stems(folder: Path) -> list[str]:
 # --- completion by the shell ----------------------------------------------------------------------------
 
 Completed = list[CompletionItem]
+Complete = Callable[[click.Context, click.Parameter, str], Completed]
 
 
 def _root_of(ctx: click.Context) -> Root:
@@ -99,19 +100,28 @@ def complete_workstation(ctx: click.Context, _param: click.Parameter, incomplete
     return _items(sorted(_stems(_root_of(ctx).workstations)), incomplete)
 
 
-def complete_configured(section: str) -> Callable[[click.Context, click.Parameter, str], Completed]:
-    """Names from a section of config.yaml: `projects` or `workstations`."""
+def complete_from(names: Callable[[Root], Iterable[str]]) -> Complete:
+    """What `names` finds in the root; nothing where it raises CloudCodeError."""
 
     def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> Completed:
-        from supervisor.config import load_config
-
         try:
-            config = load_config(_root_of(ctx))
+            return _items(names(_root_of(ctx)), incomplete)
         except CloudCodeError:
             return []
-        return _items(getattr(config, section), incomplete)
 
     return complete
+
+
+def complete_configured(section: str) -> Complete:
+    """Names from a section of config.yaml, such as `projects`."""
+
+    def names(root: Root) -> Iterable[str]:
+        from supervisor.config import load_config
+
+        found: Iterable[str] = getattr(load_config(root), section)
+        return found
+
+    return complete_from(names)
 
 
 task_argument = click.argument("task_id", metavar="ID", shell_complete=complete_task)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import click
-from click.shell_completion import CompletionItem
 from pydantic import SecretStr
 
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.editor import change_in_memory
 from supervisor.cli.output import ago, json_option, note, print_json, say, show, table
-from supervisor.cli.place import existing_root, find_root
+from supervisor.cli.place import complete_from, existing_root
 from supervisor.config import load_config
 from supervisor.core.settings import SECRET_NAME
 from supervisor.errors import CloudCodeError, user_name
@@ -23,15 +22,7 @@ from supervisor.secrets.places import places_of
 from supervisor.secrets.sources import open_age_file
 from supervisor.secrets.use import read_uses
 
-
-def _complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    try:
-        kept = _kept(find_root(ctx.find_root().params.get("root"))).read()
-    except CloudCodeError:
-        return []
-    return [CompletionItem(name) for name in sorted(kept) if name.startswith(incomplete)]
-
-
+_complete = complete_from(lambda root: sorted(_kept(root).read()))
 name_argument = click.argument("name", metavar="NAME", shell_complete=_complete)
 
 
@@ -148,8 +139,9 @@ def remove(ctx: click.Context, names: tuple[str, ...]) -> None:
 
     kept.change(update)
     say(f"removed: {', '.join(names)}")
+    places = places_of(config)
     for name in names:
-        for place in places_of(config).get(name, ()):
+        for place in places.get(name, ()):
             note(f"{place} still names {name}.")
 
 
