@@ -99,18 +99,14 @@ def list_types(ctx: click.Context, as_json: bool) -> None:
         print_json(rows)
     elif rows:
         columns = ("TYPE", "ACCESS", "VARIABLE", "SECRET", "GRANTED", "MINUTES")
-        keys = ("type", "access", "env", "secret", "granted", "ttl_minutes")
-        show(
-            table(
-                columns,
-                [
-                    tuple(str(row[key]).replace("_", " " if key == "granted" else "_") for key in keys)
-                    for row in rows
-                ],
-            )
-        )
+        show(table(columns, [_type_cells(row) for row in rows]))
     else:
         say("Nothing can be asked for: describe it under `credentials` in config.yaml.")
+
+
+def _type_cells(row: dict[str, object]) -> tuple[object, ...]:
+    granted = str(row["granted"]).replace("_", " ")
+    return row["type"], row["access"], row["env"], row["secret"], granted, row["ttl_minutes"]
 
 
 @click.command()
@@ -139,11 +135,8 @@ def audit(ctx: click.Context, task_id: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif found:
-        show(
-            table(
-                ("WHEN", "WHAT", "WHO", "TASK", "ID", "TYPE", "ACCESS", "SCOPE", "WHY"), [_event(e) for e in found]
-            )
-        )
+        columns = ("WHEN", "WHAT", "WHO", "TASK", "ID", "TYPE", "ACCESS", "SCOPE", "WHY")
+        show(table(columns, [_event(event) for event in found]))
     else:
         say("Nothing has been asked for.")
 
