@@ -186,28 +186,28 @@ class ForgeClient(ABC, Generic[_Library]):
         return answer
 
     def _count(self, answer: Answer) -> None:
-        def number(name: str, otherwise: int | None) -> int | None:
-            text = answer.headers.get(f"x-{name}", answer.headers.get(name, ""))
-            return int(text) if text.isdecimal() and len(text) < 10 else otherwise
-
         told = date_of(answer.headers.get("date", ""))
         if told is not None:
             ahead = told - self.now()
             self._skew = ahead if abs(ahead) > _SAME_CLOCK else timedelta(0)
-        reset = epoch(answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", "")))
+        reset = epoch(answer.limit("reset"))
         with self._lock:
             known = self._budget
             if answer.headers.get("x-ratelimit-resource", "core") == "core":  # (GraphQL has a limit of its own)
                 known = known.evolve(
-                    limit=number("ratelimit-limit", known.limit),
-                    remaining=number("ratelimit-remaining", known.remaining),
+                    limit=_number(answer.limit("limit"), known.limit),
+                    remaining=_number(answer.limit("remaining"), known.remaining),
                     resets_at=reset - self._skew if reset is not None else known.resets_at,
                 )
             self._budget = known.evolve(
                 calls=known.calls + 1,
                 charged=known.charged + (answer.status != 304),
-                poll_seconds=number("poll-interval", None) or known.poll_seconds,
+                poll_seconds=_number(answer.headers.get("x-poll-interval", ""), None) or known.poll_seconds,
             )
+
+
+def _number(text: str, otherwise: int | None) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else otherwise
 
 
 def _address(path: str, parameters: Mapping[str, str]) -> str:

@@ -73,6 +73,10 @@ class Answer:
     headers: Mapping[str, str]
     data: Any = None
 
+    def limit(self, name: str) -> str:
+        """A header about a rate limit: GitHub writes ``x-`` before it."""
+        return self.headers.get(f"x-ratelimit-{name}", self.headers.get(f"ratelimit-{name}", ""))
+
     @property
     def tag(self) -> str:
         return self.headers.get("etag", "")
@@ -118,9 +122,8 @@ def limit_ends(answer: Answer, now: datetime) -> datetime | None:
     after = _after(answer.headers.get("retry-after", ""), now)
     if after is not None:
         return min(max(now, after), latest)
-    remaining = answer.headers.get("x-ratelimit-remaining", answer.headers.get("ratelimit-remaining"))
-    reset = epoch(answer.headers.get("x-ratelimit-reset", answer.headers.get("ratelimit-reset", "")))
-    if remaining == "0" and reset is not None:
+    reset = epoch(answer.limit("reset"))
+    if answer.limit("remaining") == "0" and reset is not None:
         return min(max(now, reset), latest)
     named = any(words in _message(answer.data).lower() for words in _LIMIT_WORDS)
     if answer.status == 429 or named:

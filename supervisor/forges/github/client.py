@@ -60,7 +60,7 @@ class GitHubClient(ForgeClient[Github]):
         kind = str(listed[0].get("type") or "") if listed else ""
         message = f"GraphQL refused: {str(errors or answer.data)[:300]}"
         if kind in ("RATE_LIMITED", "RATE_LIMIT"):
-            reset = epoch(answer.headers.get("x-ratelimit-reset", ""))
+            reset = epoch(answer.limit("reset"))
             now = self.forge_now()
             again = min(max(reset or now, now + _LEAST_REST), now + _MOST_REST) - self._skew
             return ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
