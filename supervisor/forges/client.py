@@ -4,7 +4,9 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
+
+import requests
 
 from supervisor.core.forge import Budget
 from supervisor.forges.errors import Answer, ForgeError, checked, date_of, epoch
@@ -36,6 +38,8 @@ class ForgeClient(ABC, Generic[_Library]):
     Each thread has a library object of its own, made anew when the token has changed. `hide_in` takes secrets out
     of what is written.
     """
+
+    _LOGIN_KEY: ClassVar[str]
 
     def __init__(
         self,
@@ -87,9 +91,11 @@ class ForgeClient(ABC, Generic[_Library]):
         """One request, sent once; ForgeError where no answer came that makes sense."""
 
     @property
-    @abstractmethod
     def login(self) -> str:
         """Our own account, asked for once where it is not configured."""
+        if self._login is None:
+            self._login = self._tokens.login() or str(self.get("/user")[self._LOGIN_KEY])
+        return self._login
 
     @property
     def budget(self) -> Budget:
@@ -212,6 +218,12 @@ def _number(text: str, otherwise: int | None) -> int | None:
 
 def _address(path: str, parameters: Mapping[str, str]) -> str:
     return path + "?" + "&".join(f"{key}={value}" for key, value in sorted(parameters.items()))
+
+
+def unanswered(what: str, error: Exception) -> ForgeError:
+    """No answer came; where it was waited for in vain, what was asked for may be done yet."""
+    message = f"{what}: no answer ({type(error).__name__})."
+    return ForgeError("E_FORGE_DOWN", message, retryable=True, silent=isinstance(error, requests.ReadTimeout))
 
 
 def time_of(text: str) -> datetime:

@@ -14,7 +14,7 @@ from typing import Any
 import requests
 from github import Auth, Github, GithubException
 
-from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
+from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient, unanswered
 from supervisor.forges.errors import Answer, ForgeError, epoch, moved
 
 # It tells of redirects, and at its lowest level of bodies with tokens in them.
@@ -33,11 +33,7 @@ _GRAPHQL_CODES = {
 class GitHubClient(ForgeClient[Github]):
     """The API at `url` (``https://api.github.com``, or ``…/api/v3`` of a GitHub Enterprise Server)."""
 
-    @property
-    def login(self) -> str:
-        if self._login is None:
-            self._login = self._tokens.login() or str(self.get("/user")["login"])
-        return self._login
+    _LOGIN_KEY = "login"
 
     @property
     def is_app(self) -> bool:
@@ -83,9 +79,7 @@ class GitHubClient(ForgeClient[Github]):
             )
             return Answer(status=status, headers=answered, data=json.loads(text) if text else None)
         except (requests.RequestException, ConnectionError, TimeoutError) as error:
-            message = f"{method} {path}: no answer ({type(error).__name__})."
-            silent = isinstance(error, requests.ReadTimeout)
-            raise ForgeError("E_FORGE_DOWN", message, retryable=True, silent=silent) from None
+            raise unanswered(f"{method} {path}", error) from None
         except RuntimeError:  # (it would have to follow to another host, and take the token there)
             raise moved(f"{method} {path}") from None
         except (GithubException, AssertionError, ValueError) as error:

@@ -13,18 +13,14 @@ import requests
 from gitlab import Gitlab
 from gitlab.exceptions import GitlabError
 
-from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient
+from supervisor.forges.client import PAGE, TIMEOUT_SECONDS, ForgeClient, unanswered
 from supervisor.forges.errors import Answer, ForgeError
 
 
 class GitLabClient(ForgeClient[Gitlab]):
     """The API of the instance at `url` (``https://gitlab.com``)."""
 
-    @property
-    def login(self) -> str:
-        if self._login is None:
-            self._login = self._tokens.login() or str(self.get("/user")["username"])
-        return self._login
+    _LOGIN_KEY = "username"
 
     def _send(
         self,
@@ -51,9 +47,7 @@ class GitLabClient(ForgeClient[Gitlab]):
             address = error.response.headers.get("Location", "") if error.response is not None else ""
             return Answer(status=307, headers={"location": address})
         except requests.RequestException as error:
-            message = f"{method} {path}: no answer ({type(error).__name__})."
-            silent = isinstance(error, requests.ReadTimeout)
-            raise ForgeError("E_FORGE_DOWN", message, retryable=True, silent=silent) from None
+            raise unanswered(f"{method} {path}", error) from None
         except GitlabError:  # (it tells of the status, but not of the headers)
             response = self._threads.answered
         if response is None:
