@@ -137,6 +137,15 @@ class ForgeClient(ABC, Generic[_Library]):
             if len(items) < PAGE:
                 return
 
+    def shown(self, path: str) -> list[Any] | None:
+        """All items of a list; None where it is not for us to see."""
+        try:
+            return list(self.pages(path, {}))
+        except ForgeError as error:
+            if error.is_hidden:
+                return None
+            raise
+
     def is_racy(self, newest: datetime | None) -> bool:
         """Whether a list with this newest change has to be read again although it will look the same."""
         now = self.forge_now()

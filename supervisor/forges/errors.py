@@ -46,6 +46,11 @@ class ForgeError(CloudCodeError):
         super().__init__(code, message, mend)
         self.retryable, self.retry_at, self.moved_to, self.silent = retryable, retry_at, moved_to, silent
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether what was asked for is not shown to us: some of it is said not to be there."""
+        return self.code in ("E_FORGE_DENIED", "E_FORGE_GONE")
+
 
 def gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Findings as far as they come; what keeps more from coming is the last one."""

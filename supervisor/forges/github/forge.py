@@ -83,13 +83,10 @@ class GitHubForge(Writer):
                     yield Finding(what=what, ok=False, message=f"may not read {what}", mend=mend)
 
     def _hook(self, path: str) -> Finding:
-        try:
-            hooks = [_hook_of(item) for item in self._client.pages(f"{self._path}/hooks", {})]
-        except ForgeError as error:
-            if error.code not in ("E_FORGE_DENIED", "E_FORGE_GONE"):
-                raise
+        listed = self._client.shown(f"{self._path}/hooks")
+        if listed is None:
             return unseen_hook(path, "an administrator of the repository")
-        return judge_hook(hooks, path, _EVENTS)
+        return judge_hook([_hook_of(item) for item in listed], path, _EVENTS)
 
 
 def _scopes(told: str | None, *, private: bool) -> Finding:

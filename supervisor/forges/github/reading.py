@@ -368,7 +368,7 @@ class Poll:
         try:
             found: dict[str, Any] | None = self._client.get_changed(path, _WHOLE, self._tags)
         except ForgeError as error:
-            if error.code not in ("E_FORGE_DENIED", "E_FORGE_GONE"):
+            if not error.is_hidden:
                 raise
             return None  # (a token that may not see checks: `project check` says so)
         if found is not None and max(map(len, (found.get("check_runs", ()), found.get("statuses", ())))) >= PAGE:
@@ -387,7 +387,7 @@ class Poll:
                 if len(entries) < PAGE:
                     return
         except ForgeError as error:
-            if error.code not in ("E_FORGE_DENIED", "E_FORGE_GONE"):
+            if not error.is_hidden:
                 raise
 
     def _reviews(self, number: int) -> Iterator[ReviewSeen]:
