@@ -97,7 +97,7 @@ class DockerWorkstations:
         living = starting is not None or self._containers.is_living(handle.run)
         name = starting or self._containers.workstation_of(handle.run)
         if living and name:
-            remove_read_keys(keys_folder(self._id, name), self._root.mail_out(name) / "workstation.yaml")
+            remove_read_keys(self._id, name, self._root.mail_out(name) / "workstation.yaml")
         return living
 
     def away(self) -> CloudCodeError | None:

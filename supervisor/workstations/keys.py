@@ -17,10 +17,14 @@ FILE = "environment.json"
 MEMORY = Path("/dev/shm")  # noqa: S108 (folders in it are checked below)
 
 
+def _place(root_id: str, workstation: str) -> Path:
+    return MEMORY / f"cloud-code-{os.getuid()}" / root_id / workstation
+
+
 def keys_folder(root_id: str, workstation: str) -> Path:
     """Where the file of a workstation is laid; a folder that only this user can enter. E_KEYS_FOLDER."""
-    folder = MEMORY / f"cloud-code-{os.getuid()}"
-    for path in (folder, folder / root_id, folder / root_id / workstation):
+    folder = _place(root_id, workstation)
+    for path in (folder.parent.parent, folder.parent, folder):
         with contextlib.suppress(FileExistsError):
             path.mkdir(0o700)
         seen = path.lstat()
@@ -30,15 +34,21 @@ def keys_folder(root_id: str, workstation: str) -> Path:
                 f"{path} is not a folder that belongs to this user alone.",
                 f"Look whose it is (`ls -ld {path}`), and remove it.",
             )
-    return folder / root_id / workstation
+    return folder
 
 
 def lay_keys(folder: Path, environment: Mapping[str, str]) -> None:
     write_file(folder / FILE, json.dumps(dict(environment)).encode(), mode=0o400)
 
 
-def remove_read_keys(folder: Path, sign: Path) -> None:
-    """Once the daemon has shown a sign of life it has read them; before that, no agent has run."""
+def remove_read_keys(root_id: str, workstation: str, sign: Path) -> None:
+    """Once the daemon has shown a sign of life it has read them; before that, no agent has run. E_KEYS_FOLDER.
+
+    Asked with every look at a daemon: mostly they are gone.
+    """
+    if not os.path.lexists(_place(root_id, workstation) / FILE):
+        return
+    folder = keys_folder(root_id, workstation)
     with contextlib.suppress(OSError):
         if sign.lstat().st_mtime_ns > (folder / FILE).lstat().st_mtime_ns:
             remove_keys(folder)
