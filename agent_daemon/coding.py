@@ -236,7 +236,8 @@ class CodingRun:
         fields: dict[str, Any] = {}
         if event.usage is not None and event.kind != "result":  # a result's is a sum, told with the verdict
             usage = self.meter.step(event.usage, of_session=event.of_session)
-            if event.kind == "usage" and usage.input_tokens + usage.output_tokens + usage.turns == 0:
+            counts = usage.input_tokens + usage.output_tokens + usage.turns
+            if event.kind == "usage" and counts == 0 and usage.cost_usd is None:
                 return
             event = replace(event, usage=usage, of_session=False)
             fields["usage"] = self.meter.total.told()

@@ -32,6 +32,22 @@ if %s:
 else:
     time.sleep(120)
 """
+# Over the Agent Client Protocol: a sum of the cost after its reply, and its tokens with its last answer.
+COST_FIRST = """
+import json, sys
+def send(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+def update(**fields):
+    send(method="session/update", params={"sessionId": "s1", "update": fields})
+for line in sys.stdin:
+    asked = json.loads(line)
+    result = {"protocolVersion": 1, "sessionId": "s1"}
+    if asked["method"] == "session/prompt":
+        update(sessionUpdate="agent_message_chunk", content={"type": "text", "text": "Done."})
+        update(sessionUpdate="usage_update", cost={"amount": 0.5, "currency": "USD"})
+        result = {"stopReason": "end_turn", "usage": {"inputTokens": 10, "outputTokens": 2, "totalTokens": 12}}
+    send(id=asked["id"], result=result)
+"""
 OVERFLOW = """
 import json
 print(json.dumps({"type": "progress", "message": "a step", "usage": {"model": "m", "input_tokens": 10**400}}))
@@ -111,3 +127,13 @@ def test_tokens_without_bounds_are_counted_up_to_one(tmp_path: Path) -> None:
     run = Run(tmp_path, cli, prices={"m": Price(input=2.0, output=2.0)})
     assert run.code().outcome == "completed"
     assert [usage.cost_usd for usage in used(run)][-1] == pytest.approx(2_000_000)
+
+
+@pytest.mark.parametrize("prices", [{}, {"m": Price(input=1000, output=1000)}])
+def test_a_cost_that_is_told_before_its_tokens_is_all_of_it(tmp_path: Path, prices: dict[str, Price]) -> None:
+    (tmp_path / "tree").mkdir()
+    cli = CliConfig(name="p", adapter="claude-agent-acp", argv=(sys.executable, "-c", COST_FIRST), model="m")
+    run = Run(tmp_path, cli, prices=prices)
+    assert run.code().outcome == "completed"
+    usage = [*used(run)][-1]
+    assert (usage.input_tokens, usage.cost_usd, usage.cost_from, usage.cost_unknown) == (10, 0.5, "told", "")
