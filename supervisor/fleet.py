@@ -111,13 +111,10 @@ class Fleet:
         return news
 
     def _files(self) -> Iterator[tuple[StationFile, WorkstationSettings]]:
-        configured = set()
-        for kind, settings in self._config.workstations.items():
-            for number in range(1, settings.count + 1):
-                name = f"{kind}-{number}"
-                configured.add(name)
-                known = load_station(self._root, name)
-                yield known or StationFile(name=name, type=kind, driver=settings.driver), settings
+        configured = dict(configured_stations(self._config))
+        for name, kind in configured.items():
+            settings, known = self._config.workstations[kind], load_station(self._root, name)
+            yield known or StationFile(name=name, type=kind, driver=settings.driver), settings
         for path in sorted(self._root.workstations.glob("*.yaml")):
             known = None if path.stem in configured else load_station(self._root, path.stem)
             if known is not None and (known.pid is not None or known.run is not None):
@@ -322,6 +319,13 @@ class Fleet:
 
     def _save(self, station: Station) -> None:
         write_file(station_path(self._root, station.file.name), encode(station.file), mode=0o640)
+
+
+def configured_stations(config: Config) -> Iterator[tuple[str, str]]:
+    """The name and the type of every workstation that is configured."""
+    for kind, settings in config.workstations.items():
+        for number in range(1, settings.count + 1):
+            yield f"{kind}-{number}", kind
 
 
 def passed_variables(config: Config, kind: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.states import ACTIVE
 from supervisor.core.surroundings import StationState
-from supervisor.fleet import StationFile
+from supervisor.fleet import StationFile, configured_stations
 from supervisor.reader import Reader, Report
 
 _STARTS = frozenset({"workstation.not_started", "workstation.started", "workstation.adopted"})
@@ -44,11 +44,9 @@ def known_stations(reader: Reader, config: Config | None) -> list[tuple[StationF
     Without a configuration: every one that has a file.
     """
     found: dict[str, tuple[StationFile, bool]] = {}
-    for kind, settings in config.workstations.items() if config else ():
-        for number in range(1, settings.count + 1):
-            name = f"{kind}-{number}"
-            file = reader.station(name) or StationFile(name=name, type=kind, driver=settings.driver)
-            found[name] = (file, True)
+    for name, kind in configured_stations(config) if config else ():
+        driver = config.workstations[kind].driver
+        found[name] = (reader.station(name) or StationFile(name=name, type=kind, driver=driver), True)
     for file in reader.station_files():
         if file.name not in found and (config is None or _has_process(file)):
             found[file.name] = (file, False)

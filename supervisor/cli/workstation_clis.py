@@ -10,6 +10,7 @@ from supervisor.cli.output import json_option, note, print_json, progress, show,
 from supervisor.cli.place import complete_workstation, existing_root
 from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
+from supervisor.fleet import configured_stations
 from supervisor.installed_clis import FoundCli, find_clis
 
 
@@ -27,12 +28,7 @@ def clis(ctx: click.Context, name: str | None, probe: bool, as_json: bool) -> in
     """
     root = existing_root(ctx)
     config = load_config(root)
-    stations = [
-        (f"{kind}-{number}", kind)
-        for kind, station in config.workstations.items()
-        for number in range(1, station.count + 1)
-        if name in (None, kind, f"{kind}-{number}")
-    ]
+    stations = [(station, kind) for station, kind in configured_stations(config) if name in (None, kind, station)]
     if not stations:
         there = ", ".join(config.workstations)
         raise CloudCodeError("E_NO_WORKSTATION", f"There is no workstation '{name}'.", f"There are types {there}.")
