@@ -44,9 +44,10 @@ def known_stations(reader: Reader, config: Config | None) -> list[tuple[StationF
     Without a configuration: every one that has a file.
     """
     found: dict[str, tuple[StationFile, bool]] = {}
-    for name, kind in configured_stations(config) if config else ():
-        driver = config.workstations[kind].driver
-        found[name] = (reader.station(name) or StationFile(name=name, type=kind, driver=driver), True)
+    if config is not None:
+        for name, kind in configured_stations(config):
+            driver = config.workstations[kind].driver
+            found[name] = (reader.station(name) or StationFile(name=name, type=kind, driver=driver), True)
     for file in reader.station_files():
         if file.name not in found and (config is None or _has_process(file)):
             found[file.name] = (file, False)

@@ -1,5 +1,6 @@
 """Whose a delivery is, and when it wakes the poll."""
 
+import base64
 import hashlib
 import hmac
 import itertools
@@ -46,6 +47,7 @@ def test_a_signature_of_other_bytes_never_passes(secret: str, body: bytes, other
 def test_another_secret_never_passes(secret: str, other: str, body: bytes) -> None:
     # (HMAC takes a short key and the same with zero bytes behind for one)
     assume(secret.rstrip("\0") != other.rstrip("\0"))
+    assume(not secret.startswith("whsec_"))  # with which GitLab signs, as below
     assert not proves("github", secret, signed(other, body), body)
     assert not proves("gitlab", secret, other.encode(), body)
     assert proves("gitlab", secret, secret.encode(), body)
@@ -97,6 +99,12 @@ def test_what_was_signed_otherwise_or_at_another_time_is_no_proof(
     secret: str, changes: dict[bytes, bytes], body: bytes, seconds: float
 ) -> None:
     assert not is_authentic("gitlab", secret, SIGNED | changes, body, SIGNED_AT + seconds)
+
+
+def test_a_signing_token_without_a_key_proves_nothing() -> None:
+    content = b".".join((SIGNED[b"webhook-id"], SIGNED[b"webhook-timestamp"], SIGNED_BODY))
+    by_nobody = b"v1," + base64.b64encode(hmac.new(b"", content, hashlib.sha256).digest())
+    assert not is_authentic("gitlab", "whsec_", SIGNED | {b"webhook-signature": by_nobody}, SIGNED_BODY, SIGNED_AT)
 
 
 def test_each_forge_proves_in_its_own_header() -> None:
