@@ -31,6 +31,7 @@ from supervisor.core.decision import Event
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
 from supervisor.disk import DiskWatch
+from supervisor.draining import Draining
 from supervisor.edits import Edits
 from supervisor.errors import CloudCodeError, writing
 from supervisor.events import EventLog
@@ -191,6 +192,8 @@ class Supervisor:
         self.people = People(root, self.clock, self.store, self.fleet, self.work, self.tasks.offer)
         edits = Edits(self.clock, self.mail)
         self.disk = DiskWatch(root, self.config.disk, self.clock)
+        self.draining = Draining(root, self.clock)
+        self.people.draining, self.work.may_begin = self.draining, self.draining.may_begin
         self.clearing = Clearing(root, self.store, self.mail, self.ledger)
         self.runs = RunLog(root, self.clock)
         self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
@@ -230,7 +233,7 @@ class Supervisor:
                 self.money.look,
             ),
             purse=self.money.purse,
-            has_room=self.disk.has_room,
+            may_begin=lambda: self.disk.has_room() and self.draining.may_begin(),
             clean=self.cleaning.start,
             settle_cleaning=self.cleaning.settle,
         )

@@ -43,8 +43,8 @@ NEVER = -1e9
 class Loop:
     """Everything the loop works with, wired by `app`; `run` returns when asked to stop.
 
-    `looks` are taken once a sweep, each by itself; what one returns is told. Without room on the disk no
-    attempt is begun.
+    `looks` are taken once a sweep, each by itself; what one returns is told. No attempt is given out while
+    `may_begin` says no: without room on the disk, or where somebody stopped that.
     """
 
     inbox: "queue.SimpleQueue[Message]"
@@ -62,7 +62,7 @@ class Loop:
     pool: JobPool
     trackers: tuple[Tracker, ...]
     looks: tuple[Callable[[], Event | None], ...] = ()
-    has_room: Callable[[], bool] = lambda: True
+    may_begin: Callable[[], bool] = lambda: True
     purse: Callable[[], Purse | None] = lambda: None
     clean: Callable[[], object] = lambda: None
     settle_cleaning: Callable[[Any], None] = lambda _: None
@@ -291,7 +291,7 @@ class Loop:
 
     def _schedule(self) -> None:
         self._scheduling_due = False
-        if not self.has_room():
+        if not self.may_begin():
             return
         busy, config = self._busy(), self.ledger.config
         free = [

@@ -23,6 +23,7 @@ from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Event, problem_details
 from supervisor.core.intake import Draft, ingest, source_gone, source_held, when_told
 from supervisor.core.record import Source, TaskRecord
+from supervisor.draining import Draining
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.records import RecordStore, taken_otherwise
@@ -47,6 +48,7 @@ class People:
     offer: Callable[[Source], None]
     clean: Callable[[], str] = lambda: "nothing is cleaned up here"
     money: Money | None = None
+    draining: Draining | None = None
     _projects: set[str] = field(default_factory=set, init=False)
 
     # --- task files -----------------------------------------------------------------------------------
@@ -162,6 +164,9 @@ class People:
             elif command.kind == "budget-top-up" and self.money is not None:
                 authorise(command.actor, command)
                 message = self.money.top_up(command)
+            elif command.kind in ("drain", "undrain"):
+                authorise(command.actor, command)
+                message = self._command_drain(ledger, command)
             elif command.kind.startswith("workstation-"):
                 message = self._command_workstation(command)
             else:
@@ -189,6 +194,14 @@ class People:
         decided = what_was_decided(task, after) if command.kind in _DECIDING else ""
         is_now = f"{after.id} is {after.state.words}" + (f": {told}" if told else "")
         return f"{decided}. {is_now}" if decided else is_now
+
+    def _command_drain(self, ledger: Ledger, command: Command) -> str:
+        if self.draining is None:
+            raise CommandRefusedError("attempts are given out by nobody here")
+        message, event = self.draining.ask(command.kind == "drain", command.actor.id)
+        if event is not None:
+            ledger.log(event)
+        return message
 
     def _command_workstation(self, command: Command) -> str:
         name = command.target

@@ -17,6 +17,7 @@ from supervisor.core.settings import ISOLATING_DRIVERS, Config, TimingSettings
 from supervisor.core.states import State
 from supervisor.core.surroundings import StationSeen, Surroundings
 from supervisor.disk import low_problem, seen_state
+from supervisor.draining import Drained, read_drained
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, engine_problem, read_stations
 from supervisor.forge_view import ForgeRow, forge_problems, forge_rows
@@ -104,6 +105,7 @@ class Overview:
     problems: tuple[Problem, ...]
     forges: tuple[ForgeRow, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    drained: Drained | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +125,7 @@ class Picture:
     drafts: tuple[Draft, ...]
     problems: tuple[Problem, ...]
     no_room: str = ""
+    drained: Drained | None = None
     forges: tuple[ForgeRow, ...] = ()
     budgets: tuple[Budget, ...] = ()
     no_money: Mapping[str, tuple[Lack, ...]] = field(default_factory=dict)
@@ -174,6 +177,7 @@ def take_picture(reader: Reader) -> Picture:
         drafts=tuple(draft for draft in drafts if draft.id not in misplaced),
         problems=tuple(dict.fromkeys(problems)),
         no_room=disk.no_room if disk is not None else "",
+        drained=read_drained(reader.root),
         forges=forges,
         budgets=budgets,
         no_money=money_waits(config, budgets, tasks, dependencies, now) if config is not None else {},
@@ -195,6 +199,7 @@ def overview(reader: Reader) -> Overview:
         problems=picture.problems,
         forges=picture.forges,
         budgets=picture.budgets,
+        drained=picture.drained,
     )
 
 
@@ -250,6 +255,7 @@ def surroundings(task: TaskRecord, picture: Picture) -> Surroundings:
     return Surroundings(
         now=picture.now,
         no_room=picture.no_room,
+        drained=picture.drained is not None,
         no_money=tuple(lack.words for lack in lacks),
         top_ups=tuple(lack.command for lack in lacks if lack.command),
         cost_limit_usd=cost_limit_usd(task, picture.config) if picture.config is not None else None,

@@ -64,6 +64,7 @@ class Work:
     projects: dict[str, Project]
     credentials: Credentials
     purse: Callable[[], Purse | None] = lambda: None
+    may_begin: Callable[[], bool] = lambda: True
     _open: dict[str, Job] = field(default_factory=dict, init=False)
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
     _reviews: dict[str, Reviews] = field(default_factory=dict, init=False)
@@ -250,7 +251,7 @@ class Work:
         late = (task.attempt + 1, task.rerun) != (job.attempt, job.rerun) or task.state is not State.PENDING
         if not isinstance(outcome, Prepared) or late or task.base_branch not in ("", outcome.base_branch):
             return Decision(task=task)
-        if workstation is None or not self.fleet.usable(workstation):
+        if workstation is None or not self.fleet.usable(workstation) or not self.may_begin():
             return Decision(task=task)
         purse = self.purse()
         if purse is not None and purse.lacking(task):  # it was allowed more meanwhile than there is: it waits

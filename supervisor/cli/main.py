@@ -25,6 +25,7 @@ COMMANDS = {
     "secret": Entry("supervisor.cli.secret:secret", "Keep secrets encrypted in the root, by name."),
     "budget": Entry("supervisor.cli.budget:budget", "What there is to spend, and what is left of it."),
     "workstation": Entry("supervisor.cli.workstation:workstation", "List, stop, start and restart workstations."),
+    "drain": Entry("supervisor.cli.drain:drain", "Give out no attempts, so that the fleet comes to rest."),
     "events": Entry("supervisor.cli.events:events", "What happened, oldest first."),
     "check": Entry("supervisor.cli.check:check", "Validate what a person edited, with line and reason."),
     "doctor": Entry("supervisor.cli.doctor:doctor", "What is missing on this host, and what mends it."),

@@ -38,6 +38,12 @@ _LINES = {"workstations": 1, "tasks": 1, "files": 1, "waiting": 4, "problems": 2
 def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableType:
     """The whole picture, with at most so many entries of each part."""
     parts: list[RenderableType] = [_headline(seen, ctx)]
+    if seen.drained is not None:
+        since = f" since {ago(seen.drained.since)}" if seen.drained.since else ""
+        undo = command_here("cloud-code drain --undo", ctx)
+        parts.append(
+            text(f"Drained{since} by {seen.drained.by}: no attempt is given out; `{undo}`", "bold yellow")
+        )
     if seen.workstations:
         parts += [text(""), stations_table(seen.workstations[: room.workstations], "Workstations")]
         parts += _more(seen.workstations, room.workstations, "cloud-code workstation list", ctx)

@@ -37,7 +37,7 @@ TaskCommandKind = Literal[
     "revoke",
 ]
 WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
-CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up"]
+CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up", "drain", "undrain"]
 MAX_TOP_UP_USD = 1_000_000
 MAX_APPLIED = 100
 _SHOWN_CHARACTERS = 40

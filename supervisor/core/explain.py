@@ -130,6 +130,8 @@ def _resting(task: TaskRecord, around: Surroundings) -> Told:
 def _pending(task: TaskRecord, around: Surroundings) -> Told:
     waits = _pending_waits(task, around)
     can = list(answers(task, around.cancelled, around.unknown))
+    if around.drained:
+        can.append(Action(text="Have attempts given out again", command="cloud-code drain --undo"))
     if around.no_room:
         text = "Make room on the disk; see what clean-up would remove"
         can.append(Action(text=text, command="cloud-code gc --dry-run"))
@@ -151,7 +153,8 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
 
 def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
     """What a pending task waits for, as predicates (``waits for …``); never empty."""
-    waits = [f"waits for {around.no_room}"] if around.no_room else []
+    waits = ["waits until attempts are given out again (somebody drained the fleet)"] if around.drained else []
+    waits += [f"waits for {around.no_room}"] if around.no_room else []
     waits += [f"waits for {reason}" for reason in (*around.unmet, *around.no_money)]
     waits += [
         f"waits until attempt {attempt.number} has been stopped and saved on {attempt.workstation}"

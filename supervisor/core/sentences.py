@@ -279,6 +279,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "disk.recovered": lambda v: (
         f"{gibibytes(v['free_bytes'])} are free on that of {v['path']}: attempts begin again"
     ),
+    "fleet.drained": _form("no attempt is given out until somebody undoes that, says {actor}"),
+    "fleet.undrained": _form("attempts are given out again, says {actor}"),
     "cleanup.asked": lambda v: f"the {_thing(v)} may go: {v['reason']}",
     "cleanup.removed": lambda v: f"the {_thing(v)} is gone" + (f": {v['reason']}" if v.get("reason") else ""),
     "cleanup.kept": lambda v: f"the {_thing(v)} stays: {v['reason']}",

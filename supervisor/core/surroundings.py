@@ -34,6 +34,7 @@ class Surroundings:
     `own_workstation`: the driver gives an isolated task a workstation of its own.
     `no_room`: why no attempt begins for want of disk, as what is waited for; `no_money`, why for want of a budget,
     `top_ups` the commands that add what is missing there.
+    `drained`: somebody stopped the giving out of attempts.
     `cost_limit_usd`: what all attempts of this run may cost.
     """
 
@@ -49,6 +50,7 @@ class Surroundings:
     timing: TimingSettings = field(default_factory=TimingSettings)
     own_workstation: bool = False
     no_room: str = ""
+    drained: bool = False
     no_money: tuple[str, ...] = ()
     top_ups: tuple[str, ...] = ()
     cost_limit_usd: float | None = None

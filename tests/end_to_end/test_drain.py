@@ -1,0 +1,47 @@
+"""A fleet that is drained: what runs comes to its end, nothing begins, over restarts too."""
+
+import json
+import threading
+
+from tests.site import Site, wait_for
+
+FIX = "sed -i 's/a - b/a + b/' calc.py"
+
+
+def test_a_drained_fleet_comes_to_rest_and_stays_so_over_a_restart(site: Site) -> None:
+    go = site.folder / "go"
+    site.use_script("cat > /dev/null", f"while [ ! -e {go} ]; do sleep 0.05; done", FIX)
+    site.config["workstations"]["backend"]["count"] = 2
+    site.write_config()
+    site.start()
+    site.write_task("running")
+    site.wait_state("demo.running", "in_progress")
+    assert "no attempt is given out until it is undone" in site.cli("drain").stdout
+    assert "it was drained before" in site.cli("drain").stdout
+    site.write_task("later")
+    site.wait_state("demo.later", "pending")
+    assert "until attempts are given out again" in site.cli("task", "explain", "later").stdout
+    assert "drain --undo" in site.cli("task", "explain", "later").stdout
+
+    waited: list[str] = []
+    waiting = threading.Thread(target=lambda: waited.append(site.cli("drain", "--wait").stdout))
+    waiting.start()
+    site.stop_supervisors()
+    site.start()
+    wait_for(lambda: len(site.events("supervisor.started")) == 2)
+    go.touch()
+    site.wait_state("demo.running", "review")
+    waiting.join()
+    assert waited[0].endswith("no attempt is under way\n")
+    later = site.record("demo.later")
+    assert later is not None and later.state == "pending" and not later.attempts
+    status = json.loads(site.cli("status", "--json").stdout)
+    assert status["drained"]["since"] and "Drained" in site.cli("status").stdout
+
+    assert "attempts are given out" in site.cli("drain", "--undo").stdout
+    site.wait_state("demo.later", "review")
+    assert json.loads(site.cli("status", "--json").stdout)["drained"] is None
+    assert [event["event"] for event in site.events("fleet.drained", "fleet.undrained")] == [
+        "fleet.drained",
+        "fleet.undrained",
+    ]
