@@ -304,7 +304,10 @@ class Supervisor:
         deadline = self.clock.monotonic() + CLOSE_SECONDS
         while self.pool.running and self.clock.monotonic() < deadline:
             end_leftovers(self.root.path, timeout_seconds=1)  # jobs wait for git, and some for each other
+            self.loop.on_pass()
             time.sleep(0.05)
+        for driver in self.drivers.values():
+            driver.close()
         with contextlib.suppress(OSError):
             self.runs.note()
         self.ledger.log(Event(name="supervisor.stopped"))

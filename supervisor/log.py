@@ -1,9 +1,10 @@
 """The log: configured once, to standard error, for a person or (as JSON lines) for a program. Times are UTC."""
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,29 @@ if TYPE_CHECKING:
 FIELDS = ("task", "project", "workstation")
 
 
-def configure(*, json_lines: bool = False, level: str = "INFO") -> None:
-    """Send the log to standard error from now on; nothing else may add a sink."""
+# Of syslog(3), as the journal takes them from the beginning of a line (sd-daemon(3)).
+_PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7, "TRACE": 7}
+
+
+def configure(*, json_lines: bool = False, level: str = "INFO", priorities: bool = False) -> None:
+    """Send the log to standard error from now on; nothing else may add a sink. `priorities`: to the journal."""
+    global _prefixed
+    _prefixed = priorities
     logger.remove()
     logger.configure(patcher=_clean)
     if json_lines:
         logger.add(_write_json, level=level, backtrace=False, diagnose=False)
     else:
-        logger.add(_write_text, level=level, format=_human, backtrace=False, diagnose=False)
+        logger.add(_write_human, level=level, format=_human, backtrace=False, diagnose=False)
+
+
+def is_journal(environment: Mapping[str, str]) -> bool:
+    """Whether standard error is read by systemd's journal (systemd.exec(5), `JOURNAL_STREAM`)."""
+    try:
+        found = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 def hide_with(hide: Callable[[str], str]) -> None:
@@ -35,6 +51,7 @@ def hide_with(hide: Callable[[str], str]) -> None:
 
 
 _hide: Callable[[str], str] = str
+_prefixed = False
 
 
 def _clean(record: "Record") -> None:
@@ -55,8 +72,17 @@ def _human(record: "Record") -> str:
     return "{time:YYYY-MM-DD HH:mm:ss!UTC} {level: <7} {message}" + fields + "\n{exception}"
 
 
-def _write_text(text: str) -> None:
-    sys.stderr.write(_hide(text))
+def _write_human(message: "Message") -> None:
+    _write(str(message), message.record["level"].name)
+
+
+def _write(text: str, level: str) -> None:
+    """Whole lines; each with its priority where the journal reads them."""
+    shown = _hide(text)
+    if _prefixed:
+        prefix = f"<{_PRIORITIES.get(level, 6)}>"
+        shown = "".join(f"{prefix}{line}\n" for line in shown.removesuffix("\n").split("\n"))
+    sys.stderr.write(shown)
     sys.stderr.flush()
 
 
@@ -74,4 +100,4 @@ def _write_json(message: "Message") -> None:
     error = record["exception"]
     if error is not None:
         entry["exception"] = "".join(traceback.format_exception(*error))
-    _write_text(json.dumps(entry, default=str) + "\n")
+    _write(json.dumps(entry, default=str) + "\n", record["level"].name)

@@ -44,7 +44,8 @@ class Loop:
     """Everything the loop works with, wired by `app`; `run` returns when asked to stop.
 
     `looks` are taken once a sweep, each by itself; what one returns is told. No attempt is given out while
-    `may_begin` says no: without room on the disk, or where somebody stopped that.
+    `may_begin` says no: without room on the disk, or where somebody stopped that. `on_beat` is called once a
+    sweep, `on_pass` at the end of every pass that did not fail, or failed for the disk: the work goes on.
     """
 
     inbox: "queue.SimpleQueue[Message]"
@@ -67,6 +68,7 @@ class Loop:
     clean: Callable[[], object] = lambda: None
     settle_cleaning: Callable[[Any], None] = lambda _: None
     on_beat: Callable[[], None] = lambda: None
+    on_pass: Callable[[], None] = lambda: None
 
     _watching: Watching = field(default_factory=Watching, init=False)
     _last_sweep: float = field(default=NEVER, init=False)
@@ -80,6 +82,7 @@ class Loop:
         while not stop.is_set():
             with self.guard("a pass of the loop"):
                 self.step(self.receive(self._patience()))
+                self.on_pass()
         self._stopping = True
         self.drain()
 
@@ -90,6 +93,7 @@ class Loop:
             for message in self.receive(0.2):
                 if message[0] == "job":
                     self._settle(message)
+            self.on_pass()
 
     @contextlib.contextmanager
     def guard(self, what: str, task_id: str | None = None) -> Iterator[None]:
@@ -102,6 +106,7 @@ class Loop:
         except OSError as error:
             logger.error("E_STATE_DISK: {}: {}; trying again", what, error)
             self._retry_at = self.clock.monotonic() + SWEEP_SECONDS
+            self.on_pass()
         except Exception as error:
             logger.exception("E_BUG in {}", what)
             with contextlib.suppress(OSError):

@@ -21,7 +21,8 @@ def config_changed(root: Root, config: Config | None, supervisor: Running | None
     if supervisor is None or (config is not None and digest_of(config) == supervisor.config_sha256):
         return None
     began = f"{supervisor.started_at:%Y-%m-%d %H:%M:%S} UTC"
-    mend = "restart `cloud-code run` for the change to count; agents go on working meanwhile"
+    mend = f"`kill -HUP {supervisor.pid}` has it taken up (a service: `sudo systemctl reload cloud-code`); "
+    mend += "agents go on working meanwhile"
     if config is None:
         mend = "mend it before the next start; until then the supervisor goes on with the former one"
     return Problem(

@@ -216,6 +216,9 @@ class Workstations(Protocol):
     def away(self) -> CloudCodeError | None:
         """Why nothing can be seen or done of these workstations now: nobody is then started or given up."""
 
+    def close(self) -> None:
+        """Follow them no longer; they go on."""
+
     def look(self) -> Event | None:
         """What there is to tell of what they run on; called once a second."""
 

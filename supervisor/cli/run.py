@@ -1,9 +1,10 @@
 """`cloud-code run`: the supervisor in the foreground."""
 
 import contextlib
+import faulthandler
+import os
 import signal
 import tempfile
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,14 +29,12 @@ EXIT_INTERRUPTED = 130
 @click.option(
     "--log-format",
     type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="json: one object a line, for programs.",
+    help="json: one object a line, for programs; the default where systemd's journal reads it, else text.",
 )
 @click.option("--verbose", is_flag=True, help="Log details too.")
 @click.pass_context
-def run(ctx: click.Context, once: bool, log_format: str, verbose: bool) -> int:
-    """Run the supervisor of a root until SIGTERM or Ctrl-C.
+def run(ctx: click.Context, once: bool, log_format: str | None, verbose: bool) -> int:
+    """Run the supervisor of a root until SIGTERM or Ctrl-C; SIGHUP takes up a changed config.yaml.
 
     Its agents go on working when it stops, and it finds them again when it is started. The log goes to standard
     error. With --once it ends by itself as soon as nothing can make progress without a person.
@@ -43,46 +42,36 @@ def run(ctx: click.Context, once: bool, log_format: str, verbose: bool) -> int:
     from loguru import logger
 
     from supervisor import log
-    from supervisor.app import Supervisor, locked
+    from supervisor.app import locked
     from supervisor.config import check_installation, load_config
+    from supervisor.service.notify import Notifier
+    from supervisor.serving import Serving
 
-    root = existing_root(ctx)
+    root, journal = existing_root(ctx), log.is_journal(os.environ)
     check_installation()
-    in_json = log_format == "json"
-    log.configure(json_lines=in_json, level="DEBUG" if verbose else "INFO")
+    in_json = log_format == "json" or (log_format is None and journal)
+    log.configure(json_lines=in_json, level="DEBUG" if verbose else "INFO", priorities=journal)
+    faulthandler.enable()  # systemd's watchdog ends what hangs with SIGABRT: the log then says where
     tell = partial(logger.info, "{}") if in_json else note
     config = load_config(root)
-    stop, received = threading.Event(), list[int]()
     with locked(root, timeout_seconds=LOCK_PATIENCE_SECONDS):
         tempfile.tempdir = str(root.temporary)  # this process writes nowhere but in its root
-        supervisor = Supervisor(root, config)
-
-        def ask(number: int, _frame: object) -> None:
-            received.append(number)
-            stop.set()
-            supervisor.inbox.put(("stop",))
-
-        def stop_when_idle() -> None:
-            if once and is_idle(supervisor):
-                stop.set()
-
-        signal.signal(signal.SIGTERM, ask)
-        signal.signal(signal.SIGINT, ask)
-        supervisor.loop.on_beat = stop_when_idle
         with contextlib.ExitStack() as starting:
             if not in_json:
                 starting.enter_context(progress(f"taking up the work on {root.path}"))
 
-            def say_ready() -> None:
+            def say_ready(supervisor: "Supervisor") -> None:
                 starting.close()
                 _say_ready(supervisor, once, tell)
 
-            supervisor.run(stop, ready=say_ready)
-        if once and not received:
+            notifier = Notifier.taken_from(os.environ)
+            serving = Serving(root, config, notifier, is_over=is_idle if once else lambda _: False)
+            supervisor = serving.run(say_ready)
+        if once and not serving.received:
             _end_workstations(supervisor)
     if not once:
         tell(f"Stopped. The agents go on working; `{here('cloud-code run')}` finds them again.")
-    return EXIT_INTERRUPTED if received[:1] == [signal.SIGINT] else 0
+    return EXIT_INTERRUPTED if serving.received[:1] == [signal.SIGINT] else 0
 
 
 def is_idle(supervisor: "Supervisor") -> bool:

@@ -266,6 +266,8 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "edit.refused": _form("{message}; kept as {kept}"),
     "source.held": _form("{ref} vanished with too many others to be taken for deleted; the task goes on"),
     "source.returned": _form("{ref} is there again"),
+    "config.reloaded": _form("it is read again: {message}"),
+    "config.refused": _form("it is read again, and cannot be used: the former one stays in force. {message}"),
     "config.restored": _form("config.yaml is again what the supervisor was started with"),
     "worktree.touched": _form(
         "somebody touched the worktree of attempt {attempt}: it is saved again before it goes"

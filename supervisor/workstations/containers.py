@@ -64,6 +64,7 @@ class Containers:
         self._dead: set[str] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._closed = False
         self.away: EngineAwayError | None = None
         self.news: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -92,6 +93,10 @@ class Containers:
         seen = self._seen or {}
         return seen[run].workstation if run in seen else ""
 
+    def close(self) -> None:
+        """Follow no longer: the thread ends with the next thing that it hears, or after `IDLE_SECONDS`."""
+        self._closed = True
+
     def _follow(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="docker events", daemon=True)
@@ -101,9 +106,11 @@ class Containers:
         """Subscribe, list, and list again with each event and now and then; anew when the stream ends."""
         filters = {"label": [f"{ROOT_LABEL}={self._root_id}"], "type": ["container"], "event": _TOLD}
         failures = 0
-        while True:
+        while not self._closed:
             try:
                 for event in self._engine.events(filters, IDLE_SECONDS):
+                    if self._closed:
+                        return
                     self._heed(event)
                     self.refresh()
                     failures = 0

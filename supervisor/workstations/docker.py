@@ -103,6 +103,10 @@ class DockerWorkstations:
     def away(self) -> CloudCodeError | None:
         return self._containers.away
 
+    def close(self) -> None:
+        if self._followed is not None:
+            self._followed.close()
+
     def look(self) -> Event | None:
         """What there is to tell of the engine; called once a second, does nothing where no container is used."""
         if self._followed is None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
@@ -47,9 +47,11 @@ class NotDoneError(CloudCodeError):
 class LocalWorkstations:
     """Starts, finds and stops agent daemons as plain processes."""
 
+    # Those of this process, whichever configuration started them.
+    _children: ClassVar[dict[int, subprocess.Popen[bytes]]] = {}
+
     def __init__(self, root: Root) -> None:
         self._root = root
-        self._children: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
         """Start the daemon; raises CloudCodeError under systemd, whose control group would end it."""
@@ -131,6 +133,9 @@ class LocalWorkstations:
     def away(self) -> CloudCodeError | None:
         """Processes of this machine can always be seen."""
         return None
+
+    def close(self) -> None:
+        """They are not followed."""
 
     def look(self) -> Event | None:
         """There is nothing beside them."""

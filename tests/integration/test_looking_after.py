@@ -37,7 +37,7 @@ def test_a_changed_configuration_is_told_once_and_so_is_its_return(desk: Desk) -
     config.write_text(before.replace("max_failures: 2", "max_failures: 3"))
     (changed,) = told(desk)
     assert changed["event"] == "config.changed" and changed["details"]["code"] == "E_CONFIG_CHANGED"
-    assert "restart" in changed["details"]["mend"] and "reason" not in changed["details"]
+    assert "kill -HUP" in changed["details"]["mend"] and "reason" not in changed["details"]
     assert len(told(desk)) == 1
     config.write_text("projekts: {}\n")
     assert "E_UNKNOWN_KEY" in told(desk)[-1]["details"]["reason"]

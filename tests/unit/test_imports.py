@@ -13,7 +13,7 @@ PURE = {"agent_daemon.protocol.model", "agent_daemon.protocol.paths", "agent_dae
 PURE |= {"agent_daemon.protocol.money", "agent_daemon.protocol.outcomes"}
 EFFECTS = {"subprocess", "socket", "time", "threading", "shutil", "tempfile", "random", "logging"}
 ADAPTERS = ("supervisor.forges", "supervisor.workstations", "supervisor.secrets")
-WIRING = {"supervisor.app", "supervisor.control", "supervisor.demo"}
+WIRING = {"supervisor.app", "supervisor.control", "supervisor.demo", "supervisor.serving"}
 
 
 def name_of(path: Path) -> str:

@@ -1,0 +1,153 @@
+"""What systemd sees of a real supervisor: a real datagram socket, a real hang, another configuration meanwhile."""
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.running import running_supervisor
+from supervisor.service.notify import Notifier
+from tests.site import Site, wait_for
+
+FIX = "sed -i 's/a - b/a + b/' calc.py"
+
+
+class Listener:
+    """systemd's end of NOTIFY_SOCKET: what was said, each line with the time at which it came."""
+
+    def __init__(self, address: str) -> None:
+        self.said: list[tuple[float, str]] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(address)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while data := self._socket.recv(4096):
+            self.said += [(time.monotonic(), line) for line in data.decode().split("\n")]
+
+    def lines(self, beginning: str, since: float = 0) -> list[str]:
+        return [line for at, line in self.said if line.startswith(beginning) and at >= since]
+
+    def close(self) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[Listener]:
+    listening = Listener(str(tmp_path / "notify"))
+    yield listening
+    listening.close()
+
+
+def test_systemd_is_told_how_it_goes_and_not_told_that_a_hanging_loop_lives(
+    site: Site, listener: Listener
+) -> None:
+    site.write_config()
+    process = site.start(NOTIFY_SOCKET=str(site.folder / "notify"), WATCHDOG_USEC="2000000")
+    wait_for(lambda: listener.lines("READY=1"))
+    wait_for(lambda: len(listener.lines("WATCHDOG=1")) >= 2)
+    (status,) = wait_for(lambda: listener.lines("STATUS="))
+    assert status.startswith("STATUS=0 tasks under way") and status.endswith("of 1 workstation running")
+
+    text = site.root.config.read_text()
+    site.root.config.unlink()
+    os.mkfifo(site.root.config)  # whoever reads it waits for a writer: here the loop itself
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: listener.lines("RELOADING=1"))
+    hung = time.monotonic()
+    wait_for(lambda: time.monotonic() - hung > 2.5, what="longer than systemd would wait")
+    assert not listener.lines("WATCHDOG=1", since=hung + 0.1)
+    with site.root.config.open("w") as fifo:
+        fifo.write(text)
+    wait_for(lambda: listener.lines("WATCHDOG=1", since=hung + 1), what="it goes on")
+    site.root.config.unlink()
+    site.write_config()
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert listener.lines("STOPPING=1")
+    environ = [d for d in site.daemons() if b"NOTIFY_SOCKET" in Path(f"/proc/{d.pid}/environ").read_bytes()]
+    assert not environ, "it is for the supervisor alone"
+
+
+def test_a_hangup_takes_up_another_configuration_and_agents_do_not_notice(site: Site, listener: Listener) -> None:
+    go = site.folder / "go"
+    site.use_script("cat > /dev/null", f"while [ ! -e {go} ]; do sleep 0.05; done", FIX)
+    site.write_config()
+    process = site.start(NOTIFY_SOCKET=str(site.folder / "notify"))
+    site.write_task("fix-add")
+    site.wait_state("demo.fix-add", "in_progress")
+    (daemon,) = site.daemons()
+
+    good = json.loads(json.dumps(site.config))
+    site.config["workstations"]["backend"]["count"] = "many"
+    site.write_config()
+    process.send_signal(signal.SIGHUP)
+    (refused,) = wait_for(lambda: site.events("config.refused"))
+    assert refused["details"]["code"] == "E_CONFIG" and "many" not in refused["details"]["mend"]
+    assert "config.yaml:" in refused["details"]["message"], "with file and line"
+
+    site.config = good
+    site.config["workstations"]["backend"]["count"] = 2
+    site.config["clis"]["scripted"]["environment"] = {"COLOUR": "whatever-it-is"}
+    site.write_config()
+    before = len(listener.lines("READY=1"))
+    process.send_signal(signal.SIGHUP)
+    (reloaded,) = wait_for(lambda: site.events("config.reloaded"))
+    assert sorted(reloaded["details"]["changes"]) == [
+        "clis.scripted.environment: changed",
+        "workstations.backend.count: 1 → 2",
+    ]
+    wait_for(lambda: len(listener.lines("READY=1")) > before)
+    wait_for(lambda: len(site.daemons()) == 2, what="the second workstation is there")
+    assert daemon in site.daemons() and process.poll() is None
+    assert "E_CONFIG_CHANGED" not in site.cli("status").stdout
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: len(site.events("config.reloaded")) == 2)
+    assert "what it said before" in site.cli("events").stdout
+    go.touch()
+    task = site.wait_state("demo.fix-add", "review")
+    assert task.attempt == 1 and len(site.events("supervisor.started")) == 2
+    assert "another" in site.cli("run", check=False).stderr.casefold(), "the lock was never given back"
+
+
+def test_a_terminal_that_is_closed_ends_it_and_a_hangup_in_an_open_one_does_not(site: Site) -> None:
+    site.write_config()
+    ours, terminal = pty.openpty()
+    command = [sys.executable, "-m", "supervisor", "--root", str(site.root.path), "run"]
+    environment = {"PATH": os.environ["PATH"], "HOME": str(site.folder)}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *command], env=environment, stdin=terminal, stdout=terminal, stderr=terminal
+    )
+    site.supervisors.append(process)
+    os.close(terminal)
+    wait_for(lambda: site.events("workstation.started"))
+    pid = running_supervisor(site.root).pid  # type: ignore[union-attr]
+    os.kill(pid, signal.SIGHUP)
+    wait_for(lambda: site.events("config.reloaded"))
+    os.close(ours)  # the kernel tells the terminal's processes
+    process.wait(timeout=60)
+    assert site.events("supervisor.stopped") and len(site.daemons()) == 1
+
+
+def test_an_address_without_a_file_is_heard_too_and_nobody_is_waited_for() -> None:
+    name = f"@cloud-code-test-{os.getpid()}"
+    listening = Listener("\0" + name[1:])
+    environment = {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1", "HOME": "/"}
+    notifier = Notifier.taken_from(environment)
+    assert environment == {"HOME": "/"} and notifier.watchdog_seconds is None, "the watchdog is another's"
+    notifier.ready()
+    wait_for(lambda: listening.lines("READY=1"))
+    listening.close()
+    notifier.ready()
+    Notifier().ready()
