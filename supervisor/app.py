@@ -167,7 +167,7 @@ class Supervisor:
         self.config = config or load_config(root)
         secrets = SecretReader.of(root, self.config.secrets)
         live = LiveSecrets(self.config, secrets)
-        outgoing = Outgoing(live.values, hold_tokens=self.config.secrets.hold_tokens)
+        outgoing = Outgoing(live.values, hold_tokens=self.config.secrets.hold_tokens, learn=live.learn)
         self._scan = outgoing.scan
         log.hide_with(outgoing.hide)
         open_root(root)

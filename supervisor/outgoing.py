@@ -30,16 +30,24 @@ _TOKEN_BYTES = 128
 class Outgoing:
     """Searches what leaves. `read_values` tells the secrets that are known now by the names that people know.
 
+    `learn` makes sure that it can tell all of them before something is pushed; CloudCodeError where it cannot.
     `hold_tokens`: what looks like a token is held from being pushed although it is none of ours.
     """
 
-    def __init__(self, read_values: Callable[[], Mapping[str, str]], *, hold_tokens: bool = True) -> None:
-        self._read_values, self._hold_tokens = read_values, hold_tokens
+    def __init__(
+        self,
+        read_values: Callable[[], Mapping[str, str]],
+        *,
+        hold_tokens: bool = True,
+        learn: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._read_values, self._hold_tokens, self._learn = read_values, hold_tokens, learn
         self._lock = threading.Lock()
         self._known = _Known({})
 
     def scan(self, content: Iterator[bytes]) -> Problem | None:
         """What must not leave in this content, or None; see `ports.Scan`."""
+        self._learn()
         known, rest = self._now(), b""
         for chunk in content:
             data = rest + chunk

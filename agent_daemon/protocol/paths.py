@@ -195,6 +195,16 @@ class Root:
         return self.state / "secret-uses.json"
 
     @property
+    def vault_session(self) -> Path:
+        """What the supervisor signed in to Vault with, encrypted."""
+        return self.state / "vault-session.age"
+
+    @property
+    def leases(self) -> Path:
+        """What was lent for tasks and is not known to be revoked."""
+        return self.state / "leases"
+
+    @property
     def records(self) -> Path:
         return self.state / "tasks"
 

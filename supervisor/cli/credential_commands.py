@@ -80,7 +80,7 @@ def _cells(row: GrantRow) -> tuple[object, ...]:
 def list_types(ctx: click.Context, as_json: bool) -> None:
     """List what agents can ask for (`credentials` in config.yaml), with the secret behind it and who grants it."""
     config = load_config(existing_root(ctx))
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             "type": name,
             "access": access,

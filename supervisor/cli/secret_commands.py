@@ -15,11 +15,11 @@ from supervisor.cli.editor import change_in_memory
 from supervisor.cli.output import ago, json_option, note, print_json, say, show, table
 from supervisor.cli.place import complete_from, existing_root
 from supervisor.config import load_config
-from supervisor.core.settings import SECRET_NAME
+from supervisor.core.secret_settings import SECRET_NAME
 from supervisor.errors import CloudCodeError, user_name
 from supervisor.secrets.age_file import MAX_VALUE_BYTES, AgeFile, Secret
 from supervisor.secrets.places import places_of
-from supervisor.secrets.sources import open_age_file
+from supervisor.secrets.sources import open_age_file, open_store
 from supervisor.secrets.use import read_uses
 
 _complete = complete_from(lambda root: sorted(_kept(root).read()))
@@ -27,7 +27,15 @@ name_argument = click.argument("name", metavar="NAME", shell_complete=_complete)
 
 
 def _kept(root: Root) -> AgeFile:
-    return open_age_file(root, load_config(root).secrets)
+    """The file of secrets; CloudCodeError E_SECRETS_ELSEWHERE where they are not kept in one."""
+    settings = load_config(root).secrets
+    if settings.backend != "age":
+        message = f"The secrets of this root are in {_BACKENDS[settings.backend]}, and not ours to keep."
+        raise CloudCodeError("E_SECRETS_ELSEWHERE", message, open_store(root, settings).mend("NAME"))
+    return open_age_file(root, settings)
+
+
+_BACKENDS = {"vault": "a Vault", "env": "variables around the supervisor"}
 
 
 def _found(kept: AgeFile, name: str) -> Secret:
@@ -82,8 +90,18 @@ def list_secrets(ctx: click.Context, as_json: bool) -> None:
     """List the secrets by name, never their values: who set them, when last used, and what names them."""
     root = existing_root(ctx)
     config = load_config(root)
-    secrets, uses, places = open_age_file(root, config.secrets).read(), read_uses(root), places_of(config)
-    rows = [_row(name, secrets.get(name), uses.get(name), places.get(name, ())) for name in {*secrets, *places}]
+    uses, places = read_uses(root), places_of(config)
+    if config.secrets.backend == "age":
+        secrets = open_age_file(root, config.secrets).read()
+        rows = [
+            _row(name, secrets.get(name), uses.get(name), places.get(name, ())) for name in {*secrets, *places}
+        ]
+    else:  # of others is known what config.yaml names
+        store = open_store(root, config.secrets)
+        rows = [
+            SecretRow(name=name, is_set=store.get(name) is not None, last_used_at=uses.get(name), named_by=named)
+            for name, named in places.items()
+        ]
     rows.sort(key=lambda row: row.name)
     if as_json:
         print_json(rows)

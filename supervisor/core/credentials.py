@@ -10,7 +10,8 @@ from agent_daemon.protocol.model import Credential, CredentialRequest, Feedback,
 from supervisor.core.decision import Decision, Event, Failed, Give
 from supervisor.core.record import Attempt, Grant, TaskRecord
 from supervisor.core.retry import note_failure
-from supervisor.core.settings import AccessSettings, Config, CredentialSettings
+from supervisor.core.secret_settings import AccessSettings, CredentialSettings
+from supervisor.core.settings import Config
 from supervisor.core.states import State
 
 DENIED = "E_CREDENTIAL_DENIED"

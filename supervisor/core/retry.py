@@ -22,6 +22,7 @@ _MAX_TRIES = 5
 # These pass by themselves, though it may take a night: 100 tries are a good eight hours.
 _OUTAGES = frozenset(
     {"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY", "E_FORGE_DOWN", "E_FORGE_LIMIT"}
+    | {"E_VAULT_DOWN", "E_VAULT_SEALED"}
 )
 _MAX_TRIES_IN_AN_OUTAGE = 100
 # What is not there may be back in a moment, like a path on a network; a wrong address is not: 4 tries are 22 s.

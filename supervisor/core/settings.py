@@ -13,15 +13,18 @@ from agent_daemon.protocol.model import (
     WorkspaceMode,
     Written,
 )
+from supervisor.core.secret_settings import (
+    SHORT,
+    CredentialSettings,
+    Name,
+    SecretSource,
+    SecretsSettings,
+    Variable,
+    Word,
+)
 
-# Names of the root's own secrets, as forges/github.
-SECRET_NAME = r"^[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*){0,4}$"  # noqa: S105
-SecretName = Annotated[str, StringConstraints(pattern=SECRET_NAME, max_length=100)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,40}$")]
-Variable = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,100}$")]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ConflictInReview = Literal["report", "attempt"]
-SHORT = StringConstraints(min_length=1, max_length=1000)
 
 # Drivers that can give an isolated task a workstation of its own. `local` cannot: its workstations are processes
 # of one user, and a clone of its own is all that such a task gets.
@@ -56,28 +59,6 @@ class TriggerSettings(Written):
     assignee: Annotated[str, SHORT] | None = None
     ignore_labels: tuple[Annotated[str, SHORT], ...] = ("wontfix", "human-only")
     bots: tuple[Annotated[str, SHORT], ...] = ()
-
-
-class SecretSource(Written):
-    """Where a secret is read from each time it is needed.
-
-    The root's own encrypted secrets, a file, or a variable around the supervisor.
-    """
-
-    secret: SecretName | None = None
-    file: Annotated[str, SHORT] | None = None
-    env: Variable | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.secret, self.file, self.env)) != 1:
-            raise ValueError("name one place of the secret: `secret:`, `file:` or `env:`")
-        return self
-
-    def __str__(self) -> str:
-        if self.secret is not None:
-            return f"the secret {self.secret}"
-        return f"the file {self.file}" if self.file is not None else f"the variable {self.env}"
 
 
 class AppSettings(Written):
@@ -330,18 +311,6 @@ class CleanupSettings(Written):
     clone_days: Days = 30
 
 
-class SecretsSettings(Written):
-    """The root's own secrets: one file encrypted with age, and the identity that opens it.
-
-    `hold_tokens`: whether what looks like a token is held from being pushed although it is none of ours.
-    """
-
-    backend: Literal["age"] = "age"
-    file: Annotated[str, SHORT] = "secrets.age"
-    identity: Annotated[str, SHORT] | None = None
-    hold_tokens: bool = True
-
-
 class BudgetSettings(Written):
     """What may be spent in a day (of UTC) or altogether: by everybody, by a project, by a type of workstation.
 
@@ -353,30 +322,6 @@ class BudgetSettings(Written):
     project: Name | None = None
     workstation: Name | None = None
     reserve_usd: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-
-
-Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,40}$")]
-
-
-class AccessSettings(Written):
-    """One kind of access: the root's secret that gives it, and who grants it (None: as is usual for the type)."""
-
-    secret: SecretName
-    granted: Literal["by_rule", "by_person"] | None = None
-
-
-class CredentialSettings(Written):
-    """Something that agents may ask for. Empty `projects`, `specialists` and `scopes` mean any.
-
-    `env`: the variable in which it is given; without it that of its type, or its name in capitals.
-    """
-
-    access: Annotated[dict[Word, AccessSettings], Field(min_length=1)]
-    env: Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,60}$")] | None = None
-    ttl_minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] = 60
-    projects: tuple[Name, ...] = ()
-    specialists: tuple[Name, ...] = ()
-    scopes: tuple[Annotated[str, SHORT], ...] = ()
 
 
 class WebhookListener(Written):

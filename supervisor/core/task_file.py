@@ -14,7 +14,7 @@ from agent_daemon.protocol.model import (
     Written,
 )
 from supervisor.core.record import Dependency
-from supervisor.core.settings import Name
+from supervisor.core.secret_settings import Name
 
 MAX_REPEATED_BYTES = 64 * 1024
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.forge import Finding, budget_line, is_scarce
-from supervisor.core.settings import Config, ProjectSettings, SecretSource
+from supervisor.core.secret_settings import SecretSource
+from supervisor.core.settings import Config, ProjectSettings
 from supervisor.core.webhook import PATH
 from supervisor.errors import CloudCodeError
 from supervisor.forges.errors import lack

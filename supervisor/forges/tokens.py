@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from supervisor.core.settings import SecretSource
+from supervisor.core.secret_settings import SecretSource
 from supervisor.errors import CloudCodeError
 from supervisor.forges.errors import ForgeError
 
@@ -50,8 +50,12 @@ class TokenFrom:
 
 
 def sign_in_with(read: ReadSecret, source: SecretSource) -> str:
-    """The secret that a forge is signed in to with; ForgeError E_FORGE_TOKEN where there is none."""
+    """The secret that a forge is signed in to with; ForgeError E_FORGE_TOKEN where there is none.
+
+    A place that cannot be asked now keeps its own code: that passes.
+    """
     try:
         return read(source)
     except CloudCodeError as error:
-        raise ForgeError("E_FORGE_TOKEN", error.message, error.mend, retryable=True) from None
+        code = error.code if getattr(error, "retryable", False) else "E_FORGE_TOKEN"
+        raise ForgeError(code, error.message, error.mend, retryable=True) from None

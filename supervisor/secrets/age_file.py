@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, ValidationError, field_serializer
 
 from agent_daemon.protocol.files import write_file
-from supervisor.core.settings import SecretName
+from supervisor.core.secret_settings import SecretName
 from supervisor.errors import CloudCodeError, writing
 from supervisor.secrets.identity import IdentityFile
 

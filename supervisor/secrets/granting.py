@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import pyrage
 
-from supervisor.core.settings import Config, SecretSource
+from supervisor.core.secret_settings import SecretSource
+from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.sources import SecretReader
 

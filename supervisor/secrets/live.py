@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent_daemon.hiding import looks_secret
-from supervisor.core.settings import Config, SecretSource
+from supervisor.core.secret_settings import SecretSource
+from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.places import sources_in
 from supervisor.secrets.sources import SecretReader
@@ -25,11 +26,14 @@ class LiveSecrets:
     config: Config
     reader: SecretReader
     _elsewhere: list[SecretSource] = field(init=False)
+    _named: list[str] = field(init=False)
     _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
     _read_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
-        self._elsewhere = [source for source in sources_in(self.config) if source.secret is None]
+        sources = sources_in(self.config)
+        self._elsewhere = [source for source in sources if source.secret is None]
+        self._named = [source.secret for source in sources if source.secret is not None]
 
     def values(self) -> Mapping[str, str]:
         """Value by name; at most a second old."""
@@ -41,6 +45,10 @@ class LiveSecrets:
             self._seen = found | former
         return self._seen
 
+    def learn(self) -> None:
+        """Know all of the root's own secrets that the configuration names. CloudCodeError where that cannot be."""
+        self.reader.store.learn(self._named)
+
     def _current(self) -> dict[str, str]:
         found = {f"the variable {name}": os.environ[name] for name in self._variables() if os.environ.get(name)}
         for kind, station in self.config.workstations.items():
@@ -48,11 +56,7 @@ class LiveSecrets:
             found |= {
                 f"{place}.{name}": value for name, value in station.environment.items() if looks_secret(name)
             }
-        try:
-            kept = self.reader.kept.read()
-        except CloudCodeError:
-            kept = {}
-        found |= {f"the secret {name}": secret.value.get_secret_value() for name, secret in kept.items()}
+        found |= {f"the secret {name}": value for name, value in self.reader.store.known().items()}
         for source in self._elsewhere:
             try:
                 found[str(source)] = self.reader.read(source)

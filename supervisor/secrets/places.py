@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from supervisor.core.settings import AccessSettings, Config, SecretSource
+from supervisor.core.secret_settings import AccessSettings, SecretSource
+from supervisor.core.settings import Config
 
 
 def places_of(config: Config) -> dict[str, tuple[str, ...]]:

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_daemon.protocol.paths import Root
-from supervisor.core.settings import SecretSource, SecretsSettings
+from supervisor.core.secret_settings import SecretSource, SecretsSettings, VaultSettings
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.age_file import AgeFile
 from supervisor.secrets.identity import IdentityFile
+from supervisor.secrets.sealed import SealedFile
+from supervisor.secrets.store import AgeStore, EnvStore, SecretStore
 from supervisor.secrets.use import note_use
+from supervisor.secrets.vault import VaultStore
+from supervisor.secrets.vault_session import VaultSession
 
 _MAX_SECRET_BYTES = 64 * 1024
 
@@ -20,22 +24,38 @@ def open_age_file(root: Root, settings: SecretsSettings) -> AgeFile:
     return AgeFile(root.path / Path(settings.file).expanduser(), IdentityFile.find(configured))
 
 
+def open_store(root: Root, settings: SecretsSettings) -> SecretStore:
+    """Where the root's own secrets are kept. Nothing is read yet."""
+    if settings.backend == "env":
+        return EnvStore()
+    if settings.vault is None:
+        return AgeStore(open_age_file(root, settings))
+    return VaultStore(open_session(root, settings.vault, settings))
+
+
+def open_session(root: Root, vault: VaultSettings, settings: SecretsSettings) -> VaultSession:
+    """The way into a Vault; nobody is asked yet."""
+    identity = open_age_file(root, settings).identity
+    reader = SecretReader(root, EnvStore())  # (what opens Vault is in a file or a variable)
+    return VaultSession(vault, reader.read, root.path, SealedFile(root.vault_session, identity))
+
+
 @dataclass
 class SecretReader:
     """Reads secrets, anew each time: another value needs no restart."""
 
     root: Root
-    kept: AgeFile
+    store: SecretStore
 
     @classmethod
     def of(cls, root: Root, settings: SecretsSettings) -> "SecretReader":
-        return cls(root, open_age_file(root, settings))
+        return cls(root, open_store(root, settings))
 
     def read(self, source: SecretSource) -> str:
         """The secret at this place. CloudCodeError E_NO_SECRET or E_SECRETS_* if there is none to be had."""
         if source.secret is not None:
             found = self._kept(source.secret)
-            mend = f"Set it: `cloud-code secret set {source.secret}`."
+            mend = self.store.mend(source.secret)
         elif source.env is not None:
             found = os.environ.get(source.env, "")
             mend = f"Set {source.env} around `cloud-code run`."
@@ -48,11 +68,11 @@ class SecretReader:
         return found.strip()
 
     def _kept(self, name: str) -> str:
-        secret = self.kept.read().get(name)
+        secret = self.store.get(name)
         if secret is None:
             return ""
         note_use(self.root, name)
-        return secret.value.get_secret_value()
+        return secret
 
 
 def _read(path: Path, mend: str) -> str:

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.paths import Root
-from supervisor.core.settings import SecretSource, SecretsSettings
+from supervisor.core.secret_settings import SecretSource, SecretsSettings
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.age_file import AgeFile, Secret
 from supervisor.secrets.identity import CREDENTIAL, IdentityFile
-from supervisor.secrets.sources import SecretReader
+from supervisor.secrets.sources import SecretReader, open_age_file
 from tests.site import Site
 
 VALUE = "hunter2-of-the-forge"
@@ -255,7 +255,7 @@ class TestReader:
         with pytest.raises(CloudCodeError, match=r"E_NO_SECRET.*cloud-code secret set a"):
             reader.read(SecretSource(secret="a"))
         for value in ("first", "second\n"):
-            put(reader.kept, "a", value)
+            put(open_age_file(root, SecretsSettings(identity="identity")), "a", value)
             assert reader.read(SecretSource(secret="a")) == value.strip()
         assert json.loads(root.secret_uses.read_text()).keys() == {"a"}
         monkeypatch.setenv("SOME_TOKEN", "third")

@@ -17,7 +17,8 @@ import pytest
 from loguru import logger
 
 from agent_daemon.protocol.paths import Root
-from supervisor.core.settings import Config, SecretSource, SecretsSettings, WebhookListener
+from supervisor.core.secret_settings import SecretSource, SecretsSettings
+from supervisor.core.settings import Config, WebhookListener
 from supervisor.forges import webhooks
 from supervisor.forges.webhooks import MAX_BODY_BYTES, MAX_CONNECTIONS, Receiver, Webhooks
 from supervisor.pool import Message

@@ -24,8 +24,9 @@ from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Failed
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Grant, TaskRecord, Wait
+from supervisor.core.secret_settings import AccessSettings, CredentialSettings
 from supervisor.core.sentences import sentence
-from supervisor.core.settings import AccessSettings, Config, CredentialSettings
+from supervisor.core.settings import Config
 from supervisor.core.states import State
 from tests.unit.conftest import NOW, make_attempt, make_task
 

@@ -1,0 +1,297 @@
+"""Secrets in a Vault: signing in, reading, and what is told where it cannot be asked."""
+
+import json
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent_daemon.protocol.paths import Root
+from supervisor.core.secret_settings import SecretSource, SecretsSettings
+from supervisor.errors import CloudCodeError
+from supervisor.secrets import vault_session
+from supervisor.secrets.sources import SecretReader
+from supervisor.secrets.store import EnvStore
+from supervisor.secrets.vault import VaultStore
+from tests.fakes.vault import FakeVault
+from tests.site import Site
+from tests.vault_site import VaultSite, vault_site
+
+VALUE = "hunter2-of-the-vault"
+
+
+@pytest.fixture
+def vault() -> Iterator[VaultSite]:
+    with vault_site() as made:
+        yield made
+
+
+@pytest.fixture
+def stand_in() -> Iterator[VaultSite]:
+    with vault_site(fake=True) as made:
+        yield made
+
+
+def reader(folder: Path, settings: dict[str, Any]) -> SecretReader:
+    root = Root(folder)
+    root.state.mkdir(exist_ok=True)
+    return SecretReader.of(root, SecretsSettings.model_validate(settings))
+
+
+def store_of(made: SecretReader) -> VaultStore:
+    assert isinstance(made.store, VaultStore)
+    return made.store
+
+
+def forget_the_pause(made: SecretReader) -> None:
+    store_of(made).session._rest = None
+
+
+def read(made: SecretReader, name: str = "forges/github") -> str:
+    return made.read(SecretSource(secret=name))
+
+
+def fails(made: SecretReader, code: str, name: str = "forges/github") -> CloudCodeError:
+    with pytest.raises(CloudCodeError, match=code) as caught:
+        read(made, name)
+    assert VALUE not in str(caught.value)
+    return caught.value
+
+
+class TestReading:
+    def test_as_an_approle_and_what_is_there(self, vault: VaultSite, tmp_path: Path) -> None:
+        vault.put("forges/github", value=VALUE)
+        vault.put("forges/app", pem="one field")
+        vault.put("several", user="a", password="b")
+        made = reader(tmp_path, vault.settings(tmp_path))
+        assert read(made) == VALUE and read(made, "forges/app") == "one field"
+        assert read(made, "several") == '{"password": "b", "user": "a"}'
+        mend = fails(made, "E_NO_SECRET", "forges/none").mend
+        assert f"vault kv put -mount=secret {vault.prefix}/forges/none" in mend
+        assert VALUE not in repr(made)
+
+    @pytest.mark.parametrize("wrap", [False, True])
+    def test_with_a_token_that_is_read_anew(self, vault: VaultSite, tmp_path: Path, wrap: bool) -> None:
+        vault.put("forges/github", value=VALUE)
+        place = tmp_path / "token"
+        settings = vault.settings(tmp_path, approle=None, token={"file": str(place)}, wrap_reads=wrap)
+
+        def put_token() -> None:
+            place.write_text(
+                vault.ask("POST", "auth/token/create", policies=[vault.prefix])["auth"]["client_token"]
+            )
+            place.chmod(0o600)
+
+        put_token()
+        made = reader(tmp_path, settings)
+        assert read(made) == VALUE
+        vault.ask("POST", "auth/token/revoke-accessor", accessor=store_of(made).session.signed_in().accessor)
+        store_of(made)._read_at.clear()
+        fails(made, "E_VAULT_DENIED")
+        put_token()
+        assert read(made) == VALUE
+
+    def test_a_wrapped_secret_id_is_had_once_and_by_nobody_else(self, vault: VaultSite, tmp_path: Path) -> None:
+        vault.put("forges/github", value=VALUE)
+        settings = vault.settings(tmp_path, wrapped=True)
+        made = reader(tmp_path, settings)
+        assert read(made) == VALUE
+        assert read(reader(tmp_path, settings)) == VALUE  # a supervisor that is started anew
+        other = tmp_path / "other"
+        other.mkdir()
+        assert "somebody has unwrapped it" in str(fails(reader(other, settings), "E_VAULT_WRAPPED"))
+
+    def test_what_was_signed_in_with_lies_nowhere_in_plain(self, vault: VaultSite, tmp_path: Path) -> None:
+        vault.put("forges/github", value=VALUE)
+        settings = vault.settings(tmp_path, wrapped=True)
+        settings["identity"] = str(tmp_path / "outside" / "identity")
+        (tmp_path / "outside").mkdir()
+        made = reader(tmp_path, settings)
+        read(made)
+        session = store_of(made).session
+        for path in tmp_path.rglob("*"):
+            if path.is_file():
+                for value in (VALUE, session.signed_in().token, session._secret_id):
+                    assert value.encode() not in path.read_bytes(), path
+
+    def test_another_value_counts_within_seconds(self, vault: VaultSite, tmp_path: Path) -> None:
+        vault.put("forges/github", value=VALUE)
+        made = reader(tmp_path, vault.settings(tmp_path))
+        assert read(made) == VALUE
+        vault.put("forges/github", value="another value")
+        assert read(made) == VALUE
+        store_of(made)._read_at.clear()  # (ten seconds later)
+        assert read(made) == "another value"
+
+    def test_what_it_may_not_read_is_told_with_the_path(self, vault: VaultSite, tmp_path: Path) -> None:
+        settings = vault.settings(tmp_path)
+        settings["vault"]["prefix"] = "of-somebody-else"
+        assert "read secret/data/of-somebody-else/a" in str(
+            fails(reader(tmp_path, settings), "E_VAULT_DENIED", "a")
+        )
+
+    def test_a_namespace_and_a_certificate_of_ones_own(self, tmp_path: Path) -> None:
+        certificate, key = tmp_path / "ca.pem", tmp_path / "key.pem"
+        subprocess.run(
+            f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {key} "
+            f"-out {certificate} -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1".split(),
+            check=True,
+            capture_output=True,
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        with FakeVault(namespace="team", tls=context) as running:
+            token = tmp_path / "token"
+            token.write_text(running.root_token)
+            token.chmod(0o600)
+            vault = {"address": running.address, "token": {"file": str(token)}}
+            settings = {"backend": "vault", "vault": vault}
+            assert "not trusted" in str(fails(reader(tmp_path, settings), "E_VAULT_DOWN", "a"))
+            vault |= {"ca_file": "ca.pem"}
+            assert "no handler for route" in str(fails(reader(tmp_path, settings), "E_VAULT_REFUSED", "a"))
+            vault |= {"namespace": "team"}
+            fails(reader(tmp_path, settings), "E_NO_SECRET", "a")
+
+
+class TestOutOfService:
+    def test_sealed_is_told_and_over_once_it_is_unsealed(self, stand_in: VaultSite, tmp_path: Path) -> None:
+        assert stand_in.fake is not None
+        stand_in.put("forges/github", value=VALUE)
+        made = reader(tmp_path, stand_in.settings(tmp_path))
+        stand_in.fake.seal()
+        error = fails(made, "E_VAULT_SEALED")
+        assert "vault operator unseal" in error.mend and getattr(error, "retryable", False)
+        with pytest.raises(CloudCodeError, match="E_VAULT_SEALED"):
+            made.store.learn(["forges/github"])
+        stand_in.fake.unseal()
+        assert read(made) == VALUE
+
+    def test_nobody_there_is_told_and_asked_again(self, stand_in: VaultSite, tmp_path: Path) -> None:
+        settings = stand_in.settings(tmp_path)
+        settings["vault"]["address"] = "http://127.0.0.1:1"
+        assert "nobody answers there" in str(fails(reader(tmp_path, settings), "E_VAULT_DOWN"))
+
+    def test_who_asks_waits_no_longer_than_the_limit_and_the_next_ones_not_at_all(
+        self, stand_in: VaultSite, tmp_path: Path
+    ) -> None:
+        assert stand_in.fake is not None
+        settings = stand_in.settings(tmp_path, timeout_seconds=0.3)
+        made = reader(tmp_path, settings)
+        stand_in.fake.fail(".", times=1, delay_seconds=1.5)
+        began = time.monotonic()
+        fails(made, "E_VAULT_DOWN")
+        for _ in range(20):
+            fails(made, "E_VAULT_DOWN")
+        assert time.monotonic() - began < 1.2
+
+    @pytest.mark.parametrize("status", [429, 500, 502])
+    def test_its_own_failures_are_told(self, stand_in: VaultSite, tmp_path: Path, status: int) -> None:
+        assert stand_in.fake is not None
+        stand_in.put("forges/github", value=VALUE)
+        made = reader(tmp_path, stand_in.settings(tmp_path))
+        stand_in.fake.fail("secret/data", status=status)
+        fails(made, "E_VAULT_DOWN")
+        forget_the_pause(made)
+        assert read(made) == VALUE
+
+    def test_an_answer_that_is_none_and_a_redirect_lead_nowhere(
+        self, stand_in: VaultSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert stand_in.fake is not None
+        made = reader(tmp_path, stand_in.settings(tmp_path))
+        stand_in.fake.fail("secret/data", status=307)
+        fails(made, "E_VAULT_DOWN")
+
+
+class TestSession:
+    def test_renewed_at_two_thirds_and_signed_in_anew_at_its_end(
+        self, stand_in: VaultSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        fake = stand_in.fake
+        assert fake is not None
+        stand_in.approle(token_ttl="600s", token_max_ttl="1000s")
+        ahead = 0.0
+        monkeypatch.setattr(vault_session.time, "monotonic", lambda: time.time() + ahead)
+        session = store_of(reader(tmp_path, stand_in.settings(tmp_path))).session
+        first = session.signed_in()
+
+        def pass_by(seconds: float) -> bool:
+            nonlocal ahead
+            fake.advance(seconds)
+            ahead += seconds
+            return session.renew()
+
+        assert not pass_by(390) and fake.renewals == 0
+        assert not pass_by(20) and fake.renewals == 1  # two thirds are over
+        assert session.signed_in().token == first.token and session.signed_in().left_seconds > 580
+        assert pass_by(400)  # 190 s are left of its longest life
+        assert session.signed_in().token != first.token
+        assert len(fake.signed_in("auth/approle")) == 2  # what was lent under the first one lasts until its end
+        assert not pass_by(200) and len(fake.signed_in("auth/approle")) == 1
+
+    def test_a_token_that_is_gone_is_noticed_by_whoever_asks(self, stand_in: VaultSite, tmp_path: Path) -> None:
+        fake = stand_in.fake
+        assert fake is not None
+        stand_in.put("forges/github", value=VALUE)
+        made = reader(tmp_path, stand_in.settings(tmp_path))
+        session = store_of(made).session
+        first = session.signed_in()
+        stand_in.ask("POST", "auth/token/revoke-accessor", accessor=first.accessor)
+        assert read(made) == VALUE and session.signed_in().token != first.token
+        logins = [path for _, path, _ in fake.journal if path == "auth/approle/login"]
+        assert len(logins) == 2
+
+    def test_many_at_once_sign_in_once(self, stand_in: VaultSite, tmp_path: Path) -> None:
+        fake = stand_in.fake
+        assert fake is not None
+        stand_in.put("forges/github", value=VALUE)
+        made = reader(tmp_path, stand_in.settings(tmp_path))
+        threads = [threading.Thread(target=read, args=(made,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len([path for _, path, _ in fake.journal if path == "auth/approle/login"]) == 1
+
+
+def test_variables_for_trying_out(tmp_path: Path) -> None:
+    made = SecretReader(Root(tmp_path), EnvStore({"CLOUD_CODE_SECRET_FORGES_GIT_HUB": VALUE, "HOME": "/root"}))
+    (tmp_path / "state").mkdir()
+    assert read(made, "forges/git-hub") == VALUE and list(made.store.known().values()) == [VALUE]
+    assert "CLOUD_CODE_SECRET_NPM_READ" in fails(made, "E_NO_SECRET", "npm/read").mend
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"backend": "vault"}, "go together"),
+        ({"vault": {"address": "https://v", "token": {"env": "T"}}}, "go together"),
+        ({"backend": "vault", "vault": {"address": "https://v"}}, "one way to sign in"),
+        ({"backend": "vault", "vault": {"address": "https://v", "token": {"secret": "t"}}}, "does not lie in it"),
+        ({"backend": "vault", "vault": {"address": "http://v.example", "token": {"env": "T"}}}, "pattern"),
+        ({"backend": "vault", "vault": {"address": "https://u:p@v", "token": {"env": "T"}}}, "pattern"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SecretsSettings.model_validate(settings)
+
+
+def test_the_command_line_tells_what_is_there_and_changes_nothing(
+    stand_in: VaultSite, site: Site, tmp_path: Path
+) -> None:
+    stand_in.put("npm/read", value=VALUE)
+    site.config["secrets"] = stand_in.settings(tmp_path)
+    kinds = {"read": {"secret": "npm/read"}, "publish": {"secret": "npm/publish"}}
+    site.config["credentials"] = {"npm_token": {"access": kinds}}
+    site.write_config()
+    listed = json.loads(site.cli("secret", "list", "--json").stdout)
+    assert {row["name"]: row["is_set"] for row in listed} == {"npm/read": True, "npm/publish": False}
+    assert VALUE not in site.cli("secret", "list").stdout
+    done = site.cli("secret", "get", "npm/read", check=False)
+    assert done.returncode == 1 and "E_SECRETS_ELSEWHERE" in done.stderr and "vault kv put" in done.stderr
