@@ -16,7 +16,7 @@ from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.paths import Root
 from benchmarks.crowd import station_names
 from benchmarks.figure import Size
-from supervisor.fleet import StationFile
+from supervisor.stations import StationFile
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -62,6 +62,7 @@ from supervisor.secrets.live import LiveSecrets
 from supervisor.secrets.sources import SecretReader
 from supervisor.spending import Money
 from supervisor.storyteller import Storyteller
+from supervisor.upkeep import Upkeep
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
 from supervisor.work import Work
@@ -217,6 +218,7 @@ class Supervisor:
             edits,
             Vigil(self.clock, self.ledger, self.mail, self.fleet, self.work),
             self.work,
+            Upkeep(self.ledger, self.fleet, self.drivers, self.pool),
             self.issues,
             self.storyteller,
             self.pool,

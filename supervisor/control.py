@@ -110,9 +110,9 @@ def _carry_out_spooled(root: Root) -> None:
         supervisor.recover()
         supervisor.people.take_commands(supervisor.ledger)
         for name, station in supervisor.fleet.stations.items():
-            if station.file.wanted == "stopped" and station.handle is not None and not station.stopping:
-                station.stopping = True
-                supervisor.work.stop_daemon(name, station.handle)
+            handle = supervisor.fleet.stop(name) if station.file.wanted == "stopped" else None
+            if handle is not None:
+                supervisor.work.stop_daemon(name, handle)
         supervisor.loop.drain()
     finally:
         supervisor.pool.close()

@@ -1,84 +1,83 @@
-"""The workstations: started, found again, watched, restarted. Times are seconds of watching (`core.liveness`)."""
+"""The workstations: started, found again, watched, restarted. What is decided stands in `core.life`.
 
-import os
+Times are seconds of watching (`core.liveness`).
+"""
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
-from agent_daemon.protocol.codec import decode, encode
-from agent_daemon.protocol.errors import ProtocolError
-from agent_daemon.protocol.files import read_file, write_file
+from agent_daemon.protocol.codec import encode
+from agent_daemon.protocol.files import write_file
 from agent_daemon.protocol.model import WorkstationFile
 from agent_daemon.protocol.paths import Root
+from supervisor.core.chores import Chore
+from supervisor.core.life import (
+    NOTED,
+    Life,
+    Seen,
+    StationState,
+    Step,
+    Wanted,
+    done,
+    look,
+    not_started,
+    started,
+)
 from supervisor.core.liveness import Vitals, observe, pulse
-from supervisor.core.record import Stored
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Workstations
+from supervisor.stations import (
+    StationFile,
+    configured_stations,
+    is_configured,
+    load_station,
+    passed_variables,
+    station_path,
+)
 
-CALM_SECONDS = 300.0
 # A file that is refused is told of once in this time, whatever else is written into it.
 REFUSAL_QUIET_SECONDS = 60.0
 LONGEST_BEAT_SECONDS = 5.0
 
 
-class StationFile(Stored):
-    """`state/workstations/<name>.yaml`: what the supervisor knows of a workstation."""
-
-    version: Literal[1] = 1
-    name: str
-    type: str
-    driver: str
-    wanted: Literal["running", "stopped"] = "running"
-    pid: int | None = None
-    start_ticks: int | None = None
-    boot_id: str | None = None
-    run: str | None = None
-    restarts: int = 0
-
-
 @dataclass
 class Station:
-    """One workstation as the running supervisor sees it.
-
-    `lost_with` is the daemon that fell silent once too often: when it is dead for sure, its attempt is given up.
-    """
+    """One workstation as the running supervisor sees it."""
 
     file: StationFile
     settings: WorkstationSettings
     vitals: Vitals
-    suspect: bool = False
-    lost_with: DaemonHandle | None = None
-    failures: int = 0
-    not_before: float = 0.0
-    started: float = 0.0
-    stopping: bool = False
-    salvaging: bool = False
+    life: Life
     refused: str | None = None
     current_task: str | None = None
     retired: bool = False
     refusal_told: float = -1e9
 
     @property
-    def handle(self) -> DaemonHandle | None:
-        file = self.file
-        if file.run is not None:
-            return DaemonHandle(run=file.run)
-        if file.pid is None or file.start_ticks is None or file.boot_id is None:
-            return None
-        return DaemonHandle(pid=file.pid, start_ticks=file.start_ticks, boot_id=file.boot_id)
+    def wanted(self) -> Wanted:
+        return "removed" if self.retired else self.file.wanted
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is configured with another driver than that which started it last."""
+        return not self.retired and self.file.driver != self.settings.driver
 
 
 @dataclass(frozen=True, kw_only=True)
 class FleetNews:
-    """What happened to a workstation; `lost` asks for its attempt to be given up."""
+    """What happened to a workstation; `lost` asks for its attempt to be given up.
+
+    `stop` is a daemon that is to be ended, `chore` what is to be done in its place, each by a job.
+    """
 
     workstation: str
-    event: str
+    event: str = ""
     details: dict[str, object] = field(default_factory=dict)
     lost: bool = False
     stop: DaemonHandle | None = None
+    chore: Chore | None = None
 
 
 class Fleet:
@@ -86,8 +85,6 @@ class Fleet:
 
     def __init__(self, root: Root, config: Config, drivers: dict[str, Workstations]) -> None:
         self._root, self._config, self._drivers = root, config, drivers
-        # Before a daemon that keeps dying is started again; with the last of them its attempt is given up.
-        self._waits = config.timing.revive_after_seconds
         self.stations: dict[str, Station] = {}
         self._now = 0.0
 
@@ -98,15 +95,15 @@ class Fleet:
         """
         news = []
         for file, settings in self._files():
-            station = Station(file=file, settings=settings, vitals=Vitals(beat_at=now), started=now)
-            station.retired = not self.is_configured(file.name)
+            life = Life(chores=file.chores, started=now)
+            station = Station(file=file, settings=settings, vitals=Vitals(beat_at=now), life=life)
+            station.retired = not is_configured(self._config, file.name)
             self.stations[file.name] = station
-            driver = self._drivers[file.driver]
-            handle = station.handle
+            driver, handle = self._driver(station), file.handle
             if handle is None or not driver.alive(handle):
                 handle = driver.find(file.name)
             if handle is not None:
-                self._note(station, handle)
+                self._save(station, file.noting(handle))
                 news.append(FleetNews(workstation=file.name, event="workstation.adopted", details=handle.told()))
         return news
 
@@ -117,8 +114,11 @@ class Fleet:
             yield known or StationFile(name=name, type=kind, driver=settings.driver), settings
         for path in sorted(self._root.workstations.glob("*.yaml")):
             known = None if path.stem in configured else load_station(self._root, path.stem)
-            if known is not None and (known.pid is not None or known.run is not None):
+            if known is not None and known.handle is not None:
                 yield known, WorkstationSettings(clis=("none",))
+
+    def _driver(self, station: Station) -> Workstations:
+        return self._drivers[station.file.driver]
 
     def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
         """One look at every workstation: start what should run, notice what died or fell silent."""
@@ -126,87 +126,57 @@ class Fleet:
         return [news for station in self.stations.values() for news in self._check(station, now, occupied)]
 
     def _check(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
-        if station.stopping or station.salvaging:
-            return []
-        name, handle = station.file.name, station.handle
-        driver = self._drivers[station.file.driver]
+        driver, handle, name = self._driver(station), station.file.handle, station.file.name
         if driver.away() is not None:  # it is judged by what is seen from then on
             station.vitals = replace(station.vitals, beat_at=now)
             return []
-        if handle is not None and driver.alive(handle):
-            if station.file.wanted == "stopped" or station.retired or self._changes_driver(station):
-                station.stopping = True
-                return [FleetNews(workstation=name, event="workstation.stopping", stop=handle)]
-            return self._check_signs(station, handle, now, busy)
-        if station.lost_with is not None:
-            station.lost_with = None
-            self._note(station, None)
-            station.not_before = now + self._waits[-1]  # time to bundle what it holds
-            return [FleetNews(workstation=name, event="workstation.lost", lost=name in busy)]
-        if self._changes_driver(station):  # nothing of the former one runs: the next one goes on from the files
-            self._note(station, None)
-            station.file = station.file.evolve(driver=station.settings.driver)
-            self._save(station)
-            return []
-        if handle is not None:
-            return self._died(station, now, busy)
-        if station.file.wanted == "running" and not station.retired and now >= station.not_before:
-            return self._start(station, driver, now)
-        return []
+        seen = Seen(
+            now=now,
+            wanted=station.wanted,
+            known=handle is not None,
+            alive=handle is not None and driver.alive(handle),
+            beaten=station.vitals.heartbeat is not None,
+            pulse=pulse(station.vitals, self._config.timing, now),
+            silent_seconds=now - station.vitals.beat_at,
+            busy=name in busy,
+            moves=station.moves,
+        )
+        step = look(station.life, seen, self._config.timing)
+        chore = step.life.chores[0] if step.order == "chore" else None
+        self._carry_out(station, step)
+        news = FleetNews(
+            workstation=name,
+            event=f"workstation.{step.event}" if step.event else "",
+            details=step.details if step.event else {},
+            lost=step.lost,
+            stop=handle if step.order == "stop" else None,
+            chore=chore,
+        )
+        told = [news] if news.event or chore is not None else []
+        return told + (self._start(station, driver, now) if step.order == "start" else [])
 
-    @staticmethod
-    def _changes_driver(station: Station) -> bool:
-        """Whether it is configured with another driver than that which started it last."""
-        return not station.retired and station.file.driver != station.settings.driver
-
-    def _check_signs(self, station: Station, handle: DaemonHandle, now: float, busy: set[str]) -> list[FleetNews]:
-        """Silent daemons: shown, then restarted; one that falls silent again loses its attempt once it is dead."""
-        timing, name = self._config.timing, station.file.name
-        if station.failures and now - station.started > max(CALM_SECONDS, 2 * timing.restart_after_seconds):
-            station.failures = 0
-        state = pulse(station.vitals, timing, now)
-        details: dict[str, object] = {"rule": "silent", "silent_seconds": round(now - station.vitals.beat_at)}
-        if state == "silent":
-            station.stopping = True
-            station.failures += 1
-            details["failures"] = station.failures
-            station.lost_with = handle if station.failures > 1 and name in busy else None
-            return [FleetNews(workstation=name, event="workstation.silent", details=details, stop=handle)]
-        if state == "suspect" and not station.suspect:
-            station.suspect = True
-            details["restart_in_seconds"] = round(timing.restart_after_seconds - (now - station.vitals.beat_at))
-            return [FleetNews(workstation=name, event="workstation.suspect", details=details)]
-        return []
-
-    def _died(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
-        name = station.file.name
-        self._note(station, None)
-        if station.file.wanted == "stopped" or station.retired:
-            return [FleetNews(workstation=name, event="workstation.stopped")]
-        wait = self._waits[min(station.failures, len(self._waits) - 1)]
-        station.failures += 1
-        station.not_before = now + wait
-        lost = station.failures >= len(self._waits) and name in busy
-        details: dict[str, object] = {"failures": station.failures, "restart_in_seconds": wait}
-        return [FleetNews(workstation=name, event="workstation.died", details=details, lost=lost)]
+    def _carry_out(self, station: Station, step: Step) -> None:
+        """Remember what was decided, in the file where others are to know it."""
+        station.life, file = step.life, station.file
+        if step.order == "forget":
+            file = file.noting(None)
+        elif step.order == "move":
+            file = file.noting(None).evolve(driver=station.settings.driver)
+        self._save(station, file)
 
     def _start(self, station: Station, driver: Workstations, now: float) -> list[FleetNews]:
         file = station.file
         try:
             handle = driver.start(file.name, file.type, self._environment(file.type))
         except (CloudCodeError, OSError) as error:
-            station.failures += 1
-            station.not_before = now + self._waits[-1]
+            station.life = not_started(station.life, now, self._config.timing)
+            self._save(station, file)
             repeated, station.refused = station.refused == str(error), str(error)
             details: dict[str, object] = {"message": str(error)}
-            return (
-                []
-                if repeated
-                else [FleetNews(workstation=file.name, event="workstation.not_started", details=details)]
-            )
-        station.vitals, station.started = Vitals(beat_at=now), now
-        station.suspect, station.refused = False, None
-        self._note(station, handle)
+            told = FleetNews(workstation=file.name, event="workstation.not_started", details=details)
+            return [] if repeated else [told]
+        station.vitals, station.life, station.refused = Vitals(beat_at=now), started(station.life, now), None
+        self._save(station, file.noting(handle))
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 
     def _environment(self, kind: str) -> dict[str, str]:
@@ -221,10 +191,7 @@ class Fleet:
             return False
         station.current_task = sign.current_task
         before, station.vitals = station.vitals, observe(station.vitals, sign, now)
-        if station.vitals is before:
-            return False
-        recovered, station.suspect = station.suspect, False
-        return recovered
+        return station.vitals is not before and station.life.state is StationState.UNHEALTHY
 
     def refused(self, name: str, now: float) -> bool:
         """A workstation's file could not be taken, which is no sign of life; whether to tell of it (again)."""
@@ -243,34 +210,50 @@ class Fleet:
     def stopped(self, name: str) -> None:
         """The job that stops this workstation's daemon has come back; one that still lives is stopped again."""
         station = self.stations[name]
-        station.stopping = False
-        if station.handle is not None and not self._drivers[station.file.driver].alive(station.handle):
-            self._note(station, None)
+        station.life = replace(station.life, stopping=False)
+        handle = station.file.handle
+        if handle is not None and not self._driver(station).alive(handle):
+            self._save(station, station.file.noting(None))
+
+    def chore_done(self, name: str) -> None:
+        """The job that did the first of its chores has come back."""
+        station = self.stations[name]
+        station.life = done(station.life)
+        self._save(station, station.file)
 
     def want(self, name: str, wanted: Literal["running", "stopped"]) -> None:
         station = self.stations[name]
-        station.file = station.file.evolve(wanted=wanted)
-        station.not_before, station.failures = 0.0, 0
-        self._save(station)
+        station.life = replace(station.life, not_before=0.0, failures=0)
+        self._save(station, station.file.evolve(wanted=wanted))
+
+    def ask(self, name: str, chore: Chore) -> None:
+        """Have something done to a workstation as soon as it is idle."""
+        station = self.stations[name]
+        station.life = station.life.asked(chore)
+        self._save(station, station.file)
 
     def restart(self, name: str) -> DaemonHandle | None:
         """Mark for a restart; returns the daemon that has to be stopped first, if one runs."""
         self.want(name, "running")
+        return self.stop(name)
+
+    def stop(self, name: str) -> DaemonHandle | None:
+        """Mark as being stopped; returns the daemon that has to be, if one runs and none is at it yet."""
         station = self.stations[name]
-        if station.handle is not None and not station.stopping:
-            station.stopping = True
-            return station.handle
-        return None
+        if station.file.handle is None or station.life.stopping:
+            return None
+        station.life = replace(station.life.moved(StationState.STOPPING), stopping=True)
+        self._save(station, station.file)
+        return station.file.handle
 
     def lacks_daemon(self, name: str) -> bool:
         """Whether no daemon of this workstation lives, and none is started at once: others must act for it."""
         station = self.stations.get(name)
         if station is None:
             return True
-        if station.handle is not None or station.stopping or station.salvaging:
+        if station.file.handle is not None or station.life.stopping or station.life.held:
             return False
-        unwanted = station.retired or station.file.wanted == "stopped"
-        return unwanted or station.refused is not None or self._now < station.not_before
+        return station.wanted != "running" or station.refused is not None or self._now < station.life.not_before
 
     def driver_of(self, name: str) -> Workstations:
         """The driver of a workstation, be it configured or not any more."""
@@ -281,68 +264,27 @@ class Fleet:
     def salvaging(self, name: str, under_way: bool) -> None:
         """While what a workstation holds is bundled for it, no daemon of it is started."""
         if name in self.stations:
-            self.stations[name].salvaging = under_way
+            self.stations[name].life = replace(self.stations[name].life, held=under_way)
 
-    def give_up(self, name: str, handle: DaemonHandle) -> None:
-        """The attempt of this workstation is lost as soon as this daemon is dead."""
-        self.stations[name].lost_with = handle
+    def give_up(self, name: str) -> None:
+        """The attempt of this workstation is lost as soon as its daemon is dead."""
+        self.stations[name].life = replace(self.stations[name].life, giving_up=True)
 
     def is_configured(self, name: str) -> bool:
-        kind, _, number = name.rpartition("-")
-        settings = self._config.workstations.get(kind)
-        return settings is not None and number.isdecimal() and 1 <= int(number) <= settings.count
+        return is_configured(self._config, name)
 
     def usable(self, name: str) -> bool:
         """Whether a task may be given to it now."""
         station = self.stations[name]
-        running = station.handle is not None and station.file.wanted == "running" and not station.retired
-        reached = self._drivers[station.file.driver].away() is None
-        return (
-            running
-            and reached
-            and not self._changes_driver(station)
-            and not station.stopping
-            and not station.suspect
-        )
+        at_work = station.file.handle is not None and station.wanted == "running" and not station.moves
+        ready = not station.life.stopping and not station.life.chores
+        healthy = station.life.state is not StationState.UNHEALTHY
+        return at_work and ready and healthy and self._driver(station).away() is None
 
-    def _note(self, station: Station, handle: DaemonHandle | None) -> None:
-        """Write down the daemon's identity, or that there is none."""
-        known = station.handle
-        changes: dict[str, object] = {"pid": None, "start_ticks": None, "boot_id": None, "run": None}
-        if handle is not None:
-            process = {"pid": handle.pid, "start_ticks": handle.start_ticks, "boot_id": handle.boot_id}
-            changes |= process if handle.run is None else {"run": handle.run}
-            if known != handle:
-                changes["restarts"] = station.file.restarts + 1
-        station.file = station.file.evolve(**changes)
-        self._save(station)
-
-    def _save(self, station: Station) -> None:
-        write_file(station_path(self._root, station.file.name), encode(station.file), mode=0o640)
-
-
-def configured_stations(config: Config) -> Iterator[tuple[str, str]]:
-    """The name and the type of every workstation that is configured."""
-    for kind, settings in config.workstations.items():
-        for number in range(1, settings.count + 1):
-            yield f"{kind}-{number}", kind
-
-
-def passed_variables(config: Config, kind: str) -> dict[str, str]:
-    """The variables that its CLIs name, from our own environment, and over them the configured ones."""
-    names = {name for cli in config.clis_of_station(kind) for name in config.cli(cli).variables}
-    passed = {name: os.environ[name] for name in sorted(names) if name in os.environ}
-    return passed | config.workstations[kind].environment
-
-
-def station_path(root: Root, name: str) -> Path:
-    return root.workstations / f"{name}.yaml"
-
-
-def load_station(root: Root, name: str) -> StationFile | None:
-    """What was known of a workstation; None when nothing is. A damaged file holds nothing that is needed."""
-    try:
-        data = read_file(root.workstations, f"{name}.yaml").data
-        return decode(StationFile, data, file=f"state/workstations/{name}.yaml")
-    except (FileNotFoundError, ProtocolError):
-        return None
+    def _save(self, station: Station, file: StationFile) -> None:
+        """Write its file if that has changed."""
+        state = station.life.state if station.life.state in NOTED else None
+        file = file.evolve(state=state, chores=station.life.chores)
+        if file != station.file:
+            write_file(station_path(self._root, file.name), encode(file), mode=0o640)
+        station.file = file

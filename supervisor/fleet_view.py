@@ -7,13 +7,15 @@ from datetime import datetime
 from agent_daemon.processes import ProcessIdentity, is_alive
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Activity, WorkstationFile
+from supervisor.core.life import StationState
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.states import ACTIVE
-from supervisor.core.surroundings import StationState
-from supervisor.fleet import StationFile, configured_stations
 from supervisor.reader import Reader, Report
+from supervisor.stations import StationFile, configured_stations
 
+_WITHOUT_DAEMON = frozenset({StationState.MAINTENANCE, StationState.RECREATING, StationState.RESTARTING})
+_NOT_UP = frozenset({StationState.PROVISIONING, StationState.RESTARTING, StationState.DOWN})
 _STARTS = frozenset({"workstation.not_started", "workstation.started", "workstation.adopted"})
 
 
@@ -70,29 +72,46 @@ def read_stations(
         found = reader.sign(file.name)
         sign = None if isinstance(found, Problem) else found
         silent = (now - sign[1]).total_seconds() if sign else None
-        state = station_state(file, silent, timing.suspect_after_seconds, running)
+        occupant = occupants.get(file.name)
+        state = station_state(file, silent, timing.suspect_after_seconds, running, occupant is not None)
         note = "" if configured or config is None else "it is not configured any more"
-        if state in ("starting", "down") and file.wanted == "running":
+        if file.chores:
+            note = f"to be done: {', '.join(chore.kind for chore in file.chores)}"
+        elif state in _NOT_UP and not _has_process(file):
             events = reader.recent_events() if events is None else events
             note = last_refusal(events, file.name)
         elif isinstance(found, Problem):
             note = f"its sign of life is not taken: {found}"
-        occupant = occupants.get(file.name)
         rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))
     return rows
 
 
 def station_state(
-    file: StationFile, silent_seconds: float | None, suspect_after_seconds: float, running: bool
+    file: StationFile,
+    silent_seconds: float | None,
+    suspect_after_seconds: float,
+    running: bool,
+    occupied: bool = False,
 ) -> StationState:
-    """What a workstation is doing, as far as its files and the process table tell."""
+    """The state that a workstation is in, as far as its files and the process table tell; `running`: a supervisor.
+
+    What only the supervisor knows it wrote down.
+    """
     if not _has_process(file):
-        if file.wanted == "stopped":
-            return "stopped"
-        return "starting" if running else "down"
-    if file.wanted == "stopped":
-        return "stopping"
-    return "silent" if silent_seconds is not None and silent_seconds > suspect_after_seconds else "running"
+        if running and file.state in _WITHOUT_DAEMON:
+            return file.state
+        if file.wanted != "running":
+            return StationState.STOPPED if file.wanted == "stopped" else StationState.REMOVED
+        return StationState.PROVISIONING if running else StationState.DOWN
+    if file.wanted != "running" or (running and file.state is StationState.STOPPING):
+        return StationState.STOPPING
+    if silent_seconds is None:
+        return StationState.PROVISIONING
+    if silent_seconds > suspect_after_seconds:
+        return StationState.UNHEALTHY
+    if running and file.chores:
+        return StationState.DRAINING
+    return StationState.WORKING if occupied else StationState.IDLE
 
 
 def _has_process(file: StationFile) -> bool:
@@ -114,7 +133,7 @@ def _station_row(
     note: str,
 ) -> StationRow:
     report = reports.get(occupant.id) if occupant else None
-    alive = state in ("running", "silent", "stopping")
+    alive = _has_process(file)
     return StationRow(
         name=file.name,
         type=file.type,

@@ -20,8 +20,8 @@ from agent_daemon.request import settings_of
 from supervisor.core.settings import Config
 from supervisor.core.tasking import cli_config
 from supervisor.errors import CloudCodeError
-from supervisor.fleet import passed_variables
 from supervisor.ports import Entry, Workstations
+from supervisor.stations import passed_variables
 
 _HERE = (sys.executable, "-m", "agent_daemon")
 _SLACK_SECONDS = 30

@@ -32,6 +32,7 @@ from supervisor.pool import JobPool, Message
 from supervisor.ports import Tracker
 from supervisor.reports import Reports
 from supervisor.storyteller import Storyteller
+from supervisor.upkeep import Upkeep
 from supervisor.vigil import Vigil
 from supervisor.work import Work
 
@@ -58,6 +59,7 @@ class Loop:
     edits: Edits
     vigil: Vigil
     work: Work
+    upkeep: Upkeep
     issues: Issues
     storyteller: Storyteller
     pool: JobPool
@@ -226,8 +228,11 @@ class Loop:
                 self.people.take_absence(self.ledger, key)
 
     def _take_fleet_news(self, news: FleetNews) -> None:
-        self._log(None, news.event, details=dict(news.details), workstation=news.workstation)
+        if news.event:
+            self._log(None, news.event, details=dict(news.details), workstation=news.workstation)
         self._scheduling_due = True
+        if news.chore is not None:
+            self.upkeep.start(news.workstation, news.chore)
         if news.stop is not None:
             self.work.stop_daemon(news.workstation, news.stop)
         if news.lost:
@@ -277,6 +282,8 @@ class Loop:
         kind, _, subject = key.partition(":")
         if kind == "Clean":
             self.settle_cleaning(outcome)
+        elif kind == "Chore":
+            self.upkeep.settle(subject, outcome)
         elif kind == "Read":
             self.issues.settle_read(subject, outcome)
         elif kind == "Tell":

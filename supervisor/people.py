@@ -10,6 +10,7 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
 from supervisor.clock import Clock
+from supervisor.core.chores import Chore, refusal
 from supervisor.core.commands import (
     Actor,
     Command,
@@ -214,7 +215,24 @@ class People:
         if command.kind == "workstation-start":
             self.fleet.want(name, "running")
             return f"{name} is being started"
+        if command.kind == "workstation-recreate":
+            return self._ask(
+                name, Chore(kind="recreate", id=command.id, fresh_tools=_is_set(command, "fresh_tools"))
+            )
         handle = self.fleet.restart(name)
         if handle is not None:
             self.work.stop_daemon(name, handle)
         return f"{name} is being restarted"
+
+    def _ask(self, name: str, chore: Chore) -> str:
+        """Have something done to a workstation once it is idle; refused where its driver cannot."""
+        station = self.fleet.stations[name]
+        if why := refusal(chore, station.file.driver):
+            raise CommandRefusedError(f"{name}: {why}")
+        self.fleet.ask(name, chore)
+        task = self.fleet.stations[name].current_task
+        return f"{name}: {chore.words} follows once {f'it is done with {task}' if task else 'it is idle'}"
+
+
+def _is_set(command: Command, name: str) -> bool:
+    return command.args.get(name) is True

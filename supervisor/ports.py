@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from agent_daemon.protocol.errors import Problem
+from supervisor.core.chores import Chore
 from supervisor.core.decision import Event
 from supervisor.core.forge import (
     Budget,
@@ -230,6 +231,9 @@ class Workstations(Protocol):
 
     def log(self, name: str, follow: bool) -> Entry | None:
         """What prints the log of its daemon, where that is not in `state/workstations/`."""
+
+    def upkeep(self, name: str, kind: str, chore: Chore) -> Mapping[str, object]:
+        """Do this in the place of a daemon that has ended; what there is to tell of it. Called in a job."""
 
     def variables(self, name: str) -> Mapping[str, str] | None:
         """The environment of this workstation's daemon; None when none runs, or it cannot be known."""

@@ -20,9 +20,9 @@ from supervisor.core.schedule import DependencyState
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.events import parse_event
-from supervisor.fleet import StationFile, load_station
 from supervisor.mail import Box, decode_sign, own_entry
 from supervisor.records import RecordStore
+from supervisor.stations import StationFile, load_station
 
 RECENT_EVENT_BYTES = 256 * 1024
 

@@ -45,7 +45,7 @@ class Vigil:
         if station is None or live is None or not occupies(task, live, report):
             self._stretches.pop(box, None)
             return
-        revision, started = live.mail.revision, station.started
+        revision, started = live.mail.revision, station.life.started
         known = self._stretches.get(box) or Stretch(revision=revision, started=started, since=now)
         stretch = self._stretches[box] = known.at(revision, started, now)
         seconds = now - stretch.since
@@ -90,7 +90,7 @@ class Vigil:
         if handle is None:
             return False
         if lost:
-            self.fleet.give_up(box.workstation, handle)
+            self.fleet.give_up(box.workstation)
         details = {"attempt": box.attempt, "rule": rule, "seconds": round(seconds)}
         self.ledger.log(Event(name=f"workstation.{rule}", details=details), task, box.workstation)
         self.work.stop_daemon(box.workstation, handle)

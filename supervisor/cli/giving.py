@@ -19,8 +19,8 @@ def give_and_tell(
     args: dict[str, Any] | None = None,
     *,
     if_revision: int | None = None,
-) -> None:
-    """Have a command carried out; raises CloudCodeError when it was refused."""
+) -> str:
+    """Have a command carried out; returns its id, raises CloudCodeError when it was refused."""
     from supervisor import log
 
     log.configure(level="WARNING")  # what the supervisor's own code says while it stands in
@@ -34,6 +34,7 @@ def give_and_tell(
         note(
             f"No supervisor is running: what follows from this happens when one does (`{here('cloud-code run')}`)."
         )
+    return command.id
 
 
 def give_to_all(root: Root, kind: WorkstationCommandKind, targets: Iterable[str]) -> int:

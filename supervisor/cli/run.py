@@ -101,6 +101,6 @@ def _say_ready(supervisor: "Supervisor", once: bool, tell: Callable[[str], None]
 def _end_workstations(supervisor: "Supervisor") -> None:
     """End the daemons, which have nothing to do; the next run starts them again."""
     for name, station in supervisor.fleet.stations.items():
-        if station.handle is not None:
-            supervisor.drivers[station.file.driver].stop(station.handle)
+        if station.file.handle is not None:
+            supervisor.drivers[station.file.driver].stop(station.file.handle)
             supervisor.fleet.stopped(name)

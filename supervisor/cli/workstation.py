@@ -11,6 +11,7 @@ ENTRIES = {
     "stop": Entry(f"{_PLACE}:stop", "Stop a workstation; its attempt goes on when it is started again."),
     "start": Entry(f"{_PLACE}:start", "Start a workstation that was stopped."),
     "restart": Entry(f"{_PLACE}:restart", "Stop and start a workstation; its attempt goes on."),
+    "recreate": Entry("supervisor.cli.workstation_upkeep:recreate", "Make its container anew once it is idle."),
     "shell": Entry("supervisor.cli.workstation_shell:shell", "Take the place of its agent in a shell."),
     "clis": Entry("supervisor.cli.workstation_clis:clis", "Its coding CLIs: program, version, login, a probe."),
     "logs": Entry(f"{_PLACE}:logs", "What its daemon logs."),
@@ -19,4 +20,4 @@ ENTRIES = {
 
 @click.group(cls=LazyGroup, entries=ENTRIES)
 def workstation() -> None:
-    """List, stop, start and restart workstations, and enter them."""
+    """List, stop, start and restart workstations, look after them, and enter them."""

@@ -10,8 +10,8 @@ from supervisor.cli.output import json_option, note, print_json, progress, show,
 from supervisor.cli.place import complete_workstation, existing_root
 from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
-from supervisor.fleet import configured_stations
 from supervisor.installed_clis import FoundCli, find_clis
+from supervisor.stations import configured_stations
 
 
 @click.command()

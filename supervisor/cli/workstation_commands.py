@@ -16,9 +16,9 @@ from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import picture_of, reader_of
 from supervisor.core.commands import WorkstationCommandKind
 from supervisor.errors import CloudCodeError
-from supervisor.fleet import StationFile, load_station
 from supervisor.fleet_view import known_stations
 from supervisor.reader import Reader
+from supervisor.stations import StationFile, load_station
 
 _name = click.argument("name", metavar="NAME", shell_complete=complete_workstation)
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -36,7 +36,7 @@ def _name_or_all(command: _Command) -> _Command:
 def list_workstations(ctx: click.Context, as_json: bool) -> None:
     """List every workstation that is configured, its state and what it does.
 
-    The state `silent` means that it has shown no sign of life for longer than timing.suspect_after_seconds.
+    The state `unhealthy` means that it has shown no sign of life for longer than timing.suspect_after_seconds.
     """
     reader = reader_of(ctx)
     picture = picture_of(reader)

@@ -36,7 +36,9 @@ TaskCommandKind = Literal[
     "answer",
     "revoke",
 ]
-WorkstationCommandKind = Literal["workstation-stop", "workstation-start", "workstation-restart"]
+WorkstationCommandKind = Literal[
+    "workstation-stop", "workstation-start", "workstation-restart", "workstation-recreate"
+]
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up", "drain", "undrain"]
 MAX_TOP_UP_USD = 1_000_000
 MAX_APPLIED = 100

@@ -11,6 +11,7 @@ from supervisor.core.credentials import said_why
 from supervisor.core.explain_left import left_behind, left_behind_actions, left_on_the_remote
 from supervisor.core.explain_work import doing, external, in_progress, rebased, signs
 from supervisor.core.intake import when_told
+from supervisor.core.life import StationState
 from supervisor.core.moved_base import in_words
 from supervisor.core.planning import is_plan_stale
 from supervisor.core.record import TaskRecord
@@ -141,7 +142,7 @@ def _pending(task: TaskRecord, around: Surroundings) -> Told:
     can += [
         Action(text=f"Start {station.name}", command=f"cloud-code workstation start {station.name}")
         for station in around.stations
-        if station.state == "stopped"
+        if station.state is StationState.STOPPED
     ]
     times = (task.not_before, task.preparing.not_before)
     can += remote_answers(task, task.preparing.error or "")
@@ -171,7 +172,7 @@ def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
 
 
 def _station_wait(task: TaskRecord, around: Surroundings) -> str:
-    usable = [station for station in around.stations if station.state == "running"]
+    usable = [s for s in around.stations if s.state in (StationState.IDLE, StationState.WORKING)]
     free = next((station for station in usable if station.task is None), None)
     if free is not None:
         return f"is being made ready for {free.name}"

@@ -3,6 +3,7 @@
 from agent_daemon.protocol.model import ReportStatus, TaskReport, WorkspaceMode
 from supervisor.core.answers import Action
 from supervisor.core.delivery import push_key, request_key
+from supervisor.core.life import StationState
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.signs import doubt_of, follows, seen_of, silence
 from supervisor.core.surroundings import Surroundings, Told, phrase, stop_actions
@@ -45,7 +46,7 @@ def signs(task: TaskRecord, live: Attempt, around: Surroundings) -> tuple[list[s
     found = station.activity if station is not None else None
     own = found if found is not None and (found.task, found.attempt) == (task.id, live.number) else None
     seen, coming = seen_of(live, own, around.now), follows(task, live, around.now)
-    if station is not None and station.state == "silent" and around.running:
+    if station is not None and station.state is StationState.UNHEALTHY and around.running:
         told, then = silence(station.name, station.silent_seconds or 0.0, around.timing)
         return [told, *seen], [then, *coming]
     return seen, coming

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from agent_daemon.protocol.model import Activity, TaskReport
 from supervisor.core.answers import Action
+from supervisor.core.life import StationState
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import TimingSettings
-
-StationState = Literal["running", "silent", "starting", "stopping", "stopped", "down"]
 
 
 @dataclass(frozen=True, kw_only=True)

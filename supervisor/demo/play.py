@@ -21,8 +21,8 @@ from supervisor.demo.follow import Follower
 from supervisor.demo.stage import STATION, TASK_ID, Stage, SuiteRun
 from supervisor.demo.view import View
 from supervisor.errors import CloudCodeError
-from supervisor.fleet import load_station
 from supervisor.git.mirror import remote_tip
+from supervisor.stations import load_station
 from supervisor.workstations.local import LocalWorkstations
 
 LOOK_SECONDS = 0.1

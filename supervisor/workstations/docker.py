@@ -19,6 +19,7 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Written
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
+from supervisor.core.chores import Chore
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.errors import CloudCodeError
@@ -150,6 +151,23 @@ class DockerWorkstations:
         except DockerException as error:
             raise not_done(error.return_code, error.stderr or "") from None
         return str(said).strip()[:1000]
+
+    def upkeep(self, name: str, kind: str, chore: Chore) -> Mapping[str, object]:
+        """E_ENGINE, E_ENGINE_AWAY."""
+        station = self._station(name, kind)
+        for left in self._seen_of(name):
+            self._remove(left)
+        if chore.fresh_tools:
+            self._remove_volume(station)
+        return {"fresh_tools": chore.fresh_tools}
+
+    def _remove_volume(self, station: Station) -> None:
+        """Its tools and its home; E_ENGINE while a container uses them."""
+        try:
+            self._engine.delete(f"/volumes/{station.volume}")
+        except EngineRefusalError as error:
+            if error.status != 404:
+                raise
 
     def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:
         """In the container of the daemon that runs, as its user. E_NOT_RUNNING."""

@@ -17,6 +17,7 @@ from typing import IO, ClassVar
 from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
+from supervisor.core.chores import Chore
 from supervisor.core.decision import Event
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry
@@ -129,6 +130,10 @@ class LocalWorkstations:
         finally:
             os.close(read_end)
             os.close(write_end)
+
+    def upkeep(self, name: str, kind: str, chore: Chore) -> Mapping[str, object]:
+        """A process is made anew by being started again."""
+        return {}
 
     def away(self) -> CloudCodeError | None:
         """Processes of this machine can always be seen."""

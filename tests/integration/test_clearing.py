@@ -190,5 +190,5 @@ def test_the_whole_way_ends_with_an_empty_mail(site: Site) -> None:
     site.wait_state("demo.again", "review")
     assert site.daemons() == [before] and not site.events("workstation.died")
     rows = json.loads(site.cli("workstation", "list", "--json").stdout)
-    assert [row["state"] for row in rows] == ["running"]
+    assert [row["state"] for row in rows] == ["idle"]
     assert sorted(p.name for p in inbox.iterdir()) == ["bell", "demo.again"]

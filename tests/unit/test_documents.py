@@ -14,6 +14,7 @@ from agent_daemon.protocol.codec import decode, decode_framed
 from agent_daemon.protocol.model import AgentConfig, FeedbackFile, Reporting, Tasking, WorkstationFile
 from agent_daemon.protocol.outcomes import ENDS, code_of
 from supervisor.config import parse_config
+from supervisor.core.life import StationState
 from supervisor.core.settings import Config
 from supervisor.core.states import TRANSITIONS
 from supervisor.core.task_file import TaskFile
@@ -101,6 +102,11 @@ def test_the_table_of_states_is_told() -> None:
                 names = set(told) - {"completed", "cancelled", source} if "every state" in targets else set()
                 told[source] |= names | {word for word in re.findall(r"[a-z_]+", targets) if word in set(told)}
     assert told == {source: set(targets) for source, targets in TRANSITIONS.items()}
+
+
+def test_every_state_of_a_workstation_is_told() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \|", (DOCS / "workstations.md").read_text(), re.MULTILINE)
+    assert set(StationState) <= set(rows)
 
 
 @pytest.mark.parametrize("path", [HERE / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda path: path.name)

@@ -31,10 +31,10 @@ from supervisor.core.render import render_request
 from supervisor.core.settings import Config
 from supervisor.core.task_file import TaskFile
 from supervisor.events import read_events
-from supervisor.fleet import StationFile
 from supervisor.forges.task_folder import read_draft
 from supervisor.records import RECORD_LIMITS
 from supervisor.schemas import schema_of
+from supervisor.stations import StationFile
 
 HERE = Path(__file__).parents[2]
 EXAMPLE = HERE / "workspaces.example"

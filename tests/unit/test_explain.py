@@ -17,6 +17,7 @@ from agent_daemon.protocol.model import (
 from supervisor.core.answers import answers
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.explain import explain, headline
+from supervisor.core.life import StationState
 from supervisor.core.record import (
     Approval,
     Delivery,
@@ -33,9 +34,9 @@ from supervisor.core.surroundings import StationSeen, Surroundings
 from supervisor.core.times import duration
 from tests.unit.conftest import DIGEST, NOW, SHA_A, SHA_B, make_attempt, make_task
 
-FREE = StationSeen(name="backend-1", state="running")
-BUSY = StationSeen(name="backend-2", state="running", task="acme.other")
-STOPPED = StationSeen(name="backend-3", state="stopped")
+FREE = StationSeen(name="backend-1", state=StationState.IDLE)
+BUSY = StationSeen(name="backend-2", state=StationState.WORKING, task="acme.other")
+STOPPED = StationSeen(name="backend-3", state=StationState.STOPPED)
 DELIVERY = Delivery(
     attempt=1, claimed_head=SHA_A, pushed_head=SHA_B, base=SHA_A, bundle_sha256=DIGEST, diff_stat="1 file changed"
 )
@@ -141,7 +142,7 @@ class TestPending:
         assert "and none is configured" in told(make_task(), stations=())
 
     def test_why_one_does_not_start_is_passed_on(self) -> None:
-        refused = StationSeen(name="backend-1", state="starting", note="E_LOCAL_UNDER_SERVICE: no")
+        refused = StationSeen(name="backend-1", state=StationState.PROVISIONING, note="E_LOCAL_UNDER_SERVICE: no")
         assert "E_LOCAL_UNDER_SERVICE" in headline(make_task(), around(stations=(refused,)))
 
     def test_dependencies_come_before_workstations(self) -> None:
@@ -220,10 +221,12 @@ class TestSignsOfLife:
 
     def test_what_the_cli_is_seen_to_do_is_told_of_this_very_attempt(self) -> None:
         found = Activity(task="acme.login", attempt=1, run=1, cpu_seconds=95, quiet_seconds=12)
-        station = StationSeen(name="backend-1", state="running", activity=found)
+        station = StationSeen(name="backend-1", state=StationState.IDLE, activity=found)
         said = told(self.task(), stations=(station,))
         assert "codex wrote or did something 12 s ago; it has used 2 min of processor time." in said
-        other = StationSeen(name="backend-1", state="running", activity=found.model_copy(update={"attempt": 2}))
+        other = StationSeen(
+            name="backend-1", state=StationState.IDLE, activity=found.model_copy(update={"attempt": 2})
+        )
         assert "processor time" not in told(self.task(), stations=(other,))
 
     def test_a_suspicion_says_since_when_by_which_rule_and_what_comes_when(self) -> None:
@@ -251,7 +254,7 @@ class TestSignsOfLife:
         assert "its workstation has not done it yet" in told(self.task(interruption=asked))
 
     def test_a_silent_workstation_is_told_with_what_follows_and_when(self) -> None:
-        silent = StationSeen(name="backend-1", state="silent", silent_seconds=45.0)
+        silent = StationSeen(name="backend-1", state=StationState.UNHEALTHY, silent_seconds=45.0)
         for state in (State.ASSIGNED, State.IN_PROGRESS):
             said = told(self.task().evolve(state=state), stations=(silent,))
             assert "backend-1 has given no sign of life for 45 s (rule silent)." in said

@@ -15,17 +15,18 @@ from agent_daemon.protocol.paths import Root
 from supervisor.app import locked
 from supervisor.config import load_config
 from supervisor.core.intake import Draft
+from supervisor.core.life import StationState
 from supervisor.core.record import Dependency, Source, TaskRecord, Wait
 from supervisor.core.schedule import DependencyState
 from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.states import State
 from supervisor.core.task_file import TaskFile
-from supervisor.fleet import StationFile
 from supervisor.fleet_view import StationRow, last_refusal, station_state
 from supervisor.mail import Box, Mail
 from supervisor.reader import Reader, TaskFiles, is_locked
 from supervisor.records import RecordStore
 from supervisor.running import Running, digest_of, note_start
+from supervisor.stations import StationFile
 from supervisor.view import Picture, file_rows, surroundings, take_picture, task_rows, waiting_tasks
 from tests.unit.conftest import NOW, make_attempt, make_task
 
@@ -53,7 +54,7 @@ def station(**changes: Any) -> StationRow:
         "name": "backend-1",
         "type": "backend",
         "driver": "local",
-        "state": "running",
+        "state": StationState.IDLE,
         "task": None,
         "doing": "",
         "clis": {},
@@ -168,12 +169,12 @@ class TestWorkstations:
     @pytest.mark.parametrize(
         ("alive", "wanted", "silent", "running", "expected"),
         [
-            (True, "running", 1.0, True, "running"),
-            (True, "running", None, True, "running"),
-            (True, "running", 31.0, True, "silent"),
+            (True, "running", 1.0, True, "idle"),
+            (True, "running", None, True, "provisioning"),
+            (True, "running", 31.0, True, "unhealthy"),
             (True, "stopped", 1.0, True, "stopping"),
             (False, "stopped", None, True, "stopped"),
-            (False, "running", None, True, "starting"),
+            (False, "running", None, True, "provisioning"),
             (False, "running", None, False, "down"),
         ],
     )
