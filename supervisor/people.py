@@ -216,9 +216,8 @@ class People:
             self.fleet.want(name, "running")
             return f"{name} is being started"
         if command.kind == "workstation-recreate":
-            return self._ask(
-                name, Chore(kind="recreate", id=command.id, fresh_tools=_is_set(command, "fresh_tools"))
-            )
+            fresh = command.args.get("tools") == "fresh"
+            return self._ask(name, Chore(kind="recreate", id=command.id, fresh_tools=fresh))
         handle = self.fleet.restart(name)
         if handle is not None:
             self.work.stop_daemon(name, handle)
@@ -232,7 +231,3 @@ class People:
         self.fleet.ask(name, chore)
         task = self.fleet.stations[name].current_task
         return f"{name}: {chore.words} follows once {f'it is done with {task}' if task else 'it is idle'}"
-
-
-def _is_set(command: Command, name: str) -> bool:
-    return command.args.get(name) is True

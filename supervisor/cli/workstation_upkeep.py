@@ -31,7 +31,7 @@ def recreate(ctx: click.Context, name: str, fresh_tools: bool, no_wait: bool) ->
 
     It ends its attempt first and gets no other. Its tools, clones and mail stay. Ctrl-C ends the waiting only.
     """
-    return _ask(ctx, "workstation-recreate", name, {"fresh_tools": fresh_tools}, no_wait)
+    return _ask(ctx, "workstation-recreate", name, {"tools": "fresh"} if fresh_tools else {}, no_wait)
 
 
 def _ask(ctx: click.Context, kind: WorkstationCommandKind, name: str, args: dict[str, Any], no_wait: bool) -> int:
