@@ -103,7 +103,7 @@ class Serving:
             self._stop.set()
         if self.notifier.wants_status():
             names = supervisor.fleet.stations
-            running = sum(station.handle is not None for station in names.values())
+            running = sum(station.file.handle is not None for station in names.values())
             tasks = supervisor.ledger.tasks.values()
             self.notifier.status(standing(tasks, running, len(names), drained=supervisor.draining.drained))
 
