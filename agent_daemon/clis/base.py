@@ -61,7 +61,8 @@ class CliSettings:
     what is passed on from the daemon's own environment (the CLI's key, say). `prompt` tells the adapter
     ``command`` how the prompt is handed over. `home` becomes HOME and holds the CLI's configuration and
     sessions. `commands` is a folder that comes first on its PATH. `mcp` are the MCP servers that it is given.
-    `options` are the adapter's own, named in its OPTIONS.
+    `options` are the adapter's own, named in its OPTIONS. `granted` are variables that the commands which the
+    model runs are meant to see, though their names look like secrets.
     """
 
     name: str
@@ -77,6 +78,7 @@ class CliSettings:
     commands: Path | None = None
     mcp: Mcp | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    granted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,6 +333,12 @@ def text_of(source: Mapping[str, Any], *keys: str) -> str:
 def printable(text: str) -> str:
     """The text as a message: shortened, without lone surrogates."""
     return text[:_MESSAGE_CHARACTERS].encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def words_of(line: str) -> list[Progress]:
+    """A line that is no JSON as what it says; one that is the beginning of JSON was too long, and says nothing."""
+    message = "" if line.startswith('{"') else printable(line)
+    return [Progress(kind="message", message=message)] if message else []
 
 
 def count_of(source: Mapping[str, Any], key: str) -> int:

@@ -40,6 +40,7 @@ from agent_daemon.clis.base import (
     sum_of_usage,
     text_of,
     usd_of,
+    words_of,
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.clis.mcp import file_content, read_entries
@@ -148,8 +149,7 @@ def _environment(request: RunRequest) -> dict[str, str]:
 def parse(stream: str, line: str) -> list[Progress]:
     event = json_object(line) if stream == "stdout" else None
     if event is None:
-        message = printable(line)
-        return [Progress(kind="message", message=message)] if message else []
+        return words_of(line)
     match event.get("type"):
         case "system":
             return _system(event)
@@ -351,7 +351,7 @@ def verdict(finished: Finished, events: Sequence[Progress], *, previous: Usage |
         return _without_result(finished, events, whole)
     if result.outcome == "completed" and not finished.succeeded:
         return replace(whole, message=f"exit code {finished.exit_code}: {result.message}")
-    lost = _NO_SUCH_SESSION.search(result.message)
+    lost = result.outcome != "completed" and _NO_SUCH_SESSION.search(result.message)
     limits = (event.retry_at for event in reversed(events) if event.retry_at is not None)
     return replace(
         whole,

@@ -162,6 +162,18 @@ def test_a_session_that_is_gone_is_not_offered_again() -> None:
     assert verdict_of("resume-unknown", FAILED).session_id is None
 
 
+def test_what_a_good_answer_says_of_conversations_takes_no_session_away() -> None:
+    told = {"type": "result", "subtype": "success", "is_error": False, "session_id": "s1"}
+    line = json.dumps(told | {"result": "The page says 'No conversation found' now where there is none."})
+    verdict = claude_code.verdict(ENDED, claude_code.parse("stdout", line))
+    assert (verdict.outcome, verdict.session_id, verdict.session_gone) == ("completed", "s1", False)
+
+
+def test_an_event_that_was_too_long_to_be_kept_whole_is_no_message() -> None:
+    line = json.dumps({"type": "user", "tool_use_result": {"originalFile": "x" * 100}})
+    assert claude_code.parse("stdout", line[:60]) == []
+
+
 def test_a_limit_of_a_subscription_tells_when_it_is_lifted() -> None:
     assert verdict_of("subscription-limit", FAILED).retry_at == datetime.fromtimestamp(4_000_000_000, UTC)
     near = {"type": "rate_limit_event", "rate_limit_info": {"status": "allowed_warning", "resetsAt": 4e9}}
