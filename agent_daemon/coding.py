@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +20,7 @@ from agent_daemon.clis.base import (
 from agent_daemon.clis.base import Usage as CliUsage
 from agent_daemon.clis.failures import failure_named
 from agent_daemon.clis.mcp import McpError
-from agent_daemon.event_log import EventLog, describe
+from agent_daemon.event_log import EventLog, Wording
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.going_on import session_to_resume
@@ -41,7 +42,9 @@ from agent_daemon.request import cli_settings, request_for
 from agent_daemon.stage import text_digest
 from agent_daemon.usage_log import UsageLog
 
-MAX_EVENTS = 20_000
+# What a chatty program said long ago decides nothing: of more events than this the newest are kept, and of older
+# ones so many of each kind, messages aside.
+MAX_EVENTS, KEPT_EVENTS, KEPT_OF_A_KIND = 20_000, 10_000, 500
 # Messages that follow each other faster are not told one by one; the log has them all.
 TELL_SECONDS = 0.05
 # With a limit of cost, a CLI that tells no tokens in so many turns is ended: its limit could not be held.
@@ -85,6 +88,7 @@ class CodingRun:
     session_id: str | None = field(default=None, init=False)
     reached: Reached | None = field(default=None, init=False)
     repeats: Repeats = field(default_factory=Repeats, init=False)
+    wording: Wording = field(default_factory=Wording, init=False)
 
     def __post_init__(self) -> None:
         self._began_with = self.attempt.latest()
@@ -241,13 +245,14 @@ class CodingRun:
                 return
             event = replace(event, usage=usage, of_session=False)
             fields["usage"] = self.meter.total.told()
-        said = describe(event)
+        event = replace(event, path=self._in_the_worktree(event.path))
+        said = self.wording.describe(event)
         log.add(event, said)
         if event.kind == "heartbeat":
             return
         events.append(event)
-        if len(events) > MAX_EVENTS:  # a chatty program: what it said long ago decides nothing
-            events[:] = [e for e in events[:-1000] if e.kind != "message"] + events[-1000:]
+        if len(events) > MAX_EVENTS:
+            events[:] = _newest(events)
         self.session_id = event.session_id or self.session_id
         if self.session_id and (event.session_id or "usage" in fields):
             fields["session"] = self._session(self.session_id)
@@ -256,11 +261,16 @@ class CodingRun:
         if event.kind == "retry" and failure_named(event.message) == "quota":
             self.attempt.stop.set("quota")  # it would wait until the quota lasts again, for hours perhaps
         now = time.monotonic()
-        if not fields and now - self.told_at < TELL_SECONDS:
-            return  # the report is written once a second: the next thing that is said will be newer
+        if now - self.told_at < TELL_SECONDS:
+            said = None  # the report is written once a second: the next thing that is said will be newer
         if said is not None:
             self.told_at = now
-        self.attempt.tell(fields, said)
+        if fields or said is not None:
+            self.attempt.tell(fields, said)
+
+    def _in_the_worktree(self, path: str | None) -> str | None:
+        """The path as people know it; some CLIs tell whole ones."""
+        return path.removeprefix(f"{self.attempt.places.worktree}/") if path else path
 
     def _limit(self) -> Reached | None:
         """The limit that is reached, if one is. With a limit of cost, a cost that nobody tells is one, too."""
@@ -290,6 +300,15 @@ class CodingRun:
         name = self.attempt.config.cli.name
         used = f"; {in_words(self.meter.total)}" if self.meter.total.tokens else ""
         self.attempt.know(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}{used}")
+
+
+def _newest(events: list[Progress]) -> list[Progress]:
+    counts, kept = Counter[str](), list[Progress]()
+    for event in reversed(events[:-KEPT_EVENTS]):
+        counts[event.kind] += 1
+        if event.kind != "message" and counts[event.kind] <= KEPT_OF_A_KIND:
+            kept.append(event)
+    return [*reversed(kept), *events[-KEPT_EVENTS:]]
 
 
 def _room(task: TaskingTask) -> tuple[float, float]:

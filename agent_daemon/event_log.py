@@ -109,16 +109,45 @@ def _told(usage: Usage) -> dict[str, Any]:
     return {name: value for name, value in vars(usage).items() if value not in (None, "", 0)}
 
 
-def describe(event: Progress) -> str | None:
-    """An event in a few words for the report; None for what only counts."""
-    match event.kind:
-        case "usage" | "session" | "heartbeat":
+class Wording:
+    """Puts events into a few words, the same for every CLI; what has just been said is not said again.
+
+    A command is told when it begins and again when it ends, with its name where something else was told meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, str] = {}
+        self._last: str | None = None
+
+    def describe(self, event: Progress) -> str | None:
+        """The words for the report and the transcript; None for what only counts."""
+        said = self._words(event)
+        if said is None or (event.kind == "result" and said == self._last):
             return None
-        case "file_edited" if event.path:
-            return f"{event.message or 'edit'}: {event.path}"
-        case "command_run" if event.command:
-            code = f" → exit code {event.exit_code}" if event.exit_code is not None else ""
-            return f"$ {event.command}{code}"
-        case "retry":
-            return f"waiting: {event.message}" if event.message else "waiting"
-    return event.message or None
+        self._last = said
+        return said
+
+    def _words(self, event: Progress) -> str | None:
+        match event.kind:
+            case "usage" | "session" | "heartbeat":
+                return None
+            case "file_edited" if event.path:
+                return f"{event.message or 'edit'}: {event.path}"
+            case "tool_call" if event.command:
+                if event.call_id is not None:
+                    self._begun[event.call_id] = f"$ {event.command}"
+                return f"$ {event.command}"
+            case "command_run":
+                return self._ended(event)
+            case "retry":
+                return f"waiting: {event.message}" if event.message else "waiting"
+        return event.message or None
+
+    def _ended(self, event: Progress) -> str | None:
+        begun = self._begun.pop(event.call_id, "") if event.call_id is not None else ""
+        command = begun or (f"$ {event.command}" if event.command else "")
+        code = f"→ exit code {event.exit_code}" if event.exit_code is not None else ""
+        end = code or (f"→ {event.message}" if event.message and event.message != "completed" else "")
+        if begun and (begun == self._last or not end):
+            return end or None
+        return f"{command} {end}".strip() or None

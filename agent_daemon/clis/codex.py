@@ -7,11 +7,12 @@ workstation is the sandbox. Options:
 ``base_url``, ``env_key``: a provider of one's own with the Responses protocol, and the name of the variable
 that holds its key (``OPENAI_API_KEY`` when not given); ``request_max_retries``, ``stream_max_retries``,
 ``stream_idle_timeout_ms``: its patience; ``shell_environment``: variables that the commands which the model
-runs may see although they look like secrets (a brokered credential, for example), with blanks between.
+runs may see although they look like secrets, with blanks between; they see what the attempt was granted anyway.
 """
 
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,8 @@ from agent_daemon.clis.base import (
     last_message,
     last_session,
     minus,
-    printable,
     text_of,
+    words_of,
 )
 from agent_daemon.clis.failures import failure_named, retry_after_seconds
 from agent_daemon.clis.mcp import servers_of
@@ -52,6 +53,9 @@ _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_m
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})
 
 _PROVIDER = "cloud-code"
+_KEY = "OPENAI_API_KEY"
+_SHELLS = frozenset({"bash", "sh", "zsh"})
+_CHANGES = {"add": "create", "update": "edit"}
 _STEP = Progress(kind="usage", usage=Usage(turns=1))
 
 _SESSION_ID = re.compile(r"[0-9A-Za-z-]{8,60}")
@@ -91,8 +95,8 @@ def invocation(request: RunRequest) -> Invocation:
 
 def _configuration(settings: CliSettings, environment: Mapping[str, str]) -> tuple[str, ...]:
     options = settings.options
-    shown = options.get("shell_environment", "").split()
-    key = options.get("env_key", "OPENAI_API_KEY")
+    shown = {*options.get("shell_environment", "").split(), *(settings.granted - {options.get("env_key", _KEY)})}
+    key = options.get("env_key", _KEY)
     hidden = sorted(name for name in environment if (looks_secret(name) or name == key) and name not in shown)
     values: dict[str, Any] = {
         # A login shell would read /etc/profile, which resets PATH and with it the project's tools.
@@ -179,16 +183,25 @@ def parse(stream: str, line: str) -> list[Progress]:
 
 
 def _plain(line: str) -> list[Progress]:
-    message = printable(line)
-    if not message or message.startswith("Reading "):
-        return []
-    return [Progress(kind="error" if message.startswith("Error") else "message", message=message)]
+    said = [event for event in words_of(line) if not event.message.startswith("Reading ")]
+    return [replace(event, kind="error") if event.message.startswith("Error") else event for event in said]
 
 
 def _item_started(item: dict[str, Any]) -> list[Progress]:
     if item.get("type") != "command_execution":
         return []
-    return [Progress(kind="tool_call", command=text_of(item, "command"), call_id=_call_id(item))]
+    return [Progress(kind="tool_call", command=_command(item), call_id=_call_id(item))]
+
+
+def _command(item: dict[str, Any]) -> str:
+    """What the model runs, without the shell that Codex runs it in."""
+    command = text_of(item, "command")
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    inner = len(words) == 3 and words[1] in ("-c", "-lc") and words[0].rpartition("/")[2] in _SHELLS
+    return words[2] if inner else command
 
 
 def _call_id(item: dict[str, Any]) -> str | None:
@@ -210,7 +223,7 @@ def _item_completed(item: dict[str, Any]) -> list[Progress]:
             Progress(
                 kind="command_run",
                 message=status,
-                command=text_of(item, "command"),
+                command=_command(item),
                 exit_code=code if type(code) is int else None,
                 call_id=_call_id(item),
             ),
@@ -224,7 +237,7 @@ def _item_completed(item: dict[str, Any]) -> list[Progress]:
             Progress(
                 kind="file_edited",
                 path=text_of(change, "path"),
-                message=text_of(change, "kind"),
+                message=_CHANGES.get(text_of(change, "kind"), text_of(change, "kind")),
                 call_id=_call_id(item),
             )
             for change in (changes if isinstance(changes, list) else [])

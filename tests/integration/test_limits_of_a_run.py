@@ -1,6 +1,8 @@
 """The limits of a run are those that its task has now; one that they ended goes on when they rise."""
 
+import itertools
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,29 @@ def test_it_does_not_go_on_without_more_than_it_has_used(tmp_path: Path, topped_
     _, verdict = run_cli(run.attempt)
     assert verdict.outcome == "budget" and run.attempt.stop.reason == "budget"
     assert sum(1 for _, text in run.told if text and " ended after " in text) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [('{"type":"retry"}', 40_000), ('{"type":"progress","message":"a","usage":{"turns":1}}', 4_000)],
+)
+def test_one_that_floods_us_is_stopped_at_once_and_fills_no_memory(tmp_path: Path, line: str, lines: int) -> None:
+    (tmp_path / "tree").mkdir()
+    flood = f"import sys\nwhile True: sys.stdout.write(({line!r} + chr(10)) * 1000)"
+    cli = CliConfig(name="p", adapter="command", argv=(sys.executable, "-c", flood))
+    run = Run(tmp_path, cli, limits=Limits(timeout_minutes=1))
+    stopped, heard, begun = list[float](), itertools.count(1), time.monotonic()
+
+    def stop_after_many(*_: object, **__: object) -> None:
+        if next(heard) == lines:
+            stopped.append(time.monotonic())
+            run.attempt.stop.set("paused")
+
+    run.attempt.meter.heard = stop_after_many  # type: ignore[method-assign]
+    assert run.code().outcome == "interrupted"
+    assert stopped and time.monotonic() - stopped[0] < 8
+    said = [text for _, text in run.told if text]
+    assert len(said) < 30 * (time.monotonic() - begun) + 10
 
 
 def test_what_else_is_wished_of_a_run_is_not_taken_back_with_its_limit() -> None:

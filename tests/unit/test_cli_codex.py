@@ -76,7 +76,7 @@ def test_no_sample_succeeds_when_it_did_not_end_by_itself(name: str) -> None:
 def test_what_a_good_run_did() -> None:
     events = events_of("ok")
     told = [(event.kind, event.path or event.command or event.message) for event in events]
-    command = "/bin/bash -lc 'python3 -m pytest -q'"
+    command = "python3 -m pytest -q"
     assert told == [
         ("session", ""),
         ("file_edited", "/srv/repo/calc.py"),
