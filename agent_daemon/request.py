@@ -90,8 +90,9 @@ def cli_settings(attempt: Attempt) -> CliSettings:
     """The adapter's form of the configured CLI, with the home that this workstation keeps for it."""
     homes = attempt.places.homes
     settings = settings_of(attempt.config.cli, attempt.config.identity, homes)
-    given = {**settings.environment, **attempt.given.environment()}
-    return replace(settings, environment=given, commands=lay_out(homes / ".bin"))
+    granted = attempt.given.environment()
+    given = {**settings.environment, **granted}
+    return replace(settings, environment=given, commands=lay_out(homes / ".bin"), granted=frozenset(granted))
 
 
 def settings_of(cli: CliConfig, identity: Identity, homes: Path) -> CliSettings:

@@ -31,15 +31,16 @@ class ToolCall:
         self.ended = False
 
     def take(self, update: Mapping[str, Any]) -> Iterator[Progress]:
-        self._known.update({name: value for name, value in update.items() if value not in (None, "", [], {})})
         if self.ended:
             return
+        self._known.update({name: value for name, value in update.items() if value not in (None, "", [], {})})
         self.ended = self._known.get("status") in _ENDED
         if not self._announced and (self.ended or self._is_known_enough()):
             self._announced = True
             yield Progress(kind="tool_call", message=self._title(), command=self._command(), call_id=self._id)
         if self.ended:
             yield from self._outcome()
+            self._known.clear()  # what a tool printed may be long, and a run calls thousands
 
     def _is_known_enough(self) -> bool:
         """A CLI names a call first and tells its arguments with a later message."""

@@ -95,7 +95,7 @@ def invocation(request: RunRequest) -> Invocation:
         "--model": settings.model,
         "--edit-format": options.get("edit_format"),
         "--model-metadata-file": options.get("model_metadata_file"),
-        "--test-cmd": request.test_command and _without_keys(request.test_command, environment),
+        "--test-cmd": request.test_command and _without_keys(request.test_command, environment, settings.granted),
     }
     return Invocation(
         argv=(
@@ -116,9 +116,10 @@ def invocation(request: RunRequest) -> Invocation:
     )
 
 
-def _without_keys(command: str, environment: Mapping[str, str]) -> str:
-    """Its tests are run with its own environment; they are to find no key there."""
-    names = sorted(name for name in environment if looks_secret(name) and name.isidentifier())
+def _without_keys(command: str, environment: Mapping[str, str], granted: frozenset[str]) -> str:
+    """Its tests are run with its own environment; they are to find no key there, but what was granted."""
+    secret = (name for name in environment if looks_secret(name) and name.isidentifier())
+    names = sorted(name for name in secret if name == _KEY or name not in granted)
     return f"unset {' '.join(names)}; {command}" if names else command
 
 

@@ -56,6 +56,7 @@ def _opencode(settings: CliSettings, environment: dict[str, str]) -> tuple[str, 
     """A configuration of ours over the user's; an endpoint becomes a provider that speaks OpenAI Chat."""
     config: dict[str, object] = {"autoupdate": False, "share": "disabled", "snapshot": False}
     config["permission"] = {"doom_loop": "deny"}
+    config["agent"] = {"title": {"disable": True}}
     model = settings.model
     if "base_url" in settings.options:
         key = {"apiKey": "{env:OPENCODE_KEY}"} if "OPENCODE_KEY" in environment else {}

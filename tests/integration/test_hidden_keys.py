@@ -1,6 +1,7 @@
 """A key that a CLI is handed over: hidden from its model's commands if it can be, and in nothing that is kept."""
 
 import base64
+import hashlib
 import json
 import sys
 import uuid
@@ -10,11 +11,9 @@ from typing import Any
 
 import pytest
 
+from agent_daemon.credentials import Given
 from agent_daemon.evidence import verify
-from agent_daemon.protocol.model import (
-    CliConfig,
-    VerificationCommand,
-)
+from agent_daemon.protocol.model import CliConfig, SealedCredential, VerificationCommand
 from tests.coding_run import Run
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import PATCH, Driver, need, program
@@ -97,6 +96,29 @@ def test_the_commands_of_the_model_find_no_key(run: Callable[..., Run], adapter:
     assert (KEY in (real.tree / "all").read_text()) is (adapter == "codex")
 
 
+GRANTED = SealedCredential(task="demo.fix", attempt=1, id="cred-001", env="NPM_TOKEN", value=f"granted-{MARK}")
+USE = "echo $NPM_TOKEN | sha256sum > given; cat $CLOUD_CODE_CREDENTIALS/NPM_TOKEN | wc -c >> given; true"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "name", "key"),
+    [("codex", "codex", "OPENAI_API_KEY"), ("claude-code", "claude", "ANTHROPIC_API_KEY")],
+)
+def test_they_find_what_the_attempt_was_granted(
+    run: Callable[..., Run], adapter: str, name: str, key: str, tmp_path: Path
+) -> None:
+    found = program(name)
+    need(found, name)
+    with ScriptedModel(steps=[{"shell": USE}, {"shell": LOOK}]) as model:
+        real = run(adapter, key, argv=(str(found),), **options_for(adapter, model))
+        real.attempt.given = Given(tmp_path / "memory/demo.fix/1")
+        real.attempt.given.take(GRANTED)
+        assert real.code().outcome == "completed"
+    digest = hashlib.sha256(f"{GRANTED.value}\n".encode()).hexdigest()
+    assert (real.tree / "given").read_text().split() == [digest, "-", str(len(GRANTED.value))]
+    assert GRANTED.value not in real.kept()
+
+
 def test_the_tests_that_aider_runs_find_no_key(run: Callable[..., Run]) -> None:
     found = program("aider")
     need(found, "aider")
@@ -108,8 +130,12 @@ def test_the_tests_that_aider_runs_find_no_key(run: Callable[..., Run]) -> None:
             model="openai/scripted",
             options={"base_url": model.base_url, "edit_format": "diff"},
         )
-        check = VerificationCommand(name="env", command=f"env | grep -c {MARK} > own; env; true")
+        real.attempt.given.take(GRANTED.model_copy(update={"value": "granted-to-it"}))
+        check = VerificationCommand(
+            name="env", command=f"env | grep -c {MARK} > own; env; echo $NPM_TOKEN > given; true"
+        )
         real.attempt.task = real.attempt.task.model_copy(update={"verification": (check,)})
         assert real.code().outcome == "completed"
     assert (real.tree / "own").read_text() == "0\n"
     assert KEY not in real.kept()
+    assert (real.tree / "given").read_text() == "granted-to-it\n"

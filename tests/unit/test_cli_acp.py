@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import sys
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,23 @@ def test_a_tool_that_failed_changed_nothing() -> None:
     events = told(prompt(tool("failed", kind="edit", title="Edit a.py", content=diff, rawOutput="no such text")))
     assert [event.kind for event in events] == ["usage", "tool_call", "message", "result"]
     assert events[2].message == "Edit a.py failed: no such text"
+
+
+def test_what_tools_have_printed_is_not_kept_for_the_whole_run() -> None:
+    following, size = Telling(), 200_000
+    following.sent({"id": 1, "method": "session/prompt", "params": {"sessionId": "s"}})
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            call = tool("completed", kind="execute", title="ls", rawOutput=str(number % 10) * size)
+            update = call | {"toolCallId": f"c{number}"}
+            params = json.loads(json.dumps({"update": update}))  # a text of its own
+            following.received({"method": "session/update", "params": params})
+            following.received({"method": "session/update", "params": params})
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 10 * size
 
 
 @pytest.mark.parametrize(
