@@ -50,6 +50,7 @@ from supervisor.mail import Mail
 from supervisor.outgoing import Outgoing
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
+from supervisor.pools import Pools
 from supervisor.ports import Workstations
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
@@ -219,6 +220,7 @@ class Supervisor:
             Vigil(self.clock, self.ledger, self.mail, self.fleet, self.work),
             self.work,
             Upkeep(self.ledger, self.fleet, self.drivers, self.pool),
+            Pools(self.clock, self.ledger, self.fleet, self.money.purse),
             self.issues,
             self.storyteller,
             self.pool,

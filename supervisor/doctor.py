@@ -216,7 +216,7 @@ def price_check(config: Config) -> Check:
 
 
 def _inotify(config: Config | None) -> Check:
-    stations = sum(station.count for station in config.workstations.values()) if config else 1
+    stations = sum(station.most for station in config.workstations.values()) if config else 1
     folder = Path("/proc/sys/fs/inotify")
     try:
         instances = int((folder / "max_user_instances").read_text())

@@ -5,7 +5,6 @@ Times are seconds of watching (`core.liveness`).
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import write_file
@@ -25,6 +24,7 @@ from supervisor.core.life import (
     started,
 )
 from supervisor.core.liveness import Vitals, observe, pulse
+from supervisor.core.schedule import WorkstationView
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Workstations
@@ -35,6 +35,7 @@ from supervisor.stations import (
     load_station,
     passed_variables,
     station_path,
+    with_room,
 )
 
 # A file that is refused is told of once in this time, whatever else is written into it.
@@ -111,7 +112,8 @@ class Fleet:
         configured = dict(configured_stations(self._config))
         for name, kind in configured.items():
             settings, known = self._config.workstations[kind], load_station(self._root, name)
-            yield known or StationFile(name=name, type=kind, driver=settings.driver), settings
+            file = known or StationFile(name=name, type=kind, driver=settings.driver)
+            yield with_room(file, settings, known is not None), settings
         for path in sorted(self._root.workstations.glob("*.yaml")):
             known = None if path.stem in configured else load_station(self._root, path.stem)
             if known is not None and known.handle is not None:
@@ -221,7 +223,7 @@ class Fleet:
         station.life = done(station.life)
         self._save(station, station.file)
 
-    def want(self, name: str, wanted: Literal["running", "stopped"]) -> None:
+    def want(self, name: str, wanted: Wanted) -> None:
         station = self.stations[name]
         station.life = replace(station.life, not_before=0.0, failures=0)
         self._save(station, station.file.evolve(wanted=wanted))
@@ -280,6 +282,17 @@ class Fleet:
         ready = not station.life.stopping and not station.life.chores
         healthy = station.life.state is not StationState.UNHEALTHY
         return at_work and ready and healthy and self._driver(station).away() is None
+
+    def view(self, name: str) -> WorkstationView:
+        """As scheduling sees it."""
+        station, config = self.stations[name], self._config
+        return WorkstationView(
+            name=name,
+            type=station.file.type,
+            trust_domain=station.settings.trust_domain,
+            clis=station.settings.clis,
+            unstuck={p: config.unstuck_for(p, station.file.type) for p in config.projects},
+        )
 
     def _save(self, station: Station, file: StationFile) -> None:
         """Write its file if that has changed."""

@@ -12,7 +12,7 @@ from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.states import ACTIVE
 from supervisor.reader import Reader, Report
-from supervisor.stations import StationFile, configured_stations
+from supervisor.stations import StationFile, configured_stations, with_room
 
 _WITHOUT_DAEMON = frozenset({StationState.MAINTENANCE, StationState.RECREATING, StationState.RESTARTING})
 _NOT_UP = frozenset({StationState.PROVISIONING, StationState.RESTARTING, StationState.DOWN})
@@ -48,8 +48,9 @@ def known_stations(reader: Reader, config: Config | None) -> list[tuple[StationF
     found: dict[str, tuple[StationFile, bool]] = {}
     if config is not None:
         for name, kind in configured_stations(config):
-            driver = config.workstations[kind].driver
-            found[name] = (reader.station(name) or StationFile(name=name, type=kind, driver=driver), True)
+            settings, known = config.workstations[kind], reader.station(name)
+            file = known or StationFile(name=name, type=kind, driver=settings.driver)
+            found[name] = (with_room(file, settings, known is not None), True)
     for file in reader.station_files():
         if file.name not in found and (config is None or _has_process(file)):
             found[file.name] = (file, False)

@@ -20,7 +20,7 @@ from supervisor.core.decision import Event, problem_details
 from supervisor.core.liveness import ABSENCE_SECONDS, Watching
 from supervisor.core.plan import lose_attempt, next_deadline, plan_task
 from supervisor.core.record import TaskRecord
-from supervisor.core.schedule import WorkstationView, schedule, stop_circle
+from supervisor.core.schedule import schedule, stop_circle
 from supervisor.core.states import ACTIVE, State
 from supervisor.edits import Edits
 from supervisor.fleet import Fleet, FleetNews
@@ -29,6 +29,7 @@ from supervisor.ledger import Ledger
 from supervisor.mail import Mail
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
+from supervisor.pools import Pools
 from supervisor.ports import Tracker
 from supervisor.reports import Reports
 from supervisor.storyteller import Storyteller
@@ -60,6 +61,7 @@ class Loop:
     vigil: Vigil
     work: Work
     upkeep: Upkeep
+    pools: Pools
     issues: Issues
     storyteller: Storyteller
     pool: JobPool
@@ -173,7 +175,10 @@ class Loop:
         watched = self._watching.seconds
         for name in self.fleet.stations:
             self._listen(name, watched)
-        for news in self.fleet.check(watched, self._busy()):
+        busy = self._busy()
+        with self.guard("minding the pools"):
+            self.pools.look(watched, busy)
+        for news in self.fleet.check(watched, busy):
             self._take_fleet_news(news)
         with self.guard("watching over the agents"):
             self.vigil.look(watched)
@@ -305,29 +310,22 @@ class Loop:
         self._scheduling_due = False
         if not self.may_begin():
             return
-        busy, config = self._busy(), self.ledger.config
-        free = [
-            WorkstationView(
-                name=name,
-                type=station.file.type,
-                trust_domain=station.settings.trust_domain,
-                clis=station.settings.clis,
-                unstuck={p: config.unstuck_for(p, station.file.type) for p in config.projects},
-            )
-            for name, station in self.fleet.stations.items()
-            if name not in busy and self.fleet.usable(name)
-        ]
-        if not free:
-            return
-        pending = [
-            t for t in self.ledger.tasks.values() if t.state is State.PENDING and not self.work.preparing(t.id)
-        ]
+        busy = self._busy()
+        free = [name for name in self.fleet.stations if name not in busy and self.fleet.usable(name)]
+        pending = self._pending() if free or self.pools.wanted else []
         if not pending:
             return
         known = self.ledger.dependency_states(iter(pending))
-        domains = {name: project.trust_domain for name, project in config.projects.items()}
-        for assignment in schedule(pending, free, known, domains, self.clock.now(), self.purse()):
+        domains = {name: project.trust_domain for name, project in self.ledger.config.projects.items()}
+        views = [self.fleet.view(name) for name in free]
+        for assignment in schedule(pending, views, known, domains, self.clock.now(), self.purse()):
             self.work.prepare(assignment, self.ledger)
+        if self.pools.wanted:
+            self.pools.grow(self._pending(), known, domains, self._busy())
+
+    def _pending(self) -> list[TaskRecord]:
+        tasks = self.ledger.tasks.values()
+        return [t for t in tasks if t.state is State.PENDING and not self.work.preparing(t.id)]
 
     def _log(
         self,

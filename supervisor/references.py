@@ -137,11 +137,11 @@ def _forge_faults(place: tuple[str, ...], project: ProjectSettings) -> Iterator[
 
 def _workstation_faults(config: Config) -> Iterator[_Fault]:
     for kind, station in config.workstations.items():
-        longest = MAX_NAME_CHARACTERS - len(f"-{station.count}")
+        longest = MAX_NAME_CHARACTERS - len(f"-{station.most}")
         if len(kind) > longest:
             yield _Fault(
                 ("workstations", kind),
-                f"'{kind}' is too long: `{kind}-{station.count}` cannot be the name of a workstation",
+                f"'{kind}' is too long: `{kind}-{station.most}` cannot be the name of a workstation",
                 f"at most {longest} characters",
                 "shorten it",
                 "E_NAME",

@@ -102,10 +102,10 @@ class Serving:
         if self.is_over(supervisor):
             self._stop.set()
         if self.notifier.wants_status():
-            names = supervisor.fleet.stations
-            running = sum(station.file.handle is not None for station in names.values())
+            there = [s for s in supervisor.fleet.stations.values() if s.wanted != "removed"]
+            running = sum(station.file.handle is not None for station in there)
             tasks = supervisor.ledger.tasks.values()
-            self.notifier.status(standing(tasks, running, len(names), drained=supervisor.draining.drained))
+            self.notifier.status(standing(tasks, running, len(there), drained=supervisor.draining.drained))
 
     def _take_up(self, supervisor: Supervisor) -> None:
         """Look at the file; with another configuration in it this supervisor ends, and a next one follows."""

@@ -12,7 +12,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.chores import Chore
 from supervisor.core.life import StationState, Wanted
 from supervisor.core.record import Stored
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.ports import DaemonHandle
 
 
@@ -58,14 +58,22 @@ class StationFile(Stored):
 def configured_stations(config: Config) -> Iterator[tuple[str, str]]:
     """The name and the type of every workstation that is configured."""
     for kind, settings in config.workstations.items():
-        for number in range(1, settings.count + 1):
+        for number in range(1, settings.most + 1):
             yield f"{kind}-{number}", kind
 
 
 def is_configured(config: Config, name: str) -> bool:
     kind, _, number = name.rpartition("-")
     settings = config.workstations.get(kind)
-    return settings is not None and number.isdecimal() and 1 <= int(number) <= settings.count
+    return settings is not None and number.isdecimal() and 1 <= int(number) <= settings.most
+
+
+def with_room(file: StationFile, settings: WorkstationSettings, known: bool) -> StationFile:
+    """What is wanted of it as its type is configured now: of a pool the first ones are there from the start."""
+    number = int(file.name.rpartition("-")[2])
+    if file.wanted == "removed" and not settings.is_pool:
+        return file.evolve(wanted="running")
+    return file if known or number <= settings.least else file.evolve(wanted="removed")
 
 
 def passed_variables(config: Config, kind: str) -> dict[str, str]:

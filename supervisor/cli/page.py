@@ -10,6 +10,7 @@ from rich.segment import Segment
 
 from supervisor.budget_view import budget_line
 from supervisor.cli.output import action_lines, ago, command_here, state_text, table, text
+from supervisor.core.life import StationState
 from supervisor.core.times import duration
 from supervisor.fleet_view import StationRow
 from supervisor.forge_view import forge_line
@@ -44,9 +45,10 @@ def page(seen: Overview, ctx: click.Context, room: Room = Room()) -> RenderableT
         parts.append(
             text(f"Drained{since} by {seen.drained.by}: no attempt is given out; `{undo}`", "bold yellow")
         )
-    if seen.workstations:
-        parts += [text(""), stations_table(seen.workstations[: room.workstations], "Workstations")]
-        parts += _more(seen.workstations, room.workstations, "cloud-code workstation list", ctx)
+    stations = there(seen.workstations)
+    if stations:
+        parts += [text(""), stations_table(stations[: room.workstations], "Workstations")]
+        parts += _more(stations, room.workstations, "cloud-code workstation list", ctx)
     if seen.tasks:
         parts += [text(""), tasks_table(seen.tasks[: room.tasks], "Tasks")]
         parts += _more(seen.tasks, room.tasks, "cloud-code task list", ctx)
@@ -135,6 +137,11 @@ def _headline(seen: Overview, ctx: click.Context) -> RenderableType:
         return text(f"{seen.root}: the supervisor is running{process}", "bold")
     run = command_here("cloud-code run", ctx)
     return text(f"{seen.root}: NO supervisor is running; `{run}` starts one", "bold yellow")
+
+
+def there(rows: Sequence[StationRow]) -> list[StationRow]:
+    """Without those that are removed and hold nothing under way."""
+    return [row for row in rows if row.state is not StationState.REMOVED or row.task is not None]
 
 
 def stations_table(rows: Sequence[StationRow], title: str | None = None) -> RenderableType:

@@ -79,18 +79,22 @@ def is_idle(supervisor: "Supervisor") -> bool:
     ledger, fleet = supervisor.ledger, supervisor.fleet
     if not supervisor.tasks.settled or supervisor.pool.count or ledger.dirty:
         return False
-    willing = [s for s in fleet.stations.values() if s.file.wanted == "running" and s.refused is None]
+    willing = [s for s in fleet.stations.values() if s.file.wanted != "stopped" and s.refused is None]
     tasks = list(ledger.tasks.values())
     return not progressing(
         tasks,
         ledger.dependency_states(iter(tasks)),
         types={station.file.type for station in willing},
-        workstations={station.file.name for station in willing},
+        workstations={station.file.name for station in willing if station.wanted == "running"},
     )
 
 
+def _up(supervisor: "Supervisor") -> list[str]:
+    return [name for name, station in supervisor.fleet.stations.items() if station.wanted != "removed"]
+
+
 def _say_ready(supervisor: "Supervisor", once: bool, tell: Callable[[str], None]) -> None:
-    projects, stations = ", ".join(supervisor.config.projects), ", ".join(supervisor.fleet.stations)
+    projects, stations = ", ".join(supervisor.config.projects), ", ".join(_up(supervisor))
     tell(f"cloud-code {__version__} works on {supervisor.root.path}: projects {projects}; workstations {stations}")
     if once:
         tell("It ends when no task can make progress.")

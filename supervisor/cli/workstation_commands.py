@@ -10,8 +10,8 @@ from agent_daemon.protocol.paths import NAME, Root
 from supervisor.app import DRIVERS
 from supervisor.cli.following import print_growing
 from supervisor.cli.giving import give_and_tell, give_to_all
-from supervisor.cli.output import json_option, note_all, print_json, show
-from supervisor.cli.page import stations_table
+from supervisor.cli.output import json_option, note, note_all, print_json, show
+from supervisor.cli.page import stations_table, there
 from supervisor.cli.place import complete_workstation
 from supervisor.cli.reading import picture_of, reader_of
 from supervisor.core.commands import WorkstationCommandKind
@@ -31,10 +31,11 @@ def _name_or_all(command: _Command) -> _Command:
 
 
 @click.command()
+@click.option("--all", "every", is_flag=True, help="Also those that their pool does not need now.")
 @json_option
 @click.pass_context
-def list_workstations(ctx: click.Context, as_json: bool) -> None:
-    """List every workstation that is configured, its state and what it does.
+def list_workstations(ctx: click.Context, every: bool, as_json: bool) -> None:
+    """List every workstation that there is, its state and what it does.
 
     The state `unhealthy` means that it has shown no sign of life for longer than timing.suspect_after_seconds.
     """
@@ -46,7 +47,10 @@ def list_workstations(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        show(stations_table(rows))
+        shown = rows if every else there(rows)
+        show(stations_table(shown))
+        if len(shown) < len(rows):
+            note(f"{len(rows) - len(shown)} more are not needed now by their pools: --all shows them.")
 
 
 @click.command()

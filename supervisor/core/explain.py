@@ -176,6 +176,8 @@ def _station_wait(task: TaskRecord, around: Surroundings) -> str:
     free = next((station for station in usable if station.task is None), None)
     if free is not None:
         return f"is being made ready for {free.name}"
+    if any(station.state is StationState.REMOVED for station in around.stations) and around.running:
+        return f"waits for another workstation of the type {task.specialist}, which is started for it"
     if usable:
         busy = ", ".join(f"{station.name} with {station.task}" for station in usable[:5])
         return f"waits for a free workstation of the type {task.specialist} (busy: {busy})"

@@ -209,6 +209,10 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "engine.away": _form("{message}; its agents are left alone until it is back. {mend}"),
     "engine.back": _form("the Docker engine answers"),
     "workstation.not_started": _form("its daemon cannot be started: {message}"),
+    "pool.grown": lambda v: "it is started: " + ("a task waits" if v["why"] == "waiting" else "it is needed"),
+    "pool.shrunk": lambda v: (
+        f"it goes, for nobody has needed it for {duration(v['idle_seconds'])}; what it holds stays"
+    ),
     "workstation.stopping": lambda v: "its daemon is being ended" + (f", for {v['for']}" if "for" in v else ""),
     "workstation.draining": _form("it gets no other task, for {for} is to follow"),
     "workstation.recreated": lambda v: "it is made anew" + (", its tools too" if v.get("fresh_tools") else ""),

@@ -165,14 +165,17 @@ CONTAINER_LIMITS = {
 
 
 class WorkstationSettings(Written):
-    """A pool of specialists of one type.
+    """A pool of specialists of one type: a fixed `count`, or between `min` and `max` as they are needed.
 
     `clis` is the chain: the next one takes over where one gets nowhere. `unstuck` has one try after the last.
     What stands under `_DOCKER_ONLY` is for containers alone.
     """
 
     driver: Literal["local", "docker"] = "local"
-    count: Annotated[int, Field(ge=1, le=200)] = 1
+    count: Annotated[int, Field(ge=1, le=200)] | None = None
+    min: Annotated[int, Field(ge=0, le=200)] | None = None
+    max: Annotated[int, Field(ge=1, le=200)] | None = None
+    idle_minutes: Annotated[float, Field(gt=0, le=10_080, allow_inf_nan=False)] = 15
     clis: Annotated[tuple[Name, ...], Field(min_length=1)]
     unstuck: Name | None = None
     trust_domain: Name = "default"
@@ -183,6 +186,29 @@ class WorkstationSettings(Written):
     cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     pids: Annotated[int, Field(ge=16, le=4_194_304)] | None = None
     network: Literal["open", "none"] | None = None
+
+    @property
+    def is_pool(self) -> bool:
+        """Whether there are more while tasks wait, and fewer when some are idle."""
+        return self.max is not None
+
+    @property
+    def least(self) -> int:
+        return (self.count or 1) if self.max is None else 1 if self.min is None else self.min
+
+    @property
+    def most(self) -> int:
+        return self.max if self.max is not None else self.least
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if self.min is not None and self.max is None:
+            raise ValueError("`min` is for a pool that has a `max`, too; a fixed number is a `count`")
+        if self.max is not None and self.count is not None:
+            raise ValueError("say how many: either `count`, or `min` and `max`")
+        if self.least > self.most:
+            raise ValueError(f"`min` ({self.least}) is more than `max` ({self.most})")
+        return self
 
     @model_validator(mode="after")
     def _for_containers(self) -> Self:
