@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from agent_daemon.protocol.model import (
     Amount,
@@ -13,6 +13,9 @@ from agent_daemon.protocol.model import (
     WorkspaceMode,
     Written,
 )
+from supervisor.core.addresses import network
+from supervisor.core.egress import word
+from supervisor.core.egress_sets import USUAL
 from supervisor.core.secret_settings import (
     SHORT,
     CredentialSettings,
@@ -25,6 +28,8 @@ from supervisor.core.secret_settings import (
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ConflictInReview = Literal["report", "attempt"]
+EgressWord = Annotated[str, SHORT, AfterValidator(word)]
+EgressNetwork = Annotated[str, SHORT, AfterValidator(network)]
 
 # Drivers that can give an isolated task a workstation of its own. `local` cannot: its workstations are processes
 # of one user, and a clone of its own is all that such a task gets.
@@ -185,7 +190,9 @@ class WorkstationSettings(Written):
     memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,11}[kmg]$")] | None = None
     cpus: Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)] | None = None
     pids: Annotated[int, Field(ge=16, le=4_194_304)] | None = None
-    network: Literal["open", "none"] | None = None
+    network: Literal["allow", "open", "none"] | None = None
+    egress: tuple[EgressWord, ...] | None = None
+    egress_networks: tuple[EgressNetwork, ...] | None = None
 
     @property
     def is_pool(self) -> bool:
@@ -215,7 +222,22 @@ class WorkstationSettings(Written):
         given = [name for name in _DOCKER_ONLY if getattr(self, name) is not None]
         if given and self.driver != "docker":
             raise ValueError(f"`{given[0]}` is for `driver: docker`: the driver `{self.driver}` has no containers")
+        listed = [name for name in ("egress", "egress_networks") if getattr(self, name) is not None]
+        if listed and self.network in ("open", "none"):
+            raise ValueError(
+                f"`{listed[0]}` is for `network: allow`: `network: {self.network}` allows what it does"
+            )
         return self
+
+    @property
+    def controlled(self) -> bool:
+        """Whether its containers connect by the list of `egress` alone."""
+        return self.driver == "docker" and self.network in (None, "allow")
+
+    @property
+    def reach(self) -> tuple[str, ...]:
+        """The items of `egress`: what is configured, else the usual."""
+        return USUAL if self.egress is None else self.egress
 
     def limits(self, kind: str) -> ContainerLimits:
         """The limits of a container of this type: what is configured, else the type's."""
@@ -225,7 +247,7 @@ class WorkstationSettings(Written):
         )
 
 
-_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network")
+_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network", "egress", "egress_networks")
 
 
 class McpServerSettings(Written):
