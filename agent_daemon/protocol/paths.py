@@ -287,6 +287,17 @@ class Root:
         return self.state / "schemas"
 
     @property
+    def egress(self) -> Path:
+        """Where workstations may connect to, what was refused, and which process sees to it."""
+        return self.state / "egress"
+
+    def egress_policy(self, workstation: str) -> Path:
+        return self.egress / f"{check_name(workstation)}.yaml"
+
+    def egress_refused(self, workstation: str) -> Path:
+        return self.egress / f"{check_name(workstation)}.refused.jsonl"
+
+    @property
     def mirrors(self) -> Path:
         return self.path / "mirrors"
 
@@ -296,6 +307,10 @@ class Root:
     @property
     def run(self) -> Path:
         return self.path / "run"
+
+    def gate(self, workstation: str) -> Path:
+        """The folder with the socket through which a workstation connects; never made anew while one runs."""
+        return self.run / "egress" / check_name(workstation)
 
     # What passes between the supervisor and a workstation.
 
