@@ -15,7 +15,7 @@ from loguru import logger
 from watchdog.events import FileAttribEvent, FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from agent_daemon import __version__
+from agent_daemon import __version__, egress
 from agent_daemon.daemon import Daemon
 from agent_daemon.installed import look_at
 from agent_daemon.noting import COMMANDS
@@ -79,6 +79,8 @@ def main(
         daemon = Daemon(root=place, workstation=name, agent_type=agent_type)
         if environment is not None:  # its keys are not to be read by an agent: who laid it there removes it
             daemon.held = environment.exists
+        if egress.VARIABLE in os.environ:
+            egress.Forwarder(Path(os.environ[egress.VARIABLE]), daemon.hear_refused).start()
         _serve(daemon, place.mail_in(name))
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -34,12 +35,14 @@ from agent_daemon.protocol.model import ReportStatus, TaskingStatus
 from agent_daemon.protocol.paths import Root
 from agent_daemon.run import cancel, release, work
 from agent_daemon.stage import text_digest
+from agent_daemon.streams import BoundedLog
 from agent_daemon.worker import Job, Worker, start_worker
 from agent_daemon.workplace import end_all_processes, end_processes
 
 SWEEP_SECONDS = 1.0
 MESSAGES_AT_ONCE = 2000
 CLEANUP_SECONDS = 2.0
+EGRESS_LOG_BYTES = 256 * 1024
 
 
 @dataclass
@@ -63,6 +66,10 @@ class Daemon:
     def wake(self) -> None:
         """Called by watchers: look at `in/` now."""
         self._messages.put(("wake",))
+
+    def hear_refused(self, message: str) -> None:
+        """Called by the forwarder: something that runs here was not connected."""
+        self._messages.put(("refused", message))
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; then end the coding CLI and leave its worktree to the next daemon."""
@@ -170,10 +177,23 @@ class Daemon:
                 report.progress(text)
             if fields.keys() & {"status", "credential_requests"}:  # somebody waits for that
                 report.write(time.monotonic)
+        elif message[0] == "refused":
+            self._note_refused(message[1])
         elif message[0] == "done":
             worker, self._worker = self._worker, None
             reason = worker.attempt.stop.reason if worker is not None else ""
             self._entries[message[1]].finish(reason, message[2])
+
+    def _note_refused(self, said: str) -> None:
+        """In the log, and where somebody works, in its report and beside its logs."""
+        logger.warning("not connected: {}", said)
+        if self._worker is None:
+            return
+        self._entries[self._worker.key].report.progress(f"Not connected: {said}")
+        logs = self._worker.attempt.places.logs
+        if logs.is_dir():
+            with BoundedLog(logs / "egress.log", EGRESS_LOG_BYTES) as log:
+                log.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {said}\n".encode())
 
     # --- decide ---------------------------------------------------------------------------------------
 

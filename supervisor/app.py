@@ -33,6 +33,7 @@ from supervisor.core.settings import Config
 from supervisor.disk import DiskWatch
 from supervisor.draining import Draining
 from supervisor.edits import Edits
+from supervisor.egress.news import RefusedNews
 from supervisor.errors import CloudCodeError, writing
 from supervisor.events import EventLog
 from supervisor.fleet import Fleet
@@ -238,6 +239,7 @@ class Supervisor:
             ),
             purse=self.money.purse,
             may_begin=lambda: self.disk.has_room() and self.draining.may_begin(),
+            refused=RefusedNews(root).take,
             clean=self.cleaning.start,
             settle_cleaning=self.cleaning.settle,
         )

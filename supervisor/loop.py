@@ -69,6 +69,7 @@ class Loop:
     looks: tuple[Callable[[], Event | None], ...] = ()
     may_begin: Callable[[], bool] = lambda: True
     purse: Callable[[], Purse | None] = lambda: None
+    refused: Callable[[], Iterable[Event]] = tuple
     clean: Callable[[], object] = lambda: None
     settle_cleaning: Callable[[Any], None] = lambda _: None
     on_beat: Callable[[], None] = lambda: None
@@ -198,7 +199,10 @@ class Loop:
                 event = look()
                 if event is not None:
                     self._scheduling_due = True
-                    self.ledger.log(event)
+                    self._tell(event)
+        with self.guard("telling what was refused"):
+            for event in self.refused():
+                self._tell(event)
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             self.ledger.dirty.update(self.ledger.tasks)
@@ -326,6 +330,13 @@ class Loop:
     def _pending(self) -> list[TaskRecord]:
         tasks = self.ledger.tasks.values()
         return [t for t in tasks if t.state is State.PENDING and not self.work.preparing(t.id)]
+
+    def _tell(self, event: Event) -> None:
+        """An event, and where it names a workstation, of the task that is under way there."""
+        name = event.details.get("workstation")
+        boxes = self.ledger.under_way.values() if name is not None else ()
+        task = next((self.ledger.tasks[box.task_id] for box in boxes if box.workstation == name), None)
+        self.ledger.log(event, task, name)
 
     def _log(
         self,

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast, get_args
 
+from agent_daemon.egress import proxy_variables
 from agent_daemon.execution import Finished, Invocation
 from agent_daemon.hiding import Mask, mask_of
 from agent_daemon.protocol.model import Mcp
@@ -235,6 +236,7 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
         "TMPDIR": str(temporary),
         "LANG": "C.UTF-8",
         "TERM": "dumb",
+        **proxy_variables(inherited),
         **{name: inherited[name] for name in settings.pass_environment if name in inherited},
         **settings.environment,
     }

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
+from agent_daemon.protocol.paths import Root
 from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
 from supervisor.core.settings import Config
 from supervisor.doctor import Check, examine, told
+from supervisor.workstations.egress import check_egress
 from supervisor.workstations.examination import check_docker
 from supervisor.workstations.local import refuse_under_service
 
@@ -23,7 +26,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     Exit code 1 when something is missing without which nothing can work.
     """
     with progress("looking at this host and at the repositories"):
-        checks = list(examine(ctx.obj, check_project, _check_driver))
+        checks = list(examine(ctx.obj, check_project, partial(_check_driver, ctx.obj)))
     if as_json:
         print_json(checks)
     else:
@@ -35,9 +38,10 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     return 1 if any(check.status == "error" for check in checks) else 0
 
 
-def _check_driver(config: Config, kind: str) -> Iterator[Check]:
+def _check_driver(root: Root, config: Config, kind: str) -> Iterator[Check]:
     if config.workstations[kind].driver == "docker":
         yield from check_docker(config, kind)
+        yield from check_egress(root, config, kind)
         return
 
     def look() -> str:

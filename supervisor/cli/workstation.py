@@ -14,6 +14,7 @@ ENTRIES = {
     "recreate": Entry("supervisor.cli.workstation_upkeep:recreate", "Make its container anew once it is idle."),
     "shell": Entry("supervisor.cli.workstation_shell:shell", "Take the place of its agent in a shell."),
     "clis": Entry("supervisor.cli.workstation_clis:clis", "Its coding CLIs: program, version, login, a probe."),
+    "refused": Entry("supervisor.cli.workstation_refused:refused", "What they were not connected to, and why."),
     "logs": Entry(f"{_PLACE}:logs", "What its daemon logs."),
 }
 

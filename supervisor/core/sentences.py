@@ -197,6 +197,13 @@ def _why(values: Mapping[str, Any]) -> str:
     return f"; it says: {values['reason']}" if values.get("reason") else ""
 
 
+def _not_connected(v: Mapping[str, Any]) -> str:
+    times = f" ({v['count']} times)" if v["count"] > 1 else ""
+    if v["kinds"] > 1:
+        return f"and more that was not connected{times}, {v['host']} among it"
+    return f"not connected{times}: {v['code']}: {v['message']}"
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -208,6 +215,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.out_of_memory": _form("{workstation} ran out of its memory: the kernel ended something in it"),
     "engine.away": _form("{message}; its agents are left alone until it is back. {mend}"),
     "engine.back": _form("the Docker engine answers"),
+    "egress.away": _form("{message}. {mend}"),
+    "egress.back": _form("the egress proxy runs"),
+    "egress.refused": _not_connected,
     "workstation.not_started": _form("its daemon cannot be started: {message}"),
     "pool.grown": lambda v: "it is started: " + ("a task waits" if v["why"] == "waiting" else "it is needed"),
     "pool.shrunk": lambda v: (

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agent_daemon import egress
 from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.egress.files import SOCKET
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL, RUN_LABEL, WORKSTATION_LABEL
 
 KEYS = "/run/cloud-code"
+GATE = "/run/cloud-code-egress"
 TOOLS = "/tools"
 # The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
 STOP_SECONDS = 13
@@ -78,14 +81,19 @@ def prompt_folders(config: Config | None, settings: WorkstationSettings) -> tupl
     return tuple(Path(folder) for folder in sorted(named) if Path(folder).is_dir())
 
 
-def options(station: Station, keys: Path, prompts: Sequence[Path], user: str) -> dict[str, Any]:
+def options(
+    station: Station, keys: Path, prompts: Sequence[Path], user: str, gate: Path | None = None
+) -> dict[str, Any]:
     """What `docker run` is told for a workstation's daemon and for what stands in for it.
 
     No rights beyond those of a plain user, whatever the image says: no capability, none to be gained, the
     image itself read-only. Nothing secret is among these, for `docker inspect` shows them to the whole group.
+    `gate` is the folder with the socket of its way out, if it has one.
     """
     limits = station.settings.limits(station.kind)
     binds = [*station.folders(), *((folder, False) for folder in prompts)]
+    sign = str(station.root.mail_out(station.name) / "workstation.yaml")
+    way_out = {egress.VARIABLE: f"{GATE}/{SOCKET}"} if gate is not None else {}
     return {
         "init": True,
         "user": user,
@@ -98,7 +106,7 @@ def options(station: Station, keys: Path, prompts: Sequence[Path], user: str) ->
         "pids_limit": limits.pids,
         "hostname": station.name,
         "workdir": station.root.workspace(station.name),
-        "envs": {"CLOUD_CODE_SIGN": str(station.root.mail_out(station.name) / "workstation.yaml")},
+        "envs": {"CLOUD_CODE_SIGN": sign, **way_out, **egress.proxy_variables(way_out)},
         "log_driver": "json-file",
         "log_options": list(LOG_OPTIONS),
         "stop_timeout": STOP_SECONDS,
@@ -106,6 +114,7 @@ def options(station: Station, keys: Path, prompts: Sequence[Path], user: str) ->
         "mounts": [_bind(path, str(path), writable) for path, writable in binds]
         + [
             _bind(keys, KEYS, False),
+            *([_bind(gate, GATE, False)] if gate is not None else []),
             ["type=volume", f"source={station.volume}", f"target={TOOLS}"],
             ["type=volume", "target=/tmp"],
             ["type=volume", "target=/var/tmp"],

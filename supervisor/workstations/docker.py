@@ -34,6 +34,7 @@ from supervisor.workstations.container_options import (
     prompt_folders,
 )
 from supervisor.workstations.containers import ROOT_LABEL, Container, Containers
+from supervisor.workstations.egress import EgressProxy
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
 from supervisor.workstations.local import LOG_BYTES, NotDoneError, not_done
@@ -58,6 +59,7 @@ class DockerWorkstations:
     def __init__(self, root: Root, config: Config | None = None, engine: Engine | None = None) -> None:
         self._root, self._config = root, config
         self._named_engine = engine
+        self._egress = EgressProxy(root, config)
         self._followed: Containers | None = None
         self._root_id = ""
         self._starting: dict[str, str] = {}
@@ -122,7 +124,7 @@ class DockerWorkstations:
                 name="engine.away",
                 details={"code": away.code, "message": away.message.removesuffix("."), "mend": away.mend},
             )
-        return None if self._followed.news.empty() else self._followed.news.get()
+        return self._egress.look() if self._followed.news.empty() else self._followed.news.get()
 
     def stop(self, handle: DaemonHandle) -> None:
         """End the daemon in order, and with its container everything that it ran; keep the last of its log."""
@@ -131,6 +133,7 @@ class DockerWorkstations:
         found = self._containers.refresh().get(handle.run or "")
         if found is not None:
             self._remove(found)
+            self._egress.shut(found.workstation)
             self._containers.refresh()
 
     def salvage(self, name: str, task_id: str, attempt: int) -> str:
@@ -144,7 +147,7 @@ class DockerWorkstations:
         command = ["salvage", "--workstation", name, "--root", str(self._root.path)]
         command += ["--task", task_id, "--attempt", str(attempt)]
         keys = keys_folder(station.root_id, name)
-        given = self._options(station, keys) | {"networks": ["none"], "name": f"{station.container}-salvage"}
+        given = self._options(station, keys, None) | {"networks": ["none"], "name": f"{station.container}-salvage"}
         given["labels"] = {ROOT_LABEL: station.root_id}  # (without those of a daemon)
         try:
             said = self._docker().run(station.image, command, remove=True, healthcheck=False, **given)
@@ -200,7 +203,12 @@ class DockerWorkstations:
             self._remove(left)
         for folder, _ in station.folders():
             make_folder(folder)
-        network = "none" if station.settings.network == "none" else self._network(station.root_id)
+        settings, gate = station.settings, None
+        if settings.controlled:
+            gate = self._egress.open(station.name, station.kind)
+        else:
+            self._egress.shut(station.name)
+        network = self._network(station.root_id) if settings.network == "open" else "none"
         place = ["--workstation", station.name, "--root", str(self._root.path), "--type", station.kind]
         self._docker().run(
             station.image,
@@ -209,7 +217,7 @@ class DockerWorkstations:
             name=station.container,
             labels=station.labels(run),
             networks=[network],
-            **self._options(station, keys),
+            **self._options(station, keys, gate),
         )
         self._containers.refresh()
 
@@ -273,9 +281,9 @@ class DockerWorkstations:
         settings = configured or WorkstationSettings(driver="docker", clis=("none",))
         return Station(root=self._root, root_id=self._id, name=name, kind=kind, settings=settings)
 
-    def _options(self, station: Station, keys: Path) -> dict[str, Any]:
+    def _options(self, station: Station, keys: Path, gate: Path | None) -> dict[str, Any]:
         user = f"{os.getuid()}:{os.getgid()}"
-        return options(station, keys, prompt_folders(self._config, station.settings), user)
+        return options(station, keys, prompt_folders(self._config, station.settings), user, gate)
 
     def _running(self, name: str) -> str:
         for container in self._seen_of(name):

@@ -29,9 +29,9 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         yield from image_checks(name, kind, settings, wanted, found, os.getuid())
     except CloudCodeError as error:
         yield Check(name=name, status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
-    if settings.network != "none":
+    if settings.network == "open":
         detail = "its agents reach every address that this host reaches (network: open)"
-        mend = "a firewall of this host can bound that; `network: none` cuts it off"
+        mend = "`network: allow` connects them to what `egress` lists; a firewall of this host can bound them, too"
         yield Check(name=name, status="warning", detail=detail, mend=mend)
 
 

@@ -56,7 +56,7 @@ class LocalWorkstations:
 
     def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
         """Start the daemon; raises CloudCodeError under systemd, whose control group would end it."""
-        refuse_under_service(os.environ, _own_cgroup())
+        refuse_under_service(os.environ, own_cgroup())
         argv = daemon_argv(self._root, name, kind)
         log = self._root.workstations / f"{name}.log"
         put_aside_full(log, LOG_BYTES)
@@ -249,7 +249,8 @@ def _argv(process: Path) -> list[str]:
         return []
 
 
-def _own_cgroup() -> str:
+def own_cgroup() -> str:
+    """What the kernel says of the control groups of this process; empty where it says nothing."""
     try:
         return Path("/proc/self/cgroup").read_text()
     except OSError:
