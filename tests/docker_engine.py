@@ -15,6 +15,7 @@ from supervisor.errors import CloudCodeError
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from tests.site import wait_for
 
+DISK = Path("/tmp")  # engines and their images are too large for the memory that other tests work in
 # What the image is made of: any Debian or official image that is there, by this name.
 BASE = os.environ.get("CLOUD_CODE_TEST_BASE_IMAGE", "debian:bookworm-slim")
 CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -41,7 +42,7 @@ def image() -> str:
         folder = Path(name)
         images.write_context(folder, CERTIFICATES if CERTIFICATES.is_dir() else None)
         tag = f"cloud-code-test/base:{images.content_digest(folder)}-{os.getuid()}"
-    with FileLock(Path(tempfile.gettempdir()) / f"cloud-code-test-image-{os.getuid()}.lock"):
+    with FileLock(DISK / f"cloud-code-test-image-{os.getuid()}.lock"):
         if not has_image(tag):
             if not has_image(BASE):
                 _lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
@@ -61,7 +62,7 @@ class OwnEngine:
     def __init__(self) -> None:
         if os.getuid() != 0 or shutil.which("dockerd") is None:
             _lacking("an engine of the test's own needs root and the program dockerd")
-        self.folder = Path(tempfile.mkdtemp(prefix="ccd-"))  # (a short path: sockets lie in it)
+        self.folder = Path(tempfile.mkdtemp(prefix="ccd-", dir=DISK))  # (a short path: sockets lie in it)
         self.socket = self.folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
 

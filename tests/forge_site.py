@@ -93,7 +93,7 @@ def forge_site(folder: Path) -> Iterator[ForgeSite]:
                 "url": url,
                 "auth": {"token": {"file": f"{name}.token"}},
                 "base_branch": "main",
-                "poll_interval_seconds": 0.5,
+                "poll_interval_seconds": 1,
                 "limits": {"max_failures": 2},
             }
             for name, kind, repository, url in (

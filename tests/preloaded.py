@@ -79,11 +79,19 @@ class Started:
 
 
 def run(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, timeout_seconds: float
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    timeout_seconds: float,
+    *,
+    program: str = "cloud-code",
+    stdin: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run `cloud-code` to its end, with all that it says."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        started = start(arguments, environment, output, errors, folder=folder)
+    """Run a program to its end, with all that it says."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+        given.write(stdin.encode())
+        given.seek(0)
+        started = start(arguments, environment, output, errors, folder=folder, program=program, given=given)
         try:
             code = started.wait(timeout=timeout_seconds)
         finally:
@@ -102,20 +110,25 @@ def start(
     *,
     folder: Path | None = None,
     new_session: bool = False,
+    program: str = "cloud-code",
+    given: IO[bytes] | None = None,
 ) -> Started:
-    """Run `cloud-code` with these arguments in a folder; nothing stands on its standard input."""
-    shown = [sys.executable, "-m", "supervisor", *arguments]  # by which the janitor finds what a killed test left
-    request = {"program": "cloud-code", "arguments": arguments, "shown": shown, "new": new_session}
+    """Run a program with these arguments in a folder, with `given`, or nothing, on its standard input."""
+    # By these words the janitor finds what a killed test left.
+    shown = [sys.executable, "-m", PROGRAMS[program].partition(".")[0], *arguments]
+    request = {"program": program, "arguments": arguments, "shown": shown, "new": new_session}
     files = [file if isinstance(file, int) else file.fileno() for file in (output, errors)]
-    return _ask(
-        _server(), request | {"folder": str(folder or Path.cwd()), "environment": dict(environment)}, files
-    )
+    place = {"folder": str(folder or Path.cwd()), "environment": dict(environment)}
+    return _ask(_server(), request | place, files, given)
 
 
-def _ask(server: socket.socket, request: dict[str, Any], files: Sequence[int]) -> Started:
+def _ask(
+    server: socket.socket, request: dict[str, Any], files: Sequence[int], given: IO[bytes] | None = None
+) -> Started:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, open(os.devnull, "rb") as nothing:
-        socket.send_fds(server, [json.dumps(request).encode()], [nothing.fileno(), *files, theirs.fileno()])
+        all_files = [(given or nothing).fileno(), *files, theirs.fileno()]
+        socket.send_fds(server, [json.dumps(request).encode()], all_files)
         return Started(request["arguments"], ours)
 
 

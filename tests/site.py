@@ -144,7 +144,7 @@ class Site:
                 "demo": {
                     "repository": str(self.remote),
                     "base_branch": "main",
-                    "poll_interval_seconds": 0.5,
+                    "poll_interval_seconds": 1,
                     "limits": {"max_failures": 2},
                 }
             },

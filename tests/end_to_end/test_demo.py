@@ -17,6 +17,7 @@ from supervisor.records import RecordStore
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import need, program
 from tests.site import git, wait_for
+from tests.thorough import where_there_is_time
 
 KEY = "sk-demo-key-of-this-test"
 TASK = "shop.fix-free-shipping"
@@ -186,7 +187,7 @@ def environment_with(name: str, folder: Path) -> dict[str, str]:
     [
         ("codex", "codex", "gpt-5.5"),
         ("claude-code", "claude", "sonnet"),
-        ("aider", "aider", "openai/gpt-4o"),
+        *where_there_is_time(("aider", "aider", "openai/gpt-4o")),  # which `test_real_clis` takes the whole way
         ("gemini", "gemini", "gemini-2.5-pro"),
         ("opencode", "opencode", "scripted"),
     ],

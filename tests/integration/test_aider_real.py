@@ -13,6 +13,7 @@ from agent_daemon import processes
 from agent_daemon.clis.base import CliSettings
 from tests.fakes.scripted_model import FINAL_TEXT, ScriptedModel
 from tests.real_clis import PATCH, Driver, need, program
+from tests.thorough import where_there_is_time
 
 AIDER = program("aider")
 CHECK = "python3 -c 'import calc; assert calc.add(1, 2) == 3'"
@@ -61,7 +62,11 @@ def test_the_whole_way_and_going_on_with_the_same_history(driver: Driver) -> Non
 
 
 @pytest.mark.parametrize(
-    ("scenario", "outcome"), [("unauthorized", "authentication"), ("context-too-long", "context_too_long")]
+    ("scenario", "outcome"),
+    [
+        ("unauthorized", "authentication"),
+        *where_there_is_time(("context-too-long", "context_too_long")),
+    ],
 )
 def test_failures_are_told_apart(driver: Driver, scenario: str, outcome: str) -> None:
     with ScriptedModel(scenario, steps=[{"patch": PATCH}]) as model:
@@ -71,7 +76,9 @@ def test_failures_are_told_apart(driver: Driver, scenario: str, outcome: str) ->
     assert not driver.fixed()
 
 
-@pytest.mark.parametrize(("scenario", "reason"), [("hang", "hung"), ("overloaded", "interrupted")])
+@pytest.mark.parametrize(
+    ("scenario", "reason"), [("overloaded", "interrupted"), *where_there_is_time(("hang", "hung"))]
+)
 def test_a_stop_leaves_nothing_behind(driver: Driver, scenario: str, reason: str) -> None:
     """While it waits for the model, and in a storm of refusals; `test_stop_real` stops it in its tests."""
     with ScriptedModel(scenario, steps=[{"patch": PATCH}]) as model:

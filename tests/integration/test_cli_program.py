@@ -199,9 +199,15 @@ def test_a_reader_that_has_had_enough_is_no_error(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", ["status --json", "status", "task list", "events", "check", "--help", "schema task"]
+    ("words", "redirection"),
+    [
+        *(
+            (words, ">/dev/full")
+            for words in ("status --json", "status", "task list", "events", "check", "--help")
+        ),
+        *(("schema task", redirection) for redirection in (">&-", ">/dev/full", ">&- 2>&-", "<&- >/dev/full")),
+    ],
 )
-@pytest.mark.parametrize("redirection", [">&-", ">/dev/full", ">&- 2>&-", "<&- >/dev/full"])
 def test_output_that_cannot_be_written_is_one_sentence(site: Site, words: str, redirection: str) -> None:
     site.write_config()
     site.root.state.mkdir()

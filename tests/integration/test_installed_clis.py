@@ -1,7 +1,7 @@
 """What is said of the coding CLIs of workstations: real programs, looked for in the place of the daemon."""
 
 import json
-import subprocess
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from agent_daemon.clis.base import CliSettings
 from agent_daemon.installed import look_at
 from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import _read
+from tests import preloaded
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import need, program
+from tests.site import PATIENCE_SECONDS
 
 KEY = "sk-dummy-0123456789"
 
@@ -91,8 +93,8 @@ def asked(folder: Path, configuration: dict[str, Any], *arguments: str) -> tuple
     (folder / "tasks").mkdir(exist_ok=True)
     projects = {"projects": {"demo": {"repository": "/nowhere"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(projects | configuration))
-    command = [sys.executable, "-m", "supervisor", "--root", str(folder), "workstation", "clis", *arguments]
-    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False, timeout=120)
+    words = ["--root", str(folder), "workstation", "clis", *arguments, "--json"]
+    done = preloaded.run(words, os.environ, Path.cwd(), PATIENCE_SECONDS)
     return done.returncode, json.loads(done.stdout), done.stdout + done.stderr
 
 

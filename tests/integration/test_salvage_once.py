@@ -3,14 +3,14 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
 
-from tests.site import Site, git, wait_for
+from tests import preloaded
+from tests.site import PATIENCE_SECONDS, Site, git, wait_for
 
 TASK = "demo.lost"
 
@@ -19,13 +19,8 @@ def salvage(site: Site, *arguments: str) -> subprocess.CompletedProcess[str]:
     """The one-shot, as the supervisor or a person runs it."""
     given = arguments or ("--task", TASK, "--attempt", "1")
     place = ("--workstation", "backend-1", "--root", str(site.root.path))
-    return subprocess.run(
-        [sys.executable, "-m", "agent_daemon", "salvage", *place, *given],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    words = ["salvage", *place, *given]
+    return preloaded.run(words, os.environ, Path.cwd(), PATIENCE_SECONDS, program="agent-daemon")
 
 
 def report(site: Site) -> dict[str, object]:

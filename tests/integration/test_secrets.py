@@ -19,7 +19,8 @@ from supervisor.errors import CloudCodeError
 from supervisor.secrets.age_file import AgeFile, Secret
 from supervisor.secrets.identity import CREDENTIAL, IdentityFile
 from supervisor.secrets.sources import SecretReader, open_age_file
-from tests.site import Site
+from tests import preloaded
+from tests.site import PATIENCE_SECONDS, Site
 
 VALUE = "hunter2-of-the-forge"
 
@@ -30,15 +31,8 @@ def give(site: Site, name: str, value: str = VALUE) -> subprocess.CompletedProce
 
 
 def run(site: Site, *arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "supervisor", "--root", str(site.root.path), *arguments],
-        input=stdin,
-        env=site._environment() | environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    words = ["--root", str(site.root.path), *arguments]
+    return preloaded.run(words, site._environment() | environment, Path.cwd(), PATIENCE_SECONDS, stdin=stdin)
 
 
 def listed(site: Site) -> dict[str, dict[str, object]]:
