@@ -38,17 +38,19 @@ class StationState(StrEnum):
 
 _S = StationState
 _LIVING = frozenset({_S.IDLE, _S.WORKING, _S.UNHEALTHY, _S.DRAINING})
+_ENDED = frozenset({_S.STOPPING, _S.RESTARTING, _S.STOPPED, _S.REMOVED})
 # Without a daemon anything may follow that needs none.
 _AT_REST = frozenset({_S.PROVISIONING, _S.MAINTENANCE, _S.RECREATING, _S.RESTARTING, _S.STOPPED, _S.REMOVED})
 
 TRANSITIONS: dict[StationState, frozenset[StationState]] = {
     # → idle: its first sign of life; one that never shows any is unhealthy
     _S.PROVISIONING: _LIVING | _AT_REST | {_S.STOPPING},
-    _S.IDLE: _LIVING | {_S.STOPPING, _S.RESTARTING},
-    _S.WORKING: _LIVING | {_S.STOPPING, _S.RESTARTING},
-    _S.UNHEALTHY: _LIVING | {_S.STOPPING, _S.RESTARTING},
+    # → stopped, removed: it ended by itself, and nobody wants it any more
+    _S.IDLE: _LIVING | _ENDED,
+    _S.WORKING: _LIVING | _ENDED,
+    _S.UNHEALTHY: _LIVING | _ENDED,
     # → idle, working: what was to be done is wanted no longer
-    _S.DRAINING: _LIVING | {_S.STOPPING, _S.RESTARTING},
+    _S.DRAINING: _LIVING | _ENDED,
     # → a living state: it did not end, and is stopped again
     _S.STOPPING: _LIVING | _AT_REST,
     _S.MAINTENANCE: _AT_REST,
@@ -165,7 +167,7 @@ def _without_daemon(life: Life, seen: Seen, waits: Sequence[float]) -> Step:
         later = replace(life.moved(_S.RESTARTING), giving_up=False, not_before=seen.now + waits[-1])
         return Step(life=later, order="forget", event="lost", lost=seen.busy)
     if seen.moves:  # nothing of the former driver's runs: the next one goes on from the files
-        return Step(life=life, order="move")
+        return Step(life=life.moved(_S.RESTARTING), order="move")
     if seen.known and seen.wanted != "running":
         return Step(life=life.moved(_rest(seen)), order="forget", event="stopped")
     if seen.known:

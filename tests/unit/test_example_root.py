@@ -121,7 +121,7 @@ def test_every_kind_of_file_is_there() -> None:
 
 def test_the_configuration_can_be_used_and_covers_the_rest() -> None:
     config = load_config(ROOT)
-    stations = {f"{kind}-{n}" for kind, s in config.workstations.items() for n in range(1, s.count + 1)}
+    stations = {f"{kind}-{n}" for kind, s in config.workstations.items() for n in range(1, s.least + 1)}
     assert {Path(f).stem for f in FILES if kind_of(f)[1] is StationFile} == stations
     assert {path.name for path in ROOT.mail.iterdir()} == stations
     for task in records().values():
