@@ -1,6 +1,5 @@
 """One run of the coding CLI on a prepared worktree: prompt in, progress and a verdict out."""
 
-import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from typing import Any
 
 from agent_daemon import planning
 from agent_daemon.attempt import Attempt
+from agent_daemon.bounds import Bounds
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import (
     Progress,
@@ -18,28 +18,15 @@ from agent_daemon.clis.base import (
     mask_for,
 )
 from agent_daemon.clis.base import Usage as CliUsage
-from agent_daemon.clis.failures import failure_named
 from agent_daemon.clis.mcp import McpError
 from agent_daemon.event_log import EventLog, Wording
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.going_on import session_to_resume
-from agent_daemon.meter import (
-    Meter,
-    Reached,
-    Repeats,
-    Spent,
-    allowed_usd,
-    in_words,
-    price_of,
-    reached,
-    spent_before,
-    usd,
-)
+from agent_daemon.meter import Meter, Spent, in_words, spent_before
 from agent_daemon.notes import LOOK_SECONDS, take_notes
-from agent_daemon.protocol.model import Session, SessionSum, TaskingTask
+from agent_daemon.protocol.model import Session, SessionSum
 from agent_daemon.request import cli_settings, request_for
-from agent_daemon.stage import text_digest
 from agent_daemon.usage_log import UsageLog
 
 # What a chatty program said long ago decides nothing: of more events than this the newest are kept, and of older
@@ -47,8 +34,6 @@ from agent_daemon.usage_log import UsageLog
 MAX_EVENTS, KEPT_EVENTS, KEPT_OF_A_KIND = 20_000, 10_000, 500
 # Messages that follow each other faster are not told one by one; the log has them all.
 TELL_SECONDS = 0.05
-# With a limit of cost, a CLI that tells no tokens in so many turns is ended: its limit could not be held.
-BLIND_TURNS = 4
 
 
 def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
@@ -58,7 +43,7 @@ def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
     """
     coding, name = CodingRun(attempt), attempt.config.cli.name
     verdict = coding.run()
-    while coding.allowed_more(verdict) and attempt.stop.take_back("budget"):
+    while coding.bounds.raised(verdict) and attempt.stop.take_back("budget"):
         attempt.resumed, attempt.changed = True, False
         attempt.tell({}, f"{name} is allowed more: it goes on")
         coding = CodingRun(attempt, before=coding.meter.total)
@@ -86,14 +71,12 @@ class CodingRun:
     started: bool = field(default=True, init=False)
     mend: str = field(default="install it where the workstation finds it, or correct its argv", init=False)
     session_id: str | None = field(default=None, init=False)
-    reached: Reached | None = field(default=None, init=False)
-    repeats: Repeats = field(default_factory=Repeats, init=False)
     wording: Wording = field(default_factory=Wording, init=False)
 
     def __post_init__(self) -> None:
-        self._began_with = self.attempt.latest()
         cli, before = self.attempt.config.cli, self.before or spent_before(self.attempt.known.usage)
         self.meter = Meter(prices=self.attempt.config.prices, model=cli.model or "", before=before)
+        self.bounds = Bounds(self.attempt, self.meter)
 
     def run(self) -> Verdict:
         """Run the CLI to its end, or to the end that a limit or a stop puts to it."""
@@ -113,10 +96,10 @@ class CodingRun:
         usage_log = UsageLog(adapter, settings)
         previous = usage_log.skip(session) if session is not None else CliUsage()
         self._begin(session, previous)
-        refused = self._refusal()
+        refused = self.bounds.refusal()
         if refused is not None:
             return Verdict(outcome="budget", message=refused)
-        invocation = adapter.invocation(request_for(attempt, settings, session, self.left_usd))
+        invocation = adapter.invocation(request_for(attempt, settings, session, self.bounds.left_usd))
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
 
         def take(event: Progress) -> None:
@@ -140,6 +123,7 @@ class CodingRun:
         def on_tick(pid: int, output_bytes: int) -> None:
             attempt.meter.tick(pid, output_bytes)
             log.beat()
+            self.bounds.look()
             look_at_usage()
             self._take_notes()
             if reach_once and events:
@@ -169,7 +153,7 @@ class CodingRun:
             look_at_usage(ended=True)
             verdict = self._judge(finished, events, previous)
             self.meter.close(verdict.usage)
-            if verdict.outcome == "budget" and self.reached is None:  # by a limit that the CLI holds itself
+            if verdict.outcome == "budget" and self.bounds.end is None:  # by a limit that the CLI holds itself
                 verdict = replace(verdict, message=f"{verdict.message}: {in_words(self.meter.total)}")
             log.ended(verdict)
         self.started = finished.reason != "not_started"
@@ -195,35 +179,6 @@ class CodingRun:
             take_notes(self.attempt)
             self.looked_at = time.monotonic()
 
-    @property
-    def left_usd(self) -> float | None:
-        """What is left of the attempt's limit as it is now; None without one."""
-        task = self.attempt.latest()
-        allowed = allowed_usd(task.limits, task.allowance_usd)
-        return None if allowed is None else max(0.0, allowed - (self.meter.total.cost_usd or 0.0))
-
-    def allowed_more(self, verdict: Verdict) -> bool:
-        """Whether the run was ended by a limit that has been raised since it began, for the same work."""
-        began, now = self._began_with, self.attempt.latest()
-        raised = any(more > before for before, more in zip(_room(began), _room(now), strict=True))
-        goes = verdict.outcome == "budget" and raised and self._refusal() is None
-        return goes and text_digest(now) == text_digest(self.attempt.task)
-
-    def _refusal(self) -> str | None:
-        """Why the CLI is not even started: nothing is left, or its cost could not be held below the limit."""
-        cli, limit = self.attempt.config.cli, self._limit()
-        if limit is not None:
-            return limit.message
-        if self.left_usd is None or ADAPTERS[cli.adapter].TELLS_COST != "never":
-            return None
-        if price_of(cli.model or "", self.attempt.config.prices) is not None:
-            return None
-        model = f"for {cli.model}" if cli.model else f"for what {cli.name} chooses, for it names no model"
-        return (
-            f"E_NO_PRICE: the task has a limit of cost, {cli.name} does not tell what it costs, and there is no "
-            f"price {model}; add it to `prices` in config.yaml, or take cost_usd out of the limits"
-        )
-
     def _judge(self, finished: Finished, events: list[Progress], previous: CliUsage) -> Verdict:
         adapter = ADAPTERS[self.attempt.config.cli.adapter]
         verdict = adapter.verdict(finished, events, previous=previous)
@@ -232,9 +187,7 @@ class CodingRun:
         limit = as_outcome(self.attempt.stop.reason)
         if limit is not None and verdict.outcome == "completed":
             verdict = replace(verdict, outcome=limit)  # it came to its end just as its limit was passed
-        if self.reached is not None and verdict.outcome == self.reached.outcome:
-            return replace(verdict, message=self.reached.message)
-        return verdict
+        return self.bounds.judged(verdict)
 
     def _take_event(self, event: Progress, events: list[Progress], log: EventLog) -> None:
         fields: dict[str, Any] = {}
@@ -256,10 +209,7 @@ class CodingRun:
         self.session_id = event.session_id or self.session_id
         if self.session_id and (event.session_id or "usage" in fields):
             fields["session"] = self._session(self.session_id)
-        self.repeats.see(event)
-        self._hold_limits()
-        if event.kind == "retry" and failure_named(event.message) == "quota":
-            self.attempt.stop.set("quota")  # it would wait until the quota lasts again, for hours perhaps
+        self.bounds.see(event)
         now = time.monotonic()
         if now - self.told_at < TELL_SECONDS:
             said = None  # the report is written once a second: the next thing that is said will be newer
@@ -271,27 +221,6 @@ class CodingRun:
     def _in_the_worktree(self, path: str | None) -> str | None:
         """The path as people know it; some CLIs tell whole ones."""
         return path.removeprefix(f"{self.attempt.places.worktree}/") if path else path
-
-    def _limit(self) -> Reached | None:
-        """The limit that is reached, if one is. With a limit of cost, a cost that nobody tells is one, too."""
-        task, total = self.attempt.latest(), self.meter.total
-        found = reached(self.meter, task.limits, task.allowance_usd, self.repeats.count)
-        if found is not None or self.left_usd is None:
-            return found
-        tells = ADAPTERS[self.attempt.config.cli.adapter].TELLS_COST
-        # What is told at the end only is not told of a run that was killed: nobody knows what is left.
-        if self.meter.before.unpriced if tells == "end" else total.unpriced:
-            return Reached(outcome="budget", message=f"E_NO_PRICE: {in_words(total)}; add it to `prices`")
-        if tells == "never" and self.meter.run.turns >= BLIND_TURNS and self.meter.run.tokens == 0:
-            message = f"E_NO_PRICE: it does not tell its tokens while it works, and may cost {usd(self.left_usd)}"
-            return Reached(outcome="budget", message=message)
-        return None
-
-    def _hold_limits(self) -> None:
-        """End the run when there must be no other step."""
-        self.reached = self.reached or self._limit()
-        if self.reached is not None:
-            self.attempt.stop.set(self.reached.outcome)
 
     def _tell_verdict(self, verdict: Verdict, finished: Finished) -> None:
         fields: dict[str, Any] = {"usage": self.meter.total.told()}
@@ -309,9 +238,3 @@ def _newest(events: list[Progress]) -> list[Progress]:
         if event.kind != "message" and counts[event.kind] <= KEPT_OF_A_KIND:
             kept.append(event)
     return [*reversed(kept), *events[-KEPT_EVENTS:]]
-
-
-def _room(task: TaskingTask) -> tuple[float, float]:
-    """USD and tokens that the attempt may use in all."""
-    allowed, tokens = allowed_usd(task.limits, task.allowance_usd), task.limits.max_tokens
-    return math.inf if allowed is None else allowed, math.inf if tokens is None else tokens

@@ -40,15 +40,22 @@ def not_started(attempt: Attempt, verdict: Verdict, mend: str) -> dict[str, Any]
     return {"status": ReportStatus.FAILED, "error": error, "salvage": salvage(attempt)}
 
 
-def not_completed(attempt: Attempt, verdict: Verdict) -> dict[str, Any]:
-    """The CLI ended without saying that it is done: blocked or failed, its work salvaged."""
+def not_completed(attempt: Attempt, verdict: Verdict, allowed_usd: float | None) -> dict[str, Any]:
+    """The CLI ended without saying that it is done: blocked or failed, its work salvaged.
+
+    `allowed_usd` is told beside a limit that was reached: it may have been raised meanwhile.
+    """
     fields: dict[str, Any] = {"salvage": salvage(attempt), **changes_made(attempt)}
     reason = ENDS[verdict.outcome].reason
     message = verdict.message or verdict.outcome
     if reason is not None:
         return fields | {
             "status": ReportStatus.BLOCKED,
-            "blocked_reason": BlockedReason(reason=reason, until=_lifted_at(verdict)),
+            "blocked_reason": BlockedReason(
+                reason=reason,
+                ref=f"{allowed_usd:.6f}" if reason is WaitReason.BUDGET and allowed_usd is not None else None,
+                until=_lifted_at(verdict),
+            ),
             "blockers": (message[:2000],),
             "question": message[:2000] if reason is WaitReason.QUESTION else None,
         }

@@ -107,7 +107,7 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
     if asks:
         return handing_in.asked(attempt)
     if verdict.outcome != "completed":
-        return handing_in.not_completed(attempt, verdict)
+        return handing_in.not_completed(attempt, verdict, coding.bounds.allowed_usd)
     return None
 
 

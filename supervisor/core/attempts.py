@@ -11,6 +11,7 @@ from agent_daemon.protocol.model import (
     WaitReason,
 )
 from agent_daemon.protocol.outcomes import follows_from
+from supervisor.core.budgets import allowed_since
 from supervisor.core.credentials import another_attempt, was_just_decided
 from supervisor.core.decision import Decision, Event, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
@@ -244,12 +245,15 @@ def _blocked(
     ended = end_attempt(task, attempt, verdict=verdict, report=report, now=now)
     if planned:
         return take_plan(ended, attempt, report, now)
+    if reason is WaitReason.BUDGET and wait and allowed_since(task, attempt, wait.ref):
+        why = "it was allowed more as it came to its limit"
+        return Decision(task=ended.moved(State.PENDING, reason=why, actor="supervisor", at=now, waits_for=()))
     if reason is WaitReason.QUOTA:
         until = wait.until if wait else None
         return park(ended, attempt, message=message, until=until, retry=retry, now=now)
     if reason is WaitReason.HANDOFF:
         return follow_recommendation(ended, attempt, report.recommend_handoff, why=message, retry=retry, now=now)
-    ref = wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) else None
+    ref = wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) and reason is not WaitReason.BUDGET else None
     if reason is WaitReason.CREDENTIAL and ref is not None and was_just_decided(task, attempt):
         return another_attempt(ended, "supervisor", now)
     return block(ended, reason=reason, ref=ref, message=message, now=now)

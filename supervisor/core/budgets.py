@@ -86,6 +86,16 @@ def allowance_usd(task: TaskRecord, attempt: Attempt) -> float | None:
     return min(left, attempt.reserved_usd) if attempt.budgets and attempt.reserved_usd is not None else left
 
 
+def allowed_since(task: TaskRecord, attempt: Attempt, told: str | None) -> bool:
+    """Whether an attempt that ended by its limit, `told` in USD, was allowed more and did not know yet."""
+    try:
+        known = float(told or "nan")
+    except ValueError:
+        return False
+    allowed = allowance_usd(task, attempt)
+    return attempt.topped_up_usd > 0 and allowed is not None and allowed > known + DUST_USD
+
+
 def stop_if_spent(task: TaskRecord, config: Config, now: datetime) -> Decision:
     """A task whose attempts have used up its limit makes no other one before somebody allows it more.
 

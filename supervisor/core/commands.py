@@ -420,7 +420,8 @@ def _top_up(task: TaskRecord, command: Command, now: datetime) -> Decision:
         )
     more = task.evolve(topped_up_usd=task.topped_up_usd + usd)
     if live is not None and live.reserved_usd is not None:
-        more = more.with_attempt(live.number, reserved_usd=live.reserved_usd + usd)
+        allowed = {"reserved_usd": live.reserved_usd + usd, "topped_up_usd": live.topped_up_usd + usd}
+        more = more.with_attempt(live.number, **allowed)
     event = Event(name="task.topped_up", details={"usd": usd}, actor=actor)
     waits = [wait.reason for wait in task.waits_for]
     if task.state is State.BLOCKED and waits == [WaitReason.BUDGET]:

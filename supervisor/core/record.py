@@ -162,7 +162,8 @@ class Attempt(Stored):
     `abandoned`: its workstation is configured no longer, and nothing more is heard of it.
     `clis` is the chain as it was when it began, `unstuck` the one that has a try after the last of it. `next_cli`
     takes over, in the role `next_role`, when this one gets nowhere. `code` and `why` tell how it ended.
-    `reserved_usd` is what it may cost, `budgets` are those in which that is reserved.
+    `reserved_usd` is what it may cost, `topped_up_usd` how much of that was allowed while it was under way,
+    `budgets` are those in which it is reserved.
     """
 
     number: int
@@ -196,6 +197,7 @@ class Attempt(Stored):
     ended_at: AwareDatetime | None = None
     usage: Usage = Usage()
     reserved_usd: float | None = None
+    topped_up_usd: float = 0.0
     budgets: tuple[str, ...] = ()
     bundle: str | None = None
     bundle_sha256: str | None = None

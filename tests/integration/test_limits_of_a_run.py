@@ -126,6 +126,32 @@ def test_one_that_floods_us_is_stopped_at_once_and_fills_no_memory(tmp_path: Pat
     assert len(said) < 30 * (time.monotonic() - begun) + 10
 
 
+WAITS = """
+import json, time
+print(json.dumps({"type": "progress", "message": "looking"}), flush=True)
+while True:
+    print(json.dumps({"type": "retry", "message": "%s"}), flush=True)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize(
+    ("why", "outcome"),
+    [("waiting for network", "overloaded"), ("waiting", "overloaded"), ("401 Unauthorized", "authentication")],
+)
+def test_one_that_does_nothing_but_wait_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str, outcome: str
+) -> None:
+    monkeypatch.setattr("agent_daemon.bounds.PATIENCE_SECONDS", 0.6)
+    (tmp_path / "tree").mkdir()
+    cli = CliConfig(name="p", adapter="command", argv=(sys.executable, "-c", WAITS % why))
+    verdict = Run(tmp_path, cli, limits=Limits(timeout_minutes=1)).code()
+    assert (verdict.outcome, verdict.message) == (
+        outcome,
+        f"it did nothing but wait for 0.01 minutes: {why}",
+    )
+
+
 def test_what_else_is_wished_of_a_run_is_not_taken_back_with_its_limit() -> None:
     stop = StopRequest()
     stop.set("budget")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_daemon.protocol.model import Limits, Price, TaskReport, Usage, WaitReason
+from agent_daemon.protocol.model import BlockedReason, Limits, Price, TaskReport, Usage, WaitReason
 from agent_daemon.protocol.money import amount, rounded_up
 from supervisor.config import parse_config
 from supervisor.core.attempts import end_attempt, take_report
@@ -156,6 +156,24 @@ def test_a_top_up_of_a_paused_task_that_waits_for_it_lets_it_go_on_when_it_is_re
         resume = command(None, "c2").evolve(kind="resume", args={})
         resumed = apply_command(topped_up, resume, NOW).task
         assert (resumed.state, resumed.waits_for) == (back, () if back is State.PENDING else waits)
+
+
+@pytest.mark.parametrize("told", ["2.000000", "3.000000", None, "much"])
+def test_a_top_up_in_the_moment_in_which_an_attempt_comes_to_its_limit_counts(told: str | None) -> None:
+    running = apply_command(task_of("a", 2, running=2.0), command(1), NOW).task
+    report = TaskReport(
+        attempt=1,
+        status="blocked",
+        blocked_reason=BlockedReason(reason=WaitReason.BUDGET, ref=told),
+        usage=Usage(input_tokens=5, cost_usd=1.9),
+        blockers=("its limit is reached",),
+    )
+    ended = take_report(running, report, RetrySettings(), NOW).task
+    assert ended.state is (State.PENDING if told == "2.000000" else State.BLOCKED)
+    assert ended.failures == 0 and ended.attempts[0].ended_at is not None
+    assert all(wait.ref is None for wait in ended.waits_for)
+    nobody = take_report(task_of("a", 2, running=2.0), report, RetrySettings(), NOW).task
+    assert nobody.state is State.BLOCKED
 
 
 def test_a_top_up_of_what_waits_for_something_else_leaves_it_there() -> None:
