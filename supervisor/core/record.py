@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from agent_daemon.protocol.model import (
     CommitMade,
+    Criterion,
     Expects,
     Feedback,
     FileModified,
@@ -303,7 +304,8 @@ class Grant(Stored):
 class Delivery(Stored):
     """Work that passed the import checks: what was claimed, what was found in the bundle.
 
-    `commits` are all of the branch, oldest first; so many of them, `earlier_total`, it had before.
+    `commits` are all of the branch, oldest first; so many of them, `earlier_total`, it had before. `criteria` are
+    those of which the agent said something.
     """
 
     attempt: int
@@ -320,6 +322,7 @@ class Delivery(Stored):
     verification: tuple[VerificationResult, ...] = ()
     summary: str = ""
     decisions: tuple[str, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
 
 
 class Request(Stored):

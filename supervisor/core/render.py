@@ -3,7 +3,7 @@
 import re
 from datetime import UTC
 
-from agent_daemon.protocol.model import TaskReport
+from agent_daemon.protocol.model import Criterion, TaskReport
 from agent_daemon.protocol.money import amount
 from supervisor.core.record import Delivery, TaskRecord
 from supervisor.core.words import count
@@ -11,6 +11,7 @@ from supervisor.core.words import count
 _BACKTICKS = re.compile(r"`+")
 MAX_SHOWN = 50
 MAX_DESCRIPTION_CHARACTERS = 10_000
+MAX_EVIDENCE_CHARACTERS = 500
 
 
 def fence(text: str) -> str:
@@ -65,7 +66,7 @@ def render_body(task: TaskRecord) -> str:
     if description:
         parts.append(fence(_clipped(task.description)))
     if task.acceptance_criteria:
-        parts.append("\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria))
+        parts.append(_criteria(task, delivery))
     if delivery.summary:
         parts += ["## What the agent says", fence(delivery.summary)]
     if delivery.decisions:
@@ -82,6 +83,19 @@ def render_body(task: TaskRecord) -> str:
         parts += ["## Approved by a person", "\n".join(approved)]
     parts += ["## Files", _files(delivery), "## Commits", _commits(delivery)]
     return "\n\n".join(parts) + "\n"
+
+
+def _criteria(task: TaskRecord, delivery: Delivery) -> str:
+    """Each criterion with what the agent said of it; where it said nothing of any, the criteria alone."""
+    said = {entry.criterion: entry for entry in delivery.criteria}
+    if not said.keys() & set(task.acceptance_criteria):
+        return "\n".join(f"- {one_line_code(entry)}" for entry in task.acceptance_criteria)
+    rows = []
+    for text in task.acceptance_criteria:
+        entry = said.get(text, Criterion(criterion=text))
+        evidence = f": {one_line_code(entry.evidence[:MAX_EVIDENCE_CHARACTERS])}" if entry.evidence.strip() else ""
+        rows.append(f"- [{'x' if entry.status == 'done' else ' '}] {one_line_code(text)}{evidence}")
+    return "\n".join([*rows, "", "Ticked, and what stands beside it, is the agent's word."])
 
 
 def _cost(task: TaskRecord) -> str:

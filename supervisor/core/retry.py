@@ -94,6 +94,7 @@ def bounded(task: TaskRecord, retry: RetrySettings, now: datetime) -> TaskRecord
         label=sooner(task.label),
         not_before=waits,
         preparing=sooner(task.preparing),
+        grants=tuple(grant.evolve(giving=sooner(grant.giving)) for grant in task.grants),
     )
 
 

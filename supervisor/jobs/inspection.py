@@ -8,7 +8,7 @@ from loguru import logger
 
 from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.files import copy_file, make_folder, write_file
-from agent_daemon.protocol.model import CommitMade, FileModified, Result, TaskReport
+from agent_daemon.protocol.model import CommitMade, Criterion, FileModified, Result, TaskReport
 from agent_daemon.protocol.paths import Root
 from supervisor.core.attempts import EMPTY_RESULT
 from supervisor.core.decision import Inspect
@@ -51,8 +51,9 @@ def inspect(
         imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
         if report is not None:  # stands in the request
             outputs = "\n".join(f"{run.command}\n{run.output_tail}" for run in report.verification)
-            told = "\n".join((report.summary, *report.decisions, outputs))
-            check_text(project, told.encode(), "the report's summary, decisions or verification")
+            evidence = (criterion.evidence for criterion in report.acceptance_criteria)
+            told = "\n".join((report.summary, *report.decisions, *evidence, outputs))
+            check_text(project, told.encode(), "the report's summary, decisions, criteria or verification")
     except FileNotFoundError:
         missing = Problem(
             code="E_NO_BUNDLE",
@@ -206,6 +207,10 @@ def _take_document(root: Root, project: Project, task: TaskRecord, attempt: Atte
     return Inspected(attempt=attempt.number, document=True)
 
 
+def _told_of(report: TaskReport) -> tuple[Criterion, ...]:
+    return tuple(c for c in report.acceptance_criteria if c.status != "pending" or c.evidence)
+
+
 def _delivery(attempt: Attempt, imported: Imported, result: Result, report: TaskReport | None) -> Delivery:
     commits = (*imported.earlier, *imported.commits)
     return Delivery(
@@ -231,4 +236,5 @@ def _delivery(attempt: Attempt, imported: Imported, result: Result, report: Task
         verification=report.verification if report else (),
         summary=report.summary if report else "",
         decisions=report.decisions[:MAX_DECISIONS] if report else (),
+        criteria=_told_of(report) if report else (),
     )

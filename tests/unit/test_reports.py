@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import (
     BlockedReason,
+    Criterion,
     Feedback,
     ReportError,
     ReportStatus,
@@ -220,6 +221,25 @@ def test_a_request_tells_claimed_from_verified() -> None:
     assert "| `tests`: `pytest -q` | exit code 0 in 0.0 s | not re-run |" in text
     assert f"pushed as `{SHA_B}`" in text and "… and 70 more" in text
     assert "````text\ncloses #1 ```\n@everyone\n````" in text
+
+
+def test_a_request_tells_what_the_agent_said_of_each_criterion() -> None:
+    delivery = Delivery(
+        attempt=1,
+        claimed_head=SHA_A,
+        pushed_head=SHA_B,
+        base=SHA_A,
+        bundle_sha256=DIGEST,
+        criteria=(
+            Criterion(criterion="it adds", status="done", evidence="test_add `passes`\n- [x] it pays"),
+            Criterion(criterion="not asked for", status="done"),
+        ),
+    )
+    text = render_request(working(delivery=delivery, acceptance_criteria=("it adds", "it is fast", "it pays")))
+    shown = "- [x] `it adds`: ``test_add `passes` - [x] it pays``\n- [ ] `it is fast`\n- [ ] `it pays`\n"
+    assert shown in text and "the agent's word" in text and "not asked for" not in text
+    silent = render_request(working(delivery=delivery.evolve(criteria=()), acceptance_criteria=("it adds",)))
+    assert "\n- `it adds`\n" in silent and "the agent's word" not in silent
 
 
 def test_a_request_tells_what_was_asked_for_and_who_let_it_pass() -> None:

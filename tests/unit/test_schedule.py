@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Priority
-from supervisor.core.record import Dependency, TaskRecord, Tries
+from supervisor.core.record import Dependency, Grant, TaskRecord, Tries
 from supervisor.core.retry import backoff_seconds, bounded
 from supervisor.core.routing import route
 from supervisor.core.schedule import (
@@ -59,11 +59,17 @@ def test_an_attempt_that_was_lost_is_followed_by_one_elsewhere_if_there_is_an_el
 def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
     ahead = NOW + timedelta(days=365)
     tried = Tries(tries=1, not_before=ahead)
-    task = make_task(attempts=(make_attempt(started_at=ahead),), not_before=ahead, preparing=tried)
+    asked = {"id": "cred-001", "asked_as": "cred-001", "type": "npm_token", "access": "read"}
+    grant = Grant(**asked, attempt=1, asked_at=NOW, status="granted", giving=tried)
+    attempts = (make_attempt(started_at=ahead),)
+    task = make_task(attempts=attempts, not_before=ahead, preparing=tried, grants=(grant,))
     mended = bounded(task, RetrySettings(cap_seconds=60), NOW)
     assert mended.attempts[0].started_at == NOW
     assert mended.not_before == mended.preparing.not_before == NOW + timedelta(seconds=60)
-    soon = task.evolve(attempts=(make_attempt(),), not_before=NOW + timedelta(seconds=5), preparing=Tries())
+    assert mended.grants[0].giving.not_before == NOW + timedelta(seconds=60)
+    soon = task.evolve(
+        attempts=(make_attempt(),), not_before=NOW + timedelta(seconds=5), preparing=Tries(), grants=()
+    )
     assert bounded(soon, RetrySettings(cap_seconds=60), NOW) == soon
 
 
