@@ -2,13 +2,16 @@
 
 from importlib import metadata
 
-from agent_daemon.protocol.codec import decode
-from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.codec import decode, decode_what_fits
+from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
-from agent_daemon.protocol.yaml_reader import read_yaml
+from agent_daemon.protocol.yaml_reader import read_yaml, show_path
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError, mend_of
 from supervisor.references import reference_problems
+
+# Whose entries others name.
+_NAMED = ("projects", "workstations", "clis")
 
 
 def load_config(root: Root) -> Config:
@@ -33,7 +36,7 @@ def parse_config(data: bytes, *, file: str) -> Config:
         config = decode(Config, data, file=file)
         problems = reference_problems(config, read_yaml(data, file=file), file)
     except ProtocolError as error:
-        problems = list(error.problems)
+        problems = sorted([*error.problems, *_wrong_besides(data, file)], key=lambda problem: problem.line or 0)
     if problems:
         lines = "\n".join(str(problem) for problem in problems)
         raise CloudCodeError(
@@ -43,6 +46,33 @@ def parse_config(data: bytes, *, file: str) -> Config:
             tuple(problems),
         )
     return config
+
+
+def _wrong_besides(data: bytes, file: str) -> list[Problem]:
+    """What leads nowhere in a configuration that its schema refuses, too, so that all of it is mended at once.
+
+    Nothing that may only seem so because of what the schema refuses.
+    """
+    config, left_out = decode_what_fits(Config, data, file=file)
+    if config is None:
+        return []
+    around = {show_path(path[:-1]) for path in left_out}
+    within = tuple(show_path(path[:-1] if path[-1] == "adapter" else path) for path in left_out)
+    unknown = tuple(
+        words
+        for words, may_be_there in (
+            ("there is no ", any(len(path) <= 2 and path[0] in _NAMED for path in left_out)),
+            ("no workstation ", any(path[0] == "workstations" for path in left_out)),
+        )
+        if may_be_there
+    )
+    return [
+        problem
+        for problem in reference_problems(config, read_yaml(data, file=file), file)
+        if problem.place not in around
+        and not (problem.place or "").startswith(within)
+        and not problem.message.startswith(unknown)
+    ]
 
 
 def check_installation() -> None:

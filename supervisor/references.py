@@ -194,9 +194,9 @@ def _adapter_faults(place: tuple[str, ...], name: str, settings: CliSettings) ->
     adapter = ADAPTERS[name]
     for option in settings.options:
         if option not in adapter.OPTIONS:
-            known = ", ".join(sorted(adapter.OPTIONS)) or "none"
+            known = f"one of {', '.join(sorted(adapter.OPTIONS))}" if adapter.OPTIONS else "none"
             mend = _near(option, adapter.OPTIONS) or "remove it"
-            yield _Fault((*place, "options", option), f"{name} has no option '{option}'", f"of {known}", mend)
+            yield _Fault((*place, "options", option), f"{name} has no option '{option}'", known, mend)
     if settings.mcp is not None and not adapter.MCP:
         able = ", ".join(key for key, each in ADAPTERS.items() if each.MCP)
         message = f"{name} takes no MCP servers"

@@ -25,6 +25,7 @@ NOTHING: Final[frozenset[str]] = frozenset()
 USUAL: Final = Limits()
 
 _FRAMES: Final = (["revision"], ["version", "revision"])
+_MOST_ROUNDS: Final = 20
 _WHOLE_NUMBER: Final = re.compile("0|[1-9][0-9]{0,17}")
 _LAST_LINE: Final = re.compile(rb"(?:\A|\n)end: *(?:0|[1-9][0-9]{0,17})\r?\n\Z")
 _CUT_SHORT: Final = frozenset({"E_YAML", "E_EMPTY", "E_NOT_MAPPING", "E_ENCODING"})
@@ -45,6 +46,44 @@ def decode(
     """
     document = read_yaml(data, file=file, limits=limits)
     return _validate(model, document, file, understood, document.value.keys() & model.model_fields.keys())
+
+
+def decode_what_fits(model: type[M], data: bytes, *, file: str) -> tuple[M | None, tuple[Path, ...]]:
+    """The model from what is right in a file, and the places that were left out for that.
+
+    For what else there is to say of a file that `decode` refuses; no model where too much is wrong.
+    """
+    try:
+        value = read_yaml(data, file=file).value
+    except ProtocolError:
+        return None, ()
+    left_out: list[Path] = []
+    for _ in range(_MOST_ROUNDS):
+        try:
+            return model.model_validate(value), tuple(left_out)
+        except ValidationError as error:
+            wrong = {_path(detail, value) for detail in error.errors(include_url=False)}
+        # From the back, so that the places that are left stay what they are.
+        for path in sorted(wrong, key=lambda path: [(str(type(part)), part) for part in path], reverse=True):
+            gone = _without(value, path)
+            if gone is None:
+                return None, ()
+            left_out.append(gone)
+    return None, ()
+
+
+def _without(value: Any, path: Path) -> Path | None:
+    """Take a place out of the data, or what it is missing in; the place that is gone, None for all of it."""
+    while path:
+        around = value
+        try:
+            for part in path[:-1]:
+                around = around[part]
+            del around[path[-1]]
+            return path
+        except (KeyError, IndexError, TypeError):
+            path = path[:-1]
+    return None
 
 
 def decode_framed(

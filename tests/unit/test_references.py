@@ -143,6 +143,47 @@ def test_a_missing_key_is_told_beside_another_that_is_not_known() -> None:
     assert {problem.code for problem in raised.value.problems} == {"E_SCHEMA", "E_UNKNOWN_KEY"}
 
 
+def test_what_leads_nowhere_is_told_together_with_what_the_schema_refuses() -> None:
+    found = problems_of(
+        workstations={"backend": {"clis": ["codx", "mine"], "cont": 3}},
+        clis={
+            "codex": {"modle": "x", "options": {"bas_url": "http://x"}},
+            "mine": {"adaptor": "command", "argv": ["a"]},
+        },
+        prices={"gpt-5": {"input": "much", "output": 1}, "gpt-6": {"input": 1}},
+        budgets={"all": {"usd": 5, "project": "acmee"}},
+    )
+    assert sorted(problem.place or "" for problem in found) == [
+        "budgets.all.project",
+        "clis.codex.modle",
+        "clis.codex.options.bas_url",
+        "clis.mine.adaptor",  # and not that `mine` has no adapter
+        "prices.gpt-5.input",
+        "prices.gpt-6.output",
+        "workstations.backend.clis[0]",
+        "workstations.backend.cont",
+    ]
+    assert [problem.line for problem in found] == sorted(problem.line or 0 for problem in found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clis": {"mine": "codex"}, "workstations": {"backend": {"clis": ["mine"]}}},
+        {
+            "workstations": {"backend": {"clis": ["codex"], "trust_domain": []}},
+            "projects": project(trust_domain="x"),
+        },
+        {"workstations": {"backend": {"clis": "codex"}}, "routing": {"backend": ["api"]}},
+        {"projects": {"acme": {}}, "budgets": {"all": {"usd": 1, "project": "acme"}}},
+        {"clis": {"mine": {"adapter": ["command"], "options": {"x": "y"}, "argv": ["a"]}}},
+    ],
+)
+def test_nothing_is_said_to_lead_nowhere_for_what_the_schema_refuses(changes: dict[str, Any]) -> None:
+    (problem,) = problems_of(**changes)
+    assert problem.code == "E_SCHEMA"
+
+
 def test_a_name_that_is_none_is_told_in_words() -> None:
     (problem,) = problems_of(projects={"My Shop": {"repository": "/x"}})
     assert problem.message == "the name 'My Shop' cannot be used"
