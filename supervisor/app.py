@@ -4,12 +4,14 @@ import contextlib
 import os
 import queue
 import signal
+import stat
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
     from supervisor.forges.webhooks import Webhooks
 
 CLOSE_SECONDS = 25
+GROUP_FOLDER = 0o2770
 # Creates on a forge wait for each other: few threads, so that nothing else waits with them.
 TELLERS = 4
 
@@ -114,8 +117,18 @@ def open_root(root: Root) -> None:
         root.run,
     ):
         make_folder(folder)
-    root.commands.chmod(0o770)  # (whoever is in the group may give commands)
+    _open_to_group(root.commands)
     write_schemas(root.schemas)
+
+
+def _open_to_group(commands: Path) -> None:
+    """Whoever is in the group of the root may give commands: what is written there is of that group."""
+    if stat.S_IMODE(commands.stat().st_mode) == GROUP_FOLDER:
+        return
+    try:
+        commands.chmod(GROUP_FOLDER)
+    except PermissionError:  # a service may not set that bit (RestrictSUIDSGID); `install` does
+        commands.chmod(GROUP_FOLDER & 0o777)
 
 
 @contextlib.contextmanager

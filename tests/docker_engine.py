@@ -29,9 +29,9 @@ def engine() -> Engine:
         found = Engine(engine_socket())
         found.version()
     except CloudCodeError as error:
-        _lacking(str(error))
+        lacking(str(error))
     if shutil.which("docker") is None:
-        _lacking("the program docker is not on PATH")
+        lacking("the program docker is not on PATH")
     return found
 
 
@@ -45,7 +45,7 @@ def image() -> str:
     with FileLock(DISK / f"cloud-code-test-image-{os.getuid()}.lock"):
         if not has_image(tag):
             if not has_image(BASE):
-                _lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
+                lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
             certificates = CERTIFICATES if CERTIFICATES.is_dir() else None
             uid, gid = images.own_user()
             wanted = images.Wanted(kind="base", tag=tag, base=BASE, certificates=certificates, uid=uid, gid=gid)
@@ -61,7 +61,7 @@ class OwnEngine:
 
     def __init__(self) -> None:
         if os.getuid() != 0 or shutil.which("dockerd") is None:
-            _lacking("an engine of the test's own needs root and the program dockerd")
+            lacking("an engine of the test's own needs root and the program dockerd")
         self.folder = Path(tempfile.mkdtemp(prefix="ccd-", dir=DISK))  # (a short path: sockets lie in it)
         self.socket = self.folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,7 +116,7 @@ def has_image(tag: str) -> bool:
     return True
 
 
-def _lacking(what: str) -> None:
+def lacking(what: str) -> None:
     if REQUIRED:
         pytest.fail(f"CLOUD_CODE_TEST_REQUIRE names docker: {what}")
     pytest.skip(what)

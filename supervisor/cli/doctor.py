@@ -12,6 +12,7 @@ from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
 from supervisor.core.settings import Config
 from supervisor.doctor import Check, examine, told
+from supervisor.service.examination import check_service
 from supervisor.workstations.egress import check_egress
 from supervisor.workstations.examination import check_docker
 from supervisor.workstations.local import refuse_under_service
@@ -26,7 +27,10 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     Exit code 1 when something is missing without which nothing can work.
     """
     with progress("looking at this host and at the repositories"):
-        checks = list(examine(ctx.obj, check_project, partial(_check_driver, ctx.obj)))
+        checks = [
+            *examine(ctx.obj, check_project, partial(_check_driver, ctx.obj)),
+            *check_service(ctx.obj),
+        ]
     if as_json:
         print_json(checks)
     else:

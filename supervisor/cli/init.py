@@ -16,6 +16,8 @@ from supervisor.git.names import is_address
 from supervisor.packaged import packaged_file
 
 EXAMPLE_TASK = "example.yaml.txt"
+_LOCAL_DRIVER = re.compile(r"^    driver: local .*\n +# `docker` means .*\n", re.MULTILINE)
+_DOCKER_DRIVER = "    driver: docker                    # containers (docs/workstations.md)\n"
 _CLIS = [name for name in ADAPTERS if name != "command"]  # that one needs to be told what to run
 
 
@@ -38,9 +40,8 @@ def init(
     root: Root = find_root(folder) if folder else ctx.obj
     text = configuration(project, repository, cli_name)
     parse_config(text.encode(), file="the new config.yaml")
-    _make_folders(root)
     wanted = project is not None or cli_name is not None
-    written = _write_new(root.config, text, mode=0o640)
+    written = make_root(root, text, project or "my-project")
     if written:
         say(f"{root.config}: written")
     elif wanted:
@@ -49,15 +50,29 @@ def init(
         )
     else:
         say(f"{root.config}: exists, left as it is")
-    example = packaged_file("example-task.yaml").read_text()
-    example = example.replace("project: my-project", f"project: {project or 'my-project'}")
-    _write_new(root.tasks / EXAMPLE_TASK, example, mode=0o644)
     _say_next(ctx, root, ready=project is not None or not written)
 
 
-def configuration(project: str | None, repository: str | None, cli_name: str | None) -> str:
-    """The text of a new `config.yaml`; CloudCodeError for a name that cannot be a project's."""
+def make_root(root: Root, text: str, project: str = "my-project") -> bool:
+    """The folders of a root, its configuration and an example of a task; whether there was no configuration."""
+    _make_folders(root)
+    written = _write_new(root.config, text, mode=0o640)
+    example = packaged_file("example-task.yaml").read_text()
+    example = example.replace("project: my-project", f"project: {project}")
+    _write_new(root.tasks / EXAMPLE_TASK, example, mode=0o644)
+    return written
+
+
+def configuration(
+    project: str | None, repository: str | None, cli_name: str | None, *, service: bool = False
+) -> str:
+    """The text of a new `config.yaml`; CloudCodeError for a name that cannot be a project's.
+
+    `service`: its workstations are containers, for a service may not have others.
+    """
     text = packaged_file("config.yaml").read_text()
+    if service:
+        text = _LOCAL_DRIVER.sub(_DOCKER_DRIVER, text, count=1)
     if project is not None and repository is not None:
         try:
             check_project(project)

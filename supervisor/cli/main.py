@@ -31,6 +31,13 @@ COMMANDS = {
     "doctor": Entry("supervisor.cli.doctor:doctor", "What is missing on this host, and what mends it."),
     "schema": Entry("supervisor.cli.schema:schema", "JSON Schema of a file."),
     "gc": Entry("supervisor.cli.gc:gc", "Remove what ended tasks left behind; --dry-run says what and why."),
+    "install": Entry("supervisor.cli.service:install", "Make the supervisor a service of systemd on this host."),
+    "upgrade": Entry(
+        "supervisor.cli.service:upgrade", "Put an upgraded program to work, without touching agents."
+    ),
+    "uninstall": Entry(
+        "supervisor.cli.service:uninstall", "Remove the service; what it made stays, unless purged."
+    ),
     "completion": Entry("supervisor.cli.completion:completion", "Print the completion script of a shell."),
 }
 

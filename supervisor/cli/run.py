@@ -62,14 +62,14 @@ def run(ctx: click.Context, once: bool, log_format: str | None, verbose: bool) -
 
             def say_ready(supervisor: "Supervisor") -> None:
                 starting.close()
-                _say_ready(supervisor, once, tell)
+                _say_ready(supervisor, once, tell, service=journal)
 
             notifier = Notifier.taken_from(os.environ)
             serving = Serving(root, config, notifier, is_over=is_idle if once else lambda _: False)
             supervisor = serving.run(say_ready)
         if once and not serving.received:
             _end_workstations(supervisor)
-    if not once:
+    if not once and not journal:
         tell(f"Stopped. The agents go on working; `{here('cloud-code run')}` finds them again.")
     return EXIT_INTERRUPTED if serving.received[:1] == [signal.SIGINT] else 0
 
@@ -93,12 +93,12 @@ def _up(supervisor: "Supervisor") -> list[str]:
     return [name for name, station in supervisor.fleet.stations.items() if station.wanted != "removed"]
 
 
-def _say_ready(supervisor: "Supervisor", once: bool, tell: Callable[[str], None]) -> None:
+def _say_ready(supervisor: "Supervisor", once: bool, tell: Callable[[str], None], *, service: bool) -> None:
     projects, stations = ", ".join(supervisor.config.projects), ", ".join(_up(supervisor))
     tell(f"cloud-code {__version__} works on {supervisor.root.path}: projects {projects}; workstations {stations}")
     if once:
         tell("It ends when no task can make progress.")
-    else:
+    elif not service:
         tell(f"`{here('cloud-code status --watch')}` shows what happens. Ctrl-C stops it; agents go on working.")
 
 

@@ -1,0 +1,276 @@
+"""The steps by which Cloud Code becomes a service of a host, is brought up to date there, and goes again."""
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from supervisor import __version__
+from supervisor.core import unit
+from supervisor.errors import CloudCodeError, user_name
+from supervisor.service.host import UNIT, Host, asked, call, show
+from supervisor.service.steps import Step
+
+UNITS_FOLDER, LINK = "/etc/systemd/system", "/usr/local/bin/cloud-code"
+ENGINE_GROUP = "docker"
+_ENVIRONMENT = """\
+# Variables for the supervisor, one NAME=value a line: keys of coding CLIs that config.yaml names under
+# `pass_environment`, or DOCKER_HOST. Root alone can read this file. After a change: systemctl restart cloud-code
+"""
+
+
+def install_steps(host: Host, units: Mapping[str, str], make_root: Callable[[], None]) -> Iterator[Step]:
+    """From nothing to a service that is enabled; `make_root` writes the example configuration, as its user."""
+    yield from _user_steps(host)
+    yield _folder_step(host, unit.HOME, 0o700)
+    yield _folder_step(host, host.root, 0o750)
+    place = host.at(host.root)
+    yield Step(
+        what=f"{host.root / 'config.yaml'}: an example to edit, and the folders of a root",
+        command=f"sudo -u {host.user} {host.program} init {host.root}",
+        is_done=lambda: (place / "config.yaml").exists() and _is_of_group(place / "state" / "commands"),
+        do=make_root,
+    )
+    yield from _settings_steps(host)
+    yield from unit_steps(host, units)
+    if host.is_this:
+        yield Step(
+            what="the service starts with the system",
+            command=f"systemctl enable {' '.join(units)}",
+            is_done=lambda: all(asked("systemctl", "is-enabled", name) == "enabled" for name in units),
+            do=partial(call, "systemctl", "enable", "--quiet", *units),
+        )
+    link = host.at(LINK)
+    yield Step(
+        what=f"{LINK}: the command for everybody",
+        command=f"ln -s {host.program} {LINK}",
+        is_done=lambda: os.path.lexists(link),
+        do=lambda: _link(link, host.program),
+    )
+
+
+def _user_steps(host: Host) -> Iterator[Step]:
+    prefix = [] if host.is_this else ["--prefix", str(host.top)]
+    group = ["--gid", host.user] if host.user in host.groups() else ["--user-group"]
+    making = ["useradd", *prefix, "--system", *group, "--home-dir", unit.HOME, "--no-create-home"]
+    making += ["--shell", "/usr/sbin/nologin", "--comment", "Cloud Code", host.user]
+    yield Step(
+        what=f"the user {host.user}, who cannot log in",
+        command=shlex.join(making),
+        is_done=lambda: host.ids() is not None,
+        do=partial(call, *making),
+    )
+    if ENGINE_GROUP in host.groups():
+        joining = ["usermod", *prefix, "--append", "--groups", ENGINE_GROUP, host.user]
+        yield Step(
+            what=f"{host.user} may use the Docker engine",
+            command=shlex.join(joining),
+            is_done=lambda: host.user in host.groups().get(ENGINE_GROUP, ()),
+            do=partial(call, *joining),
+        )
+
+
+def _settings_steps(host: Host) -> Iterator[Step]:
+    file = host.at(unit.SETTINGS) / "environment"
+    yield Step(
+        what=f"{unit.SETTINGS}/environment: variables for the service, readable for root alone",
+        command=f"install -D -m 600 /dev/null {unit.SETTINGS}/environment",
+        is_done=file.exists,
+        do=partial(_write, file, _ENVIRONMENT, 0o600),
+    )
+
+
+def _folder_step(host: Host, path: str | Path, mode: int) -> Step:
+    place = host.at(path)
+
+    def do() -> None:
+        ids = host.ids()
+        if ids is None:
+            raise CloudCodeError("E_INSTALL", f"There is no user {host.user}.")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700)  # (its parents are root's: nobody can put something else in its place)
+        os.chown(place, *ids)
+        place.chmod(mode)
+
+    def is_done() -> bool:
+        if not place.is_dir():
+            return False
+        owner, ids = place.stat().st_uid, host.ids()
+        if ids is not None and owner != ids[0]:
+            raise CloudCodeError(
+                "E_INSTALL_OWNER",
+                f"{path} belongs to {user_name(owner)}, and the service works as {host.user}.",
+                f"sudo chown -R {host.user}: {path}, or name the user with --user.",
+            )
+        return True
+
+    made = f"install -d -m {mode:o} -o {host.user} -g {host.user} {path}"
+    return Step(what=f"{path}: a folder of {host.user}", command=made, is_done=is_done, do=do)
+
+
+def unit_steps(host: Host, units: Mapping[str, str]) -> Iterator[Step]:
+    """Every unit as this version has it; one that somebody has changed is kept, and the new one laid beside it."""
+    for name, text in units.items():
+        rendered = unit.render(text, user=host.user, root=str(host.root), program=host.program)
+        yield _unit_step(host, name, unit.marked(rendered, __version__))
+    if host.is_this:
+        yield Step(
+            what="systemd knows the units as they are",
+            command="systemctl daemon-reload",
+            is_done=lambda: show().get("LoadState") == "loaded" and show().get("NeedDaemonReload") == "no",
+            do=partial(call, "systemctl", "daemon-reload"),
+        )
+
+
+def unit_place(host: Host, name: str = UNIT) -> Path:
+    return host.at(UNITS_FOLDER) / name
+
+
+def _unit_step(host: Host, name: str, wanted: str) -> Step:
+    place, shown = unit_place(host, name), f"{UNITS_FOLDER}/{name}"
+
+    def kept() -> str:
+        text = _read(place)
+        if text is None or unit.examine(text).untouched:
+            return ""
+        return (
+            f"somebody changed it, so that it stays; this version's is {shown}.new. Changes of yours are best in "
+            f"a drop-in (`systemctl edit {name}`): then delete the unit, and give this command again"
+        )
+
+    def do() -> None:
+        beside = place.with_name(f"{name}.new")
+        if kept():
+            _write(beside, wanted, 0o644)
+        else:
+            _write(place, wanted, 0o644)
+            beside.unlink(missing_ok=True)
+
+    return Step(
+        what=f"{shown}: the unit, of version {__version__}",
+        command=f"write {shown} from systemd/{name}",
+        is_done=lambda: _read(place) == wanted,
+        kept=kept,
+        do=do,
+    )
+
+
+def restart_step() -> Step:
+    """A supervisor of this version instead of the one that runs; agents go on meanwhile."""
+    return Step(
+        what="the supervisor runs in this version; agents work on meanwhile",
+        command=f"systemctl restart {UNIT}",
+        do=partial(call, "systemctl", "restart", UNIT),
+    )
+
+
+def uninstall_steps(host: Host, units: Mapping[str, str], end_agents: Callable[[], None]) -> Iterator[Step]:
+    """The service goes; what it made and was told stays."""
+    if host.is_this:
+        yield Step(
+            what="the workstations are ended: nobody would look after them; what they hold is kept",
+            command=f"{host.program} --root {host.root} workstation stop --all",
+            is_done=lambda: show().get("ActiveState") != "active",
+            do=end_agents,
+        )
+        yield Step(
+            what="the service is stopped, and starts no more with the system",
+            command=f"systemctl disable --now {' '.join(units)}",
+            is_done=lambda: all(show(name).get("LoadState") != "loaded" for name in units),
+            do=partial(call, "systemctl", "disable", "--quiet", "--now", *units),
+        )
+    for name in units:
+        yield _unit_removal(host, name)
+    if host.is_this:
+        yield Step(
+            what="systemd forgets the units",
+            command="systemctl daemon-reload",
+            do=partial(call, "systemctl", "daemon-reload"),
+        )
+    link = host.at(LINK)
+    yield Step(
+        what=f"{LINK} goes",
+        command=f"rm {LINK}",
+        is_done=lambda: not link.is_symlink() or str(link.readlink()) != host.program,
+        do=link.unlink,
+    )
+
+
+def _unit_removal(host: Host, name: str) -> Step:
+    place = unit_place(host, name)
+    beside = place.with_name(f"{name}.new")
+
+    def kept() -> str:
+        text = _read(place)
+        changed = text is not None and not unit.examine(text).untouched
+        return f"somebody changed it: remove it yourself (`rm {UNITS_FOLDER}/{name}`)" if changed else ""
+
+    def do() -> None:
+        beside.unlink(missing_ok=True)
+        if not kept():
+            place.unlink(missing_ok=True)
+
+    return Step(
+        what=f"{UNITS_FOLDER}/{name} goes",
+        command=f"rm {UNITS_FOLDER}/{name}",
+        is_done=lambda: not place.exists() and not beside.exists(),
+        kept=kept,
+        do=do,
+    )
+
+
+def purge_steps(host: Host, end_containers: Callable[[], None]) -> Iterator[Step]:
+    """Everything else goes, too: tasks, saved work, secrets, settings, the user."""
+    if host.is_this:
+        yield Step(
+            what="containers, volumes and networks of this root are removed",
+            command="docker rm, docker volume rm, docker network rm (label cloud-code.root)",
+            is_done=lambda: not host.root.is_dir(),
+            do=end_containers,
+        )
+    for path in (host.root, Path(unit.SETTINGS), Path(unit.HOME)):
+        place = host.at(path)
+        yield Step(
+            what=f"{path} goes, with everything in it",
+            command=f"rm -r {path}",
+            is_done=lambda place=place: not place.exists(),  # type: ignore[misc]
+            do=partial(shutil.rmtree, place),
+        )
+    prefix = [] if host.is_this else ["--prefix", str(host.top)]
+    yield Step(
+        what=f"the user {host.user} goes",
+        command=" ".join(["userdel", *prefix, host.user]),
+        is_done=lambda: host.ids() is None,
+        do=partial(call, "userdel", *prefix, host.user),
+    )
+
+
+def _is_of_group(folder: Path) -> bool:
+    """Whether what is written there is of the folder's group, so that the supervisor can read it."""
+    return folder.is_dir() and bool(folder.stat().st_mode & stat.S_ISGID)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    """Replace a file of root's as a whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with fresh.open("x", encoding="utf-8") as file:
+        fresh.chmod(mode)
+        file.write(text)
+    fresh.replace(path)
+
+
+def _link(link: Path, program: str) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(program)

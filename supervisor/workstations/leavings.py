@@ -1,0 +1,18 @@
+"""What an engine has of a root that is to be gone: its containers, volumes and networks."""
+
+from agent_daemon.protocol.paths import Root
+from supervisor.workstations.containers import ROOT_LABEL
+from supervisor.workstations.docker import root_id_of
+from supervisor.workstations.engine import Engine, engine_socket
+
+
+def remove_from_engine(root: Root) -> None:
+    """Remove them all. CloudCodeError: E_ENGINE_AWAY, E_ENGINE, E_NOT_RUNNING (the root never had any)."""
+    root_id, engine = root_id_of(root), Engine(engine_socket())
+    label = {"label": [f"{ROOT_LABEL}={root_id}"]}
+    for container in engine.get("/containers/json", all=1, filters=label):
+        engine.delete(f"/containers/{container['Id']}", force=1, v=1)
+    for volume in engine.get("/volumes", filters={"name": [f"cc-{root_id}-"]})["Volumes"] or ():
+        engine.delete(f"/volumes/{volume['Name']}")
+    for network in engine.get("/networks", filters=label):
+        engine.delete(f"/networks/{network['Id']}")

@@ -1,0 +1,133 @@
+"""Cloud Code as a service on a host that systemd has started: what an administrator does there."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.site import wait_for
+from tests.systemd_host import SystemdHost
+
+CONFIG = {
+    "projects": {"demo": {"repository": "/srv/demo.git", "base_branch": "main"}},
+    "workstations": {"backend": {"driver": "docker", "count": 1, "clis": ["scripted"]}},
+    "clis": {"scripted": {"adapter": "command", "argv": ["true"]}},
+}
+# As a member of the group, who may give commands and read, and nothing more.
+MEMBER = "sudo -u ada cloud-code"
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[SystemdHost]:
+    """Installed; the parts of one story follow, in which each test needs those before."""
+    booted = SystemdHost()
+    try:
+        booted.install_package()
+        yield booted
+    finally:
+        booted.close()
+
+
+def state(host: SystemdHost) -> dict[str, str]:
+    said = host.sh("systemctl show cloud-code -p ActiveState,MainPID,NRestarts,StatusText,UnitFileState")
+    return dict(line.partition("=")[::2] for line in said.splitlines())
+
+
+def configure(host: SystemdHost, workstations: int) -> None:
+    wanted = json.loads(json.dumps(CONFIG))
+    wanted["workstations"]["backend"]["count"] = workstations
+    host.sh(f"cat > /srv/cloud-code/config.yaml <<'EOF'\n{yaml.safe_dump(wanted)}\nEOF\n")
+
+
+def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHost) -> None:
+    program = "/opt/cloud-code/bin/cloud-code"
+    assert "would be  the user cloud-code" in host.sh(f"{program} install --dry-run; ! id cloud-code")
+    done = host.sh(f"{program} install && useradd ada -G cloud-code && git init -q --bare /srv/demo.git")
+    assert "done      /srv/cloud-code/config.yaml" in done and "Next:" in done
+    again = host.sh(f"{program} install")
+    assert "done" not in again and "is so     /etc/systemd/system/cloud-code.service" in again
+    assert "E_NEEDS_ROOT" in host.sh(f"! {MEMBER} install")
+    assert host.sh("stat -c '%U %a' /srv/cloud-code /etc/cloud-code/environment").split() == [
+        *("cloud-code", "750"),
+        *("root", "600"),
+    ]
+
+    configure(host, 1)
+    host.sh("systemctl start cloud-code")
+    begun = state(host)
+    assert (begun["ActiveState"], begun["UnitFileState"]) == ("active", "enabled")
+    wait_for(lambda: "0 tasks under way" in state(host)["StatusText"])
+    assert host.sh("systemd-analyze verify /etc/systemd/system/cloud-code.service") == ""
+    score = host.sh("systemd-analyze security --no-pager cloud-code | tail -n 1")
+    assert float(score.rpartition(": ")[2].split()[0]) <= 2.0
+    lines = [json.loads(line) for line in host.sh("journalctl -u cloud-code -o json").splitlines()]
+    told = {
+        json.loads(line["MESSAGE"])["message"]: line["PRIORITY"] for line in lines if line["MESSAGE"][0] == "{"
+    }
+    assert any("supervisor.started" in message for message in told)
+    assert next(told[message] for message in told if message.startswith("engine.away")) == "4"
+
+    goes_on_with_another_configuration(host, begun["MainPID"])
+    is_started_anew_where_it_hangs(host)
+    is_upgraded(host, program)
+    is_removed(host, program)
+
+
+def goes_on_with_another_configuration(host: SystemdHost, pid: str) -> None:
+    configure(host, 2)
+    host.sh("systemctl reload cloud-code")
+    wait_for(lambda: "backend.count: 1 → 2" in host.sh(f"{MEMBER} events"))
+    assert "backend-2" in host.sh(f"{MEMBER} status")
+    host.sh("echo 'projects: [' > /srv/cloud-code/config.yaml; systemctl reload cloud-code")
+    wait_for(lambda: "the former one stays in force" in host.sh(f"{MEMBER} events"))
+    assert state(host)["MainPID"] == pid
+    assert "E_CONFIG" in host.sh("! cloud-code upgrade"), "what this version cannot use is no reason to stop"
+    assert state(host)["MainPID"] == pid
+
+
+def is_started_anew_where_it_hangs(host: SystemdHost) -> None:
+    folder = "/etc/systemd/system/cloud-code.service.d"
+    host.sh(f"mkdir {folder}; printf '[Service]\\nWatchdogSec=2\\n' > {folder}/mine.conf; systemctl daemon-reload")
+    configure(host, 2)
+    host.sh("systemctl restart cloud-code")
+    before = state(host)
+    configuration = "/srv/cloud-code/config.yaml"
+    host.sh(
+        f"cp -p {configuration} /root/c; rm {configuration}; mkfifo {configuration}; "
+        "systemctl kill -s HUP cloud-code"
+    )
+    wait_for(lambda: state(host)["ActiveState"] == "reloading", what="the loop waits in the fifo")
+    host.sh(f"rm {configuration}; cp -p /root/c {configuration}")
+    wait_for(lambda: state(host)["NRestarts"] == "1" and state(host)["ActiveState"] == "active")
+    assert state(host)["MainPID"] != before["MainPID"]
+    assert "in load_config" in host.sh("journalctl -u cloud-code -o cat"), "the log says where it hung"
+
+
+def is_upgraded(host: SystemdHost, program: str) -> None:
+    assert "no attempt is given out" in host.sh(f"{MEMBER} drain")
+    before = state(host)["MainPID"]
+    unit = "/etc/systemd/system/cloud-code.service"
+    old = host.sh(f"sed -i '1s/cloud-code [^,]*/cloud-code 0.0.9/' {unit}; cloud-code doctor", check=False)
+    assert "the unit is of version 0.0.9" in old and "sudo cloud-code upgrade" in old
+    assert "and is not" not in old and "changed, and systemd has not read it" in old
+    done = host.sh("cloud-code upgrade")
+    assert f"done      {unit}" in done and "done      the supervisor runs in this version" in done
+    assert "no workstation ran" in done
+    assert state(host)["MainPID"] != before and "Drained" in host.sh(f"{MEMBER} status")
+    assert "WatchdogSec=2" in host.sh("systemctl cat cloud-code"), "a person's drop-in stays"
+    kept = host.sh(f"echo '# mine' >> {unit}; cloud-code upgrade --dry-run")
+    assert "somebody changed it, so that it stays" in kept
+    host.sh(f"sed -i '$d' {unit}")
+
+
+def is_removed(host: SystemdHost, program: str) -> None:
+    done = host.sh("cloud-code uninstall")
+    assert "done      the service is stopped" in done and "are kept" in done
+    assert state(host)["ActiveState"] == "inactive"
+    host.sh("! test -e /etc/systemd/system/cloud-code.service; test -e /srv/cloud-code/config.yaml")
+    refused = host.sh(f"echo /srv | {program} uninstall --purge", check=False)
+    assert "E_NOT_CONFIRMED" in refused and "nothing was removed" in refused
+    gone = host.sh(f"echo /srv/cloud-code | {program} uninstall --purge")
+    assert "done      the user cloud-code goes" in gone
+    host.sh("! test -e /srv/cloud-code && ! test -e /etc/cloud-code && ! id cloud-code")
