@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 
 # What the packaged unit says, and what stands in its place elsewhere.
-USER, ROOT, PROGRAM = "cloud-code", "/srv/cloud-code", "/opt/cloud-code/bin/cloud-code"
+USER, ROOT, PROGRAMS = "cloud-code", "/srv/cloud-code", "/opt/cloud-code/bin"
 HOME, SETTINGS = "/var/lib/cloud-code", "/etc/cloud-code"
 _MARK = re.compile(r"# written by cloud-code (\S+), sha256 ([0-9a-f]{64})\n")
 
@@ -18,9 +18,9 @@ class Written:
     untouched: bool
 
 
-def render(text: str, *, user: str, root: str, program: str) -> str:
-    """The packaged unit for this user, root and program."""
-    text = text.replace(PROGRAM, program)
+def render(text: str, *, user: str, root: str, programs: str) -> str:
+    """The packaged unit for this user, this root, and the folder with the programs."""
+    text = text.replace(f"{PROGRAMS}/", f"{programs}/")
     text = re.sub(rf"{re.escape(ROOT)}(?![\w-])", root, text)
     return re.sub(rf"^(User|Group)={re.escape(USER)}$", rf"\1={user}", text, flags=re.MULTILINE)
 

@@ -40,7 +40,11 @@ class Host:
     @property
     def program(self) -> str:
         """The program as the unit names it: this one, or the usual place where another system is made."""
-        return str(Path(sys.prefix) / "bin" / "cloud-code") if self.is_this else unit.PROGRAM
+        return f"{self.programs}/cloud-code"
+
+    @property
+    def programs(self) -> str:
+        return str(Path(sys.prefix) / "bin") if self.is_this else unit.PROGRAMS
 
     def ids(self) -> tuple[int, int] | None:
         """The user's number and its group's; None while there is no such user."""

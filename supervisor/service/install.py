@@ -114,7 +114,7 @@ def _folder_step(host: Host, path: str | Path, mode: int) -> Step:
 def unit_steps(host: Host, units: Mapping[str, str]) -> Iterator[Step]:
     """Every unit as this version has it; one that somebody has changed is kept, and the new one laid beside it."""
     for name, text in units.items():
-        rendered = unit.render(text, user=host.user, root=str(host.root), program=host.program)
+        rendered = unit.render(text, user=host.user, root=str(host.root), programs=host.programs)
         yield _unit_step(host, name, unit.marked(rendered, __version__))
     if host.is_this:
         yield Step(
@@ -176,11 +176,12 @@ def uninstall_steps(host: Host, units: Mapping[str, str], end_agents: Callable[[
             is_done=lambda: show().get("ActiveState") != "active",
             do=end_agents,
         )
+        there = [name for name in units if unit_place(host, name).exists()]
         yield Step(
             what="the service is stopped, and starts no more with the system",
-            command=f"systemctl disable --now {' '.join(units)}",
-            is_done=lambda: all(show(name).get("LoadState") != "loaded" for name in units),
-            do=partial(call, "systemctl", "disable", "--quiet", "--now", *units),
+            command=f"systemctl disable --now {' '.join(there)}",
+            is_done=lambda: not there,
+            do=partial(call, "systemctl", "disable", "--quiet", "--now", *there),
         )
     for name in units:
         yield _unit_removal(host, name)

@@ -55,10 +55,11 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
 
     configure(host, 1)
     host.sh("systemctl start cloud-code")
-    begun = state(host)
+    begun, proxy = state(host), host.sh("systemctl show -P MainPID cloud-code-egress")
+    assert proxy != "0", "it comes along"
     assert (begun["ActiveState"], begun["UnitFileState"]) == ("active", "enabled")
     wait_for(lambda: "0 tasks under way" in state(host)["StatusText"])
-    assert host.sh("systemd-analyze verify /etc/systemd/system/cloud-code.service") == ""
+    assert host.sh("systemd-analyze verify /etc/systemd/system/cloud-code*.service") == ""
     score = host.sh("systemd-analyze security --no-pager cloud-code | tail -n 1")
     assert float(score.rpartition(": ")[2].split()[0]) <= 2.0
     lines = [json.loads(line) for line in host.sh("journalctl -u cloud-code -o json").splitlines()]
@@ -71,6 +72,7 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
     goes_on_with_another_configuration(host, begun["MainPID"])
     is_started_anew_where_it_hangs(host)
     is_upgraded(host, program)
+    assert host.sh("systemctl show -P MainPID cloud-code-egress") == proxy, "nothing of all that touched it"
     is_removed(host, program)
 
 
@@ -125,7 +127,7 @@ def is_removed(host: SystemdHost, program: str) -> None:
     done = host.sh("cloud-code uninstall")
     assert "done      the service is stopped" in done and "are kept" in done
     assert state(host)["ActiveState"] == "inactive"
-    host.sh("! test -e /etc/systemd/system/cloud-code.service; test -e /srv/cloud-code/config.yaml")
+    host.sh("! ls /etc/systemd/system/cloud-code*.service; test -e /srv/cloud-code/config.yaml")
     refused = host.sh(f"echo /srv | {program} uninstall --purge", check=False)
     assert "E_NOT_CONFIRMED" in refused and "nothing was removed" in refused
     gone = host.sh(f"echo /srv/cloud-code | {program} uninstall --purge")

@@ -39,17 +39,20 @@ class TestUnit:
         assert unit.examine(text + more) == unit.Written(version=None, untouched=False)
 
     def test_it_is_rendered_for_a_user_a_root_and_a_program_and_these_are_found_in_it(self) -> None:
-        found = unit.render(TEXT, user="robot", root="/srv/robots", program="/opt/x/bin/cloud-code")
+        found = unit.render(TEXT, user="robot", root="/srv/robots", programs="/opt/x/bin")
         assert "/srv/cloud-code" not in found and "/opt/cloud-code" not in found
         assert unit.installed_for(found) == ("robot", "/srv/robots")
-        assert unit.render(TEXT, user=unit.USER, root=unit.ROOT, program=unit.PROGRAM) == TEXT
+        assert unit.render(TEXT, user=unit.USER, root=unit.ROOT, programs=unit.PROGRAMS) == TEXT
         assert unit.installed_for("[Service]\n") == (None, None)
 
-    def test_systemd_takes_it_and_rates_its_hardening(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("name", ["cloud-code.service", "cloud-code-egress.service"])
+    def test_systemd_takes_it_and_rates_its_hardening(self, tmp_path: Path, name: str) -> None:
         if shutil.which("systemd-analyze") is None:
             pytest.skip("systemd-analyze is not there")
-        path = tmp_path / "cloud-code.service"
-        path.write_text(unit.render(TEXT, user="root", root="/srv", program="/bin/true"))
+        for program in ("cloud-code", "python"):
+            (tmp_path / program).symlink_to("/bin/true")
+        path, text = tmp_path / name, (packaged_folder("systemd") / name).read_text()
+        path.write_text(unit.render(text, user="root", root="/srv", programs=str(tmp_path)))
         verified = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
         assert (verified.returncode, verified.stderr) == (0, "")
         rating = ["systemd-analyze", "security", "--offline=true", "--no-pager", path]
