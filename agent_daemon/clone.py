@@ -26,14 +26,17 @@ _REMOTE_REFS = "refs/remotes/origin/"
 _LOCK_TIMEOUT_SECONDS = 900
 _LOCK_RETRY_SECONDS = 0.02
 _COPY_TIMEOUT_SECONDS = 3600
-_CONFIGURATION = (
-    ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"),
-    ("remote.origin.tagOpt", "--no-tags"),
-    # The agent's git must not throw away what other worktrees borrow, nor push anywhere by mistake.
-    ("remote.origin.pushurl", "disabled:pushing-is-up-to-the-supervisor"),
-    ("gc.auto", "0"),
-    ("maintenance.auto", "false"),
-)
+# The agent's git must not throw away what other worktrees borrow, nor push anywhere by mistake.
+_CONFIGURATION = """\
+[gc]
+	auto = 0
+[maintenance]
+	auto = false
+[remote "origin"]
+	fetch = +refs/heads/*:refs/remotes/origin/*
+	tagOpt = --no-tags
+	pushurl = disabled:pushing-is-up-to-the-supervisor
+"""
 
 
 @contextmanager
@@ -116,9 +119,9 @@ def _make(clone: Path, mirror: Path) -> None:
         "--initial-branch=nothing-is-checked-out-here",
         folder=new,
     )
+    with (new / ".git/config").open("a") as file:
+        file.write(_CONFIGURATION)
     git("config", "remote.origin.url", str(mirror), folder=new)
-    for name, value in _CONFIGURATION:
-        git("config", name, value, folder=new)
     new.rename(clone)
 
 

@@ -69,8 +69,8 @@ def clone_beside(
     fresh = mirror.path.with_name(mirror.path.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     make_repository(fresh)
-    for name, value in (("gc.auto", "0"), ("gc.pruneExpire", "never"), ("maintenance.auto", "false")):
-        run_git(["config", name, value], git_dir=fresh)
+    with (fresh / "config").open("a") as file:
+        file.write("[gc]\n\tauto = 0\n\tpruneExpire = never\n[maintenance]\n\tauto = false\n")
     try:
         _fetch(fresh, url, credential, timeout_seconds)
         if not run_git(["for-each-ref", "--count=1", "refs/heads/"], git_dir=fresh):
