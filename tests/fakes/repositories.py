@@ -1,7 +1,11 @@
 """A small world of real repositories: an upstream, a person's clone, an agent's clone."""
 
+import atexit
+import functools
 import os
+import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +18,7 @@ _ENVIRONMENT = {
     "GIT_COMMITTER_DATE": "2026-01-07T10:31:00+0200",
     "LC_ALL": "C.UTF-8",
 }
+PERSON = ("Paula Person", "paula@example.org")
 
 
 def git(folder: Path, *arguments: str, stdin: bytes | None = None) -> str:
@@ -69,9 +74,22 @@ class Clone:
 
 def make_upstream(folder: Path) -> tuple[Path, Clone]:
     """A bare repository with a few commits on main and one on a branch of people, and a person's clone of it."""
+    made = _made_upstream()
+    for name in ("upstream.git", "person"):
+        shutil.copytree(made / name, folder / name, symlinks=True)
+    config = folder / "person" / ".git" / "config"
+    config.write_text(config.read_text().replace(str(made), str(folder)))
+    return folder / "upstream.git", Clone(folder / "person", *PERSON)
+
+
+@functools.cache
+def _made_upstream() -> Path:
+    """One to copy: many tests begin with the same."""
+    folder = Path(tempfile.mkdtemp(prefix="cloud-code-upstream-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     bare = folder / "upstream.git"
     git(folder, "init", "--quiet", "--bare", "--initial-branch=main", str(bare))
-    person = clone(bare, folder / "person", "Paula Person", "paula@example.org")
+    person = clone(bare, folder / "person", *PERSON)
     person.git("checkout", "--quiet", "-b", "main")
     person.commit("Begin", {"README.md": "# App\n", "src/app.py": "print('hello')\n", "src/Old.txt": "old\n"})
     person.commit("Add a workflow", {".github/workflows/ci.yml": "on: push\n", "src/lib.py": "X = 1\n" * 50})
@@ -80,7 +98,7 @@ def make_upstream(folder: Path) -> tuple[Path, Clone]:
     person.commit("Something else", {"src/else.py": "Y = 2\n"})
     person.git("push", "--quiet", "origin", "people")
     person.git("checkout", "--quiet", "main")
-    return bare, person
+    return folder
 
 
 def clone(source: Path, target: Path, name: str, email: str) -> Clone:
