@@ -24,6 +24,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.record import TaskRecord
 from supervisor.records import RecordStore
 from tests import preloaded
+from tests.janitor import processes_of
 
 Supervisor = subprocess.Popen[bytes] | preloaded.Started
 T = TypeVar("T")
@@ -277,21 +278,3 @@ class Site:
         """End the supervisors, then the daemons with all they started."""
         self.stop_supervisors(signal.SIGKILL)
         sweep(lambda: processes_of(self.folder), grace_seconds=3)
-
-
-def processes_of(folder: Path) -> list[int]:
-    """What works on roots in this folder: they stand in its command line, or in its environment."""
-    mark = f"{folder}/".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes()
-            environment = (entry / "environ").read_bytes()
-        except OSError:
-            continue
-        is_ours = (b"agent_daemon\0" in command or b"-m\0supervisor\0" in command) and mark in command
-        if is_ours or b"CLOUD_CODE_ATTEMPT=" + mark in environment:
-            found.append(int(entry.name))
-    return found
