@@ -39,7 +39,10 @@ class Given:
 
     def environment(self) -> dict[str, str]:
         """The variables in which a program finds the values, and the one that says where later ones will lie."""
-        found = {credential.env: credential.value for credential in list(self._held.values())}
+        held = list(self._held.values())
+        found = {one.env: one.value for one in held if one.deliver == "environment"}
+        if self.folder is not None:
+            found |= {one.env: str(self.folder / one.env) for one in held if one.deliver == "file"}
         return found | ({VARIABLE: str(self.folder)} if self.folder is not None else {})
 
     def hidden_by(self, mask: Mask) -> Mask:
@@ -77,6 +80,11 @@ class Given:
 
     def has(self, name: str) -> bool:
         return name in self._held
+
+    def holds_another(self, credential: SealedCredential) -> bool:
+        """Whether it was given with another value before."""
+        before = self._held.get(credential.id)
+        return before is not None and before.value != credential.value
 
     def drop(self) -> None:
         """Forget everything, and remove it."""
@@ -118,7 +126,9 @@ class Keyring:
                 why = "" if isinstance(error, ValidationError) else f": {error}"
                 logger.warning("the credential {} of {} cannot be opened{}", name, task.id, why)
                 continue
-            if not given.has(name):
+            if given.holds_another(opened):
+                said.append(f"{name} has another value now: {told.type}, in {VARIABLE}/{opened.env}")
+            elif not given.has(name):
                 said.append(f"{name} is there: {told.type}, in ${opened.env} and {VARIABLE}/{opened.env}")
             given.take(opened)
         return said
@@ -171,4 +181,6 @@ def _write(folder: Path, credential: SealedCredential) -> None:
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(credential.value)
+        if "\n" in credential.value:  # a key, of which programs want the last line whole
+            file.write("\n")
     fresh.rename(target)

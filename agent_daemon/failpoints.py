@@ -54,6 +54,8 @@ FORGE_FAILPOINTS = (
     "forge.story_marked_sending",
     "forge.told_before_record",
 )
+# Passed only where a Vault lends something.
+LEASE_FAILPOINTS = ("lease.token_made", "lease.token_noted", "lease.lent", "lease.noted", "lease.revoked")
 # Passed only where the base branch has moved.
 MOVED_BASE_FAILPOINTS = ("daemon.switching_base",)
 

@@ -98,9 +98,17 @@ def credential(kind: str, access: str, scope: str, reason: str, wait: float) -> 
     if answer is not None:
         click.echo(answer[1])
         sys.exit(answer[0])
-    click.echo("A person is asked, which may take long: go on without it where you can.")
+    click.echo(_waiting(kind, access, scope))
     click.echo("If you cannot, call `agent-daemon blocked credential WHAT YOU NEED IT FOR`, and end.")
     sys.exit(EXIT_WAITS)
+
+
+def _waiting(kind: str, access: str, scope: str) -> str:
+    """What it waits for."""
+    told = [c for c in _decisions() if (c.type, c.access, c.scope) == (kind, access, scope)]
+    if told and told[-1].reason and told[-1].status == "pending":
+        return f"{told[-1].reason} Go on without it where you can."
+    return "A person is asked, which may take long: go on without it where you can."
 
 
 def _answer(kind: str, access: str, scope: str) -> tuple[int, str] | None:

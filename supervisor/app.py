@@ -48,6 +48,7 @@ from supervisor.issues import Issues
 from supervisor.jobs.maintenance import maintain_mirror
 from supervisor.jobs.project import Project
 from supervisor.ledger import Ledger
+from supervisor.lending import Lending
 from supervisor.loop import Loop
 from supervisor.mail import Mail
 from supervisor.outgoing import Outgoing
@@ -63,7 +64,7 @@ from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
 from supervisor.secrets.granting import Granting
 from supervisor.secrets.live import LiveSecrets
-from supervisor.secrets.sources import SecretReader
+from supervisor.secrets.sources import SecretReader, open_leases
 from supervisor.spending import Money
 from supervisor.storyteller import Storyteller
 from supervisor.upkeep import Upkeep
@@ -182,7 +183,8 @@ class Supervisor:
         self.root = root
         self.config = config or load_config(root)
         secrets = SecretReader.of(root, self.config.secrets)
-        live = LiveSecrets(self.config, secrets)
+        leases = open_leases(root, self.config.secrets, secrets.store)
+        live = LiveSecrets(self.config, secrets, leases.values if leases is not None else dict)
         outgoing = Outgoing(live.values, hold_tokens=self.config.secrets.hold_tokens, learn=live.learn)
         self._scan = outgoing.scan
         log.hide_with(outgoing.hide)
@@ -202,8 +204,9 @@ class Supervisor:
         self.pool = JobPool(self.inbox)
         self._forges = Forges(root, secrets.read, outgoing.hide_in)
         self.projects = {name: self._project(name) for name in self.config.projects}
-        granting = Granting(self.config, secrets)
+        granting = Granting(self.config, secrets, leases)
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects, granting)
+        self.lending = Lending(self.clock, self.ledger, self.pool, granting)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
         self.people = People(root, self.clock, self.store, self.fleet, self.work, self.tasks.offer)
         edits = Edits(self.clock, self.mail)
@@ -247,6 +250,7 @@ class Supervisor:
                 self.clearing.look,
                 self.runs.look,
                 self.cleaning.look,
+                self.lending.look,
                 *([self.webhooks.look] if self.webhooks else []),
                 self.money.look,
             ),
@@ -255,6 +259,7 @@ class Supervisor:
             refused=RefusedNews(root).take,
             clean=self.cleaning.start,
             settle_cleaning=self.cleaning.settle,
+            settle_lending=self.lending.settle,
         )
 
     def _preparing(self) -> list[TaskRecord]:

@@ -72,6 +72,7 @@ class Loop:
     refused: Callable[[], Iterable[Event]] = tuple
     clean: Callable[[], object] = lambda: None
     settle_cleaning: Callable[[Any], None] = lambda _: None
+    settle_lending: Callable[[str, Any], None] = lambda *_: None
     on_beat: Callable[[], None] = lambda: None
     on_pass: Callable[[], None] = lambda: None
 
@@ -293,6 +294,8 @@ class Loop:
             self.settle_cleaning(outcome)
         elif kind == "Chore":
             self.upkeep.settle(subject, outcome)
+        elif kind == "Lease":
+            self.settle_lending(subject, outcome)
         elif kind == "Read":
             self.issues.settle_read(subject, outcome)
         elif kind == "Tell":

@@ -42,6 +42,7 @@ def reference_problems(config: Config, document: Document, file: str) -> list[Pr
         *_workstation_faults(config),
         *_cli_faults(config),
         *_budget_faults(config),
+        *_credential_faults(config),
     ]
     problems = []
     for fault in faults:
@@ -235,6 +236,25 @@ def _budget_faults(config: Config) -> Iterator[_Fault]:
                 said = f"there is no {what} '{given}'"
                 mend = _near(given, known) or f"use one of these, or leave `{key}` out"
                 yield _Fault(("budgets", name, key), said, f"one of {', '.join(known)}", mend)
+
+
+def _credential_faults(config: Config) -> Iterator[_Fault]:
+    for name, credential in config.credentials.items():
+        place = ("credentials", name)
+        for access, rule in credential.access.items():
+            if rule.lease is not None and config.secrets.backend != "vault":
+                message = "nothing lends where the secrets are in no Vault"
+                mend = "name a `secret:`, or say `secrets.backend: vault`"
+                yield _Fault((*place, "access", access, "lease"), message, "secret: NAME", mend)
+        for key, given, known in (
+            ("projects", credential.projects, tuple(config.projects)),
+            ("specialists", credential.specialists, tuple(config.workstations)),
+        ):
+            for index, word in enumerate(given):
+                if word not in known:
+                    said = f"there is no {'project' if key == 'projects' else 'workstation type'} '{word}'"
+                    mend = _near(word, known) or "use one of these, or leave it out"
+                    yield _Fault((*place, key, index), said, f"one of {', '.join(known)}", mend)
 
 
 def _near(word: str, words: Iterable[str]) -> str:

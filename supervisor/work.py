@@ -22,6 +22,7 @@ from supervisor.core.decision import (
     Look,
     OpenRequest,
     Prepare,
+    Probe,
     Push,
     Save,
 )
@@ -117,7 +118,7 @@ class Work:
                     driver = self.fleet.driver_of(attempt.workstation)
                     self.fleet.salvaging(attempt.workstation, True)
                     self._submit(job, partial(driver.salvage, attempt.workstation, task.id, number))
-            case Give():
+            case Give() | Probe():
                 self._give(job, task)
             case Look():
                 self._look(job, task, project)
@@ -134,9 +135,11 @@ class Work:
         else:
             self._submit(job, partial(project.host.open_request, task))
 
-    def _give(self, job: Give, task: TaskRecord) -> None:
+    def _give(self, job: Give | Probe, task: TaskRecord) -> None:
         grant = task.grant(job.grant)
-        if grant is not None and task.live is not None:
+        if grant is not None and isinstance(job, Probe):
+            self._submit(job, partial(self.credentials.probe, grant.type, grant.access))
+        elif grant is not None and isinstance(job, Give) and task.live is not None:
             box = Box(task.live.workstation, task.id, job.attempt)
             self._submit(job, partial(give, self.root, self.credentials, box, grant, job.recipient))
 

@@ -174,7 +174,7 @@ class Context(Wire):
 class Credential(Wire):
     """The supervisor's decision on something that the agent asked for.
 
-    `file` lies in `credentials/`, encrypted for this `recipient`.
+    `file` lies in `credentials/`, encrypted for this `recipient`; `delivery` grows when it is laid there anew.
     """
 
     id: Line
@@ -185,18 +185,23 @@ class Credential(Wire):
     env: Line | None = None
     file: FileName | None = None
     recipient: Line | None = None
+    delivery: Count = 0
     expires_at: Time | None = None
     reason: Text | None = None
 
 
 class SealedCredential(Wire):
-    """What a file in `credentials/` holds, as JSON, encrypted with age for the daemon's recipient."""
+    """What a file in `credentials/` holds, as JSON, encrypted with age for the daemon's recipient.
+
+    `deliver`: whether the variable `env` holds the value, or the path of a file with it.
+    """
 
     version: Literal[1] = 1
     task: Line
     attempt: Annotated[int, Field(ge=1)]
     id: Line
     env: Line
+    deliver: Literal["environment", "file"] = "environment"
     expires_at: Time | None = None
     value: Annotated[str, StringConstraints(max_length=64 * 1024)] = Field(repr=False)
 

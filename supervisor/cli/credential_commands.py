@@ -86,6 +86,7 @@ def list_types(ctx: click.Context, as_json: bool) -> None:
             "access": access,
             "env": variable_of(name, settings),
             "secret": rule.secret,
+            "lease": rule.lease,
             "granted": granted_by(name, access, rule),
             "ttl_minutes": settings.ttl_minutes,
             "projects": settings.projects,
@@ -106,7 +107,14 @@ def list_types(ctx: click.Context, as_json: bool) -> None:
 
 def _type_cells(row: dict[str, object]) -> tuple[object, ...]:
     granted = str(row["granted"]).replace("_", " ")
-    return row["type"], row["access"], row["env"], row["secret"], granted, row["ttl_minutes"]
+    return (
+        row["type"],
+        row["access"],
+        row["env"],
+        row["secret"] or f"{row['lease']} (lent)",
+        granted,
+        row["ttl_minutes"],
+    )
 
 
 @click.command()

@@ -14,6 +14,7 @@ from agent_daemon.protocol.outcomes import follows_from
 from supervisor.core.budgets import allowed_since
 from supervisor.core.credentials import another_attempt, was_just_decided
 from supervisor.core.decision import Decision, Event, claim_refused, problem_of
+from supervisor.core.giving import cannot_be_had, wanted_in_vain
 from supervisor.core.moved_base import conflict_feedback, reported_conflict
 from supervisor.core.planning import PLANNED, take_plan
 from supervisor.core.record import Attempt, TaskRecord
@@ -254,6 +255,9 @@ def _blocked(
     if reason is WaitReason.HANDOFF:
         return follow_recommendation(ended, attempt, report.recommend_handoff, why=message, retry=retry, now=now)
     ref = wait.ref if wait and wait.ref and _REF.fullmatch(wait.ref) and reason is not WaitReason.BUDGET else None
+    lacking = wanted_in_vain(ended, attempt.number) if reason is WaitReason.CREDENTIAL else None
+    if lacking is not None:
+        return block(ended, reason=reason, ref=lacking.id, message=cannot_be_had(lacking), now=now)
     if reason is WaitReason.CREDENTIAL and ref is not None and was_just_decided(task, attempt):
         return another_attempt(ended, "supervisor", now)
     return block(ended, reason=reason, ref=ref, message=message, now=now)

@@ -54,6 +54,11 @@ class Actor(Stored):
 
     kind: Literal["operator", "forge"] = "operator"
     id: str
+    is_admin: bool = False
+
+    @property
+    def may_do_all(self) -> bool:
+        return self.kind == "operator" or self.is_admin
 
 
 class Command(Stored):
@@ -315,7 +320,12 @@ def _open_grant(task: TaskRecord, command: Command) -> Grant | None:
 def _approve(task: TaskRecord, command: Command, now: datetime) -> Decision:
     grant = _open_grant(task, command)
     if grant is not None:
-        return decide_grant(task, grant, by=command.actor.id, why=None, now=now)
+        if grant.approve == "admin" and not command.actor.may_do_all:
+            raise CommandRefusedError(
+                f"{grant.id} ({grant.type}) is for an administrator of the project to approve"
+            )
+        text = _said(command, "note")
+        return decide_grant(task, grant, by=command.actor.id, why=None, now=now, via=command.channel, text=text)
     plan, note = pending_plan(task), _said(command, "note")
     if note and plan is None and command.channel == "cli":
         raise CommandRefusedError("only a plan can be approved with a note")
@@ -339,7 +349,7 @@ def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
     grant = _open_grant(task, command)
     if grant is not None:
         why = _said(command, "reason") or "a person said no"
-        return decide_grant(task, grant, by=command.actor.id, why=why, now=now)
+        return decide_grant(task, grant, by=command.actor.id, why=why, now=now, via=command.channel, text=why)
     decided = _decide(task, command, "denied", now)
     if task.offered is not None and task.state is State.PAUSED:
         left = drop_offer(decided, "the changed text was not approved", command.actor.id, now)

@@ -29,7 +29,7 @@ def command_of(
     command = Command(
         id=comment_key(comment),
         at=now,
-        actor=Actor(kind="forge", id=comment.author.login[:200]),
+        actor=Actor(kind="forge", id=comment.author.login[:200], is_admin=comment.author.is_admin),
         channel="comment",
         kind=kind,
         target=task.id,

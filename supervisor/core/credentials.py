@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
 
-from agent_daemon.protocol.model import Credential, CredentialRequest, Feedback, TaskReport, WaitReason
-from supervisor.core.decision import Decision, Event, Failed, Give
+from agent_daemon.protocol.model import CredentialRequest, Feedback, TaskReport, WaitReason
+from supervisor.core.decision import Decision, Event
 from supervisor.core.record import Attempt, Grant, TaskRecord
-from supervisor.core.retry import note_failure
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
 from supervisor.core.settings import Config
 from supervisor.core.states import State
@@ -33,16 +32,28 @@ _USUAL: dict[str, tuple[str, frozenset[str]]] = {
     "ssh_key": ("SSH_KEY", frozenset()),
 }
 
+_FORGE_TOKENS = frozenset({"github_token", "gitlab_token"})
+_USUAL_FILES = frozenset({"ssh_key"})
+
 
 def variable_of(name: str, settings: CredentialSettings) -> str:
     """The variable in which an agent gets it."""
     return settings.env or _USUAL.get(name, (name.upper().replace("-", "_"), frozenset()))[0]
 
 
-def granted_by(name: str, access: str, rule: AccessSettings) -> Literal["by_rule", "by_person"]:
-    """Who grants this access: what is configured, else what is usual, else a person."""
+def delivery_of(name: str, settings: CredentialSettings) -> Literal["environment", "file"]:
+    """Whether its variable holds the value, or the path of a file that does: programs want keys of ssh so."""
+    return settings.deliver or ("file" if name in _USUAL_FILES else "environment")
+
+
+def granted_by(name: str, access: str, rule: AccessSettings) -> Literal["by_rule", "by_person", "never"]:
+    """Who grants this access: what is configured, else what is usual, else a person.
+
+    What pushes is the supervisor's: tokens of forges are for reading, unless somebody says otherwise.
+    """
     usual = _USUAL.get(name, ("", frozenset()))[1]
-    return rule.granted or ("by_rule" if access in usual else "by_person")
+    others: Literal["by_person", "never"] = "never" if name in _FORGE_TOKENS else "by_person"
+    return rule.granted or ("by_rule" if access in usual else others)
 
 
 # --- asked ----------------------------------------------------------------------------------------------
@@ -56,15 +67,15 @@ def take_requests(task: TaskRecord, report: TaskReport | None, config: Config, n
         return decision
     for request in report.credential_requests:
         known = _without_old_refusal(decision.task, request)
-        if len(_of_run(known)) >= MAX_ASKED + 1 or _known(known, request) is not None:
+        if len(of_run(known)) >= MAX_ASKED + 1 or _known(known, request) is not None:
             continue
         grant = _judged(known, request, config, now)
-        event = _event(grant, grant.status, actor=grant.by or "agent")
+        event = event_of(grant, grant.status, actor=grant.by or "agent")
         decision = decision.then(Decision(task=known.evolve(grants=(*known.grants, grant)), events=(event,)))
     return decision
 
 
-def _of_run(task: TaskRecord) -> tuple[Grant, ...]:
+def of_run(task: TaskRecord) -> tuple[Grant, ...]:
     """What was asked for in this run; what a person denied in an earlier one may be asked for again."""
     earlier = {attempt.number for attempt in task.attempts if attempt.rerun < task.rerun}
     return tuple(grant for grant in task.grants if grant.attempt not in earlier)
@@ -93,7 +104,7 @@ def _known(task: TaskRecord, request: CredentialRequest) -> Grant | None:
     return next(
         (
             grant
-            for grant in _of_run(task)
+            for grant in of_run(task)
             if _is_same(grant, request) and (grant.status != "over" or _said(grant, request, task.attempt))
         ),
         None,
@@ -121,10 +132,16 @@ def _judged(task: TaskRecord, request: CredentialRequest, config: Config, now: d
     if why is not None:
         return grant.evolve(status="denied", why=why, by="rule", at=now)
     settings = config.credentials[request.type]
-    grant = grant.evolve(env=variable_of(request.type, settings), ttl_minutes=settings.ttl_minutes)
-    if granted_by(request.type, request.access, settings.access[request.access]) == "by_rule":
+    rule = settings.access[request.access]
+    grant = grant.evolve(
+        env=variable_of(request.type, settings),
+        deliver=delivery_of(request.type, settings),
+        ttl_minutes=settings.ttl_minutes,
+    )
+    if granted_by(request.type, request.access, rule) == "by_rule":
         return _granted(grant, "rule", now)
-    return grant
+    answer_by = now + timedelta(minutes=settings.answer_minutes)
+    return grant.evolve(answer_by=answer_by, approve=rule.approve or "write")
 
 
 def _free_id(task: TaskRecord, wanted: str) -> str:
@@ -137,7 +154,7 @@ def _free_id(task: TaskRecord, wanted: str) -> str:
 
 def _objections(task: TaskRecord, request: CredentialRequest, config: Config) -> Iterator[str]:
     """Why this cannot be granted by anybody, whatever is asked of a person."""
-    if len(_of_run(task)) >= MAX_ASKED:
+    if len(of_run(task)) >= MAX_ASKED:
         yield f"the task has asked for {MAX_ASKED} things already"
     if not _WORD.fullmatch(request.type) or not _WORD.fullmatch(request.access):
         yield "a type and an access are words of small letters, digits, '_' and '-'"
@@ -151,13 +168,28 @@ def _objections(task: TaskRecord, request: CredentialRequest, config: Config) ->
         return
     if request.access not in settings.access:
         yield f"there is no access '{request.access}' to it, only: {', '.join(settings.access)}"
+    elif granted_by(request.type, request.access, settings.access[request.access]) == "never":
+        yield f"{request.type} is for reading: the supervisor pushes; `granted` in config.yaml could say otherwise"
+    elif (times := settings.access[request.access].times) is not None and _had(task, request) >= times:
+        yield f"this run of the task has had it {times} times, which is all that it may"
     if settings.projects and task.project not in settings.projects:
         yield f"it is not for the project {task.project}"
     if settings.specialists and task.specialist not in settings.specialists:
         yield f"it is not for the specialist {task.specialist}"
-    if settings.scopes and not any(fnmatch.fnmatchcase(request.scope, scope) for scope in settings.scopes):
+    scopes = settings.scopes
+    if request.type in _FORGE_TOKENS and not scopes and request.scope:
+        scopes = (config.projects[task.project].repository,)
+    if scopes and not any(fnmatch.fnmatchcase(request.scope, scope) for scope in scopes):
         wrong = f"the scope '{request.scope}' is none of" if request.scope else "say --scope, one of"
-        yield f"{wrong}: {', '.join(settings.scopes)}"
+        yield f"{wrong}: {', '.join(scopes)}"
+
+
+def _had(task: TaskRecord, request: CredentialRequest) -> int:
+    """How often the run was granted this access, of whatever scope."""
+    return sum(
+        (grant.type, grant.access) == (request.type, request.access) and grant.status in ("granted", "over")
+        for grant in of_run(task)
+    )
 
 
 def _granted(grant: Grant, by: str, now: datetime) -> Grant:
@@ -173,13 +205,21 @@ def open_grant(task: TaskRecord, wanted: str) -> Grant | None:
     return next((g for g in task.grants if g.status == "asked" and wanted in ("", g.id)), None)
 
 
-def decide_grant(task: TaskRecord, grant: Grant, *, by: str, why: str | None, now: datetime) -> Decision:
-    """A person grants it, or denies it for the reason `why`. A task that waits for nothing else goes on."""
+def decide_grant(
+    task: TaskRecord, grant: Grant, *, by: str, why: str | None, now: datetime, via: str = "cli", text: str = ""
+) -> Decision:
+    """A person grants it, or denies it for the reason `why`. A task that waits for nothing else goes on.
+
+    `via` and `text` are for the books: how it was said, and with which words.
+    """
     if why is None:
         decided, name = _granted(grant, by, now), "granted"
     else:
         decided, name = grant.evolve(status="denied", by=by, at=now, why=why), "denied"
-    decision = Decision(task=_with(task, decided), events=(_event(decided, name, actor=by),))
+    said: dict[str, object] = {"via": via}
+    if text:
+        said["text"] = text[:_MAX_CHARACTERS]
+    decision = Decision(task=with_grant(task, decided), events=(event_of(decided, name, actor=by, extra=said),))
     return decision.then(_go_on(decision.task, by, now))
 
 
@@ -202,7 +242,7 @@ def another_attempt(task: TaskRecord, by: str, now: datetime) -> Decision:
 
 
 def _told_of(task: TaskRecord) -> TaskRecord:
-    told = tuple(Feedback(code="CREDENTIAL", message=sentence(grant)) for grant in _of_run(task))
+    told = tuple(Feedback(code="CREDENTIAL", message=sentence(grant)) for grant in of_run(task))
     return task.evolve(feedback=(*task.feedback, *told))
 
 
@@ -215,7 +255,7 @@ def was_just_decided(task: TaskRecord, attempt: Attempt) -> bool:
         return False
     return any(
         grant.at is not None and grant.at >= attempt.started_at and _is_news(grant, attempt)
-        for grant in _of_run(task)
+        for grant in of_run(task)
     )
 
 
@@ -249,88 +289,16 @@ def said_why(grant: Grant) -> str:
 def revoke(task: TaskRecord, grant: Grant, *, by: str, why: str, now: datetime) -> Decision:
     """Take back what was granted."""
     over = grant.evolve(status="over", why=why, by=by, at=now, given_to=None)
-    return Decision(task=_with(task, over), events=(_event(over, "revoked", actor=by),))
+    return Decision(task=with_grant(task, over), events=(event_of(over, "revoked", actor=by),))
 
 
-# --- given and taken back -------------------------------------------------------------------------------
-
-
-def take_back(task: TaskRecord, now: datetime) -> Decision:
-    """What is over by itself: its time, or the task."""
-    decision = Decision(task=task)
-    for grant in task.grants:
-        why = ""
-        if task.ended and grant.status in ("granted", "asked"):
-            why = "the task has ended"
-        elif grant.status == "granted" and grant.expires_at is not None and grant.expires_at <= now:
-            why = "its time is over"
-        if why:
-            decision = decision.then(revoke(decision.task, grant, by="supervisor", why=why, now=now))
-    return decision
-
-
-def next_expiry(task: TaskRecord) -> datetime | None:
-    """When the next grant is over."""
-    return min((g.expires_at for g in task.grants if g.status == "granted" and g.expires_at), default=None)
-
-
-def to_give(task: TaskRecord, recipient: str | None, now: datetime) -> list[Give]:
-    """What the live attempt has not got yet, or not for the daemon that is there now."""
-    live = task.live
-    if live is None or recipient is None or task.state is State.PAUSED:
-        return []
-    return [
-        Give(task_id=task.id, grant=grant.id, attempt=live.number, recipient=recipient)
-        for grant in task.grants
-        if grant.status == "granted" and grant.given_to != (live.number, recipient) and grant.giving.due(now)
-    ]
-
-
-def settle_giving(task: TaskRecord, job: Give, failed: Failed | None, now: datetime) -> Decision:
-    """It lies ready, or could not be laid ready, and is tried again."""
-    grant = task.grant(job.grant)
-    if grant is None or grant.status != "granted":
-        return Decision(task=task)
-    if failed is not None:
-        tried = note_failure(grant.giving, failed, now)
-        event = _event(grant, "not_given", extra={"code": failed.code, "message": failed.message})
-        same = tried.error == grant.giving.error
-        return Decision(task=_with(task, grant.evolve(giving=tried)), events=() if same else (event,))
-    given = grant.evolve(given_to=(job.attempt, job.recipient), giving=type(grant.giving)())
-    return Decision(task=_with(task, given), events=(_event(given, "given", extra={"attempt": job.attempt}),))
-
-
-def told_credentials(task: TaskRecord, attempt: int) -> tuple[Credential, ...]:
-    """The decisions as an attempt's tasking tells them; what is granted is told once it lies there."""
-    return tuple(_told(grant, attempt) for grant in _of_run(task))
-
-
-def _told(grant: Grant, attempt: int) -> Credential:
-    given = grant.given_to is not None and grant.given_to[0] == attempt
-    told = {"asked": "pending", "denied": "denied", "over": "revoked"}.get(
-        grant.status, "injected" if given else "pending"
-    )
-    return Credential.model_validate(
-        {
-            "id": grant.id,
-            "type": grant.type,
-            "access": grant.access,
-            "scope": grant.scope,
-            "status": told,
-            "env": grant.env or None,
-            "file": f"{grant.id}.age" if told == "injected" else None,
-            "recipient": grant.given_to[1] if grant.given_to is not None and told == "injected" else None,
-            "expires_at": grant.expires_at if told == "injected" else None,
-            "reason": grant.why or None,
-        }
-    )
-
-
-def _with(task: TaskRecord, grant: Grant) -> TaskRecord:
+def with_grant(task: TaskRecord, grant: Grant) -> TaskRecord:
     return task.evolve(grants=tuple(grant if g.id == grant.id else g for g in task.grants))
 
 
-def _event(grant: Grant, what: str, *, actor: str = "supervisor", extra: dict[str, object] | None = None) -> Event:
+def event_of(
+    grant: Grant, what: str, *, actor: str = "supervisor", extra: dict[str, object] | None = None
+) -> Event:
     details: dict[str, object] = {
         "id": grant.id,
         "type": grant.type,

@@ -130,6 +130,17 @@ class Give(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe(Job):
+    """See whether what was granted can be had again: a task waits for it."""
+
+    grant: str
+
+    @property
+    def key(self) -> str:
+        return f"Probe:{self.task_id}:{self.grant}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed:
     """A job that did not come through: `code` and one sentence. `retryable`: it may come through later.
 

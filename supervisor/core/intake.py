@@ -8,8 +8,8 @@ from typing import Any
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Limits, WorkspaceMode
 from agent_daemon.protocol.paths import branch_name
-from supervisor.core.credentials import take_back
 from supervisor.core.decision import Decision, Event
+from supervisor.core.giving import take_back
 from supervisor.core.record import Dependency, Source, Stored, TaskRecord, Tries
 from supervisor.core.routing import route
 from supervisor.core.settings import Config, ProjectSettings, WorkstationSettings

@@ -4,8 +4,19 @@ from datetime import datetime
 from typing import Any
 
 from agent_daemon.protocol.model import TaskReport
-from supervisor.core.credentials import settle_giving
-from supervisor.core.decision import Bundle, Decision, Failed, Give, Inspect, Job, Look, OpenRequest, Push, Save
+from supervisor.core.decision import (
+    Bundle,
+    Decision,
+    Failed,
+    Give,
+    Inspect,
+    Job,
+    Look,
+    OpenRequest,
+    Probe,
+    Push,
+    Save,
+)
 from supervisor.core.delivery import (
     Inspected,
     fail_inspection,
@@ -15,6 +26,7 @@ from supervisor.core.delivery import (
     settle_push,
     settle_request,
 )
+from supervisor.core.giving import settle_giving, settle_probe
 from supervisor.core.record import Request, TaskRecord
 from supervisor.core.salvage import settle_salvage
 from supervisor.core.settings import RetrySettings
@@ -36,6 +48,8 @@ def settle(
             return settle_request(task, job.effect, outcome, now)
         case Give():
             return settle_giving(task, job, outcome if isinstance(outcome, Failed) else None, now)
+        case Probe():
+            return settle_probe(task, job, outcome if isinstance(outcome, Failed) else None, now)
         case Look():
             return settle_look(task, job.effect, outcome, now)
     return Decision(task=task)

@@ -10,9 +10,10 @@ from agent_daemon.protocol.model import Feedback, ReportStatus, TaskReport, Wait
 from supervisor.core.attempts import claim_problems, end_attempt, take_report
 from supervisor.core.budgets import stop_if_spent
 from supervisor.core.cleanup import let_go_at_once
-from supervisor.core.credentials import next_expiry, take_back, take_requests, to_give
+from supervisor.core.credentials import take_requests
 from supervisor.core.decision import Bundle, Decision, Event, Inspect, Job, Look, OpenRequest, Push, Save
 from supervisor.core.delivery import NOT_INSPECTED, arrive, push_key, request_key
+from supervisor.core.giving import next_expiry, take_back, to_give, to_probe
 from supervisor.core.ladder import heed
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.request_news import take_up_remarks
@@ -117,7 +118,7 @@ def needed_jobs(task: TaskRecord, seen: Seen, now: datetime) -> tuple[Job, ...]:
     ]
     if task.state is State.IN_PROGRESS:
         jobs += _delivery_jobs(task, seen, now)
-    return (*jobs, *to_give(task, seen.recipient, now), *_looks(task, now))
+    return (*jobs, *to_give(task, seen.recipient, now), *to_probe(task, now), *_looks(task, now))
 
 
 def _will_push(task: TaskRecord, number: int) -> bool:

@@ -277,9 +277,10 @@ class PlanMade(Stored):
 class Grant(Stored):
     """Something that an agent asked for, and what became of it.
 
-    `asked`: a person decides. `granted`: it is given to the live attempt until `expires_at`; `given_to` says which
-    attempt has it, encrypted for which recipient. `over`: it is taken back, for the reason in `why`. `asked_as` is
-    the agent's own name for the request.
+    `asked`: a person decides, who may `approve` that, until `answer_by`. `granted`: it is given to the live
+    attempt until `expires_at`; `given_to` says which attempt has it, encrypted for which recipient, `deliveries`
+    how often it was laid there, and `stale` that its value is another one by now, to be given anew. `over`: it is
+    taken back, for the reason in `why`. `asked_as` is the agent's own name for the request.
     """
 
     id: str
@@ -295,9 +296,14 @@ class Grant(Stored):
     by: str = ""
     at: AwareDatetime | None = None
     expires_at: AwareDatetime | None = None
+    answer_by: AwareDatetime | None = None
+    approve: Literal["write", "admin"] = "write"
     env: str = ""
     ttl_minutes: float = 60
+    deliver: Literal["environment", "file"] = "environment"
     given_to: tuple[int, str] | None = None
+    deliveries: int = 0
+    stale: bool = False
     giving: Tries = Tries()
 
 

@@ -103,21 +103,44 @@ class SecretsSettings(Written):
 
 
 class AccessSettings(Written):
-    """One kind of access: the root's secret that gives it, and who grants it (None: as is usual for the type)."""
+    """One kind of access, and what gives it: a secret of the root, or what Vault lends at a path.
 
-    secret: SecretName
+    `template` makes one text of what is lent, as ``postgres://{username}:{password}@db/app``. `granted`:
+    who grants it (None: as is usual for the type), and `approve`: what a person must be allowed on the project for
+    that. `times`: how often one run of a task may have it.
+    """
+
+    secret: SecretName | None = None
+    lease: VaultPath | None = None
+    template: Annotated[str, SHORT] | None = None
     granted: Literal["by_rule", "by_person"] | None = None
+    approve: Literal["write", "admin"] | None = None
+    times: Annotated[int, Field(ge=1, le=20)] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.secret is None) == (self.lease is None):
+            raise ValueError("name what gives it: `secret:` or `lease:`")
+        if self.template is not None and self.lease is None:
+            raise ValueError("`template:` is for what is lent: `lease:`")
+        return self
+
+    def __str__(self) -> str:
+        return f"the secret {self.secret}" if self.secret is not None else f"a lease of {self.lease}"
 
 
 class CredentialSettings(Written):
     """Something that agents may ask for. Empty `projects`, `specialists` and `scopes` mean any.
 
-    `env`: the variable in which it is given; without it that of its type, or its name in capitals.
+    `env`: the variable in which it is given; without it that of its type, or its name in capitals. `deliver`: its
+    value in the variable, or the path of a file that holds it (None: as is usual for the type).
     """
 
     access: Annotated[dict[Word, AccessSettings], Field(min_length=1)]
     env: Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]{0,60}$")] | None = None
+    deliver: Literal["environment", "file"] | None = None
     ttl_minutes: Annotated[float, Field(gt=0, le=1440, allow_inf_nan=False)] = 60
+    answer_minutes: Annotated[float, Field(gt=0, le=43_200, allow_inf_nan=False)] = 1440
     projects: tuple[Name, ...] = ()
     specialists: tuple[Name, ...] = ()
     scopes: tuple[Annotated[str, SHORT], ...] = ()

@@ -24,7 +24,7 @@ from agent_daemon.protocol.model import (
 )
 from supervisor.core.budgets import allowance_usd
 from supervisor.core.chain import choices, session_to_resume
-from supervisor.core.credentials import told_credentials
+from supervisor.core.giving import told_credentials
 from supervisor.core.record import Attempt, TaskRecord
 from supervisor.core.settings import CliSettings, Config
 from supervisor.core.states import ACTIVE, State

@@ -98,6 +98,10 @@ def _announce_requests(before: TaskRecord | None, task: TaskRecord) -> TaskRecor
     return task
 
 
+def _minute(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M} UTC"
+
+
 def _asks_for(task: TaskRecord, grant: Grant) -> str:
     wanted = f"{grant.id}: {grant.type}\naccess: {grant.access}\nscope:  {grant.scope or '(none named)'}"
     return "\n".join(
@@ -106,7 +110,9 @@ def _asks_for(task: TaskRecord, grant: Grant) -> str:
             "",
             fence(f"{wanted}\n\n{grant.reason}"),
             "",
-            f"It would be given for {grant.ttl_minutes:g} minutes, to this task alone.",
+            f"It would be given for {grant.ttl_minutes:g} minutes, to this task alone."
+            + " Only an administrator of the project may approve it." * (grant.approve == "admin")
+            + (f" It is denied unless somebody answers by {_minute(grant.answer_by)}." if grant.answer_by else ""),
             "",
             f"- `/cloud-code approve {grant.id}`",
             f"- `/cloud-code deny {grant.id} REASON`",

@@ -14,8 +14,11 @@ from supervisor.mail import Box
 class Credentials(Protocol):
     """Where the values of granted credentials come from, and how they are encrypted for one recipient."""
 
-    def value(self, credential_type: str, access: str) -> str:
-        """The value; CloudCodeError where there is none to be had."""
+    def value(self, box: Box, grant: Grant) -> str:
+        """The value for this attempt; CloudCodeError where there is none to be had."""
+
+    def probe(self, credential_type: str, access: str) -> None:
+        """CloudCodeError where such a value could not be had now."""
 
     def seal(self, plaintext: bytes, recipient: str) -> bytes:
         """Encrypt for this recipient alone; CloudCodeError where it is none."""
@@ -29,8 +32,9 @@ def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient
             attempt=box.attempt,
             id=grant.id,
             env=grant.env,
+            deliver=grant.deliver,
             expires_at=utc(grant.expires_at) if grant.expires_at is not None else None,
-            value=credentials.value(grant.type, grant.access),
+            value=credentials.value(box, grant),
         )
         data = credentials.seal(sealed.model_dump_json().encode(), recipient)
     except CloudCodeError as error:

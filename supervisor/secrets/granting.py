@@ -1,29 +1,59 @@
-"""The root's own secrets as what agents are granted, each encrypted for one daemon."""
+"""What agents are granted: read from the root's secrets or lent by a Vault, each encrypted for one daemon."""
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyrage
 
-from supervisor.core.secret_settings import SecretSource
+from supervisor.core.record import Grant
+from supervisor.core.secret_settings import AccessSettings, SecretSource
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
+from supervisor.mail import Box
+from supervisor.secrets.leases import Leases, Lent
 from supervisor.secrets.sources import SecretReader
 
 
-@dataclass(frozen=True)
+@dataclass
 class Granting:
-    """See `jobs.credentials.Credentials`."""
+    """See `jobs.credentials.Credentials` and `lending.Lender`. Without a Vault nothing is lent."""
 
     config: Config
     reader: SecretReader
+    leases: Leases | None = None
+    _given: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
-    def value(self, credential_type: str, access: str) -> str:
+    def value(self, box: Box, grant: Grant) -> str:
+        rule = self._rule(grant.type, grant.access)
+        if rule.lease is not None:
+            return self._lender().lend(box.task_id, grant.id, box.attempt, rule.lease, rule.template)
+        value = self.reader.read(SecretSource(secret=rule.secret))
+        with self._lock:
+            self._given[box.task_id, grant.id] = value
+        return value
+
+    def probe(self, credential_type: str, access: str) -> None:
+        rule = self._rule(credential_type, access)
+        if rule.lease is not None:
+            self._lender().session.call("look its token up", lambda client: client.auth.token.lookup_self())
+        else:
+            self.reader.read(SecretSource(secret=rule.secret))
+
+    def _rule(self, credential_type: str, access: str) -> AccessSettings:
         settings = self.config.credentials.get(credential_type)
         rule = settings.access.get(access) if settings is not None else None
         if rule is None:
             message = f"{credential_type} with the access '{access}' is not configured any more."
             raise CloudCodeError("E_CREDENTIAL_DENIED", message, "Configure it, or deny the request.")
-        return self.reader.read(SecretSource(secret=rule.secret))
+        return rule
+
+    def _lender(self) -> Leases:
+        if self.leases is None:
+            message = "Nothing is lent here: the root's secrets are in no Vault."
+            raise CloudCodeError("E_CREDENTIAL_DENIED", message, "Say `secret:` instead, or set `secrets.vault`.")
+        return self.leases
 
     def seal(self, plaintext: bytes, recipient: str) -> bytes:
         try:
@@ -31,3 +61,32 @@ class Granting:
         except (pyrage.RecipientError, pyrage.EncryptError):
             message = "The workstation names no age recipient in its workstation.yaml."
             raise CloudCodeError("E_CREDENTIAL_RECIPIENT", message, "Restart the workstation.") from None
+
+    # --- what is lent ---------------------------------------------------------------------------------------
+
+    def pages(self) -> Sequence[Lent]:
+        return self.leases.pages() if self.leases is not None else ()
+
+    def renew(self, name: str, left_seconds: float) -> bool:
+        return self._lender().renew(name, left_seconds)
+
+    def revoke(self, name: str) -> None:
+        self._lender().revoke(name)
+
+    def keep_signed_in(self) -> None:
+        if self.leases is not None:
+            self.leases.session.renew()
+
+    def changed(self, given: Mapping[tuple[str, str], tuple[str, str]]) -> list[tuple[str, str]]:
+        """A value that was given by an earlier run of the supervisor is not known: it is given again, once."""
+        with self._lock:
+            known = {key: self._given.get(key) for key in given}
+            self._given = {key: value for key, value in self._given.items() if key in given}
+        found = []
+        for key, (credential_type, access) in given.items():
+            rule = self.config.credentials.get(credential_type)
+            secret = rule.access[access].secret if rule is not None and access in rule.access else None
+            value = self.reader.store.get(secret) if secret is not None else None
+            if value is not None and value.strip() != known[key]:
+                found.append(key)
+        return found

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from agent_daemon.hiding import looks_secret
@@ -25,6 +25,7 @@ class LiveSecrets:
 
     config: Config
     reader: SecretReader
+    lent: Callable[[], Mapping[str, str]] = dict
     _elsewhere: list[SecretSource] = field(init=False)
     _named: list[str] = field(init=False)
     _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
@@ -43,7 +44,7 @@ class LiveSecrets:
             found = self._seen | self._current()
             former = {f"{name}, before": value for name, value in self._seen.items() if found[name] != value}
             self._seen = found | former
-        return self._seen
+        return {**self._seen, **self.lent()}
 
     def learn(self) -> None:
         """Know all of the root's own secrets that the configuration names. CloudCodeError where that cannot be."""

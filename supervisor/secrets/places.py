@@ -28,7 +28,8 @@ def _walk(value: object, place: str) -> Iterator[tuple[str, SecretSource]]:
         yield place, value
         return
     if isinstance(value, AccessSettings):
-        yield place, SecretSource(secret=value.secret)
+        if value.secret is not None:
+            yield place, SecretSource(secret=value.secret)
         return
     items = (
         {name: getattr(value, name) for name in type(value).model_fields}

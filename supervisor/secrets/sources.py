@@ -9,6 +9,7 @@ from supervisor.core.secret_settings import SecretSource, SecretsSettings, Vault
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.age_file import AgeFile
 from supervisor.secrets.identity import IdentityFile
+from supervisor.secrets.leases import Leases
 from supervisor.secrets.sealed import SealedFile
 from supervisor.secrets.store import AgeStore, EnvStore, SecretStore
 from supervisor.secrets.use import note_use
@@ -38,6 +39,13 @@ def open_session(root: Root, vault: VaultSettings, settings: SecretsSettings) ->
     identity = open_age_file(root, settings).identity
     reader = SecretReader(root, EnvStore())  # (what opens Vault is in a file or a variable)
     return VaultSession(vault, reader.read, root.path, SealedFile(root.vault_session, identity))
+
+
+def open_leases(root: Root, settings: SecretsSettings, store: SecretStore) -> Leases | None:
+    """What a Vault lends, as the book of an earlier run tells it; None without a Vault."""
+    if not isinstance(store, VaultStore):
+        return None
+    return Leases(store.session, root.leases, open_age_file(root, settings).identity)
 
 
 @dataclass

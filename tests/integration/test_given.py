@@ -50,6 +50,25 @@ def test_it_is_there_for_programs_and_hidden_in_what_they_write(keyring: Keyring
     keyring.close()
 
 
+def test_what_comes_as_a_file_is_whole_and_its_variable_names_it(keyring: Keyring, tmp_path: Path) -> None:
+    key = "-----BEGIN KEY-----\nabc\n-----END KEY-----"
+    seal(tmp_path, keyring.recipient, env="SSH_KEY", deliver="file", value=key)
+    keyring.take(tmp_path, tasking(keyring))
+    given = keyring.of("demo.a", 1)
+    place = Path(given.environment()["SSH_KEY"])
+    assert place.read_text() == key + "\n" and place.stat().st_mode & 0o777 == 0o600
+    keyring.close()
+
+
+def test_another_value_takes_the_place_of_the_first(keyring: Keyring, tmp_path: Path) -> None:
+    for value, delivery in ((VALUE, 1), ("another-" + VALUE, 2)):
+        seal(tmp_path, keyring.recipient, value=value)
+        (said,) = keyring.take(tmp_path, tasking(keyring, delivery=delivery))
+        assert keyring.of("demo.a", 1).environment()["NPM_TOKEN"] == value and value not in said
+    assert "another value" in said
+    keyring.close()
+
+
 @pytest.mark.parametrize("instead", ["folder", "link"])
 def test_what_an_agent_put_in_its_place_is_removed_and_nothing_behind_it(
     keyring: Keyring, tmp_path: Path, instead: str

@@ -1,6 +1,7 @@
 """Secrets in a Vault: signing in, reading, and what is told where it cannot be asked."""
 
 import json
+import os
 import ssl
 import subprocess
 import threading
@@ -15,7 +16,8 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.secret_settings import SecretSource, SecretsSettings
 from supervisor.errors import CloudCodeError
 from supervisor.secrets import vault_session
-from supervisor.secrets.sources import SecretReader
+from supervisor.secrets.leases import Leases
+from supervisor.secrets.sources import SecretReader, open_leases
 from supervisor.secrets.store import EnvStore
 from supervisor.secrets.vault import VaultStore
 from tests.fakes.vault import FakeVault
@@ -257,6 +259,80 @@ class TestSession:
         for thread in threads:
             thread.join()
         assert len([path for _, path, _ in fake.journal if path == "auth/approle/login"]) == 1
+
+
+class TestLeases:
+    @pytest.fixture
+    def leases(self, stand_in: VaultSite, tmp_path: Path) -> Leases:
+        return self.opened(stand_in, tmp_path)
+
+    def opened(self, vault: VaultSite, folder: Path) -> Leases:
+        root, settings = Root(folder), SecretsSettings.model_validate(vault.settings(folder))
+        root.state.mkdir(exist_ok=True)
+        made = open_leases(root, settings, SecretReader.of(root, settings).store)
+        assert made is not None
+        return made
+
+    def test_lent_renewed_and_taken_back(self, vault: VaultSite, tmp_path: Path) -> None:
+        if vault.fake is None and "CLOUD_CODE_TEST_VAULT_LEASE" not in os.environ:
+            pytest.skip("CLOUD_CODE_TEST_VAULT_LEASE names no path")
+        leases = self.opened(vault, tmp_path)
+        value = leases.lend("demo.a", "cred-001", 1, vault.lease, "db://{username}:{password}@h/")
+        assert value.startswith("db://") and value in leases.values().values()
+        assert leases.lend("demo.a", "cred-001", 1, vault.lease, None) == value
+        (page,) = leases.pages()
+        assert page.is_lent and leases.renew(page.name, 3600)
+        again = self.opened(vault, tmp_path)
+        assert again.pages()[0].entry == page.entry and value in again.values().values()
+        again.revoke(page.name)
+        leases.revoke(page.name)  # by another one before it
+        assert leases.pages() == [] and not list(tmp_path.rglob("leases/*.json"))
+        with pytest.raises(AssertionError, match="accessor"):
+            vault.ask("POST", "auth/token/lookup-accessor", accessor=page.entry.accessor)
+        assert value in leases.values().values()  # what was lent is searched for afterwards, too
+
+    def test_an_answer_that_was_lost_leaves_nothing(
+        self, stand_in: VaultSite, leases: Leases, tmp_path: Path
+    ) -> None:
+        fake = stand_in.fake
+        assert fake is not None
+        for path in ("database/creds", "auth/token/create"):
+            fake.fail(path, drop_after=True)
+            with pytest.raises(CloudCodeError, match="E_VAULT_DOWN"):
+                leases.lend("demo.a", "cred-001", 1, stand_in.lease, None)
+            leases.session._rest = None
+        assert len(fake.lent()) == 1
+        for page in leases.pages():
+            assert not page.is_lent
+            leases.revoke(page.name)
+        assert fake.lent() == []
+        fake.advance(60)
+        assert fake.signed_in("auth/token") == []
+
+    def test_what_has_no_lease_and_a_wrong_template_are_told(self, stand_in: VaultSite, leases: Leases) -> None:
+        stand_in.put("npm/read", value=VALUE)
+        with pytest.raises(CloudCodeError, match=r"E_VAULT_REFUSED.*lends nothing at"):
+            leases.lend("demo.a", "cred-001", 1, f"secret/data/{stand_in.prefix}/npm/read", None)
+        with pytest.raises(CloudCodeError, match=r"E_VAULT_REFUSED.*there are: password, username"):
+            leases.lend("demo.a", "cred-001", 1, stand_in.lease, "{user}")
+        with pytest.raises(CloudCodeError, match="E_VAULT_REFUSED"):
+            leases.lend("demo.a", "cred-001", 1, stand_in.lease, "{username.__class__.x}")
+
+    def test_a_damaged_page_is_passed_over(self, stand_in: VaultSite, leases: Leases, tmp_path: Path) -> None:
+        leases.lend("demo.a", "cred-001", 1, stand_in.lease, None)
+        (leases.folder / "other.json").write_text("{")
+        assert len(self.opened(stand_in, tmp_path).pages()) == 1
+
+    def test_signed_in_anew_it_is_lent_anew(self, stand_in: VaultSite, leases: Leases) -> None:
+        first = leases.lend("demo.a", "cred-001", 1, stand_in.lease, None)
+        (page,) = leases.pages()
+        stand_in.ask("POST", "auth/token/revoke-accessor", accessor=page.entry.session)
+        assert stand_in.fake is not None and stand_in.fake.lent() == []
+        leases.session.call("x", lambda client: client.auth.token.lookup_self())
+        assert not leases.renew(page.name, 3600)
+        assert leases.lend("demo.a", "cred-001", 1, stand_in.lease, None) != first
+        leases.revoke(page.name)
+        assert len(stand_in.fake.lent()) == 1
 
 
 def test_variables_for_trying_out(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from agent_daemon.protocol.model import BlockedReason, CredentialRequest, ReportStatus, TaskReport, WaitReason
 from supervisor.core.answers import answers
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.credentials import (
-    MAX_ASKED,
-    granted_by,
-    settle_giving,
-    take_back,
-    take_requests,
-    to_give,
-    told_credentials,
-    variable_of,
-)
+from supervisor.core.credentials import MAX_ASKED, granted_by, take_requests, variable_of
 from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Failed
+from supervisor.core.giving import (
+    mark_stale,
+    settle_giving,
+    settle_probe,
+    take_back,
+    to_give,
+    to_probe,
+    told_credentials,
+)
 from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Grant, TaskRecord, Wait
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
@@ -287,6 +287,145 @@ class TestGiven:
         after = take_back(task, now)
         assert {grant.status for grant in after.task.grants} == {"over"}
         assert take_back(after.task, now).task == after.task
+
+
+class TestRules:
+    def judged(
+        self, kind: str, access: str, scope: str = "", task: TaskRecord | None = None, **rule: Any
+    ) -> Grant:
+        """What becomes of a request where the type has these rules."""
+        settings = {"access": {access: {"secret": "s"} | rule.pop("how", {})}} | rule
+        report = asking((kind, access, scope))
+        return take_requests(task or at_work(), report, config(**{kind: settings}), NOW).task.grants[-1]
+
+    @pytest.mark.parametrize(
+        ("kind", "access", "scope", "status"),
+        [
+            ("github_token", "read", "", "granted"),
+            ("github_token", "read", "/srv/acme.git", "granted"),
+            ("github_token", "read", "other/repository", "denied"),
+            ("github_token", "write", "", "denied"),
+            ("gitlab_token", "write", "", "denied"),
+            ("pypi_token", "publish", "", "asked"),
+            ("database_url", "read_write", "", "asked"),
+            ("api_key", "read", "", "asked"),
+            ("ssh_key", "read", "", "asked"),
+        ],
+    )
+    def test_shipped_defaults(self, kind: str, access: str, scope: str, status: str) -> None:
+        assert self.judged(kind, access, scope).status == status
+
+    def test_somebody_may_say_otherwise(self) -> None:
+        assert self.judged("github_token", "write", how={"granted": "by_person"}).status == "asked"
+        assert self.judged("github_token", "read", "other/one", scopes=["other/*"]).status == "granted"
+
+    def test_so_often_in_one_run_and_no_oftener(self) -> None:
+        rules = config(npm_token={"access": {"read": {"secret": "s", "times": 2}}})
+        task = at_work()
+        for number in range(3):
+            wanted = asking(*[("npm_token", "read", f"s{n}") for n in range(number + 1)])
+            task = take_requests(task, wanted, rules, NOW).task
+        assert [grant.status for grant in task.grants] == ["granted", "granted", "denied"]
+        assert "has had it 2 times" in task.grants[-1].why
+
+    def test_what_nobody_answers_is_denied_and_a_task_that_waits_stays(self) -> None:
+        grant = self.judged("api_key", "read", answer_minutes=30)
+        assert grant.answer_by == NOW + timedelta(minutes=30)
+        wait = Wait(reason=WaitReason.CREDENTIAL, ref="cred-001")
+        task = (
+            at_work(grants=(grant,)).with_attempt(1, ended_at=NOW).evolve(state=State.BLOCKED, waits_for=(wait,))
+        )
+        assert take_back(task, NOW + timedelta(minutes=29)).task == task
+        decision = take_back(task, NOW + timedelta(minutes=30))
+        assert (decision.task.grants[0].status, decision.task.state) == ("denied", State.BLOCKED)
+        assert decision.task.grants[0].why == "nobody answered in time"
+
+    def test_an_administrator_only_where_that_is_said(self) -> None:
+        grant = self.judged("api_key", "read", how={"approve": "admin"})
+        task = at_work(grants=(grant,))
+        writer = Actor(kind="forge", id="rea")
+
+        def by(actor: Actor, kind: str) -> Command:
+            return command(kind).evolve(actor=actor, channel="comment")
+
+        with pytest.raises(CommandRefusedError, match="administrator"):
+            apply_command(task, by(writer, "approve"), NOW)
+        denied = apply_command(task, by(writer, "deny"), NOW).task
+        assert denied.grants[0].status == "denied"
+        for actor in (writer.evolve(is_admin=True), Actor(id="ada")):
+            granted = apply_command(task, by(actor, "approve"), NOW)
+            assert granted.task.grants[0].status == "granted"
+
+    def test_the_books_say_who_granted_it_and_with_which_words(self) -> None:
+        task = at_work(grants=(self.judged("api_key", "read"),))
+        decided = apply_command(task, command("approve", approval="cred-001", note="until Friday"), NOW)
+        (event,) = [event for event in decided.events if event.name == "credential.granted"]
+        assert (event.actor, event.details["via"], event.details["text"]) == ("ada", "cli", "until Friday")
+
+    def test_a_key_of_ssh_comes_as_a_file(self) -> None:
+        assert self.judged("ssh_key", "read").deliver == "file"
+        assert self.judged("npm_token", "read").deliver == "environment"
+        assert self.judged("npm_token", "read", deliver="file").deliver == "file"
+
+
+class TestOutOfReach:
+    """What is granted and cannot be had now: the task waits for that, and goes on by itself."""
+
+    SEALED = Failed(code="E_VAULT_SEALED", message="Vault is sealed.", retryable=True)
+
+    def lacking(self) -> TaskRecord:
+        task = asked(("npm_token", "read", ""))
+        (job,) = to_give(task, "age1one", NOW)
+        return settle_giving(task, job, self.SEALED, NOW).task
+
+    def blocked(self) -> TaskRecord:
+        return after(self.lacking(), stops_for(("npm_token", "read", "")))
+
+    def test_the_agent_is_told_and_one_that_stops_waits_for_it(self) -> None:
+        assert "E_VAULT_SEALED: Vault is sealed." in (told_credentials(self.lacking(), 1)[0].reason or "")
+        (wait,) = self.blocked().waits_for
+        assert (wait.reason, wait.ref) == (WaitReason.CREDENTIAL, "cred-001")
+        assert "cred-001 (npm_token) is granted and cannot be had now" in wait.message
+
+    def test_it_is_looked_for_again_and_the_task_goes_on(self) -> None:
+        task, later = self.blocked(), NOW + timedelta(seconds=40)
+        assert to_probe(task, NOW) == []
+        (job,) = to_probe(task, later)
+        task = settle_probe(task, job, self.SEALED, later).task
+        assert task.state is State.BLOCKED and to_probe(task, later) == []
+        for _ in range(9):
+            (job,) = to_probe(task, later := later + timedelta(seconds=31))
+            task = settle_probe(task, job, self.SEALED, later).task
+        task = settle_probe(task, job, None, later).task
+        assert (task.state, task.waits_for, task.failures) == (State.PENDING, (), 0)
+        assert to_probe(task, later) == []
+
+    def test_its_time_begins_when_it_can_be_had(self) -> None:
+        task = take_back(self.lacking(), LATER).task
+        grant = task.grants[0]
+        assert grant.status == "granted" and grant.expires_at == LATER + timedelta(minutes=60)
+
+    def test_what_an_answer_to_another_wait_says_changes_nothing(self) -> None:
+        (job,) = to_probe(self.blocked(), LATER)
+        for other in (at_work(), self.lacking(), asked(("npm_token", "read", ""))):
+            assert settle_probe(other, job, None, LATER).task == other
+
+
+class TestAnotherValue:
+    def test_it_is_given_anew_without_being_taken_back(self) -> None:
+        task = asked(("npm_token", "read", ""))
+        (job,) = to_give(task, "age1one", NOW)
+        task = settle_giving(task, job, None, NOW).task
+        before = told_credentials(task, 1)[0]
+        stale = mark_stale(task, "cred-001", "its value is another one now")
+        assert [event.name for event in stale.events] == ["credential.renewed"]
+        assert mark_stale(stale.task, "cred-001", "x").events == ()
+        assert told_credentials(stale.task, 1)[0] == before
+        (job,) = to_give(stale.task, "age1one", NOW)
+        task = settle_giving(stale.task, job, None, NOW).task
+        assert told_credentials(task, 1)[0].delivery == before.delivery + 1 and to_give(task, "age1one", NOW) == []
+        over = take_back(task, LATER).task
+        assert mark_stale(over, "cred-001", "x").task == over
 
 
 def test_names_and_rules_that_are_usual() -> None:
