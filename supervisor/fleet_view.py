@@ -1,6 +1,6 @@
 """What the listings show of workstations: from their files and the process table, as of now."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -151,16 +151,18 @@ def _station_row(
     )
 
 
-def engine_problem(events: Iterable[Mapping[str, object]]) -> Problem | None:
-    """What the supervisor said last of the engine, if that was away then."""
-    for event in reversed(list(events)):
-        if event.get("event") in ("engine.back", "supervisor.started"):
-            return None
-        details = event.get("details")
-        if event.get("event") == "engine.away" and isinstance(details, dict):
-            code, message, mend = (str(details.get(key, "")) for key in ("code", "message", "mend"))
-            return Problem(code=code, message=message, mend=mend)
-    return None
+def away_problems(events: Iterable[Mapping[str, object]]) -> Iterator[Problem]:
+    """What the supervisor said last of the engine, and of the egress proxy, where that was away then."""
+    newest = list(reversed(list(events)))
+    for what in ("engine", "egress"):
+        for event in newest:
+            details = event.get("details")
+            if event.get("event") in (f"{what}.back", "supervisor.started"):
+                break
+            if event.get("event") == f"{what}.away" and isinstance(details, dict):
+                code, message, mend = (str(details.get(key, "")) for key in ("code", "message", "mend"))
+                yield Problem(code=code, message=message, mend=mend)
+                break
 
 
 def last_refusal(events: Iterable[Mapping[str, object]], name: str) -> str:

@@ -335,11 +335,12 @@ class Loop:
         return [t for t in tasks if t.state is State.PENDING and not self.work.preparing(t.id)]
 
     def _tell(self, event: Event) -> None:
-        """An event, and where it names a workstation, of the task that is under way there."""
-        name = event.details.get("workstation")
-        boxes = self.ledger.under_way.values() if name is not None else ()
-        task = next((self.ledger.tasks[box.task_id] for box in boxes if box.workstation == name), None)
-        self.ledger.log(event, task, name)
+        """An event, and where it names a workstation, of the task that was under way there at the time."""
+        name, said = event.details.get("workstation"), event.details.get("at")
+        at = datetime.fromisoformat(said) if isinstance(said, str) else self.clock.now()
+        tasks = self.ledger.tasks.values() if isinstance(name, str) else ()
+        begun = [(since, task.id) for task in tasks if (since := task.at_work_since(str(name), at)) is not None]
+        self.ledger.log(event, self.ledger.tasks[max(begun)[1]] if begun else None, name)
 
     def _log(
         self,

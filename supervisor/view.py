@@ -19,7 +19,7 @@ from supervisor.core.surroundings import StationSeen, Surroundings
 from supervisor.disk import low_problem, seen_state
 from supervisor.draining import Drained, read_drained
 from supervisor.errors import CloudCodeError
-from supervisor.fleet_view import StationRow, engine_problem, read_stations
+from supervisor.fleet_view import StationRow, away_problems, read_stations
 from supervisor.forge_view import ForgeRow, forge_problems, forge_rows
 from supervisor.notices import config_changed, misplaced_files, refused_edits, vanished_files
 from supervisor.reader import Reader, Report, is_locked
@@ -154,8 +154,7 @@ def take_picture(reader: Reader) -> Picture:
     disk = seen_state(reader.root, config.disk) if config is not None else None
     problems += [low] if disk is not None and (low := low_problem(disk)) is not None else []
     if running and config is not None and any(s.driver == "docker" for s in config.workstations.values()):
-        engine = engine_problem(reader.recent_events())
-        problems += [engine] if engine is not None else []
+        problems += away_problems(reader.recent_events())
     forges = forge_rows(reader.root, config, tasks)
     problems += forge_problems(forges)
     dependencies, damaged = reader.dependency_states(tasks)

@@ -22,6 +22,10 @@ def watch_over(folder: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=HERE, stdin=subprocess.PIPE, start_new_session=True)
 
 
+# What stands in the command lines of our programs.
+OURS = (b"agent_daemon\0", b"-m\0supervisor\0", b"-m\0supervisor.egress\0")
+
+
 def processes_of(folder: Path) -> list[int]:
     """What works on roots in this folder: they stand in its command line, or in its environment."""
     mark = f"{folder}/".encode()
@@ -34,7 +38,7 @@ def processes_of(folder: Path) -> list[int]:
             environment = (entry / "environ").read_bytes()
         except OSError:
             continue
-        is_ours = (b"agent_daemon\0" in command or b"-m\0supervisor\0" in command) and mark in command
+        is_ours = any(word in command for word in OURS) and mark in command
         if is_ours or b"CLOUD_CODE_ATTEMPT=" + mark in environment:
             found.append(int(entry.name))
     return found

@@ -509,6 +509,14 @@ class TaskRecord(Stored):
         newest = self.attempts[-1] if self.attempts else None
         return newest if newest is not None and newest.ended_at is None else None
 
+    def at_work_since(self, workstation: str, at: datetime) -> datetime | None:
+        """Since when an attempt at it was under way on a workstation, if one was at that time."""
+        for attempt in self.attempts:
+            ended = attempt.ended_at
+            if attempt.workstation == workstation and attempt.started_at <= at and (ended is None or at <= ended):
+                return attempt.started_at
+        return None
+
     @property
     def next_approval(self) -> str:
         """The id of the next approval; none is given out twice."""

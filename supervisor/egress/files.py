@@ -113,7 +113,7 @@ class RefusalLog:
         self._last = max(self._last + 1, round(now.timestamp() * 1e6))
         entry = {
             "id": self._last,
-            "at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "code": told.refusal.code,
             "host": told.refusal.host,
             "port": told.refusal.port,

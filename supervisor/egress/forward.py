@@ -12,7 +12,8 @@ from agent_daemon.relay import close
 from supervisor.core.egress import REQUEST, RefusedError, Target, authority, shown
 from supervisor.egress.dial import Streams, UnreachableError
 
-ANSWER_SECONDS = 300.0
+# A model that answers at once with everything may think for long.
+ANSWER_SECONDS = 1800.0
 CHUNK_BYTES = 64 * 1024
 _SCHEME = "http://"
 # Of one connection only (RFC 9110, 7.6.1), and what speaks to a proxy.

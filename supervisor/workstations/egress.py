@@ -38,12 +38,23 @@ UNIT = "cloud-code-egress.service"
 
 
 class EgressProxy:
-    """Keeps the proxy of a root running while a workstation needs it. Called from the loop and its threads."""
+    """Keeps the proxy of a root running while a workstation needs it. Called from the loop and its threads.
 
-    def __init__(self, root: Root, config: Config | None) -> None:
+    `in_service`: whether systemd looks after it; without a word, where this process is a service itself.
+    """
+
+    def __init__(
+        self,
+        root: Root,
+        config: Config | None,
+        *,
+        in_service: bool | None = None,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
         self._root, self._config = root, config
+        self._in_service, self._retry_seconds = in_service, retry_seconds
         self._child: subprocess.Popen[bytes] | None = None
-        self._started = -RETRY_SECONDS
+        self._started = -retry_seconds
         self._told: str | None = None
         self._renewed = False
 
@@ -64,13 +75,15 @@ class EgressProxy:
         """Start the proxy where none runs; why there is none, if it is not ours to start or does not stay."""
         if running_proxy(self._root) is not None:
             return None
-        if is_service(os.environ, own_cgroup()):
+        if self._in_service is None:
+            self._in_service = is_service(os.environ, own_cgroup())
+        if self._in_service:
             mend = f"sudo systemctl start {UNIT}"
             return CloudCodeError("E_EGRESS_AWAY", "The egress proxy does not run: no workstation connects.", mend)
         if self._child is not None and self._child.poll() is None:
             return None  # it is just coming up
         now = time.monotonic()
-        if now - self._started < RETRY_SECONDS:
+        if now - self._started < self._retry_seconds:
             message = "The egress proxy ended at once: no workstation connects."
             return CloudCodeError("E_EGRESS_AWAY", message, f"Its output is in {self._log}.")
         self._started = now

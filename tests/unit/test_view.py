@@ -21,7 +21,7 @@ from supervisor.core.schedule import DependencyState
 from supervisor.core.settings import Config, RetrySettings
 from supervisor.core.states import State
 from supervisor.core.task_file import TaskFile
-from supervisor.fleet_view import StationRow, last_refusal, station_state
+from supervisor.fleet_view import StationRow, away_problems, last_refusal, station_state
 from supervisor.mail import Box, Mail
 from supervisor.reader import Reader, TaskFiles, is_locked
 from supervisor.records import RecordStore
@@ -195,6 +195,18 @@ class TestWorkstations:
         assert last_refusal([refused, event("task.started")], "backend-1") == "no"
         assert last_refusal([refused, event("workstation.started")], "backend-1") == ""
         assert last_refusal([refused], "backend-2") == ""
+
+
+def test_what_is_away_is_told_until_it_is_back_or_another_supervisor_began() -> None:
+    def event(name: str) -> dict[str, object]:
+        return {"event": name, "details": {"code": f"E_{name}", "message": "it does not run", "mend": "start it"}}
+
+    def told(*names: str) -> list[str]:
+        return [problem.code for problem in away_problems([event(name) for name in names])]
+
+    assert told("egress.away", "task.started", "engine.away") == ["E_engine.away", "E_egress.away"]
+    assert told("egress.away", "engine.away", "egress.back") == ["E_engine.away"]
+    assert told("egress.away", "supervisor.started") == told() == []
 
 
 def no_drafts(_folder: Path, _name: str, _config: Config) -> Draft:

@@ -1,0 +1,118 @@
+"""The egress proxy kept running by the driver, and found again by the next supervisor."""
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_daemon.clis.base import CliSettings, bare_environment
+from agent_daemon.egress import VARIABLE, proxy_variables
+from agent_daemon.protocol.paths import Root
+from supervisor.core.settings import Config
+from supervisor.egress.files import PolicyFile, policy_names, running_proxy, write_policy
+from supervisor.workstations.egress import EgressProxy, check_egress
+from tests.janitor import processes_of
+from tests.site import wait_for
+
+
+def config_with(**station: object) -> Config:
+    settings = {"driver": "docker", "clis": ["codex"], **station}
+    return Config.model_validate(
+        {"projects": {"demo": {"repository": "/r"}}, "workstations": {"backend": settings}}
+    )
+
+
+KEEPERS: list[EgressProxy] = []
+
+
+def keep(root: Root, config: Config | None, *, in_service: bool = False, retry_seconds: float = 0) -> EgressProxy:
+    KEEPERS.append(EgressProxy(root, config, in_service=in_service, retry_seconds=retry_seconds))
+    return KEEPERS[-1]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Iterator[Root]:
+    made = Root(tmp_path / "root")
+    made.path.mkdir()
+    yield made
+    for pid in processes_of(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+    for keeper in KEEPERS:
+        if keeper._child is not None:
+            keeper._child.wait()
+    KEEPERS.clear()
+
+
+def pid_of(root: Root) -> int:
+    running = running_proxy(root)
+    return running.pid if running else 0
+
+
+def test_it_is_started_found_again_started_anew_and_ends_with_the_last(root: Root) -> None:
+    keeper = keep(root, config_with(egress=["pypi"]))
+    assert keeper.look() is None and not root.egress.exists()  # (nobody needs it)
+    assert keeper.open("backend-1", "backend") == root.gate("backend-1")
+    assert root.gate("backend-1").stat().st_mode & 0o777 == 0o700
+    first = wait_for(lambda: pid_of(root), what="it runs")
+    gate = root.gate("backend-1") / "proxy"
+    wait_for(gate.exists, what="the gate is open")
+    assert [check.status for check in check_egress(root, config_with(egress=["pypi"]), "backend")] == [
+        "ok",
+        "warning",
+    ]
+
+    later = keep(root, config_with(egress=["npm"]))
+    assert later.look() is None and pid_of(root) == first
+    assert (
+        "registry.npmjs.org:443" in root.egress_policy("backend-1").read_text()
+    )  # (a changed list counts at once)
+
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: later.look() is None and pid_of(root) not in (0, first), what="another one runs")
+    later.shut("backend-1")
+    wait_for(lambda: not _listens(gate), what="its gate is shut")
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def test_under_systemd_it_is_not_ours_to_start_and_that_is_told_once(root: Root) -> None:
+    keeper = keep(root, config_with(), in_service=True)
+    keeper.open("backend-1", "backend")
+    told = keeper.look()
+    assert told is not None and told.name == "egress.away" and told.details["code"] == "E_EGRESS_AWAY"
+    assert "systemctl start cloud-code-egress" in told.details["mend"]
+    assert keeper.look() is None and policy_names(root) == ["backend-1"] and not pid_of(root)
+    checks = list(check_egress(root, config_with(), "backend"))
+    assert checks[0].status == "error" and "E_EGRESS_AWAY" in checks[0].detail
+    assert list(check_egress(root, config_with(network="open"), "backend")) == []
+
+
+def test_one_that_ends_at_once_is_told_and_tried_again(root: Root) -> None:
+    root.egress.mkdir(parents=True)
+    (root.egress / "lock").mkdir()  # (which cannot be locked)
+    write_policy(root, "backend-1", PolicyFile())
+    keeper = keep(root, None, retry_seconds=1000)
+    assert keeper.look() is None
+    told = wait_for(keeper.look, what="it has ended")
+    assert told.name == "egress.away" and "proxy.log" in told.details["mend"]
+    assert "Error" in (root.egress / "proxy.log").read_text()
+
+
+def test_programs_in_a_workstation_are_told_of_the_way_out(tmp_path: Path) -> None:
+    settings = CliSettings(name="codex", adapter="codex", home=tmp_path)
+    inside = bare_environment(settings, {VARIABLE: "/run/cloud-code-egress/proxy", "PATH": "/bin"})
+    assert inside["HTTPS_PROXY"] == inside["http_proxy"] == "http://127.0.0.1:3128"
+    assert "127.0.0.1" in inside["NO_PROXY"]
+    outside = bare_environment(settings, {"HTTPS_PROXY": "http://elsewhere", "PATH": "/bin"})
+    assert not {name.upper() for name in outside} & {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+    assert proxy_variables({}) == {}
