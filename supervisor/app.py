@@ -58,6 +58,7 @@ from supervisor.pools import Pools
 from supervisor.ports import Workstations
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
+from supervisor.renewal import Renewal
 from supervisor.reports import Reports
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
@@ -238,6 +239,7 @@ class Supervisor:
             self.work,
             Upkeep(self.ledger, self.fleet, self.drivers, self.pool),
             Pools(self.clock, self.ledger, self.fleet, self.money.purse),
+            Renewal(self.fleet, self.ledger, self.work),
             self.issues,
             self.storyteller,
             self.pool,

@@ -26,6 +26,7 @@ from supervisor.core.life import (
 from supervisor.core.liveness import Vitals, observe, pulse
 from supervisor.core.schedule import WorkstationView
 from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.core.speech import Speech
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Workstations
 from supervisor.stations import (
@@ -55,6 +56,7 @@ class Station:
     current_task: str | None = None
     retired: bool = False
     refusal_told: float = -1e9
+    speech: Speech = field(default_factory=Speech)
 
     @property
     def wanted(self) -> Wanted:
@@ -193,6 +195,8 @@ class Fleet:
             return False
         station.current_task = sign.current_task
         before, station.vitals = station.vitals, observe(station.vitals, sign, now)
+        if station.vitals is not before:
+            station.speech = station.speech.heard(sign.protocol)
         return station.vitals is not before and station.life.state is StationState.UNHEALTHY
 
     def refused(self, name: str, now: float) -> bool:
@@ -279,7 +283,7 @@ class Fleet:
         """Whether a task may be given to it now."""
         station = self.stations[name]
         at_work = station.file.handle is not None and station.wanted == "running" and not station.moves
-        ready = not station.life.stopping and not station.life.chores
+        ready = not station.life.stopping and not station.life.chores and station.speech.understood
         healthy = station.life.state is not StationState.UNHEALTHY
         return at_work and ready and healthy and self._driver(station).away() is None
 

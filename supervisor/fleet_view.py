@@ -10,6 +10,7 @@ from agent_daemon.protocol.model import Activity, WorkstationFile
 from supervisor.core.life import StationState
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
+from supervisor.core.speech import Speech
 from supervisor.core.states import ACTIVE
 from supervisor.reader import Reader, Report
 from supervisor.stations import StationFile, configured_stations, with_room
@@ -81,6 +82,8 @@ def read_stations(
         elif state in _NOT_UP and not _has_process(file):
             events = reader.recent_events() if events is None else events
             note = last_refusal(events, file.name)
+        elif sign is not None and not (speech := Speech(found=sign[0].protocol)).understood:
+            note = f"its daemon speaks protocol {speech.words}: it gets no task"
         elif isinstance(found, Problem):
             note = f"its sign of life is not taken: {found}"
         rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))

@@ -31,6 +31,7 @@ from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.pools import Pools
 from supervisor.ports import Tracker
+from supervisor.renewal import Renewal
 from supervisor.reports import Reports
 from supervisor.storyteller import Storyteller
 from supervisor.upkeep import Upkeep
@@ -62,6 +63,7 @@ class Loop:
     work: Work
     upkeep: Upkeep
     pools: Pools
+    renewal: Renewal
     issues: Issues
     storyteller: Storyteller
     pool: JobPool
@@ -180,6 +182,8 @@ class Loop:
         busy = self._busy()
         with self.guard("minding the pools"):
             self.pools.look(watched, busy)
+        with self.guard("renewing daemons"):
+            self.renewal.look(watched, busy)
         for news in self.fleet.check(watched, busy):
             self._take_fleet_news(news)
         with self.guard("watching over the agents"):

@@ -8,15 +8,17 @@ import sys
 import tempfile
 import uuid
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 from filelock import FileLock
 
-from tests.docker_engine import BASE, CERTIFICATES, engine, has_image, lacking
+from supervisor.images import DISTRIBUTION
+from tests.docker_engine import BASE, CERTIFICATES, DISK, engine, has_image, lacking
 from tests.site import wait_for
 
 PROJECT = Path(__file__).parent.parent
-# Without what needs devices or a seat. Packages of the lock in the place where the service's program goes.
+# Without what needs devices or a seat. What the program needs lies where it goes, in the versions of the lock.
 RECIPE = """\
 ARG BASE_IMAGE
 FROM ${BASE_IMAGE}
@@ -27,8 +29,9 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends \\
     && rm -rf /var/lib/apt/lists/* && update-ca-certificates >/dev/null 2>&1 \\
     && systemctl mask -q systemd-udevd.service systemd-udev-trigger.service getty.target console-getty.service \\
       systemd-logind.service systemd-timesyncd.service
-COPY requirements.lock /root/
-RUN python3 -m venv /opt/cloud-code && /opt/cloud-code/bin/pip install -q --no-cache-dir -r /root/requirements.lock
+COPY requirements.txt requirements.lock /root/
+RUN python3 -m venv /opt/cloud-code \\
+    && /opt/cloud-code/bin/pip install -q --no-cache-dir -r /root/requirements.txt -c /root/requirements.lock
 STOPSIGNAL SIGRTMIN+3
 """
 # As wide as systemd wants it, and no wider than the engines of the tests may give.
@@ -53,7 +56,7 @@ def image() -> str:
     lock = (PROJECT / "requirements.lock").read_bytes()
     tag = f"cloud-code-test/systemd:{hashlib.sha256(RECIPE.encode() + lock).hexdigest()[:16]}"
     engine()
-    with FileLock(Path(tempfile.gettempdir()) / f"cloud-code-test-systemd-{os.getuid()}.lock"):
+    with FileLock(DISK / f"cloud-code-test-systemd-{os.getuid()}.lock"):
         if not has_image(tag):
             if not has_image(BASE):
                 lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
@@ -61,11 +64,18 @@ def image() -> str:
                 folder = Path(name)
                 (folder / "Dockerfile").write_text(RECIPE)
                 (folder / "requirements.lock").write_bytes(lock)
+                (folder / "requirements.txt").write_text("\n".join(requirements()))
                 (folder / "certificates").mkdir()
                 for certificate in CERTIFICATES.glob("*.crt") if CERTIFICATES.is_dir() else ():
                     shutil.copyfile(certificate, folder / "certificates" / certificate.name)
                 docker("build", "--quiet", "--tag", tag, "--build-arg", f"BASE_IMAGE={BASE}", name, seconds=600)
     return tag
+
+
+def requirements() -> list[str]:
+    """What the supervisor's distribution requires."""
+    lines = (line.partition(";") for line in metadata.requires(DISTRIBUTION) or ())
+    return [name for name, _, marker in lines if "extra" not in marker or "supervisor" in marker]
 
 
 def docker(*words: str, seconds: float = 60, check: bool = True) -> str:

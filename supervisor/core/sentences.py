@@ -38,6 +38,7 @@ _WARNINGS = frozenset(
         "not_started",
         "not_told",
         "out_of_memory",
+        "outdated",
         "overdue",
         "refused",
         "reminded",

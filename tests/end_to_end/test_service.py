@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import subprocess
@@ -151,3 +152,25 @@ def test_an_address_without_a_file_is_heard_too_and_nobody_is_waited_for() -> No
     listening.close()
     notifier.ready()
     Notifier().ready()
+
+
+def test_an_idle_daemon_of_an_older_protocol_gets_no_task_and_is_started_anew(site: Site) -> None:
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    site.start()
+    sign = site.root.mail_out("backend-1") / "workstation.yaml"
+    wait_for(lambda: sign.exists())
+    (old,) = site.daemons()
+    os.kill(old.pid, signal.SIGSTOP)  # so that what it says next is ours
+    said = re.sub(r"(?m)^(  (?:min|max)): 1$", r"\1: 0", sign.read_text())
+    said = re.sub(r"(?m)^(revision|heartbeat|end): \d+$", r"\1: 1000", said)
+    assert said.count(": 0\n") >= 2 and said.count(": 1000") == 3, said
+    fresh = sign.with_name(".sign.new")
+    fresh.write_text(said)
+    fresh.replace(sign)
+    (outdated,) = wait_for(lambda: site.events("workstation.outdated"))
+    assert outdated["details"]["code"] == "E_DAEMON_PROTOCOL" and "speaks protocol 0" in site.cli("events").stdout
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "review")
+    assert task.attempt == 1 and old not in site.daemons()
+    assert len(site.events("workstation.outdated")) == 1 and len(site.events("workstation.started")) == 2
