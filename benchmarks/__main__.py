@@ -5,16 +5,17 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import clis, codec, forges, idle, intake, reaction, start, worktree
+from benchmarks import clis, codec, containers, forges, idle, intake, reaction, start, worktree
 from benchmarks.crowd import make_crowd
 from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show, tell
 from benchmarks.processes import running_supervisor, stand_ins, wait_until_quiet
 
-ALONE = ("codec", "clis", "worktree", "forges")
-WITH_A_SUPERVISOR = ("idle", "intake", "reaction")
+ALONE = ("codec", "clis", "worktree", "forges", "containers")
+WITH_A_SUPERVISOR = ("idle", "intake", "reaction", "busy")
+WITH_AN_ENGINE = {"containers", "busy"}
 NAMES = (*ALONE, *WITH_A_SUPERVISOR, "start")
 
 
@@ -33,7 +34,11 @@ def main(arguments: list[str]) -> int:
     about = machine()
     folder = Path(tempfile.mkdtemp(prefix="cloud-code-bench-", dir=options.folder))
     try:
-        figures = list(measure(set(options.only or NAMES), QUICK if options.quick else Size(), folder))
+        wanted = set(options.only or NAMES)
+        if not options.only and not containers.can_be_measured():
+            tell("no Docker engine answers: containers are not measured")
+            wanted -= WITH_AN_ENGINE
+        figures = list(measure(wanted, QUICK if options.quick else Size(), folder))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if options.json:
@@ -45,15 +50,17 @@ def main(arguments: list[str]) -> int:
 
 def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
     """The figures with these names, one after the other; those with a supervisor share one root."""
-    if "codec" in wanted:
-        yield from _told("codec", codec.measure(size))
-    if "clis" in wanted:
-        yield from _told("clis", clis.measure(folder / "clis", size))
-    if "worktree" in wanted:
-        yield from _told("worktree", worktree.measure(folder, size))
-    if "forges" in wanted:
-        yield from _told("forges", forges.measure(folder / "forges", size))
-    if not wanted - set(ALONE):
+    alone: dict[str, Callable[[], list[Figure]]] = {
+        "codec": lambda: codec.measure(size),
+        "clis": lambda: clis.measure(folder / "clis", size),
+        "worktree": lambda: worktree.measure(folder, size),
+        "forges": lambda: forges.measure(folder / "forges", size),
+        "containers": lambda: containers.measure(folder / "containers", size),
+    }
+    for name, measured in alone.items():
+        if name in wanted:
+            yield from _told(name, measured())
+    if not wanted - set(alone):
         return
     tell(f"making {size.live} live and {size.archived} ended tasks")
     crowd = make_crowd(folder / "crowd", size)
@@ -68,6 +75,9 @@ def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
                 if "reaction" in wanted:
                     wait_until_quiet(supervisor.pid)
                     yield from _told("reaction", reaction.measure(crowd, size))
+                if "busy" in wanted:
+                    with containers.busy(folder / "busy"):
+                        yield from _told("busy", [reaction.measure_busy(crowd, size)])
         if "start" in wanted:
             yield from _told("start", start.measure(crowd, size))
 

@@ -1,17 +1,24 @@
 """The benchmarks measure what they say: the crowd is at rest, figures know their bars."""
 
+import socket
+import socketserver
+import threading
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import clis, codec, forges
 from benchmarks.crowd import make_crowd
+from benchmarks.engine_calls import counted
 from benchmarks.figure import Figure, Size, as_data, percentile, show
 from benchmarks.forges import told_of
 from benchmarks.reaction import EventTail
 from supervisor.app import Supervisor, locked
 from supervisor.core.plan import plan_task
 from supervisor.core.states import State
+from supervisor.workstations.engine import Engine
 from tests.fakes.forge.server import Exchange
 
 SMALL = Size(live=20, archived=3, workstations=2, runs=1)
@@ -117,3 +124,30 @@ def test_every_parser_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clis, "PARSED_BYTES", 1)
     names = {figure.name.partition(":")[0] for figure in clis._parsers() if figure.measured > 0}
     assert {"aider", "claude-code", "codex", "acp, all profiles"} < names
+
+
+def test_what_an_engine_is_asked_is_passed_on_and_counted(tmp_path: Path) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+
+        def get_request(self) -> tuple[socket.socket, Any]:
+            return super().get_request()[0], ("local", 0)
+
+    with Server(str(tmp_path / "engine"), Answer) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        with counted(tmp_path / "engine", tmp_path / "counted") as calls:
+            for path in ("/info", "/containers/json"):
+                assert Engine(tmp_path / "counted").get(path) == []
+        engine.shutdown()
+    assert calls.paths == ["/info", "/containers/json"]
