@@ -40,10 +40,16 @@ def _serve(listening: socket.socket, engine: Path, calls: EngineCalls) -> None:
     with contextlib.suppress(OSError):
         while True:
             asking, _ = listening.accept()
-            answering = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            answering.connect(str(engine))
-            for source, target, note in ((asking, answering, calls.paths), (answering, asking, None)):
-                threading.Thread(target=_pass_on, args=(source, target, note), daemon=True).start()
+            threading.Thread(target=_serve_one, args=(asking, engine, calls), daemon=True).start()
+
+
+def _serve_one(asking: socket.socket, engine: Path, calls: EngineCalls) -> None:
+    with asking, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as answering:
+        answering.connect(str(engine))
+        back = threading.Thread(target=_pass_on, args=(answering, asking, None), daemon=True)
+        back.start()
+        _pass_on(asking, answering, calls.paths)
+        back.join()
 
 
 def _pass_on(source: socket.socket, target: socket.socket, note: list[str] | None) -> None:
@@ -52,6 +58,5 @@ def _pass_on(source: socket.socket, target: socket.socket, note: list[str] | Non
             if note is not None:
                 note += [path.decode() for path in _REQUEST.findall(data)]
             target.sendall(data)
-    for end in (source, target):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_WR if end is target else socket.SHUT_RD)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
