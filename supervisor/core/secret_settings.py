@@ -97,8 +97,8 @@ class SecretsSettings(Written):
 
     @model_validator(mode="after")
     def _vault_is_described(self) -> Self:
-        if (self.backend == "vault") != (self.vault is not None):
-            raise ValueError("`backend: vault` and `vault:` (address, and how to sign in) go together")
+        if self.backend == "vault" and self.vault is None:
+            raise ValueError("`backend: vault` needs `vault:` (its address, and how to sign in)")
         return self
 
 

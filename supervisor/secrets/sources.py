@@ -29,7 +29,7 @@ def open_store(root: Root, settings: SecretsSettings) -> SecretStore:
     """Where the root's own secrets are kept. Nothing is read yet."""
     if settings.backend == "env":
         return EnvStore()
-    if settings.vault is None:
+    if settings.backend == "age" or settings.vault is None:
         return AgeStore(open_age_file(root, settings))
     return VaultStore(open_session(root, settings.vault, settings))
 

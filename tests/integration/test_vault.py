@@ -345,8 +345,7 @@ def test_variables_for_trying_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"backend": "vault"}, "go together"),
-        ({"vault": {"address": "https://v", "token": {"env": "T"}}}, "go together"),
+        ({"backend": "vault"}, "needs `vault:`"),
         ({"backend": "vault", "vault": {"address": "https://v"}}, "one way to sign in"),
         ({"backend": "vault", "vault": {"address": "https://v", "token": {"secret": "t"}}}, "does not lie in it"),
         ({"backend": "vault", "vault": {"address": "http://v.example", "token": {"env": "T"}}}, "pattern"),
