@@ -42,12 +42,24 @@ def refused(ctx: click.Context, name: str | None, as_json: bool) -> None:
         return
     columns = ("WORKSTATION", "WHAT", "TIMES", "LAST", "WHY")
     cells = [
-        (row.workstation, text(f"{row.host}:{row.port}"), row.count, row.last, text(f"{row.code}: {row.message}"))
+        (
+            row.workstation,
+            text(_what(row)),
+            row.count,
+            row.last[:19] + "Z",
+            text(": ".join(filter(None, (row.code, row.message)))),
+        )
         for row in rows
     ]
-    show(table(columns, cells))
+    show(table(columns, cells) if rows else "Nothing was refused.")
     if any(row.code == NOT_ALLOWED for row in rows):
         note("What a workstation is to reach stands in config.yaml, under `egress` of its type.")
+
+
+def _what(row: RefusedRow) -> str:
+    if not row.code:
+        return "(others)"
+    return f"{row.host}:{row.port}" if row.port else row.host
 
 
 def refused_rows(root: Root, names: list[str]) -> list[RefusedRow]:
@@ -56,6 +68,9 @@ def refused_rows(root: Root, names: list[str]) -> list[RefusedRow]:
     for name in names:
         for entry in read_refusals(root, name):
             key = (name, str(entry["host"]), int(entry["port"]), str(entry["code"]))
+            message = str(entry["message"])
+            if entry["kinds"] > 1:
+                key, message = (name, "", 0, ""), "too many different ones to be counted one by one"
             before = found.get(key)
             found[key] = RefusedRow(
                 workstation=name,
@@ -65,6 +80,6 @@ def refused_rows(root: Root, names: list[str]) -> list[RefusedRow]:
                 count=(before.count if before else 0) + int(entry["count"]),
                 first=before.first if before else str(entry["at"]),
                 last=str(entry["at"]),
-                message=str(entry["message"]),
+                message=message,
             )
     return sorted(found.values(), key=lambda row: row.last, reverse=True)

@@ -9,6 +9,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,8 @@ LOOK_SECONDS = 0.3
 # Without a workstation that needs it a proxy that nobody looks after ends itself.
 IDLE_SECONDS = 30.0
 _BACKLOG = 256
+# For names that are being resolved: no workstation can keep all of them busy (MAX_DIALS).
+_RESOLVERS = 64
 
 
 class _Open:
@@ -48,8 +51,10 @@ class Egress:
 
     async def run(self) -> None:
         """Until SIGTERM or SIGINT, or there is nothing left to do."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_RESOLVERS, "resolver"))
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop.set)
+            loop.add_signal_handler(number, self._stop.set)
         try:
             while not self._stop.is_set() and self._has_work():
                 await self.look()

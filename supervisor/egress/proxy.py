@@ -5,6 +5,7 @@ either CONNECT or a plain one with an absolute `http://` address (`forward`).
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -22,7 +23,9 @@ HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 15.0
 MAX_CONNECTIONS = 256
 # Names that are being resolved and hosts that are being connected to at the same time.
-MAX_DIALS = 16
+MAX_DIALS = 8
+# A mistake of ours that an agent can provoke fills no disk.
+BUG_SECONDS = 60.0
 PLAIN_PORT, TLS_PORT = 80, 443
 _HELLO_BYTES = 32 * 1024
 _UNRECOGNIZED_NAME = bytes.fromhex("15030100020270")  # TLS alert: fatal, unrecognized_name
@@ -54,6 +57,7 @@ class Gate:
     max_connections: int = MAX_CONNECTIONS
     head_seconds: float = HEAD_SECONDS
     _open: dict["asyncio.Task[None]", Target | None] = field(default_factory=dict, init=False)
+    _bug_told: float = field(default=-BUG_SECONDS, init=False)
     _dials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_DIALS), init=False)
 
     def change(self, policy: Policy) -> None:
@@ -71,6 +75,9 @@ class Gate:
 
     def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take a connection; the callback of the listener."""
+        if len(self._open) > 2 * self.max_connections:  # they do not even wait for the words that say so
+            writer.transport.abort()
+            return
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._open[task] = None
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
@@ -81,7 +88,9 @@ class Gate:
         except (OSError, UnreachableError, h11.LocalProtocolError):
             pass  # whoever asked has gone, or the host it was connected to
         except Exception:
-            logger.exception("E_BUG in a connection")
+            if time.monotonic() - self._bug_told >= BUG_SECONDS:
+                self._bug_told = time.monotonic()
+                logger.exception("E_BUG in a connection")
         finally:
             await close(writer)
 

@@ -7,6 +7,7 @@ its own, too, and is left to that: the service's control group would end it with
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,7 @@ class EgressProxy:
     ) -> None:
         self._root, self._config = root, config
         self._in_service, self._retry_seconds = in_service, retry_seconds
+        self._one_at_a_time = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._started = -retry_seconds
         self._told: str | None = None
@@ -73,6 +75,10 @@ class EgressProxy:
 
     def ensure(self) -> CloudCodeError | None:
         """Start the proxy where none runs; why there is none, if it is not ours to start or does not stay."""
+        with self._one_at_a_time:
+            return self._ensure()
+
+    def _ensure(self) -> CloudCodeError | None:
         if running_proxy(self._root) is not None:
             return None
         if self._in_service is None:

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,20 @@ import pytest
 from agent_daemon.clis.base import CliSettings, bare_environment
 from agent_daemon.egress import VARIABLE, proxy_variables
 from agent_daemon.protocol.paths import Root
+from supervisor.cli.workstation_refused import refused_rows
+from supervisor.core.refusals import Refusal, Told
 from supervisor.core.settings import Config
-from supervisor.egress.files import PolicyFile, policy_names, running_proxy, write_policy
+from supervisor.egress.files import (
+    ROTATE_BYTES,
+    PolicyFile,
+    RefusalLog,
+    policy_names,
+    read_refusals,
+    refused_names,
+    running_proxy,
+    write_policy,
+)
+from supervisor.egress.news import RefusedNews
 from supervisor.workstations.egress import EgressProxy, check_egress
 from tests.janitor import processes_of
 from tests.site import wait_for
@@ -116,3 +129,25 @@ def test_programs_in_a_workstation_are_told_of_the_way_out(tmp_path: Path) -> No
     outside = bare_environment(settings, {"HTTPS_PROXY": "http://elsewhere", "PATH": "/bin"})
     assert not {name.upper() for name in outside} & {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
     assert proxy_variables({}) == {}
+
+
+def test_what_was_refused_is_listed_by_host_and_kept_within_bounds(root: Root) -> None:
+    log = RefusalLog(root.egress_refused("backend-1"))
+    root.egress.mkdir(parents=True)
+    evil = Refusal("E_EGRESS_NOT_ALLOWED", "evil.example.org", 443, "it is not listed")
+    now = datetime(2026, 1, 7, tzinfo=UTC)
+    for count in (1, 41):
+        log.write(Told(evil, count), now)
+    log.write(Told(evil, 900, kinds=2), now)
+    [last, others] = sorted(refused_rows(root, refused_names(root)), key=lambda row: row.code, reverse=True)
+    assert (last.host, last.port, last.count, last.code) == ("evil.example.org", 443, 42, "E_EGRESS_NOT_ALLOWED")
+    assert (others.host, others.count) == ("", 900)
+
+    news = RefusedNews(root)
+    assert [event.details["count"] for event in news.take()] == [1, 41, 900]
+    for _ in range(3000):
+        log.write(Told(evil, 1), now)
+    files = [path for path in root.egress.iterdir() if "refused" in path.name]
+    assert len(files) == 2 and sum(path.stat().st_size for path in files) < 2.1 * ROTATE_BYTES
+    assert len({entry["id"] for entry in read_refusals(root, "backend-1")}) > 1000
+    assert RefusalLog(root.egress_refused("backend-1"))._last == log._last
