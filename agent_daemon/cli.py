@@ -15,7 +15,7 @@ from loguru import logger
 from watchdog.events import FileAttribEvent, FileModifiedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
-from agent_daemon import __version__, egress
+from agent_daemon import __version__, egress, tending
 from agent_daemon.daemon import Daemon
 from agent_daemon.installed import look_at
 from agent_daemon.noting import COMMANDS
@@ -122,6 +122,25 @@ def look_at_clis(workstation: str | None, root: Path | None, probe: bool) -> Non
         os.environ.update(given["variables"])
         settings = settings_of(CliConfig.model_validate(given["cli"]), Identity(), shared_homes(place, name))
         click.echo(json.dumps(asdict(look_at(settings, os.environ, probe=probe))))
+
+
+@main.command("tend")
+@_workstation
+@_root
+@click.option(
+    "--limit-bytes", type=click.IntRange(min=0), required=True, help="What its caches may take together."
+)
+@click.option("--update", is_flag=True, help="Also bring up to date what agents have installed.")
+def tend(workstation: str | None, root: Path | None, limit_bytes: int, update: bool) -> None:
+    """Keep the caches of a workstation within a limit, for a daemon that has ended; tells what it did as JSON."""
+    place, name = _place(workstation, root)
+    with _locked(place, name):
+        if egress.VARIABLE in os.environ:
+            egress.Forwarder(Path(os.environ[egress.VARIABLE]), lambda _: None).start()
+        homes = [Path(os.environ["HOME"]), *sorted(shared_homes(place, name).glob("*"))]
+        done = {"caches": tending.trim(homes, limit_bytes)}
+        updated = [asdict(one) for one in tending.update(os.environ)] if update else []
+        click.echo(json.dumps(done | {"updated": updated}))
 
 
 def _take_environment(file: Path) -> None:

@@ -24,6 +24,7 @@ from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import SupervisorIdentity, Written
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__, log, spool
+from supervisor.calendars import maintenance_trigger
 from supervisor.cleaning import Cleaning
 from supervisor.clearing import Clearing
 from supervisor.clock import Clock
@@ -222,6 +223,7 @@ class Supervisor:
         self.ledger.on_record, self.ledger.settle = self.money.note, self.money.settle
         self.people.money, self.work.purse = self.money, self.money.purse
         self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
+        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, self.pool)
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch
@@ -237,7 +239,7 @@ class Supervisor:
             edits,
             Vigil(self.clock, self.ledger, self.mail, self.fleet, self.work),
             self.work,
-            Upkeep(self.ledger, self.fleet, self.drivers, self.pool),
+            self.upkeep,
             Pools(self.clock, self.ledger, self.fleet, self.money.purse),
             Renewal(self.fleet, self.ledger, self.work),
             self.issues,
@@ -363,6 +365,9 @@ class Supervisor:
                 id=f"maintain:{name}",
                 misfire_grace_time=None,
             )
+        if (trigger := maintenance_trigger(self.config.maintenance)) is not None:
+            begin = self.upkeep.begin_maintenance
+            calendar.add_job(begin, trigger, id="maintenance", coalesce=True, misfire_grace_time=3600)
         if self.config.cleanup.enabled:
             calendar.add_job(
                 self.inbox.put,

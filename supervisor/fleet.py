@@ -46,7 +46,7 @@ LONGEST_BEAT_SECONDS = 5.0
 
 @dataclass
 class Station:
-    """One workstation as the running supervisor sees it."""
+    """One workstation as the running supervisor sees it; `worked`: an attempt was there since its last start."""
 
     file: StationFile
     settings: WorkstationSettings
@@ -55,6 +55,7 @@ class Station:
     refused: str | None = None
     current_task: str | None = None
     retired: bool = False
+    worked: bool = False
     refusal_told: float = -1e9
     speech: Speech = field(default_factory=Speech)
 
@@ -180,6 +181,7 @@ class Fleet:
             told = FleetNews(workstation=file.name, event="workstation.not_started", details=details)
             return [] if repeated else [told]
         station.vitals, station.life, station.refused = Vitals(beat_at=now), started(station.life, now), None
+        station.worked = False
         self._save(station, file.noting(handle))
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 
@@ -238,6 +240,12 @@ class Fleet:
         station.life = station.life.asked(chore)
         self._save(station, station.file)
 
+    def note_work(self, busy: Iterable[str]) -> None:
+        """These have an attempt: who is made anew after each gets no other before that."""
+        for name in busy:
+            if name in self.stations:
+                self.stations[name].worked = True
+
     def restart(self, name: str) -> DaemonHandle | None:
         """Mark for a restart; returns the daemon that has to be stopped first, if one runs."""
         self.want(name, "running")
@@ -283,7 +291,9 @@ class Fleet:
         """Whether a task may be given to it now."""
         station = self.stations[name]
         at_work = station.file.handle is not None and station.wanted == "running" and not station.moves
-        ready = not station.life.stopping and not station.life.chores and station.speech.understood
+        spent = station.settings.recreate == "per_task" and station.worked
+        reserved = station.life.stopping or station.life.chores or spent
+        ready = not reserved and station.speech.understood
         healthy = station.life.state is not StationState.UNHEALTHY
         return at_work and ready and healthy and self._driver(station).away() is None
 

@@ -184,6 +184,8 @@ class Loop:
             self.pools.look(watched, busy)
         with self.guard("renewing daemons"):
             self.renewal.look(watched, busy)
+        with self.guard("looking after the workstations"):
+            self.upkeep.look(watched, busy)
         for news in self.fleet.check(watched, busy):
             self._take_fleet_news(news)
         with self.guard("watching over the agents"):
@@ -322,6 +324,7 @@ class Loop:
         if not self.may_begin():
             return
         busy = self._busy()
+        self.fleet.note_work(busy)
         free = [name for name in self.fleet.stations if name not in busy and self.fleet.usable(name)]
         pending = self._pending() if free or self.pools.wanted else []
         if not pending:

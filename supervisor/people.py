@@ -10,7 +10,7 @@ from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor import spool
 from supervisor.clock import Clock
-from supervisor.core.chores import Chore, refusal
+from supervisor.core.chores import Chore, ChoreKind, refusal
 from supervisor.core.commands import (
     Actor,
     Command,
@@ -31,6 +31,12 @@ from supervisor.records import RecordStore, taken_otherwise
 from supervisor.spending import Money
 from supervisor.work import Work
 
+_CHORES: dict[str, ChoreKind] = {
+    "workstation-recreate": "recreate",
+    "workstation-maintain": "maintain",
+    "workstation-snapshot": "snapshot",
+    "workstation-restore": "restore",
+}
 _DECIDING = ("approve", "deny", "answer", "revoke")
 
 
@@ -215,9 +221,8 @@ class People:
         if command.kind == "workstation-start":
             self.fleet.want(name, "running")
             return f"{name} is being started"
-        if command.kind == "workstation-recreate":
-            fresh = command.args.get("tools") == "fresh"
-            return self._ask(name, Chore(kind="recreate", id=command.id, fresh_tools=fresh))
+        if command.kind in _CHORES:
+            return self._ask(name, _chore(command))
         handle = self.fleet.restart(name)
         if handle is not None:
             self.work.stop_daemon(name, handle)
@@ -231,3 +236,14 @@ class People:
         self.fleet.ask(name, chore)
         task = self.fleet.stations[name].current_task
         return f"{name}: {chore.words} follows once {f'it is done with {task}' if task else 'it is idle'}"
+
+
+def _chore(command: Command) -> Chore:
+    """What a person asks to have done; the values of a command are words."""
+    named = command.args.get("snapshot")
+    return Chore(
+        kind=_CHORES[command.kind],
+        id=command.id,
+        fresh_tools=command.args.get("tools") == "fresh",
+        snapshot=str(named) if named else None,
+    )

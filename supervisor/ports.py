@@ -1,12 +1,12 @@
 """What the loop needs of the outside world. An adapter is a module that offers one of these."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from agent_daemon.protocol.errors import Problem
-from supervisor.core.chores import Chore
+from supervisor.core.chores import Chore, Condition
 from supervisor.core.decision import Event
 from supervisor.core.forge import (
     Budget,
@@ -19,6 +19,7 @@ from supervisor.core.forge import (
 )
 from supervisor.core.intake import Draft
 from supervisor.core.record import Request, Source, TaskRecord
+from supervisor.core.settings import MaintenanceSettings
 from supervisor.errors import CloudCodeError
 from supervisor.git.mirror import Mirror, StartBundle
 from supervisor.git.mirror_repair import Renewed
@@ -232,8 +233,16 @@ class Workstations(Protocol):
     def log(self, name: str, follow: bool) -> Entry | None:
         """What prints the log of its daemon, where that is not in `state/workstations/`."""
 
-    def upkeep(self, name: str, kind: str, chore: Chore) -> Mapping[str, object]:
-        """Do this in the place of a daemon that has ended; what there is to tell of it. Called in a job."""
+    def upkeep(
+        self, name: str, kind: str, chore: Chore, settings: MaintenanceSettings, say: Callable[[str], None]
+    ) -> Mapping[str, object]:
+        """Do this in the place of a daemon that has ended; what there is to tell of it. Called in a job.
+
+        `say` is told of each step. CloudCodeError.
+        """
+
+    def condition(self, name: str, kind: str, handle: DaemonHandle) -> Condition | None:
+        """What this daemon's container is made of; None where there is none, or it cannot be seen now."""
 
     def variables(self, name: str) -> Mapping[str, str] | None:
         """The environment of this workstation's daemon; None when none runs, or it cannot be known."""

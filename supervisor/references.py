@@ -11,7 +11,7 @@ from agent_daemon.protocol.paths import MAX_NAME_CHARACTERS, check_project
 from agent_daemon.protocol.yaml_reader import Document, show_path
 from supervisor.core.secret_shapes import looks_like_secret as is_secret
 from supervisor.core.secret_shapes import secret_among
-from supervisor.core.settings import CliSettings, Config, ProjectSettings
+from supervisor.core.settings import CliSettings, Config, MaintenanceSettings, ProjectSettings
 from supervisor.git.errors import GitError
 from supervisor.git.names import check_url, is_address, is_branch
 
@@ -40,6 +40,7 @@ def reference_problems(config: Config, document: Document, file: str) -> list[Pr
     faults = [
         *_project_faults(config),
         *_workstation_faults(config),
+        *_maintenance_faults(config),
         *_cli_faults(config),
         *_budget_faults(config),
         *_credential_faults(config),
@@ -134,6 +135,25 @@ def _forge_faults(place: tuple[str, ...], project: ProjectSettings) -> Iterator[
     except GitError as error:
         mend = "give the address that a browser shows, such as https://git.example.org"
         yield _Fault((*place, "url"), "an address of this kind is not taken", "https://…", mend, error.code)
+
+
+def _maintenance_faults(config: Config) -> Iterator[_Fault]:
+    """Only what differs from the default is looked at: that takes a library."""
+    settings = config.maintenance
+    if settings.schedule == MaintenanceSettings().schedule and settings.timezone == "UTC":
+        return
+    from supervisor.calendars import maintenance_trigger
+
+    try:
+        maintenance_trigger(settings)
+    except ValueError as error:
+        yield _Fault(
+            ("maintenance", "timezone" if "time zone" in str(error) else "schedule"),
+            str(error),
+            "minute, hour, day, month, day of the week, as in `30 3 * * sun`, and a zone such as Europe/Berlin",
+            "correct it",
+            "E_SCHEDULE",
+        )
 
 
 def _workstation_faults(config: Config) -> Iterator[_Fault]:

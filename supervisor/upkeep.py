@@ -1,19 +1,32 @@
-"""What is done to workstations while they are idle: by their drivers, in jobs; told step by step."""
+"""What is done to workstations while they are idle: by schedule, by policy, or because somebody asks.
 
-from dataclasses import dataclass
+By their drivers, in jobs; each step is told. One of a type is at it at a time, unless people ask for more.
+"""
+
+import queue
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from supervisor.core.chores import Chore
+from supervisor.core.chores import Chore, recreation_due
 from supervisor.core.decision import Event, Failed
-from supervisor.fleet import Fleet
+from supervisor.fleet import Fleet, Station
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import Workstations
 
 JOB = "Chore"
-DONE = {"recreate": "workstation.recreated"}
-FAILED = "workstation.upkeep_failed"
+STEP, FAILED = "workstation.upkeep", "workstation.upkeep_failed"
+DONE = {
+    "maintain": "workstation.maintained",
+    "snapshot": "workstation.saved",
+    "restore": "workstation.restored",
+    "recreate": "workstation.recreated",
+}
+# How often it is looked whether a container should be made anew: an image changes seldom.
+LOOK_SECONDS = 15.0
 
 
 @dataclass
@@ -24,21 +37,70 @@ class Upkeep:
     fleet: Fleet
     drivers: dict[str, Workstations]
     pool: JobPool
+    _asked: threading.Event = field(default_factory=threading.Event, init=False)
+    _said: "queue.SimpleQueue[tuple[str, str]]" = field(default_factory=queue.SimpleQueue, init=False)
+    _due: list[str] = field(default_factory=list, init=False)
+    _looked: float = field(default=-LOOK_SECONDS, init=False)
+
+    def begin_maintenance(self) -> None:
+        """The hour has come: each that is up gets its turn. Called from the calendar's thread."""
+        self._asked.set()
+
+    def look(self, now: float, busy: Collection[str]) -> None:
+        """Whose turn it is, and who is to be made anew; `now` in seconds of watching."""
+        self._tell_steps()
+        self.fleet.note_work(busy)
+        if self._asked.is_set():
+            self._asked.clear()
+            up = [name for name, station in self.fleet.stations.items() if station.wanted == "running"]
+            self._due += [name for name in up if name not in self._due]
+        due = now - self._looked >= LOOK_SECONDS
+        self._looked = now if due else self._looked
+        at_it = {s.file.type for s in self.fleet.stations.values() if s.life.chores}
+        for name, station in self.fleet.stations.items():
+            if station.wanted != "running" or station.file.type in at_it:
+                continue
+            chore = self._chore(station, name, look_closely=due, idle=name not in busy)
+            if chore is not None:
+                self.fleet.ask(name, chore)
+                at_it.add(station.file.type)
+
+    def _chore(self, station: Station, name: str, *, look_closely: bool, idle: bool) -> Chore | None:
+        if name in self._due:
+            self._due.remove(name)
+            return Chore(kind="maintain", why="schedule")
+        handle = station.file.handle
+        worked = station.settings.recreate == "per_task" and station.worked and idle
+        if handle is None or not (worked or look_closely):
+            return None
+        condition = self.drivers[station.file.driver].condition(name, station.file.type, handle)
+        return recreation_due(station.settings.recreate, condition, worked=worked)
 
     def start(self, name: str, chore: Chore) -> None:
         """Begin what the fleet has decided: its daemon has ended, and none is started before this is settled."""
         file = self.fleet.stations[name].file
-        work = partial(self.drivers[file.driver].upkeep, name, file.type, chore)
+
+        def say(text: str) -> None:
+            self._said.put((name, text))
+
+        settings = self.ledger.config.maintenance
+        work = partial(self.drivers[file.driver].upkeep, name, file.type, chore, settings, say)
         if not self.pool.submit(f"{JOB}:{name}", work):
             self.fleet.chore_done(name)
 
+    def _tell_steps(self) -> None:
+        while not self._said.empty():
+            name, text = self._said.get()
+            self.ledger.log(Event(name=STEP, details={"message": text}), workstation=name)
+
     def settle(self, name: str, outcome: Any) -> None:
         """Tell what became of it; what failed is not tried again by itself."""
+        self._tell_steps()
         chore = self.fleet.stations[name].life.chores[0]
         self.fleet.chore_done(name)
         named = {"why": chore.why, "command": chore.id or None}
         if isinstance(outcome, Failed):
-            details = named | {"what": chore.kind, "code": outcome.code, "message": outcome.message}
+            details = named | {"what": chore.words, "code": outcome.code, "message": outcome.message}
             self.ledger.log(Event(name=FAILED, details=details), workstation=name)
         else:
             self.ledger.log(Event(name=DONE[chore.kind], details=named | dict(outcome)), workstation=name)

@@ -7,11 +7,11 @@ import click
 
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.giving import give_and_tell
-from supervisor.cli.output import json_option, note, print_json, progress, say, show, size, state_text, table
+from supervisor.cli.output import json_option, note, print_json, progress, say, show, state_text, table
 from supervisor.cli.reading import reader_of
 from supervisor.core.cleanup import Candidate, decide
 from supervisor.core.times import duration
-from supervisor.core.words import count
+from supervisor.core.words import count, size
 from supervisor.runs import runs_by_now
 from supervisor.survey import survey
 

@@ -136,18 +136,6 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
     return duration(((now or datetime.now(UTC)) - moment).total_seconds())
 
 
-def size(count: int | None) -> str:
-    """A number of bytes for people: ``812 B``, ``1.4 MiB``; empty when it is not known."""
-    if count is None:
-        return ""
-    amount, unit = float(count), "B"
-    for larger in ("KiB", "MiB", "GiB", "TiB"):
-        if amount < 1000:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-
-
 def stamp(moment: datetime | None) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
 

@@ -7,9 +7,10 @@ import click
 
 from supervisor.cli.giving import give_and_tell
 from supervisor.cli.lazy import Entry, LazyGroup
-from supervisor.cli.output import ago, json_option, note, print_json, progress, say, show, size, table, text
+from supervisor.cli.output import ago, json_option, note, print_json, progress, say, show, table, text
 from supervisor.cli.place import record_ids, resolve_id, task_argument
 from supervisor.cli.reading import read_task, reader_of
+from supervisor.core.words import size
 from supervisor.errors import CloudCodeError
 
 if TYPE_CHECKING:

@@ -37,7 +37,13 @@ TaskCommandKind = Literal[
     "revoke",
 ]
 WorkstationCommandKind = Literal[
-    "workstation-stop", "workstation-start", "workstation-restart", "workstation-recreate"
+    "workstation-stop",
+    "workstation-start",
+    "workstation-restart",
+    "workstation-recreate",
+    "workstation-maintain",
+    "workstation-snapshot",
+    "workstation-restore",
 ]
 CommandKind = TaskCommandKind | WorkstationCommandKind | Literal["clean", "budget-top-up", "drain", "undrain"]
 MAX_TOP_UP_USD = 1_000_000

@@ -8,7 +8,7 @@ from agent_daemon.protocol.money import amount
 from supervisor.core.answers import WAITED_FOR
 from supervisor.core.disk import gibibytes
 from supervisor.core.times import duration
-from supervisor.core.words import count
+from supervisor.core.words import count, size
 
 Level = Literal["INFO", "WARNING", "ERROR"]
 
@@ -205,6 +205,34 @@ def _not_connected(v: Mapping[str, Any]) -> str:
     return f"not connected{times}: {v['code']}: {v['message']}"
 
 
+_WHY = {"image": ", for its image has changed", "task": ", after its task", "age": ", for it is a week old"}
+
+
+def _recreated(v: Mapping[str, Any]) -> str:
+    return (
+        "it is made anew" + (", its tools too" if v.get("fresh_tools") else "") + _WHY.get(str(v.get("why")), "")
+    )
+
+
+def _maintained(v: Mapping[str, Any]) -> str:
+    before, after = v["caches_bytes_before"], v["caches_bytes_after"]
+    parts = [f"its caches took {size(before)}" + (f", now {size(after)}" if after != before else "")]
+    parts += [f"brought up to date: {_value(v['updated'])}"] if v["updated"] else []
+    parts += [f"not brought up to date: {_value(v['not_updated'])}"] if v["not_updated"] else []
+    return "; ".join([*parts, *([_saved(v)] if "snapshot" in v else [])])
+
+
+def _saved(v: Mapping[str, Any]) -> str:
+    gone = f"; removed: {_value(v['removed'])}" if v["removed"] else ""
+    return f"snapshot {v['snapshot']} is taken, {size(v['bytes'])}{gone}"
+
+
+def _restored(v: Mapping[str, Any]) -> str:
+    other = v.get("other_image")
+    told = f"; the image is another one now, that of then is kept as {other}" if other else ""
+    return f"its tools are those of snapshot {v['snapshot']}{told}"
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -226,7 +254,11 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "workstation.stopping": lambda v: "its daemon is being ended" + (f", for {v['for']}" if "for" in v else ""),
     "workstation.draining": _form("it gets no other task, for {for} is to follow"),
-    "workstation.recreated": lambda v: "it is made anew" + (", its tools too" if v.get("fresh_tools") else ""),
+    "workstation.recreated": _recreated,
+    "workstation.maintained": _maintained,
+    "workstation.saved": _saved,
+    "workstation.restored": _restored,
+    "workstation.upkeep": _form("{message}"),
     "workstation.upkeep_failed": _form("{what} failed: {code}: {message}"),
     "workstation.stopped": _form("its daemon has ended"),
     "workstation.died": _died,

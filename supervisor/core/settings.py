@@ -193,6 +193,7 @@ class WorkstationSettings(Written):
     network: Literal["allow", "open", "none"] | None = None
     egress: tuple[EgressWord, ...] | None = None
     egress_networks: tuple[EgressNetwork, ...] | None = None
+    recreate: Literal["never", "per_task", "weekly"] | None = None
 
     @property
     def is_pool(self) -> bool:
@@ -247,7 +248,7 @@ class WorkstationSettings(Written):
         )
 
 
-_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network", "egress", "egress_networks")
+_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network", "egress", "egress_networks", "recreate")
 
 
 class McpServerSettings(Written):
@@ -359,6 +360,20 @@ class CleanupSettings(Written):
     clone_days: Days = 30
 
 
+class MaintenanceSettings(Written):
+    """What is done to workstations regularly, one of a type after the other, while they are idle.
+
+    `schedule` is a crontab line in `timezone`; None: only when somebody asks.
+    """
+
+    schedule: Annotated[str, SHORT] | None = "30 3 * * sun"
+    timezone: Annotated[str, SHORT] = "UTC"
+    cache_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
+    update_tools: bool = False
+    snapshot: bool = False
+    keep_snapshots: Annotated[int, Field(ge=1, le=100)] = 2
+
+
 class BudgetSettings(Written):
     """What may be spent in a day (of UTC) or altogether: by everybody, by a project, by a type of workstation.
 
@@ -394,6 +409,7 @@ class Config(Written):
     timing: TimingSettings = TimingSettings()
     disk: DiskSettings = DiskSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     prices: dict[Annotated[str, SHORT], Price] = Field(default_factory=dict)
     budgets: dict[Name, BudgetSettings] = Field(default_factory=dict)
     webhooks: WebhookListener | None = None

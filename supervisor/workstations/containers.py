@@ -29,13 +29,18 @@ _TOLD = ["start", "die", "oom", "destroy", "pause", "unpause"]
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A container of a workstation; `run` tells one start from the next."""
+    """A container of a workstation; `run` tells one start from the next.
+
+    `image` is the id of its image; `created` is in seconds of the epoch, by the engine's clock.
+    """
 
     id: str
     name: str
     workstation: str
     run: str
     living: bool
+    image: str = ""
+    created: float = 0.0
 
 
 def list_containers(engine: Engine, root_id: str, path: str) -> dict[str, Container]:
@@ -50,6 +55,8 @@ def list_containers(engine: Engine, root_id: str, path: str) -> dict[str, Contai
             workstation=told.get(WORKSTATION_LABEL, ""),
             run=told[RUN_LABEL],
             living=entry["State"] in _LIVING,
+            image=str(entry.get("ImageID", "")),
+            created=float(entry.get("Created", 0)),
         )
     return found
 
@@ -87,6 +94,10 @@ class Containers:
         """Whether this one runs, as far as is known; while nothing could be seen yet, nothing is dead."""
         seen = self._seen
         return seen is None or (run in seen and seen[run].living)
+
+    def seen(self, run: str) -> Container | None:
+        """As of the last list."""
+        return (self._seen or {}).get(run)
 
     def workstation_of(self, run: str) -> str:
         """Whose container this is; empty when it is not known."""

@@ -7,8 +7,9 @@ volumes and folders. Containers outlive the supervisor, and with `live-restore` 
 import os
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,12 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Written
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
-from supervisor.core.chores import Chore
+from supervisor.core.chores import Chore, Condition
 from supervisor.core.decision import Event
-from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.core.settings import Config, MaintenanceSettings, WorkstationSettings
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry
+from supervisor.workstations import snapshots
 from supervisor.workstations.container_options import (
     KEYS,
     STOP_SECONDS,
@@ -38,6 +40,7 @@ from supervisor.workstations.egress import EgressProxy
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
 from supervisor.workstations.local import LOG_BYTES, NotDoneError, not_done
+from supervisor.workstations.tending import not_tended, tend_arguments, tended
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
@@ -138,39 +141,71 @@ class DockerWorkstations:
 
     def salvage(self, name: str, task_id: str, attempt: int) -> str:
         """In a container of its own, without a network."""
-        from python_on_whales.exceptions import DockerException
-
         if self.find(name):
             raise NotDoneError("E_DAEMON_RUNS", f"a daemon of {name} runs")
         station = self._station(name, name.rpartition("-")[0])
         self._check_image(station)
         command = ["salvage", "--workstation", name, "--root", str(self._root.path)]
         command += ["--task", task_id, "--attempt", str(attempt)]
-        keys = keys_folder(station.root_id, name)
-        given = self._options(station, keys, None) | {"networks": ["none"], "name": f"{station.container}-salvage"}
+        return self._run_once(station, "salvage", command)[:1000]
+
+    def _run_once(
+        self, station: Station, what: str, command: list[str], network: str = "none", gate: Path | None = None
+    ) -> str:
+        """What `agent-daemon` says that does one thing in the place of the daemon. NotDoneError."""
+        from python_on_whales.exceptions import DockerException
+
+        given = self._options(station, keys_folder(station.root_id, station.name), gate)
+        given |= {"networks": [network], "name": f"{station.container}-{what}"}
         given["labels"] = {ROOT_LABEL: station.root_id}  # (without those of a daemon)
         try:
             said = self._docker().run(station.image, command, remove=True, healthcheck=False, **given)
         except DockerException as error:
             raise not_done(error.return_code, error.stderr or "") from None
-        return str(said).strip()[:1000]
+        return str(said).strip()
 
-    def upkeep(self, name: str, kind: str, chore: Chore) -> Mapping[str, object]:
-        """E_ENGINE, E_ENGINE_AWAY."""
+    def upkeep(
+        self, name: str, kind: str, chore: Chore, settings: MaintenanceSettings, say: Callable[[str], None]
+    ) -> Mapping[str, object]:
+        """In containers of their own, each for one step. E_NO_IMAGE, E_NOT_TENDED, E_NO_SNAPSHOT, E_ENGINE, …"""
         station = self._station(name, kind)
         for left in self._seen_of(name):
             self._remove(left)
-        if chore.fresh_tools:
-            self._remove_volume(station)
-        return {"fresh_tools": chore.fresh_tools}
+        if chore.kind == "recreate":
+            if chore.fresh_tools:
+                snapshots.remove_volume(self._engine, station)
+            return {"fresh_tools": chore.fresh_tools}
+        self._check_image(station)
+        if chore.kind == "restore":
+            return snapshots.restore(self._engine, station, chore.snapshot)
+        done: dict[str, object] = {}
+        if chore.kind == "maintain":
+            say("its caches are looked at" + (", its tools brought up to date" if settings.update_tools else ""))
+            done |= self._tend(station, settings)
+        if chore.kind == "snapshot" or settings.snapshot:
+            say("its tools are saved")
+            done |= snapshots.take(self._engine, station, settings.keep_snapshots)
+        return done
 
-    def _remove_volume(self, station: Station) -> None:
-        """Its tools and its home; E_ENGINE while a container uses them."""
+    def _tend(self, station: Station, settings: MaintenanceSettings) -> dict[str, object]:
+        """With the way out that its daemon has, where something is to be fetched; else without any."""
+        command = tend_arguments(self._root, station.name, settings.cache_bytes)
+        network, gate = "none", None
+        if settings.update_tools:
+            command.append("--update")
+            network, gate = self._way_out(station)
         try:
-            self._engine.delete(f"/volumes/{station.volume}")
-        except EngineRefusalError as error:
-            if error.status != 404:
-                raise
+            return tended(self._run_once(station, "tend", command, network, gate))
+        except NotDoneError as error:
+            raise not_tended(error.message) from None
+
+    def condition(self, name: str, kind: str, handle: DaemonHandle) -> Condition | None:
+        container = self._containers.seen(handle.run or "")
+        if container is None or self.away():
+            return None
+        image = self._engine.image(self._station(name, kind).image)
+        changed = image is not None and image["Id"] != container.image
+        return Condition(image_changed=changed, age_seconds=time.time() - container.created)
 
     def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:
         """In the container of the daemon that runs, as its user. E_NOT_RUNNING."""
@@ -203,12 +238,7 @@ class DockerWorkstations:
             self._remove(left)
         for folder, _ in station.folders():
             make_folder(folder)
-        settings, gate = station.settings, None
-        if settings.controlled:
-            gate = self._egress.open(station.name, station.kind)
-        else:
-            self._egress.shut(station.name)
-        network = self._network(station.root_id) if settings.network == "open" else "none"
+        network, gate = self._way_out(station)
         place = ["--workstation", station.name, "--root", str(self._root.path), "--type", station.kind]
         self._docker().run(
             station.image,
@@ -220,6 +250,15 @@ class DockerWorkstations:
             **self._options(station, keys, gate),
         )
         self._containers.refresh()
+
+    def _way_out(self, station: Station) -> tuple[str, Path | None]:
+        """The network that it is in, and the folder with the socket of its way out, if it has one."""
+        gate = None
+        if station.settings.controlled:
+            gate = self._egress.open(station.name, station.kind)
+        else:
+            self._egress.shut(station.name)
+        return self._network(station.root_id) if station.settings.network == "open" else "none", gate
 
     def _network(self, root_id: str) -> str:
         """A network of this root's own, on which its workstations do not see each other."""

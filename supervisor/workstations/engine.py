@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from supervisor.errors import CloudCodeError
 
@@ -95,6 +95,17 @@ class Engine:
             said = answer.read()
         return json.loads(said) if said.strip() else None
 
+    @contextlib.contextmanager
+    def download(self, path: str, seconds: float, /, **query: object) -> Iterator[http.client.HTTPResponse]:
+        """An answer that is read piece by piece; `seconds` is how long each may take."""
+        with self._asked("GET", _with(path, query), None, seconds) as answer:
+            yield answer
+
+    def upload(self, path: str, file: IO[bytes], seconds: float, /, **query: object) -> None:
+        """Send a file whole, piece by piece."""
+        with self._asked("PUT", _with(path, query), file, seconds) as answer:
+            answer.read()
+
     def delete(self, path: str, **query: object) -> None:
         with self._asked("DELETE", _with(path, query), None, ANSWER_SECONDS) as answer:
             answer.read()
@@ -129,9 +140,11 @@ class Engine:
         idle_seconds: float | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
         connection = _Connection(self.path, seconds)
-        data = None if body is None else json.dumps(body).encode()
+        is_file = hasattr(body, "read")
+        data: Any = body if body is None or is_file else json.dumps(body).encode()
+        kind = "application/x-tar" if is_file else "application/json"
         try:
-            connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+            connection.request(method, path, data, {"Content-Type": kind} if data is not None else {})
             if idle_seconds is not None and connection.sock is not None:
                 connection.sock.settimeout(idle_seconds)
             answer = connection.getresponse()

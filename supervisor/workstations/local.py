@@ -10,17 +10,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, ClassVar
 
 from agent_daemon.processes import ProcessIdentity, descendants, identify, is_alive, process_table, sweep
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
-from supervisor.core.chores import Chore
+from supervisor.core.chores import Chore, Condition
 from supervisor.core.decision import Event
+from supervisor.core.settings import MaintenanceSettings
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry
+from supervisor.workstations.tending import TEND_SECONDS, not_tended, tend_arguments, tended
 
 # What a daemon needs of the supervisor's environment; everything else stays outside.
 PASSED_ENVIRONMENT = (
@@ -131,9 +133,25 @@ class LocalWorkstations:
             os.close(read_end)
             os.close(write_end)
 
-    def upkeep(self, name: str, kind: str, chore: Chore) -> Mapping[str, object]:
-        """A process is made anew by being started again."""
-        return {}
+    def upkeep(
+        self, name: str, kind: str, chore: Chore, settings: MaintenanceSettings, say: Callable[[str], None]
+    ) -> Mapping[str, object]:
+        """Its caches are kept within their limit; its tools are those of this machine. E_NOT_TENDED."""
+        argv = [sys.executable, "-m", "agent_daemon", *tend_arguments(self._root, name, settings.cache_bytes)]
+        environment = self._environment(name)
+        try:
+            done = subprocess.run(
+                argv, cwd=self._root.path, env=environment, capture_output=True, timeout=TEND_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise CloudCodeError("E_NOT_TENDED", f"It took more than {TEND_SECONDS} s.") from None
+        if done.returncode != 0:
+            raise not_tended(done.stderr.decode(errors="replace"))
+        return tended(done.stdout.decode(errors="replace"))
+
+    def condition(self, name: str, kind: str, handle: DaemonHandle) -> Condition | None:
+        """It is made of nothing but this machine."""
+        return None
 
     def away(self) -> CloudCodeError | None:
         """Processes of this machine can always be seen."""

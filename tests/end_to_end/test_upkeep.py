@@ -1,5 +1,8 @@
 """What is done to idle workstations, in real containers of a real engine."""
 
+import json
+import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +43,60 @@ def test_it_is_drained_first_made_anew_then_and_keeps_its_tools_unless_they_are_
     assert "made anew, its tools too" in said
     wait_for(site.living, PATIENCE_SECONDS, "another container")
     assert "mine" not in site.inside("ls", "/tools/bin")
+
+
+def test_caches_are_trimmed_tools_are_saved_and_come_back_from_a_snapshot(site: DockerSite) -> None:
+    site.config["maintenance"] = {"cache_bytes": 1000, "snapshot": True, "keep_snapshots": 1}
+    site.write_config()
+    site.start()
+    wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
+    site.inside("bash", "-c", "mkdir -p ~/.cache/pip /tools/bin; head -c 9000 /dev/zero > ~/.cache/pip/wheel")
+    site.inside("bash", "-c", "echo one > /tools/bin/mine; chmod 755 /tools/bin/mine; ln -s mine /tools/bin/link")
+    said = site.cli("workstation", "maintain", "backend-1").stdout
+    assert "its caches took 8.8 KiB, now 0 B; snapshot 20" in said, said
+    (snapshot,) = json.loads(site.cli("workstation", "snapshot", "backend-1", "--list", "--json").stdout)
+    assert site.engine.image(snapshot["image"])
+    wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
+
+    site.inside("bash", "-c", "echo two > /tools/bin/mine; touch /tools/bin/other; rm /tools/bin/link")
+    assert f"those of snapshot {snapshot['name']}" in site.cli("workstation", "restore", "backend-1").stdout
+    wait_for(site.living, PATIENCE_SECONDS, "another container")
+    assert "one" in site.inside("cat", "/tools/bin/link")
+    assert "other" not in site.inside("ls", "/tools/bin") and "wheel" not in site.inside("ls", "-R", "/tools/home")
+    site.inside("bash", "-c", "touch /tools/bin/of-mine && mkdir -p /tools/new")
+
+    said = site.cli("workstation", "snapshot", "backend-1").stdout
+    assert f"removed: {snapshot['name']}" in said and site.engine.image(snapshot["image"]) is None
+    refused = site.cli("workstation", "restore", "backend-1", "--snapshot", snapshot["name"], check=False)
+    assert refused.returncode == 1 and "E_NO_SNAPSHOT" in refused.stderr
+
+
+def test_a_container_is_made_anew_after_each_task_and_when_its_image_changes(site: DockerSite) -> None:
+    tag = f"cloud-code-test/changing:{site.folder.name}"
+    repository, _, version = tag.partition(":")
+    site.engine.post(f"/images/{docker_engine.image()}/tag", repo=repository, tag=version)
+    site.config["workstations"]["backend"] |= {"image": tag, "recreate": "per_task"}
+    site.use_script("sed -i 's/a - b/a + b/' calc.py")
+    site.write_config()
+    site.start()
+    site.write_task("one")
+    site.write_task("two")
+    for stem in ("one", "two"):
+        site.wait_state(f"demo.{stem}", "review", timeout_seconds=PATIENCE_SECONDS)
+    wait_for(lambda: len(site.events("workstation.recreated")) == 2, PATIENCE_SECONDS)
+    assert [e["details"]["why"] for e in site.events("workstation.recreated")] == ["task", "task"]
+    assigned = [e["seq"] for e in site.events("task.assigned")]
+    made_anew = site.events("workstation.recreated")[0]["seq"]
+    assert assigned[0] < made_anew < assigned[1], "not two in one container"
+
+    wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
+    with subprocess.Popen(
+        ["docker", "build", "--quiet", "--tag", tag, "-"],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "DOCKER_BUILDKIT": "0"},
+    ) as build:
+        build.communicate(f"FROM {docker_engine.image()}\nLABEL changed=1\n".encode())
+    wait_for(lambda: len(site.events("workstation.recreated")) == 3, PATIENCE_SECONDS, "it is made anew")
+    assert site.events("workstation.recreated")[-1]["details"]["why"] == "image"
+    site.stop_supervisors()
+    site.engine.delete(f"/images/{tag}", force=1)

@@ -1,0 +1,176 @@
+"""Snapshots of a workstation: its tools with its home as a file, and a name for its image so that it stays.
+
+Nothing of the container itself is saved, for its image is read-only and the rest lies in volumes and folders.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import shutil
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Literal
+
+from pydantic import AwareDatetime
+
+from agent_daemon.protocol.codec import decode, encode
+from agent_daemon.protocol.errors import ProtocolError
+from agent_daemon.protocol.files import make_folder, write_file
+from agent_daemon.protocol.paths import Root
+from supervisor.core.record import Stored
+from supervisor.errors import CloudCodeError
+from supervisor.workstations.container_options import TOOLS, Station
+from supervisor.workstations.containers import ROOT_LABEL
+from supervisor.workstations.engine import Engine, EngineRefusalError
+
+PIECE_SECONDS = 120.0
+_CHUNK_BYTES = 1024 * 1024
+
+
+class SnapshotFile(Stored):
+    """`state/snapshots/<workstation>/<name>.yaml`: what the archive of that name holds.
+
+    `image` is the name under which the engine keeps the image that it was taken with.
+    """
+
+    version: Literal[1] = 1
+    name: str
+    workstation: str
+    taken_at: AwareDatetime
+    image: str
+    image_id: str
+    bytes: int
+    sha256: str
+
+
+def folder_of(root: Root, workstation: str) -> Path:
+    return root.state / "snapshots" / workstation
+
+
+def snapshots_of(root: Root, workstation: str) -> list[SnapshotFile]:
+    """Those that are whole, oldest first."""
+    found, folder = [], folder_of(root, workstation)
+    for path in sorted(folder.glob("*.yaml")):
+        with contextlib.suppress(ProtocolError, OSError):
+            snapshot = decode(SnapshotFile, path.read_bytes(), file=str(path))
+            if snapshot.name == path.stem and _archive(folder, snapshot.name).is_file():
+                found.append(snapshot)
+    return found
+
+
+def named(root: Root, workstation: str, name: str | None) -> SnapshotFile:
+    """The snapshot of this name, or the newest. E_NO_SNAPSHOT."""
+    found = snapshots_of(root, workstation)
+    chosen = [snapshot for snapshot in found if name in (None, snapshot.name)]
+    if not chosen:
+        there = f"There are {', '.join(s.name for s in found)}." if found else "None has been taken."
+        asked = f"no snapshot {name}" if name else "no snapshot"
+        raise CloudCodeError("E_NO_SNAPSHOT", f"{workstation} has {asked}.", there)
+    return chosen[-1]
+
+
+def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
+    """Save the tools as they are now; of the snapshots the last `keep` stay. No daemon runs meanwhile."""
+    folder = folder_of(station.root, station.name)
+    make_folder(folder)
+    now = datetime.now(UTC).replace(microsecond=0)
+    name = f"{now:%Y%m%d-%H%M%S}"
+    image = engine.image(station.image)
+    if image is None:
+        raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.")
+    archive, fresh = _archive(folder, name), folder / f".{name}.new"
+    try:
+        with _holder(engine, station) as holder, gzip.open(fresh, "wb", compresslevel=1) as file:
+            path = f"/containers/{holder}/archive"
+            with engine.download(path, PIECE_SECONDS, path=TOOLS) as answer:
+                shutil.copyfileobj(answer, file, _CHUNK_BYTES)
+        digest = _digest(fresh)
+        fresh.replace(archive)
+    finally:
+        fresh.unlink(missing_ok=True)
+    repository = f"cloud-code-snapshot/{station.root_id}-{station.name}"
+    engine.post(f"/images/{image['Id']}/tag", None, repo=repository, tag=name)
+    snapshot = SnapshotFile(
+        name=name,
+        workstation=station.name,
+        taken_at=now,
+        image=f"{repository}:{name}",
+        image_id=image["Id"],
+        bytes=archive.stat().st_size,
+        sha256=digest,
+    )
+    write_file(folder / f"{name}.yaml", encode(snapshot), mode=0o640)
+    gone = snapshots_of(station.root, station.name)[:-keep]
+    for old in gone:
+        remove(engine, folder, old)
+    return {"snapshot": name, "bytes": snapshot.bytes, "removed": [old.name for old in gone]}
+
+
+def restore(engine: Engine, station: Station, name: str | None) -> Mapping[str, object]:
+    """Put the tools of a snapshot in the place of those that there are. E_NO_SNAPSHOT, E_SNAPSHOT_DAMAGED."""
+    snapshot = named(station.root, station.name, name)
+    archive = _archive(folder_of(station.root, station.name), snapshot.name)
+    if _digest(archive) != snapshot.sha256:
+        mend = "Take an older one (`--snapshot NAME`); the tools are as they were."
+        raise CloudCodeError("E_SNAPSHOT_DAMAGED", f"{archive} is not what was written.", mend)
+    remove_volume(engine, station)
+    with _holder(engine, station) as holder, archive.open("rb") as file:
+        engine.upload(f"/containers/{holder}/archive", file, PIECE_SECONDS, path="/")
+    current = engine.image(station.image)
+    same = current is not None and current["Id"] == snapshot.image_id
+    return {"snapshot": snapshot.name, "other_image": None if same else snapshot.image}
+
+
+def remove(engine: Engine, folder: Path, snapshot: SnapshotFile) -> None:
+    """Its description first: what has none is no snapshot."""
+    (folder / f"{snapshot.name}.yaml").unlink(missing_ok=True)
+    _archive(folder, snapshot.name).unlink(missing_ok=True)
+    with contextlib.suppress(EngineRefusalError):  # somebody else has, or a container uses it
+        engine.delete(f"/images/{snapshot.image}")
+
+
+def remove_volume(engine: Engine, station: Station) -> None:
+    """Its tools and its home; E_ENGINE while a container uses them."""
+    try:
+        engine.delete(f"/volumes/{station.volume}")
+    except EngineRefusalError as error:
+        if error.status != 404:
+            raise
+
+
+@contextlib.contextmanager
+def _holder(engine: Engine, station: Station) -> Iterator[str]:
+    """A container that is never started, through which the engine reads and writes the volume."""
+    made = engine.post(
+        "/containers/create",
+        {
+            "Image": station.image,
+            "Labels": {ROOT_LABEL: station.root_id},
+            "HostConfig": {
+                "NetworkMode": "none",
+                "Mounts": [{"Type": "volume", "Source": station.volume, "Target": TOOLS}],
+            },
+        },
+        PIECE_SECONDS,
+    )
+    try:
+        yield made["Id"]
+    finally:
+        engine.delete(f"/containers/{made['Id']}", force=1)
+
+
+def _archive(folder: Path, name: str) -> Path:
+    return folder / f"{name}.tar.gz"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return _sha256(file)
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
