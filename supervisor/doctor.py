@@ -51,12 +51,16 @@ class Check:
 
 CheckProject = Callable[[Root, Config, str], Iterable[Finding]]
 CheckDriver = Callable[[Config, str], Iterable[Check]]
+CheckSecrets = Callable[[Root, Config], Iterable[Check]]
 
 
-def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) -> Iterator[Check]:
+def examine(
+    root: Root, check_project: CheckProject, check_driver: CheckDriver, check_secrets: CheckSecrets
+) -> Iterator[Check]:
     """Look at everything, one after the other; never raises for what it finds.
 
-    `check_project` tells what a project lacks; `check_driver` what the driver of a type of workstations does.
+    `check_project` tells what a project lacks; `check_driver` what the driver of a type of workstations does;
+    `check_secrets` what is wrong with the root's own secrets.
     """
     yield _python()
     yield from _programs()
@@ -71,6 +75,7 @@ def examine(root: Root, check_project: CheckProject, check_driver: CheckDriver) 
     if config is not None:
         for kind, station in config.workstations.items():
             yield from _station(root, config, kind, station, check_driver)
+        yield from check_secrets(root, config)
         for name in config.projects:
             yield project_check(name, check_project(root, config, name))
         if config.webhooks is not None:

@@ -70,12 +70,14 @@ class Lending:
     _signed_in_at: float = field(default=0.0, init=False)
     _rest: dict[str, float] = field(default_factory=dict, init=False)
     _told: dict[str, str] = field(default_factory=dict, init=False)
+    _owners: dict[str, GrantKey] = field(default_factory=dict, init=False)
 
     def look(self) -> None:
         """Start what is due; nothing here waits for anybody."""
         now = self.clock.monotonic()
         pages = self.lender.pages()
         for page in pages:
+            self._owners[page.name] = page.grant_key
             if self._rest.get(page.name, 0.0) <= now:
                 self._look_after(page)
         for name in self._rest.keys() - {page.name for page in pages}:
@@ -130,23 +132,25 @@ class Lending:
             if page is not None:
                 self._give_anew(page.grant_key, "its lease cannot be renewed")
         elif what == "renew":
-            self._tell(name, "credential.renewed")
+            self._tell(name, "credential.renewed", "its lease lasts on")
         elif what == "revoke":
-            self.ledger.log(Event(name="lease.revoked", details={"lease": name}))
+            self._tell(name, "credential.returned", "Vault has taken it back")
+            self._owners.pop(name, None)
 
     def _give_anew(self, key: GrantKey, why: str) -> None:
         task = self.ledger.tasks.get(key[0])
         if task is not None:
             self.ledger.apply(mark_stale(task, key[1], why))
 
-    def _tell(self, name: str, event: str) -> None:
-        page = next((page for page in self.lender.pages() if page.name == name), None)
-        task = self.ledger.tasks.get(page.grant_key[0]) if page is not None else None
-        grant = task.grant(page.grant_key[1]) if task is not None and page is not None else None
-        if task is not None and grant is not None:
-            details = {"id": grant.id, "type": grant.type, "access": grant.access, "scope": grant.scope}
-            details |= {"message": "its lease lasts on"}
-            self.ledger.log(Event(name=event, details=details), task)
+    def _tell(self, name: str, event: str, message: str) -> None:
+        """For the books; the task may have gone to the archive meanwhile."""
+        task_id, grant_id = self._owners.get(name, ("", ""))
+        task = self.ledger.find(task_id) if task_id else None
+        grant = task.grant(grant_id) if task is not None else None
+        details = {"id": grant_id, "message": message, "lease": name}
+        if grant is not None:
+            details |= {"type": grant.type, "access": grant.access, "scope": grant.scope}
+        self.ledger.log(Event(name=event, details=details), task)
 
     def _tell_failure(self, what: str, name: str, failed: Failed) -> None:
         """Once, for each kind of work and reason."""

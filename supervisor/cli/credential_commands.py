@@ -2,17 +2,32 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import click
 
+from agent_daemon.protocol.paths import Root
 from supervisor.cli.giving import give_and_tell
-from supervisor.cli.output import ago, json_option, note_all, print_json, progress, say, show, table
+from supervisor.cli.output import (
+    ago,
+    json_option,
+    note_all,
+    print_json,
+    progress,
+    say,
+    show,
+    stamp,
+    table,
+    text,
+)
 from supervisor.cli.place import complete_task, existing_root, task_argument
 from supervisor.cli.reading import read_task, reader_of
 from supervisor.config import load_config
 from supervisor.core.credentials import granted_by, variable_of
 from supervisor.core.record import Grant, TaskRecord
 from supervisor.core.times import duration
+from supervisor.core.words import count
+from supervisor.errors import CloudCodeError
 from supervisor.events import read_events
 
 
@@ -72,6 +87,85 @@ def _cells(row: GrantRow) -> tuple[object, ...]:
     status = "waits for a person" if row.status == "asked" else row.status
     why = row.why or row.reason
     return row.task, row.id, row.type, row.access, row.scope, status, row.by, ends, ago(row.asked_at), why
+
+
+@click.command("show")
+@task_argument
+@click.argument("grant_id", metavar="ID")
+@json_option
+@click.pass_context
+def show_grant(ctx: click.Context, task_id: str, grant_id: str, as_json: bool) -> None:
+    """Show one request of a task, such as cred-001: what was asked, decided and given, and what the books tell.
+
+    Never its value.
+    """
+    reader, task = read_task(ctx, task_id)
+    grant = task.grant(grant_id)
+    if grant is None:
+        known = ", ".join(g.id for g in task.grants) or "nothing"
+        raise CloudCodeError("E_NO_GRANT", f"{task.id} asked for no '{grant_id}' (it asked for: {known}).")
+    events = [e for e in _books(reader.root, task.id) if e["details"].get("id") == grant.id]
+    rule = _rule_of(reader.root, grant)
+    if as_json:
+        print_json({**vars(_row(task, grant)), "from": rule, "deliver": grant.deliver, "events": events})
+        return
+    show(text(f"{task.id} {grant.id}: {grant.type}, {grant.access}", "bold"))
+    show(*(text(f"{name + ':':<12}{value}", indent=2) for name, value in _fields(grant, rule) if value))
+    if events:
+        show(text("The books", "bold"), table(("WHEN", "WHAT", "WHO", "WHY"), [_book_line(e) for e in events]))
+
+
+def _fields(grant: Grant, rule: str) -> list[tuple[str, str]]:
+    variable = f"${grant.env}" + (", the path of a file" if grant.deliver == "file" else "")
+    to = grant.given_to
+    given = f"to attempt {to[0]}; {count(grant.deliveries, 'time')} so far" if to is not None else ""
+    over = grant.expires_at if grant.status == "granted" else None
+    return [
+        ("scope", grant.scope),
+        ("reason", grant.reason),
+        ("asked", f"{stamp(grant.asked_at)}, by attempt {grant.attempt}"),
+        ("status", "waits for a person" if grant.status == "asked" else grant.status),
+        ("decided", f"by {grant.by}, {stamp(grant.at)}" if grant.at is not None else ""),
+        ("why", grant.why),
+        ("approval", "by an administrator of the project" if grant.approve == "admin" else ""),
+        ("answer by", stamp(grant.answer_by) if grant.status == "asked" and grant.answer_by is not None else ""),
+        ("ends", stamp(over) if over is not None else ""),
+        ("from", rule),
+        ("as", variable if grant.env else ""),
+        ("given", given),
+        ("in the way", grant.giving.error or "" if grant.status == "granted" else ""),
+    ]
+
+
+def _rule_of(root: Root, grant: Grant) -> str:
+    """What gives it by the configuration of now."""
+    try:
+        settings = load_config(root).credentials.get(grant.type)
+    except CloudCodeError:
+        return ""
+    rule = settings.access.get(grant.access) if settings is not None else None
+    return str(rule) if rule is not None else ""
+
+
+def _books(root: Root, task_id: str | None) -> list[dict[str, Any]]:
+    """What the events tell of credentials, oldest first."""
+    return [
+        event
+        for event in read_events(root.events)
+        if event["event"].startswith("credential.") and task_id in (None, event.get("task"))
+    ]
+
+
+def _book_line(event: dict[str, Any]) -> tuple[object, ...]:
+    what = str(event["event"]).partition(".")[2].replace("_", " ")
+    return event["ts"], what, event["actor"], _why_of(event["details"])
+
+
+def _why_of(details: dict[str, Any]) -> str:
+    said = f"“{details['text']}”" if details.get("text") else ""
+    via = f"by {details['via']}" if details.get("via") else ""
+    told = details.get("message") or details.get("reason", "")
+    return ", ".join(str(part) for part in (told, via, said) if part)
 
 
 @click.command("types")
@@ -135,11 +229,7 @@ def audit(ctx: click.Context, task_id: str | None, as_json: bool) -> None:
     """Tell who asked, who granted, when it was given and taken back, oldest first; as far as events are kept."""
     root = existing_root(ctx)
     wanted = read_task(ctx, task_id)[1].id if task_id is not None else None
-    found = [
-        event
-        for event in read_events(root.events)
-        if event["event"].startswith("credential.") and wanted in (None, event.get("task"))
-    ]
+    found = _books(root, wanted)
     if as_json:
         print_json(found)
     elif found:
@@ -154,5 +244,11 @@ def _event(event: dict[str, object]) -> tuple[object, ...]:
     assert isinstance(details, dict)  # noqa: S101 (events are written so)
     keys = ("id", "type", "access", "scope")
     what = str(event["event"]).partition(".")[2].replace("_", " ")
-    why = details.get("message") or details.get("reason", "")
-    return event["ts"], what, event["actor"], event.get("task", ""), *(details.get(key, "") for key in keys), why
+    return (
+        event["ts"],
+        what,
+        event["actor"],
+        event.get("task", ""),
+        *(details.get(key, "") for key in keys),
+        _why_of(details),
+    )

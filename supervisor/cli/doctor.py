@@ -12,6 +12,7 @@ from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
 from supervisor.core.settings import Config
 from supervisor.doctor import Check, examine, told
+from supervisor.secrets.examination import check_secrets
 from supervisor.service.examination import check_service
 from supervisor.workstations.egress import check_egress
 from supervisor.workstations.examination import check_docker
@@ -28,7 +29,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     """
     with progress("looking at this host and at the repositories"):
         checks = [
-            *examine(ctx.obj, check_project, partial(_check_driver, ctx.obj)),
+            *examine(ctx.obj, check_project, partial(_check_driver, ctx.obj), check_secrets),
             *check_service(ctx.obj),
         ]
     if as_json:

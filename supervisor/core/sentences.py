@@ -314,7 +314,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "credential.given": lambda v: f"{_wanted(v)} lies ready for attempt {v['attempt']}",
     "credential.not_given": lambda v: f"{_wanted(v)} cannot be given now: {v['code']}: {v['message']}",
     "credential.renewed": lambda v: f"{_wanted(v)} is renewed: {v['message']}",
-    "lease.revoked": _form("what was lent is taken back ({lease})"),
+    "credential.returned": _form("{id}: {message}"),
     "lease.failed": _form("{code}: what is lent cannot be {what} now, and is tried again: {message}"),
     "credential.revoked": lambda v: f"{_wanted(v)} is taken back: {v['message']}",
     "edit.refused": _form("{message}; kept as {kept}"),

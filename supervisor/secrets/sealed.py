@@ -20,8 +20,9 @@ def unseal(data: bytes, identity: IdentityFile) -> bytes:
     try:
         return bytes(pyrage.decrypt(data, identity.read()))
     except pyrage.DecryptError:
-        message = f"{identity.path} does not open what was encrypted for it."
-        raise CloudCodeError("E_SECRETS_UNREADABLE", message, "Bring the identity back from its backup.") from None
+        message = f"{identity.path} does not open what the supervisor keeps of its sign-in to Vault."
+        mend = "Be the supervisor's user, or bring the identity back; without it, remove state/vault-session.age."
+        raise CloudCodeError("E_SECRETS_UNREADABLE", message, mend) from None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from supervisor.core.secret_settings import ApproleSettings, SecretSource, VaultSettings
-from supervisor.errors import CloudCodeError
 from supervisor.secrets.sealed import SealedFile
 from supervisor.secrets.vault_errors import VaultError, told_of
 
@@ -201,10 +200,10 @@ class VaultSession:
     def _kept_token(self) -> str:
         if self.settings.approle is None:
             return ""
+        data = self.kept.read()  # (one that somebody else's identity opens is not written over)
         try:
-            data = self.kept.read()
             kept = _Kept.model_validate_json(data) if data is not None else None
-        except (CloudCodeError, ValidationError):
+        except ValidationError:
             return ""
         if kept is None or kept.address != self.address:
             return ""

@@ -90,7 +90,11 @@ def test_it_is_lent_for_the_attempt_and_taken_back_with_it(lender: Site, vault: 
     site.wait_state("demo.fix-add", "review")
     wait_for(lambda: nothing_lent(vault, site), what="nothing is lent any more")
     audited = json.loads(site.cli("credential", "audit", "--json").stdout)
-    assert [e["event"] for e in audited] == ["credential.granted", "credential.given"]
+    names = [e["event"].partition(".")[2] for e in audited]
+    assert names[:2] == ["granted", "given"] and "returned" in names
+    shown = json.loads(site.cli("credential", "show", "fix-add", "cred-001", "--json").stdout)
+    assert shown["from"] == f"a lease of {vault.lease}" and len(shown["events"]) == len(audited)
+    assert "The books" in site.cli("credential", "show", "fix-add", "cred-001").stdout
     assert_nowhere(site.folder, password, seen(site))
 
 

@@ -14,8 +14,12 @@ import pytest
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.secret_settings import SecretSource, SecretsSettings
+from supervisor.core.settings import Config
+from supervisor.doctor import Check
 from supervisor.errors import CloudCodeError
 from supervisor.secrets import vault_session
+from supervisor.secrets.examination import check_secrets
+from supervisor.secrets.identity import IdentityFile
 from supervisor.secrets.leases import Leases
 from supervisor.secrets.sources import SecretReader, open_leases
 from supervisor.secrets.store import EnvStore
@@ -333,6 +337,75 @@ class TestLeases:
         assert leases.lend("demo.a", "cred-001", 1, stand_in.lease, None) != first
         leases.revoke(page.name)
         assert len(stand_in.fake.lent()) == 1
+
+
+class TestDoctor:
+    def checks(self, vault: VaultSite, folder: Path, **more: Any) -> dict[str, Check]:
+        data = {
+            "projects": {"a": {"repository": "/srv/a.git"}},
+            "secrets": vault.settings(folder, **more),
+            "credentials": {
+                "npm_token": {"access": {"read": {"secret": "npm/read"}}},
+                "database_url": {"access": {"read_only": {"lease": vault.lease}}},
+            },
+        }
+        root = Root(folder)
+        root.state.mkdir(exist_ok=True)
+        return {check.name: check for check in check_secrets(root, Config.model_validate(data))}
+
+    def test_all_is_well(self, vault: VaultSite, tmp_path: Path) -> None:
+        vault.put("npm/read", value=VALUE)
+        found = self.checks(vault, tmp_path)
+        assert {name: check.status for name, check in found.items()} == {
+            "vault": "ok", "vault's policies": "ok", "secrets": "ok",
+        }  # fmt: skip
+        assert f"a token of {vault.prefix}, which ends in" in found["vault"].detail
+
+    def test_what_lacks_and_what_is_too_much(self, vault: VaultSite, tmp_path: Path) -> None:
+        wide = f"""
+            path "secret/data/*" {{ capabilities = ["read"] }}
+            path "{vault.lease}" {{ capabilities = ["read"] }}
+            path "auth/token/*" {{ capabilities = ["update"] }}
+        """
+        vault.ask("PUT", f"sys/policy/{vault.prefix}", policy=wide)
+        found = self.checks(vault, tmp_path)
+        assert (
+            found["secrets"].status == "warning" and "npm/read (credentials.npm_token" in found["secrets"].detail
+        )
+        policies = found["vault's policies"]
+        assert policies.status == "warning"
+        assert "not-of-" in policies.detail and "auth/token/create-orphan" in policies.detail
+
+    def test_a_path_that_lacks_and_a_token_of_root(self, vault: VaultSite, tmp_path: Path) -> None:
+        vault.ask("PUT", f"sys/policy/{vault.prefix}", policy='path "x" { capabilities = ["read"] }')
+        lacks = self.checks(vault, tmp_path)["vault's policies"]
+        assert lacks.status == "error" and 'path "secret/data/' in lacks.mend
+        place = tmp_path / "token"
+        place.write_text(vault.root_token)
+        place.chmod(0o600)
+        found = self.checks(vault, tmp_path, approle=None, token={"file": str(place)})
+        assert "a token of root that does not end" in found["vault"].detail
+        assert "sys/mounts" in found["vault's policies"].detail
+
+    def test_sealed(self, stand_in: VaultSite, tmp_path: Path) -> None:
+        assert stand_in.fake is not None
+        place = tmp_path / "token"
+        place.write_text("s.any")
+        place.chmod(0o600)
+        settings = stand_in.settings(tmp_path, approle=None, token={"file": str(place)})
+        stand_in.fake.seal()
+        data = {"projects": {"a": {"repository": "/srv/a.git"}}, "secrets": settings}
+        (check,) = check_secrets(Root(tmp_path), Config.model_validate(data))
+        assert check.status == "error" and "E_VAULT_SEALED" in check.detail
+
+    def test_what_another_user_keeps_is_not_written_over(self, stand_in: VaultSite, tmp_path: Path) -> None:
+        stand_in.put("forges/github", value=VALUE)
+        settings = stand_in.settings(tmp_path, wrapped=True)
+        assert read(reader(tmp_path, settings)) == VALUE
+        before = (tmp_path / "state" / "vault-session.age").read_bytes()
+        IdentityFile(tmp_path / "mine").made()
+        fails(reader(tmp_path, settings | {"identity": str(tmp_path / "mine")}), "E_SECRETS_UNREADABLE")
+        assert (tmp_path / "state" / "vault-session.age").read_bytes() == before
 
 
 def test_variables_for_trying_out(tmp_path: Path) -> None:
