@@ -14,6 +14,7 @@ from rich.text import Text
 
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__
+from supervisor.app import GROUP_FOLDER
 from supervisor.cli.init import configuration, make_root
 from supervisor.cli.output import note, progress, say, show, text
 from supervisor.cli.place import USUAL_ROOT, VARIABLE
@@ -99,14 +100,18 @@ def install(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) 
         ids = host.ids()
         if ids is None:
             raise CloudCodeError("E_INSTALL", f"There is no user {host.user}.")
-        import supervisor.app  # noqa: F401  (what it needs is imported as root: that user may not reach it here)
-
         root = Root(host.at(host.root))
-        hosts.as_user(ids, lambda: make_root(root, example))
+        hosts.as_user(ids, lambda: _make_shared_root(root, example))
 
     _tell(install_steps(host, _units(), make), dry_run=dry_run)
     if not dry_run and host.is_this:
         _say_next(host)
+
+
+def _make_shared_root(root: Root, text: str) -> None:
+    """One whose tasks its group may write: whoever is in that may give commands, too."""
+    if make_root(root, text):
+        root.tasks.chmod(GROUP_FOLDER)
 
 
 def _say_next(host: Host) -> None:
@@ -193,17 +198,18 @@ def uninstall(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool
     if purge:
         _tell(purge_steps(host, partial(_end_containers, host)), dry_run=dry_run)
     elif not dry_run:
-        kept = f"{host.root}, {unit.SETTINGS}, {unit.HOME} and the user {host.user}"
-        say(
-            f"{kept} are kept; `cloud-code uninstall --purge` removes them."
-            if changed
-            else "Nothing was installed."
-        )
+        kept = f"{host.root}, {unit.SETTINGS}, {unit.HOME} and the user {host.user} are kept"
+        rest = f"{host.program} --root {host.root} uninstall --purge"
+        say(f"{kept}; `{rest}` removes them." if changed else "Nothing was installed.")
 
 
 def _refuse_purge(host: Host) -> None:
     place = host.at(host.root)
-    if place.exists() and not ((place / "config.yaml").exists() or (place / "state" / "root-id").exists()):
+    if (
+        place.exists()
+        and any(place.iterdir())
+        and not ((place / "config.yaml").exists() or (place / "state" / "root-id").exists())
+    ):
         raise CloudCodeError("E_NO_ROOT", f"{host.root} is no root of Cloud Code, and is not removed.")
 
 
@@ -241,4 +247,5 @@ def _end_containers(host: Host) -> None:
     try:
         remove_from_engine(Root(host.root))
     except CloudCodeError as error:
-        note(f"{error} What containers leave is named cc-<root id>-….")
+        if error.code != "E_NOT_RUNNING":  # (none ever ran)
+            note(f"{error} What containers leave is named cc-<root id>-….")

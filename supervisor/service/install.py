@@ -91,7 +91,7 @@ def _folder_step(host: Host, path: str | Path, mode: int) -> Step:
         if ids is None:
             raise CloudCodeError("E_INSTALL", f"There is no user {host.user}.")
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.mkdir(mode=0o700)  # (its parents are root's: nobody can put something else in its place)
+        place.mkdir(mode=0o700, exist_ok=True)  # (its parents are root's: nobody puts something else there)
         os.chown(place, *ids)
         place.chmod(mode)
 
@@ -99,6 +99,8 @@ def _folder_step(host: Host, path: str | Path, mode: int) -> Step:
         if not place.is_dir():
             return False
         owner, ids = place.stat().st_uid, host.ids()
+        if owner == 0 and set(os.listdir(place)) <= {"lost+found"}:  # such as a disk of its own
+            return False
         if ids is not None and owner != ids[0]:
             raise CloudCodeError(
                 "E_INSTALL_OWNER",
@@ -189,6 +191,7 @@ def uninstall_steps(host: Host, units: Mapping[str, str], end_agents: Callable[[
         yield Step(
             what="systemd forgets the units",
             command="systemctl daemon-reload",
+            is_done=lambda: all(show(name).get("LoadState") == "not-found" for name in units),
             do=partial(call, "systemctl", "daemon-reload"),
         )
     link = host.at(LINK)
@@ -237,8 +240,8 @@ def purge_steps(host: Host, end_containers: Callable[[], None]) -> Iterator[Step
         yield Step(
             what=f"{path} goes, with everything in it",
             command=f"rm -r {path}",
-            is_done=lambda place=place: not place.exists(),  # type: ignore[misc]
-            do=partial(shutil.rmtree, place),
+            is_done=partial(_is_gone, place),
+            do=partial(_remove, place),
         )
     prefix = [] if host.is_this else ["--prefix", str(host.top)]
     yield Step(
@@ -252,6 +255,23 @@ def purge_steps(host: Host, end_containers: Callable[[], None]) -> Iterator[Step
 def _is_of_group(folder: Path) -> bool:
     """Whether what is written there is of the folder's group, so that the supervisor can read it."""
     return folder.is_dir() and bool(folder.stat().st_mode & stat.S_ISGID)
+
+
+def _is_gone(folder: Path) -> bool:
+    """Of a file system of its own only what is in it can go."""
+    return not folder.exists() or (folder.is_mount() and set(os.listdir(folder)) <= {"lost+found"})
+
+
+def _remove(folder: Path) -> None:
+    if not folder.is_mount():
+        shutil.rmtree(folder)
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    os.chown(folder, 0, 0)
 
 
 def _read(path: Path) -> str | None:

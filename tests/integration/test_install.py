@@ -63,6 +63,7 @@ def test_it_is_installed_once_and_kept_up_to_date_and_removed_without_what_is_a_
         ("srv/cloud-code", 0o750),
         ("srv/cloud-code/config.yaml", 0o640),
         ("srv/cloud-code/state/commands", 0o2770),
+        ("srv/cloud-code/tasks", 0o2770),
         ("var/lib/cloud-code", 0o700),
     ):
         found = (top / place).stat()
