@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from python_on_whales import DockerClient
 
 LOG_LINES_KEPT = 5000
+START_SECONDS = 15.0
 
 
 class _RootId(Written):
@@ -110,6 +111,10 @@ class DockerWorkstations:
         return self._containers.away
 
     def close(self) -> None:
+        """Wait for those that are just being started: the next supervisor would start them once more."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._starting and time.monotonic() < deadline:
+            time.sleep(0.05)
         if self._followed is not None:
             self._followed.close()
 
