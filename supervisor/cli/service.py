@@ -28,6 +28,7 @@ from supervisor.service import host as hosts
 from supervisor.service.host import Host
 from supervisor.service.install import (
     install_steps,
+    link_step,
     purge_steps,
     restart_step,
     uninstall_steps,
@@ -61,7 +62,14 @@ def _host(ctx: click.Context, user: str | None, destdir: Path, *, dry_run: bool)
     place = unit_place(Host(root=USUAL_ROOT, top=destdir.absolute()))
     told_user, told_root = unit.installed_for(place.read_text()) if place.exists() else (None, None)
     named = ctx.find_root().params.get("root") or os.environ.get(VARIABLE) or told_root or USUAL_ROOT
-    found = Host(root=Path(named).absolute(), user=user or told_user or unit.USER, top=destdir.absolute())
+    root = Path(os.path.abspath(named))  # noqa: PTH100 (links are not followed)
+    if told_root is not None and str(root) != told_root:
+        raise CloudCodeError(
+            "E_INSTALL_OTHER",
+            f"The service of this host works on {told_root}, and there is one for each host.",
+            f"Leave out --root, or remove it first: `cloud-code --root {told_root} uninstall`.",
+        )
+    found = Host(root=root, user=user or told_user or unit.USER, top=destdir.absolute())
     if not dry_run:
         found.refuse()
     return found
@@ -152,7 +160,7 @@ def upgrade(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) 
     root = Root(host.root)
     if host.is_this:
         load_config(root)
-    _tell(unit_steps(host, _units()), dry_run=dry_run)
+    _tell((*unit_steps(host, _units()), link_step(host)), dry_run=dry_run)
     if not host.is_this:
         return
     if hosts.show().get("ActiveState") not in ("active", "activating", "reloading"):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import subprocess
 import sys
 import traceback
@@ -16,6 +17,7 @@ from supervisor.errors import CloudCodeError
 
 UNIT = "cloud-code.service"
 COMMAND_SECONDS = 180
+_PLAIN_PATH, _PLAIN_USER = re.compile(r"/[A-Za-z0-9/._-]+"), re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 # What ProtectHome and PrivateTmp hide from the service.
 _HIDDEN = tuple(Path(place) for place in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))  # noqa: S108
@@ -66,7 +68,19 @@ class Host:
         return {field[0]: field[3].split(",") if field[3] else [] for field in fields if len(field) == 4}
 
     def refuse(self) -> None:
-        """CloudCodeError where nothing can be installed: E_NEEDS_ROOT, E_NO_SYSTEMD, E_INSTALL_PLACE."""
+        """CloudCodeError where it cannot be: E_NEEDS_ROOT, E_NO_SYSTEMD, E_INSTALL_PLACE, E_INSTALL_NAME."""
+        if not _PLAIN_PATH.fullmatch(str(self.root)) or not _PLAIN_USER.fullmatch(self.user):
+            raise CloudCodeError(
+                "E_INSTALL_NAME",
+                f"A unit cannot well name the root '{self.root}' and the user '{self.user}'.",
+                "A path of letters, digits and /._- is fine, and a user of small letters, digits, _ and -.",
+            )
+        if any(self.root.is_relative_to(hidden) for hidden in _HIDDEN):
+            raise CloudCodeError(
+                "E_INSTALL_PLACE",
+                f"The service sees no homes: {self.root} is not for it.",
+                "Choose another --root.",
+            )
         if os.geteuid() != 0:
             raise CloudCodeError(
                 "E_NEEDS_ROOT",

@@ -43,12 +43,29 @@ def install_steps(host: Host, units: Mapping[str, str], make_root: Callable[[], 
             is_done=lambda: all(asked("systemctl", "is-enabled", name) == "enabled" for name in units),
             do=partial(call, "systemctl", "enable", "--quiet", *units),
         )
+    yield link_step(host)
+
+
+def link_step(host: Host) -> Step:
+    """The command where everybody finds it; a program or a link of somebody else's stays."""
     link = host.at(LINK)
-    yield Step(
+
+    def is_done() -> bool:
+        if not link.is_symlink():
+            return link.exists()
+        target = link.readlink()
+        return str(target) == host.program or target.name != Path(host.program).name
+
+    def do() -> None:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(host.program)
+
+    return Step(
         what=f"{LINK}: the command for everybody",
-        command=f"ln -s {host.program} {LINK}",
-        is_done=lambda: os.path.lexists(link),
-        do=lambda: _link(link, host.program),
+        command=f"ln -sf {host.program} {LINK}",
+        is_done=is_done,
+        do=do,
     )
 
 
@@ -290,8 +307,3 @@ def _write(path: Path, text: str, mode: int) -> None:
         fresh.chmod(mode)
         file.write(text)
     fresh.replace(path)
-
-
-def _link(link: Path, program: str) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(program)

@@ -122,6 +122,7 @@ def is_upgraded(host: SystemdHost, program: str) -> None:
 
 
 def is_removed(host: SystemdHost, program: str) -> None:
+    assert "E_NEEDS_ROOT" in host.sh(f"! {MEMBER} uninstall")
     done = host.sh("cloud-code uninstall")
     assert "done      the service is stopped" in done and "are kept" in done
     assert state(host)["ActiveState"] == "inactive"

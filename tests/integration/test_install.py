@@ -108,16 +108,25 @@ def test_another_root_and_user_stand_in_the_unit_and_are_known_from_it(top: Path
         assert f"\n{line}\n" in unit
     assert " --root /srv/robots run " in unit
     assert "done" not in call(top, "install")
+    assert "E_INSTALL_OTHER" in call(top, "install", code=1, root="/srv/others")
+    link = top / "usr/local/bin/cloud-code"
+    link.unlink()
+    link.symlink_to("/opt/former/bin/cloud-code")
+    assert "done      /usr/local/bin/cloud-code" in call(top, "upgrade")
     call(top, "uninstall", "--purge", "--yes")
     assert not (top / "srv/robots").exists() and "robot" not in (top / "etc/passwd").read_text()
 
 
 def test_what_cannot_be_installed_is_said_with_what_mends_it(top: Path) -> None:
     assert "E_NOT_INSTALLED" in call(top, "upgrade", code=1)
+    assert "E_INSTALL_PLACE" in call(top, "install", code=1, root="/home/ada/cloud-code")
+    for root, user in (("/srv/a b", "robot"), ("/srv/a", "rob;ot")):
+        assert "E_INSTALL_NAME" in call(top, "install", "--user", user, code=1, root=root)
     (top / "srv/cloud-code").mkdir(parents=True)
     (top / "srv/cloud-code").chmod(0o700)
+    (top / "srv/cloud-code/thesis.txt").touch()
     os.chown(top / "srv/cloud-code", 1234, 1234)
     said = call(top, "install", code=1)
     assert "E_INSTALL_OWNER" in said and "sudo chown -R cloud-code:" in said
     assert "E_NO_ROOT" in call(top, "uninstall", "--purge", "--yes", code=1)
-    assert (top / "srv/cloud-code").is_dir()
+    assert (top / "srv/cloud-code/thesis.txt").exists()
