@@ -23,6 +23,9 @@ SETS: Final[dict[str, tuple[str, ...]]] = {
     "go": ("proxy.golang.org:443", "sum.golang.org:443"),
     "maven": ("repo.maven.apache.org:443", "repo1.maven.org:443"),
     "rubygems": ("rubygems.org:443", "index.rubygems.org:443"),
+    # what installs further parts of Node and of Playwright
+    "node": ("nodejs.org:443",),
+    "playwright": ("cdn.playwright.dev:443", "playwright.download.prss.microsoft.com:443"),
     # forges, for reading
     "github": (
         *("github.com:443", "api.github.com:443", "codeload.github.com:443"),

@@ -28,12 +28,22 @@ def lacking(config: Config, kind: str) -> tuple[str, ...]:
     return tuple(one for one in of_clis(config, kind) if not policy.allows(entry(one)))
 
 
-def _of_cli(name: str, cli: CliSettings) -> Iterator[str]:
+def out_of_reach(config: Config, kind: str) -> tuple[str, ...]:
+    """The endpoints of its coding CLIs that no workstation is connected to: addresses, and this host."""
+    clis = [config.cli(name) for name in config.clis_of_station(kind)]
+    return tuple(dict.fromkeys(url for cli in clis for url in _endpoints(cli) if _endpoint(url) is None))
+
+
+def _endpoints(cli: CliSettings) -> list[str]:
     own = [cli.options.get("base_url", "")]
     own += [value for key, value in cli.environment.items() if key.endswith(("BASE_URL", "API_BASE"))]
-    endpoints = [found for url in own if (found := _endpoint(url))]
-    yield from endpoints
-    if not endpoints:
+    return [url for url in own if url]
+
+
+def _of_cli(name: str, cli: CliSettings) -> Iterator[str]:
+    own = _endpoints(cli)
+    yield from (found for url in own if (found := _endpoint(url)))
+    if not own:
         keys = [OF_KEY[key] for key in (*cli.pass_environment, cli.options.get("env_key", "")) if key in OF_KEY]
         providers = OF_ADAPTER.get(cli.adapter or name, ())
         logins = [f"{one}-login" for one in providers if one not in keys and f"{one}-login" in SETS]

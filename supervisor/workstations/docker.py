@@ -263,7 +263,10 @@ class DockerWorkstations:
             gate = self._egress.open(station.name, station.kind)
         else:
             self._egress.shut(station.name)
-        return self._network(station.root_id) if station.settings.network == "open" else "none", gate
+        if station.settings.network != "open":
+            return "none", gate
+        logger.warning("{} has an open network: it reaches whatever this host reaches", station.name)
+        return self._network(station.root_id), gate
 
     def _network(self, root_id: str) -> str:
         """A network of this root's own, on which its workstations do not see each other."""

@@ -17,7 +17,7 @@ from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
 from supervisor import __version__
 from supervisor.core.decision import Event
-from supervisor.core.reach import allowed_by, lacking
+from supervisor.core.reach import allowed_by, lacking, out_of_reach
 from supervisor.core.settings import Config
 from supervisor.core.words import count
 from supervisor.doctor import Check
@@ -155,6 +155,10 @@ def check_egress(root: Root, config: Config, kind: str) -> Iterator[Check]:
         yield Check(name=name, status="error", detail=detail, mend=mend)
     else:
         yield Check(name=name, status="ok", detail="the egress proxy is started with the first workstation")
+    for url in out_of_reach(config, kind):
+        detail = f"no workstation connects to {url}: it has no name, or is this very host"
+        mend = "give its host a name, with `egress_networks` for one of your own network; or `network: open`"
+        yield Check(name=name, status="warning", detail=detail, mend=mend)
     if missing := lacking(config, kind):
         detail = f"its coding CLIs talk to {', '.join(missing)}, which `egress` does not list"
         yield Check(

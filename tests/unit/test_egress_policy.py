@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from supervisor.core.addresses import NEVER, NOT_PUBLIC, network, reason_against
 from supervisor.core.egress import ADDRESS, REQUEST, Policy, RefusedError, Target, authority, entry, expand, word
 from supervisor.core.egress_sets import OF_ADAPTER, OF_KEY, SETS
-from supervisor.core.reach import allowed_by, lacking
+from supervisor.core.reach import allowed_by, lacking, out_of_reach
 from supervisor.core.refusals import KINDS_KEPT, LINES_A_MINUTE, Refusal, Refusals
 from supervisor.core.settings import Config
 from supervisor.core.tls import TlsError, server_name
@@ -256,6 +256,7 @@ def test_the_clis_endpoints_are_those_that_are_configured() -> None:
     assert {"models.example.org:443", "generativelanguage.googleapis.com:443", "mcp.example.org:443"} <= allowed
     assert {"gateway.example.org:8080", "api.anthropic.com:443"} <= allowed
     assert "api.openai.com:443" not in allowed and not any("127" in one for one in allowed)
+    assert out_of_reach(config, "backend") == ("http://127.0.0.1:8000/v1",)
     narrow = config_with(
         {"clis": ["codex"], "egress": ["pypi"]}, {"codex": {"pass_environment": ["OPENAI_API_KEY"]}}
     )
