@@ -222,6 +222,13 @@ def no_usage_log(_settings: CliSettings, _session_id: str) -> Path | None:
     return None
 
 
+# Of a workstation's image, no secret among them: whom to trust, and where tools are installed.
+_OF_THE_PLACE = (
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"),
+    *("NPM_CONFIG_PREFIX", "PYTHONUSERBASE", "PIPX_HOME", "PIPX_BIN_DIR", "UV_TOOL_DIR", "UV_TOOL_BIN_DIR"),
+)
+
+
 def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None = None) -> dict[str, str]:
     """The whole environment of a CLI: a path, a home, a place for temporary files, and what is configured.
 
@@ -236,6 +243,7 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
         "TMPDIR": str(temporary),
         "LANG": "C.UTF-8",
         "TERM": "dumb",
+        **{name: inherited[name] for name in _OF_THE_PLACE if name in inherited},
         **proxy_variables(inherited),
         **{name: inherited[name] for name in settings.pass_environment if name in inherited},
         **settings.environment,

@@ -116,10 +116,11 @@ class Gate:
             await part(client)
 
     def _note(self, error: RefusedError, asked: str) -> None:
+        where = asked.removeprefix("http://").partition("/")[0]  # (its path would make each request another one)
         try:
-            target = authority(asked.removeprefix("http://").partition("/")[0], 80)
+            target = authority(where, 80)
         except RefusedError:
-            target = Target(shown(asked), 0)
+            target = Target(shown(where), 0)
         self.refuse(Refusal(error.code, target.host, target.port, error.message))
 
     async def _read_head(self, reader: asyncio.StreamReader) -> Head | None:

@@ -123,7 +123,10 @@ def test_one_that_ends_at_once_is_told_and_tried_again(root: Root) -> None:
 
 def test_programs_in_a_workstation_are_told_of_the_way_out(tmp_path: Path) -> None:
     settings = CliSettings(name="codex", adapter="codex", home=tmp_path)
-    inside = bare_environment(settings, {VARIABLE: "/run/cloud-code-egress/proxy", "PATH": "/bin"})
+    image = {"NODE_EXTRA_CA_CERTS": "/etc/ssl/all.crt", "NPM_CONFIG_PREFIX": "/tools", "OTHER": "1"}
+    inside = bare_environment(settings, {VARIABLE: "/run/cloud-code-egress/proxy", "PATH": "/bin", **image})
+    assert inside.items() >= {"NODE_EXTRA_CA_CERTS": "/etc/ssl/all.crt", "NPM_CONFIG_PREFIX": "/tools"}.items()
+    assert "OTHER" not in inside
     assert inside["HTTPS_PROXY"] == inside["http_proxy"] == "http://127.0.0.1:3128"
     assert "127.0.0.1" in inside["NO_PROXY"]
     outside = bare_environment(settings, {"HTTPS_PROXY": "http://elsewhere", "PATH": "/bin"})
