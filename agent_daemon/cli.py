@@ -79,8 +79,7 @@ def main(
         daemon = Daemon(root=place, workstation=name, agent_type=agent_type)
         if environment is not None:  # its keys are not to be read by an agent: who laid it there removes it
             daemon.held = environment.exists
-        if egress.VARIABLE in os.environ:
-            egress.Forwarder(Path(os.environ[egress.VARIABLE]), daemon.hear_refused).start()
+        egress.open_way_out(daemon.hear_refused)
         _serve(daemon, place.mail_in(name))
 
 
@@ -135,8 +134,7 @@ def tend(workstation: str | None, root: Path | None, limit_bytes: int, update: b
     """Keep the caches of a workstation within a limit, for a daemon that has ended; tells what it did as JSON."""
     place, name = _place(workstation, root)
     with _locked(place, name):
-        if egress.VARIABLE in os.environ:
-            egress.Forwarder(Path(os.environ[egress.VARIABLE]), lambda _: None).start()
+        egress.open_way_out(lambda said: logger.warning("not connected: {}", said))
         homes = [Path(os.environ["HOME"]), *sorted(shared_homes(place, name).glob("*"))]
         done = {"caches": tending.trim(homes, limit_bytes)}
         updated = [asdict(one) for one in tending.update(os.environ)] if update else []

@@ -37,6 +37,12 @@ def proxy_variables(environment: Mapping[str, str] = os.environ) -> dict[str, st
     return dict(_VARIABLES) if VARIABLE in environment else {}
 
 
+def open_way_out(on_refused: Callable[[str], None]) -> None:
+    """Begin to pass connections on, where this workstation has a way out of this kind."""
+    if VARIABLE in os.environ:
+        Forwarder(Path(os.environ[VARIABLE]), on_refused).start()
+
+
 class Forwarder:
     """Listens on 127.0.0.1 in a thread of its own until the process ends. `on_refused` is called in that thread.
 
