@@ -124,15 +124,19 @@ class Gate:
         self.refuse(Refusal(error.code, target.host, target.port, error.message))
 
     async def _read_head(self, reader: asyncio.StreamReader) -> Head | None:
-        """The request; None when the connection ends without one. RefusedError E_EGRESS_REQUEST."""
-        connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+        """The request; None when none comes or the connection ends without one. RefusedError E_EGRESS_REQUEST."""
+        connection, begun = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES), False
         try:
             async with asyncio.timeout(self.head_seconds):
                 while (event := connection.next_event()) is h11.NEED_DATA:
-                    connection.receive_data(await reader.read(HEAD_BYTES))
+                    data = await reader.read(HEAD_BYTES)
+                    connection.receive_data(data)
+                    begun = begun or bool(data)
         except h11.RemoteProtocolError as error:
             raise RefusedError(REQUEST, f"this is no request to a proxy: {shown(str(error))}") from None
         except TimeoutError:
+            if not begun:  # browsers open some in store
+                return None
             raise RefusedError(REQUEST, f"no whole request within {self.head_seconds:g} s") from None
         return Head(event, connection) if isinstance(event, h11.Request) else None
 

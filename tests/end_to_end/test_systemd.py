@@ -57,7 +57,9 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
 
     configure(host, 1)
     host.sh("systemctl start cloud-code")
-    begun, proxy = state(host), host.sh("systemctl show -P MainPID cloud-code-egress")
+    begun, proxy = state(host), host.sh("systemctl show -P MainPID cloud-code-egress").strip()
+    hidden = f"test -e /run/systemd/private && test ! -e /proc/{proxy}/root/run/systemd/private && echo so"
+    assert proxy != "0" and host.sh(hidden).strip() == "so", "the proxy runs, and sees nothing of /run"
     assert proxy != "0", "it comes along"
     assert (begun["ActiveState"], begun["UnitFileState"]) == ("active", "enabled")
     wait_for(lambda: "0 tasks under way" in state(host)["StatusText"])
@@ -74,7 +76,9 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
     goes_on_with_another_configuration(host, begun["MainPID"])
     is_started_anew_where_it_hangs(host)
     is_upgraded(host, program)
-    assert host.sh("systemctl show -P MainPID cloud-code-egress") == proxy, "nothing of all that touched it"
+    assert host.sh("systemctl show -P MainPID cloud-code-egress").strip() == proxy, (
+        "nothing of all that touched it"
+    )
     is_removed(host, program)
 
 

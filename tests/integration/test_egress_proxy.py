@@ -357,6 +357,8 @@ def test_heads_are_bounded_in_size_and_time(proxy: Proxy) -> None:
         b"\x02\x70"
     )  # (a hello that never ends)
     assert proxy.dialled == [("127.0.0.1", 443)]
+    refused = len(proxy.refused)
+    assert proxy.ask(b"") == b"" and len(proxy.refused) == refused  # (one that is opened in store)
 
 
 def test_slow_and_many_connections_keep_nobody_out_for_long(proxy: Proxy) -> None:
