@@ -3,11 +3,17 @@
 A CLI is one more row in `tests.real_clis.REAL`.
 """
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.real_clis import REAL, stop_in_a_tool
+from agent_daemon.workplace import end_processes
+from tests.fakes.scripted_model import ScriptedModel
+from tests.real_clis import REAL, Driver, double_fork, settings_of, stop_in_a_tool, tagged
+from tests.site import wait_for
 
 # From the stop until nothing of the run is left (docs/performance.md).
 LONGEST_SECONDS = 10
@@ -22,3 +28,27 @@ def test_a_stop_in_a_tool_that_double_forks_leaves_nothing(name: str, tmp_path: 
     assert stopped.seconds <= LONGEST_SECONDS
     assert stopped.verdict.outcome == "interrupted"
     assert stopped.verdict.session_id
+
+
+@pytest.mark.parametrize("name", ["gemini", "opencode"])
+def test_what_a_killed_daemon_leaves_is_found_and_ended(name: str, tmp_path: Path) -> None:
+    """As `test_real_clis` has it for those that start sooner: the CLI and its bridge outlive who ran them."""
+    driver, tag = Driver.in_repository(tmp_path), f"tag-{tmp_path.name}"
+    with ScriptedModel(steps=[{"shell": double_fork(tag)}]) as model:
+        settings = settings_of(name, driver.home, model)
+        daemon = os.fork()
+        if daemon == 0:
+            try:
+                driver.run(settings)
+            finally:
+                os._exit(0)
+        wait_for(lambda: len(tagged(tag)) >= 2 and len(driver.running()) >= 4, what="a tool that has forked")
+        os.kill(daemon, signal.SIGKILL)
+        os.waitpid(daemon, 0)
+        left, began = len(driver.running()), time.monotonic()
+        end_processes(driver.marker)
+        seconds = time.monotonic() - began
+    print(f"{name}: nothing left {seconds:.2f} s after another daemon looked, of {left} processes")
+    assert left >= 2
+    assert [*tagged(tag), *driver.running()] == []
+    assert seconds <= LONGEST_SECONDS
