@@ -32,7 +32,7 @@ from agent_daemon.usage_log import UsageLog
 # What a chatty program said long ago decides nothing: of more events than this the newest are kept, and of older
 # ones so many of each kind, messages aside.
 MAX_EVENTS, KEPT_EVENTS, KEPT_OF_A_KIND = 20_000, 10_000, 500
-# Messages that follow each other faster are not told one by one; the log has them all.
+# Of what is said faster than this the last is told; the log has all of it.
 TELL_SECONDS = 0.05
 
 
@@ -67,6 +67,7 @@ class CodingRun:
     afresh: bool = False
     before: Spent | None = None
     told_at: float = field(default=0.0, init=False)
+    untold: str | None = field(default=None, init=False)
     looked_at: float = field(default=0.0, init=False)
     started: bool = field(default=True, init=False)
     mend: str = field(default="install it where the workstation finds it, or correct its argv", init=False)
@@ -126,6 +127,7 @@ class CodingRun:
             self.bounds.look()
             look_at_usage()
             self._take_notes()
+            self._tell({})
             if reach_once and events:
                 reach_once.pop()()
 
@@ -151,6 +153,7 @@ class CodingRun:
             finally:
                 attempt.meter.end()
             look_at_usage(ended=True)
+            self._tell({}, at_once=True)
             verdict = self._judge(finished, events, previous)
             self.meter.close(verdict.usage)
             if verdict.outcome == "budget" and self.bounds.end is None:  # by a limit that the CLI holds itself
@@ -210,11 +213,15 @@ class CodingRun:
         if self.session_id and (event.session_id or "usage" in fields):
             fields["session"] = self._session(self.session_id)
         self.bounds.see(event)
-        now = time.monotonic()
-        if now - self.told_at < TELL_SECONDS:
-            said = None  # the report is written once a second: the next thing that is said will be newer
         if said is not None:
-            self.told_at = now
+            self.untold = said
+        self._tell(fields)
+
+    def _tell(self, fields: dict[str, Any], *, at_once: bool = False) -> None:
+        """Tell the fields, and what was said last, unless something has been told right before."""
+        said, now = None, time.monotonic()
+        if self.untold is not None and (at_once or now - self.told_at >= TELL_SECONDS):
+            said, self.untold, self.told_at = self.untold, None, now
         if fields or said is not None:
             self.attempt.tell(fields, said)
 
