@@ -12,8 +12,9 @@ from agent_daemon.meter import Meter, Reached, Repeats, allowed_usd, in_words, p
 from agent_daemon.protocol.model import TaskingTask
 from agent_daemon.stage import text_digest
 
-# With a limit of cost, a CLI that tells no tokens in so many turns is ended: its limit could not be held.
-BLIND_TURNS = 4
+# With a limit of cost, a CLI that tells neither tokens nor cost in so many turns is ended: its limit could not be
+# held. Once it has told some, more may come with one reply; but what it tells them in may have been taken away.
+BLIND_TURNS, BLIND_TURNS_LATER = 4, 25
 # A CLI that did nothing but wait for its next try for so long is ended: Codex waits for a network without end.
 PATIENCE_SECONDS = 300.0
 
@@ -27,6 +28,8 @@ class Bounds:
     end: Reached | None = field(default=None, init=False)
     _repeats: Repeats = field(default_factory=Repeats, init=False)
     _waits: tuple[float, str] | None = field(default=None, init=False)
+    _seen: tuple[int, float] = field(default=(0, 0.0), init=False)
+    _turns_then: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._began_with = self.attempt.latest()
@@ -61,6 +64,9 @@ class Bounds:
     def see(self, event: Progress) -> None:
         """Take note of an event that was counted, and end the run when there must be no other step."""
         self._repeats.see(event)
+        used = (self.meter.run.tokens, self.meter.run.cost_usd or 0.0)
+        if used != self._seen:
+            self._seen, self._turns_then = used, self.meter.run.turns
         if event.kind == "retry":
             self._waits = (self._waits[0] if self._waits else time.monotonic(), event.message)
             if failure_named(event.message) == "quota":
@@ -105,8 +111,10 @@ class Bounds:
         # What is told at the end only is not told of a run that was killed: nobody knows what is left.
         if self.meter.before.unpriced if tells == "end" else total.unpriced:
             return Reached(outcome="budget", message=f"E_NO_PRICE: {in_words(total)}; add it to `prices`")
-        if tells == "never" and self.meter.run.turns >= BLIND_TURNS and self.meter.run.tokens == 0:
-            message = f"E_NO_PRICE: it does not tell its tokens while it works, and may cost {usd(self.left_usd)}"
+        blind = self.meter.run.turns - self._turns_then
+        if tells != "end" and blind >= (BLIND_TURNS_LATER if any(self._seen) else BLIND_TURNS):
+            more = "any more" if any(self._seen) else "while it works"
+            message = f"E_NO_PRICE: it does not tell its tokens {more}, and may cost {usd(self.left_usd)}"
             return Reached(outcome="budget", message=message)
         return None
 

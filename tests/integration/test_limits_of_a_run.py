@@ -126,6 +126,32 @@ def test_one_that_floods_us_is_stopped_at_once_and_fills_no_memory(tmp_path: Pat
     assert len(said) < 30 * (time.monotonic() - begun) + 10
 
 
+BLIND = """
+import json, time
+for n in range(60):
+    usage = {"turns": 1} | ({"input_tokens": 9, "output_tokens": 1} if n < %s else {})
+    print(json.dumps({"type": "progress", "message": f"step {n}", "usage": usage}), flush=True)
+print(json.dumps({"type": "result", "message": "done"}))
+"""
+
+
+@pytest.mark.parametrize(("told", "turns"), [(0, 4), (3, 28), (40, 60)])
+def test_a_limit_of_cost_ends_one_that_tells_its_tokens_no_more(tmp_path: Path, told: int, turns: int) -> None:
+    """The record that a CLI keeps of them may be gone, or be another in a newer version."""
+    (tmp_path / "tree").mkdir()
+    cli = CliConfig(name="p", adapter="command", model="m", argv=(sys.executable, "-c", BLIND % told))
+    prices = {"m": Price(input=1, output=1)}
+    run = Run(tmp_path, cli, limits=Limits(cost_usd=1.0, timeout_minutes=1), prices=prices)
+    verdict = run.code()
+    told_as = ("completed", "done")
+    if turns < 60:
+        how = "any more" if told else "while it works"
+        cost = "1.0000" if told else "1.00"
+        told_as = ("budget", f"E_NO_PRICE: it does not tell its tokens {how}, and may cost {cost} USD")
+        assert [usage.turns for usage in used(run)][turns - 1] == turns
+    assert (verdict.outcome, verdict.message) == told_as
+
+
 WAITS = """
 import json, time
 print(json.dumps({"type": "progress", "message": "looking"}), flush=True)
