@@ -14,6 +14,7 @@ from agent_daemon.clis.base import (
     SessionGoneError,
     Verdict,
     as_outcome,
+    empty_temporary,
     last_message,
     mask_for,
 )
@@ -100,6 +101,8 @@ class CodingRun:
         refused = self.bounds.refusal()
         if refused is not None:
             return Verdict(outcome="budget", message=refused)
+        if not attempt.resumed:
+            empty_temporary(settings)
         invocation = adapter.invocation(request_for(attempt, settings, session, self.bounds.left_usd))
         log = EventLog(attempt.places.logs, transcript=adapter.SPEAKS == "events")
 

@@ -1,8 +1,10 @@
 """What every coding CLI has in common: the values that go in and out of an adapter, and its interface."""
 
+import contextlib
 import functools
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -235,7 +237,7 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
     Makes the home and the temporary folder. `inherited` is the daemon's own environment by default.
     """
     inherited = os.environ if inherited is None else inherited
-    temporary = settings.home / "tmp"
+    temporary = _temporary(settings)
     temporary.mkdir(parents=True, exist_ok=True)
     environment = {
         "PATH": inherited.get("PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -251,6 +253,19 @@ def bare_environment(settings: CliSettings, inherited: Mapping[str, str] | None 
     if settings.commands is not None:
         environment["PATH"] = f"{settings.commands}:{environment['PATH']}"
     return environment
+
+
+def empty_temporary(settings: CliSettings) -> None:
+    """Remove what earlier tasks left in the folder for temporary files, which nobody else ever empties."""
+    folder = _temporary(settings)
+    with contextlib.suppress(OSError):
+        if folder.is_symlink():  # an agent's doing
+            folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary(settings: CliSettings) -> Path:
+    return settings.home / "tmp"
 
 
 def mask_for(settings: CliSettings, *more: Mapping[str, str]) -> Mask:

@@ -1,6 +1,7 @@
 """The limits of a run are those that its task has now; one that they ended goes on when they rise."""
 
 import itertools
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -214,3 +215,26 @@ def test_a_cost_that_is_told_before_its_tokens_is_all_of_it(tmp_path: Path, pric
     assert run.code().outcome == "completed"
     usage = [*used(run)][-1]
     assert (usage.input_tokens, usage.cost_usd, usage.cost_from, usage.cost_unknown) == (10, 0.5, "told", "")
+
+
+def test_temporary_files_of_earlier_attempts_do_not_pile_up(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    program = "import os, pathlib; pathlib.Path(os.environ['TMPDIR'], 'made').touch()"
+    cli = CliConfig(name="p", adapter="command", argv=(sys.executable, "-c", program))
+    run = Run(tmp_path, cli, limits=Limits(timeout_minutes=1))
+    temporary = run.home / "p/tmp"
+    (temporary / "deep/er").mkdir(parents=True)
+    assert run.code().outcome == "completed"
+    assert [path.name for path in temporary.iterdir()] == ["made"]
+    (temporary / "of-this-attempt").touch()
+    run.attempt.resumed = True
+    run.code()
+    assert (temporary / "of-this-attempt").exists()
+    shutil.rmtree(temporary)
+    temporary.symlink_to(elsewhere)
+    run.attempt.resumed = False
+    run.code()
+    assert not temporary.is_symlink() and [path.name for path in elsewhere.iterdir()] == ["kept"]
