@@ -57,16 +57,9 @@ def homes(site: Site) -> Path:
 
 
 def told(model: ScriptedModel, since: int) -> str:
-    """What another run asked the model first since then: its prompt is there besides those before, or instead."""
-    bodies = [str(request.body) for request in model.requests]
-    before = prompts_in(next((body for body in reversed(bodies[:since]) if "Task fix-add" in body), ""))
-    later = (body for body in bodies[since:] if "Task fix-add" in body)
-    return next((body for body in later if prompts_in(body) != before), "")
-
-
-def prompts_in(body: str) -> tuple[int, int]:
-    """How many prompts stand in a conversation, and how many of them tell what was done before."""
-    return body.count(FIRST_WORDS), body.count(PACKET)
+    """What another run asked the model first since then; nobody of the run before was left to ask."""
+    later = [str(request.body) for request in model.requests[since:]]
+    return next((body for body in later if FIRST_WORDS in body), "")
 
 
 def interrupt(tag: str, how: Callable[[], object]) -> float:
