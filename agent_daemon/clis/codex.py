@@ -103,6 +103,9 @@ def _configuration(settings: CliSettings, environment: Mapping[str, str]) -> tup
         "allow_login_shell": False,
         # The environment is bare, so that these names are all there is to hide from the model's commands.
         "shell_environment_policy.exclude": hidden,
+        # It talks to its model and to nobody else: no telemetry, no catalogue of plugins from the web.
+        "analytics.enabled": False,
+        "features.plugins": False,
         "check_for_update_on_startup": False,
     }
     if "base_url" in options:

@@ -4,6 +4,7 @@ The program is found by ``CLOUD_CODE_TEST_CODEX`` or on PATH. Each run has a hom
 environment, a dummy key, and talks to 127.0.0.1 only.
 """
 
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -57,8 +58,18 @@ def test_a_model_that_the_program_gives_no_edit_tool(driver: Driver, step: dict[
 
 
 def test_saying_done_is_told_as_done_and_nothing_more(driver: Driver) -> None:
-    with ScriptedModel("says-done-without-edit", steps=[{"patch": PATCH}]) as model:
-        assert driver.run(codex(driver, model)).outcome == "completed"
+    """And nobody but its model is connected to: what goes elsewhere would be asked of the proxy."""
+    with (
+        ScriptedModel("says-done-without-edit", steps=[{"patch": PATCH}]) as model,
+        socket.create_server(("127.0.0.1", 0)) as proxy,
+    ):
+        settings = codex(driver, model)
+        way_out = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.getsockname()[1]}", "NO_PROXY": "127.0.0.1"}
+        settings = replace(settings, environment={**settings.environment, **way_out})
+        assert driver.run(settings).outcome == "completed"
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
     assert not driver.fixed()
     assert "file_edited" not in driver.kinds()
 
