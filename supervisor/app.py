@@ -37,7 +37,7 @@ from supervisor.disk import DiskWatch
 from supervisor.draining import Draining
 from supervisor.edits import Edits
 from supervisor.egress.news import RefusedNews
-from supervisor.errors import CloudCodeError, writing
+from supervisor.errors import CloudCodeError, refuse_root_in, writing
 from supervisor.events import EventLog
 from supervisor.fleet import Fleet
 from supervisor.forges.opening import Forges
@@ -57,6 +57,7 @@ from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.pools import Pools
 from supervisor.ports import Workstations
+from supervisor.reader import is_locked
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.renewal import Renewal
@@ -137,6 +138,8 @@ def _open_to_group(commands: Path) -> None:
 @contextlib.contextmanager
 def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
     """Hold the supervisor's lock; raises CloudCodeError E_LOCKED when another one has it."""
+    if not is_locked(root):
+        refuse_root_in(root.path)
     with writing(root.state):
         make_folder(root.state)
     lock = FileLock(root.lock, timeout=timeout_seconds)

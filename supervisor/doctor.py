@@ -25,6 +25,7 @@ from supervisor.installed_clis import FoundCli, look_from_here
 from supervisor.price_check import unpriced
 from supervisor.reader import is_locked
 from supervisor.running import running_supervisor
+from supervisor.service.host import start_command
 
 TESTED_GIT = (2, 39)
 FREE_ERROR_BYTES = 500 * 1024**2
@@ -338,7 +339,7 @@ def clock_check(now: float, newest_event: float) -> Check:
 def _lock(root: Root) -> Check:
     def look() -> str:
         if not is_locked(root):
-            return "no supervisor runs: `cloud-code run` starts one"
+            return f"no supervisor runs: `{start_command(root.path)}` starts one"
         running = running_supervisor(root)
         return f"a supervisor runs, process {running.pid}" if running else "a supervisor runs"
 

@@ -31,6 +31,20 @@ def writing(path: Path) -> Iterator[None]:
         raise CloudCodeError("E_NOT_WRITABLE", message, mend_of(error)) from None
 
 
+def refuse_root_in(folder: Path) -> None:
+    """CloudCodeError E_OTHER_USER for root in somebody else's folder, whose owner could not read the new."""
+    try:
+        owner = folder.stat().st_uid
+    except OSError:
+        return
+    if os.geteuid() == 0 and owner != 0:
+        raise CloudCodeError(
+            "E_OTHER_USER",
+            f"{folder} belongs to {user_name(owner)}, who could not read what root writes there.",
+            f"Give the same command as that user: sudo -u {user_name(owner)} cloud-code …",
+        )
+
+
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 

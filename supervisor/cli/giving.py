@@ -10,6 +10,7 @@ from supervisor.control import give, give_all, new_command
 from supervisor.core.commands import CommandKind, WorkstationCommandKind
 from supervisor.errors import CloudCodeError
 from supervisor.reader import is_locked
+from supervisor.service.host import start_command
 
 
 def give_and_tell(
@@ -32,7 +33,8 @@ def give_and_tell(
     say(answer.message)
     if kind != "workstation-stop" and not is_locked(root):
         note(
-            f"No supervisor is running: what follows from this happens when one does (`{here('cloud-code run')}`)."
+            "No supervisor is running: what follows from this happens when one does "
+            f"(`{here(start_command(root.path))}`)."
         )
     return command.id
 

@@ -11,7 +11,7 @@ from agent_daemon.protocol.paths import Root, check_project
 from supervisor.cli.output import say
 from supervisor.cli.place import find_root
 from supervisor.config import parse_config
-from supervisor.errors import CloudCodeError, writing
+from supervisor.errors import CloudCodeError, refuse_root_in, writing
 from supervisor.git.names import is_address
 from supervisor.packaged import packaged_file
 
@@ -55,6 +55,7 @@ def init(
 
 def make_root(root: Root, text: str, project: str = "my-project") -> bool:
     """The folders of a root, its configuration and an example of a task; whether there was no configuration."""
+    refuse_root_in(root.path)
     _make_folders(root)
     written = _write_new(root.config, text, mode=0o640)
     example = packaged_file("example-task.yaml").read_text()

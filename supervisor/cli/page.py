@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -14,6 +15,7 @@ from supervisor.core.life import StationState
 from supervisor.core.times import duration
 from supervisor.fleet_view import StationRow
 from supervisor.forge_view import forge_line
+from supervisor.service.host import start_command
 from supervisor.view import FileRow, Overview, TaskRow, Waiting
 
 
@@ -135,7 +137,7 @@ def _headline(seen: Overview, ctx: click.Context) -> RenderableType:
     if seen.running:
         process = f", process {seen.pid}" if seen.pid is not None else ""
         return text(f"{seen.root}: the supervisor is running{process}", "bold")
-    run = command_here("cloud-code run", ctx)
+    run = command_here(start_command(Path(seen.root)), ctx)
     return text(f"{seen.root}: NO supervisor is running; `{run}` starts one", "bold yellow")
 
 

@@ -20,6 +20,7 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError, writing
 from supervisor.forges.task_folder import read_draft
 from supervisor.reader import is_locked
+from supervisor.service.host import start_command
 
 
 @click.command()
@@ -114,4 +115,4 @@ def note_when_taken(root: Root) -> None:
     if is_locked(root):
         note("The supervisor takes it in within a few seconds.")
     else:
-        note(f"No supervisor is running: it is taken in when one does (`{here('cloud-code run')}`).")
+        note(f"No supervisor is running: it is taken in when one does (`{here(start_command(root.path))}`).")

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, StringConstraints, Valida
 
 from agent_daemon.protocol.files import write_file
 from supervisor.core.secret_settings import SecretName
-from supervisor.errors import CloudCodeError, writing
+from supervisor.errors import CloudCodeError, refuse_root_in, writing
 from supervisor.secrets.identity import IdentityFile
 
 MAX_VALUE_BYTES = 64 * 1024
@@ -108,6 +108,7 @@ class AgeFile:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
+        refuse_root_in(self.path.parent)
         lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_LOCK_SECONDS, mode=0o600)
         try:
             with writing(self.path):

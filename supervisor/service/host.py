@@ -16,6 +16,7 @@ from supervisor.core import unit
 from supervisor.errors import CloudCodeError
 
 UNIT = "cloud-code.service"
+UNITS_FOLDER = "/etc/systemd/system"
 COMMAND_SECONDS = 180
 _PLAIN_PATH, _PLAIN_USER = re.compile(r"/[A-Za-z0-9/._-]+"), re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
@@ -100,6 +101,16 @@ class Host:
                 "Install the package where it can: `sudo python3 -m venv /opt/cloud-code`, then "
                 "`sudo /opt/cloud-code/bin/pip install 'cloud-code[supervisor]'`.",
             )
+
+
+def start_command(root: Path) -> str:
+    """What starts the supervisor of a root: its service where this host has one for it."""
+    try:
+        text = (Path(UNITS_FOLDER) / UNIT).read_text()
+    except OSError:
+        return "cloud-code run"
+    served = unit.installed_for(text)[1]
+    return f"sudo systemctl start {UNIT.removesuffix('.service')}" if served == str(root) else "cloud-code run"
 
 
 def program_places() -> tuple[Path, ...]:

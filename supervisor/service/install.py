@@ -11,10 +11,10 @@ from pathlib import Path
 from supervisor import __version__
 from supervisor.core import unit
 from supervisor.errors import CloudCodeError, user_name
-from supervisor.service.host import UNIT, Host, asked, call, show
+from supervisor.service.host import UNIT, UNITS_FOLDER, Host, asked, call, show
 from supervisor.service.steps import Step
 
-UNITS_FOLDER, LINK = "/etc/systemd/system", "/usr/local/bin/cloud-code"
+LINK = "/usr/local/bin/cloud-code"
 ENGINE_GROUP = "docker"
 _ENVIRONMENT = """\
 # Variables for the supervisor, one NAME=value a line: keys of coding CLIs that config.yaml names under

@@ -113,6 +113,21 @@ def test_once_does_everything_that_needs_no_person_and_leaves_nothing_running(si
     assert any("bad.yaml" in problem["file"] for problem in status["problems"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+def test_root_writes_nothing_into_the_root_of_another_user(site: Site) -> None:
+    site.write_config()
+    site.cli("drain")
+    site.cli("drain", "--undo")
+    for path in (site.root.path, *site.root.path.rglob("*")):
+        os.chown(path, 1234, 1234)
+    before = sorted(site.root.path.rglob("*"))
+    for words in (("drain",), ("run", "--once"), ("secret", "rotate"), ("init", str(site.root.path))):
+        done = site.cli(*words, check=False)
+        assert done.returncode == 1 and "E_OTHER_USER" in done.stderr and "sudo -u 1234" in done.stderr, words
+    site.cli("status")
+    assert sorted(site.root.path.rglob("*")) == before
+
+
 def test_a_running_supervisor_carries_commands_out_and_shows_what_it_does(site: Site) -> None:
     go = site.folder / "go"
     site.use_script("cat > /dev/null", "echo waiting", f"while [ ! -e {go} ]; do sleep 0.05; done", FIX)
