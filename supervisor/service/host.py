@@ -99,7 +99,7 @@ class Host:
                 "E_INSTALL_PLACE",
                 f"{place} cannot be used by another user, or not by a service that sees no homes.",
                 "Install the package where it can: `sudo python3 -m venv /opt/cloud-code`, then "
-                "`sudo /opt/cloud-code/bin/pip install 'cloud-code[supervisor]'`.",
+                "`sudo /opt/cloud-code/bin/pip install '/path/to/clone[supervisor]'`.",
             )
 
 
