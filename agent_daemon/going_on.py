@@ -69,7 +69,7 @@ def _with_changes(attempt: Attempt) -> TaskReport:
     worktree, task = attempt.places.worktree, attempt.task
     try:
         base = handover.result_base(worktree, task.base_branch, task.base_commit)
-        return attempt.known.model_copy(update=vars(handover.changes(worktree, base)))
+        return attempt.known.model_copy(update=handover.changes(worktree, base).hidden_by(attempt.mask))
     except (GitError, OSError) as error:
         logger.warning("what {} has changed so far is not known: {}", task.id, error)
         return attempt.known

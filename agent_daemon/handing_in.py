@@ -218,7 +218,7 @@ def _hand_in_document(attempt: Attempt, text: str) -> dict[str, Any]:
     written = attempt.places.worktree / DOCUMENT_PATH
     with contextlib.suppress(OSError):
         if not written.is_symlink():
-            text = written.read_text(errors="replace")[: 1024 * 1024]
+            text = attempt.mask.hide(written.read_text(errors="replace")[: 1024 * 1024])
     data = text.encode(errors="replace")
     write_file(attempt.places.outbox / "document.md", data)
     result = Result(kind="document", document="document.md", sha256=hashlib.sha256(data).hexdigest())
@@ -228,4 +228,5 @@ def _hand_in_document(attempt: Attempt, text: str) -> dict[str, Any]:
 def changes_made(attempt: Attempt) -> dict[str, Any]:
     """What the task changed, and not what came to the base branch meanwhile."""
     worktree, task = attempt.places.worktree, attempt.task
-    return vars(handover.changes(worktree, handover.result_base(worktree, task.base_branch, task.base_commit)))
+    base = handover.result_base(worktree, task.base_branch, task.base_commit)
+    return handover.changes(worktree, base).hidden_by(attempt.mask)

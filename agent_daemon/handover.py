@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from loguru import logger
 
@@ -20,6 +21,7 @@ from agent_daemon.checkout import SALVAGE_TRAILER, SALVAGE_VALUE, head, remove_s
 from agent_daemon.clone import PROTOCOL_FOLDER
 from agent_daemon.external import changed_files, gitlinks
 from agent_daemon.git import commit_of, git, git_paths, git_text, identity_environment, is_ancestor, merge_base
+from agent_daemon.hiding import Mask
 from agent_daemon.protocol.model import MAX_LISTED, ChangeType, CommitMade, FileModified, Identity, Result
 from agent_daemon.unfinished import rebase_began_at
 
@@ -35,6 +37,12 @@ class Changes:
     files_modified_total: int
     commits: tuple[CommitMade, ...]
     commits_total: int
+
+    def hidden_by(self, mask: Mask) -> dict[str, Any]:
+        """The fields, without what the attempt was given in secret: an agent may have put that into any name."""
+        files = tuple(f.model_copy(update={"path": mask.hide(f.path)}) for f in self.files_modified)
+        commits = tuple(c.model_copy(update={"message": mask.hide(c.message)}) for c in self.commits)
+        return {**vars(self), "files_modified": files, "commits": commits}
 
 
 @dataclass(frozen=True, kw_only=True)

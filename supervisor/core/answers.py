@@ -214,6 +214,12 @@ def _credential_answers(task: TaskRecord, wait: Wait) -> list[Action]:
             Action(text="Give the coding CLI working credentials (`clis` in config.yaml)"),
             retry_action(task, "Then make another attempt"),
         ]
+    grant = task.grant(wait.ref)
+    if grant is not None and grant.status == "granted":
+        return [
+            Action(text="Mend what is in the way: then it goes on by itself", command="cloud-code doctor"),
+            retry_action(task, "Or make another attempt, and say how to go on without", note=True),
+        ]
     return [
         Action(text="See what the agent asks for, and why", command=f"cloud-code task show {task.id}"),
         retry_action(task, "Then make another attempt, or say how to go on without", note=True),
