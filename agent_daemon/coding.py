@@ -42,18 +42,19 @@ def run_cli(attempt: Attempt) -> "tuple[CodingRun, Verdict]":
 
     It goes on where its limit ended it and it has been allowed more since.
     """
-    coding, name = CodingRun(attempt), attempt.config.cli.name
-    verdict = coding.run()
-    while coding.bounds.raised(verdict) and attempt.stop.take_back("budget"):
-        attempt.resumed, attempt.changed = True, False
-        attempt.tell({}, f"{name} is allowed more: it goes on")
-        coding = CodingRun(attempt, before=coding.meter.total)
+    coding, name, begun_anew = CodingRun(attempt), attempt.config.cli.name, False
+    while True:
         verdict = coding.run()
-    if not verdict.session_gone or attempt.stop.is_set():
-        return coding, verdict
-    attempt.tell({}, f"The session of {name} cannot be resumed: a new one is told what was done before")
-    coding = CodingRun(attempt, afresh=True, before=coding.meter.total)
-    return coding, coding.run()
+        if coding.bounds.raised(verdict) and attempt.stop.take_back("budget"):
+            attempt.resumed, attempt.changed, begun_anew = True, False, False
+            attempt.tell({}, f"{name} is allowed more: it goes on")
+            coding = CodingRun(attempt, before=coding.meter.total)
+        elif verdict.session_gone and not begun_anew and not attempt.stop.is_set():
+            begun_anew = True
+            attempt.tell({}, f"The session of {name} cannot be resumed: a new one is told what was done before")
+            coding = CodingRun(attempt, afresh=True, before=coding.meter.total)
+        else:
+            return coding, verdict
 
 
 @dataclass

@@ -196,8 +196,9 @@ class AcpAdapter:
         if errors:
             return _failed(whole, errors, [event.message for event in events if event.kind == "retry"])
         if result is None:
-            said = last_message(events, "message", "retry")
-            outcome = failure_named(said) if not finished.succeeded else None
+            # What was said last may be the model's words: they name no failure.
+            said, waited = last_message(events, "message", "retry"), last_message(events, "retry")
+            outcome = failure_named(waited) if not finished.succeeded else None
             message = f"exit code {finished.exit_code}" + (f": {said}" if said else "")
             return replace(whole, outcome=outcome or "no_result", message=message)
         return self._ended(whole, result, last_message(events, "retry"))

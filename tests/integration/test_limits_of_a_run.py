@@ -96,6 +96,27 @@ def test_a_run_that_its_limit_ended_goes_on_in_its_session_when_it_is_allowed_mo
     assert not run.attempt.stop.is_set()
 
 
+AFRESH = """
+import sys, time
+new = "--restore-chat-history" not in sys.argv
+if new:
+    open(sys.argv[sys.argv.index("--chat-history-file") + 1], "w").close()
+print("Aider v1", flush=True)
+print("Tokens: 1.0k sent, 50 received. Cost: $0.90 message, $0.90 session.", flush=True)
+if new:
+    time.sleep(120)
+"""
+
+
+def test_so_does_one_whose_session_had_to_be_begun_anew(tmp_path: Path) -> None:
+    run = running(tmp_path, AFRESH, allowed_usd=1.0, topped_up_usd=50.0)
+    cli = CliConfig(name="aider", adapter="aider", argv=(sys.executable, "-c", AFRESH))
+    run.attempt.config = run.attempt.config.model_copy(update={"cli": cli, "resume_session": "chat-history"})
+    _, verdict = run_cli(run.attempt)
+    assert verdict.outcome == "completed"
+    assert [usage.cost_usd for usage in used(run)][-1] == pytest.approx(1.8)
+
+
 @pytest.mark.parametrize("topped_up_usd", [None, 0.5, 1.2])
 def test_it_does_not_go_on_without_more_than_it_has_used(tmp_path: Path, topped_up_usd: float | None) -> None:
     run = running(tmp_path, TWO_RUNS % (1.25, False), allowed_usd=1.0, topped_up_usd=topped_up_usd)

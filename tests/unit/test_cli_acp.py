@@ -308,6 +308,14 @@ def test_one_that_never_got_so_far() -> None:
     assert (verdict.outcome, "needs Node 20" in verdict.message) == ("no_result", True)
 
 
+def test_the_words_of_a_model_that_broke_off_name_no_failure() -> None:
+    events = replayed("gemini", prompt(said("Now for the billing page: it timed out."))[:-1])
+    verdict = ADAPTERS["gemini"].verdict(
+        replace(FAILED, exit_code=-9), [*events, Progress(kind="message", message="billing")]
+    )
+    assert verdict.outcome == "no_result"
+
+
 OPTIONS = [
     {"optionId": "never", "kind": "reject_always"},
     {"optionId": "no", "kind": "reject_once"},
