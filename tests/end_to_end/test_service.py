@@ -57,22 +57,23 @@ def test_systemd_is_told_how_it_goes_and_not_told_that_a_hanging_loop_lives(
     process = site.start(NOTIFY_SOCKET=str(site.folder / "notify"), WATCHDOG_USEC="2000000")
     wait_for(lambda: listener.lines("READY=1"))
     wait_for(lambda: len(listener.lines("WATCHDOG=1")) >= 2)
-    (status,) = wait_for(lambda: listener.lines("STATUS="))
+    status = wait_for(lambda: listener.lines("STATUS="))[0]
     assert status.startswith("STATUS=0 tasks under way") and status.endswith("of 1 workstation running")
 
     text = site.root.config.read_text()
-    site.root.config.unlink()
-    os.mkfifo(site.root.config)  # whoever reads it waits for a writer: here the loop itself
+    fifo, kept = site.root.path / "fifo", site.root.path / "kept"
+    kept.write_text(text)
+    os.mkfifo(fifo)  # whoever reads it waits for a writer: here the loop itself
+    fifo.replace(site.root.config)
     process.send_signal(signal.SIGHUP)
     wait_for(lambda: listener.lines("RELOADING=1"))
     hung = time.monotonic()
     wait_for(lambda: time.monotonic() - hung > 2.5, what="longer than systemd would wait")
     assert not listener.lines("WATCHDOG=1", since=hung + 0.1)
-    with site.root.config.open("w") as fifo:
-        fifo.write(text)
+    with site.root.config.open("w") as writer:
+        writer.write(text)
+    kept.replace(site.root.config)
     wait_for(lambda: listener.lines("WATCHDOG=1", since=hung + 1), what="it goes on")
-    site.root.config.unlink()
-    site.write_config()
 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0

@@ -101,8 +101,8 @@ def is_started_anew_where_it_hangs(host: SystemdHost) -> None:
     before = state(host)
     configuration = "/srv/cloud-code/config.yaml"
     host.sh(
-        f"cp -p {configuration} /root/c; rm {configuration}; mkfifo {configuration}; "
-        "systemctl kill -s HUP cloud-code"
+        f"cp -p {configuration} /root/c; mkfifo /srv/cloud-code/f; chown cloud-code: /srv/cloud-code/f; "
+        f"mv /srv/cloud-code/f {configuration}; kill -HUP {before['MainPID']}"
     )
     wait_for(lambda: state(host)["ActiveState"] == "reloading", what="the loop waits in the fifo")
     host.sh(f"rm {configuration}; cp -p /root/c {configuration}")
