@@ -121,7 +121,8 @@ def is_upgraded(host: SystemdHost, program: str) -> None:
     done = host.sh("cloud-code upgrade")
     assert f"done      {unit}" in done and "done      the supervisor runs in this version" in done
     assert "no workstation ran" in done
-    assert state(host)["MainPID"] != before and "Drained" in host.sh(f"{MEMBER} status")
+    assert state(host)["MainPID"] != before
+    assert "drained" in wait_for(lambda: state(host)["StatusText"]), "it stays so"
     assert "WatchdogSec=2" in host.sh("systemctl cat cloud-code"), "a person's drop-in stays"
 
 
