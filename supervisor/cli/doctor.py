@@ -14,8 +14,7 @@ from supervisor.core.settings import Config
 from supervisor.doctor import Check, examine, told
 from supervisor.secrets.examination import check_secrets
 from supervisor.service.examination import check_service
-from supervisor.workstations.egress import check_egress
-from supervisor.workstations.examination import check_docker
+from supervisor.workstations.examination import check_docker, check_egress
 from supervisor.workstations.local import refuse_under_service
 
 

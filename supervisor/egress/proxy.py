@@ -61,10 +61,13 @@ class Gate:
     _dials: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_DIALS), init=False)
 
     def change(self, policy: Policy) -> None:
-        """Connect by this policy from now on; connections to what is allowed no longer are cut."""
-        self.policy = policy
+        """Connect by this policy from now on; connections to what is allowed no longer are cut.
+
+        With other networks all are: which of them lead where is not kept.
+        """
+        before, self.policy = self.policy, policy
         for task, target in list(self._open.items()):
-            if target is not None and not policy.allows(target):
+            if target is not None and (policy.networks != before.networks or not policy.allows(target)):
                 task.cancel()
 
     async def shut(self) -> None:

@@ -9,18 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
-from supervisor import __version__
 from supervisor.core.decision import Event
-from supervisor.core.reach import allowed_by, lacking, out_of_reach
+from supervisor.core.reach import allowed_by
 from supervisor.core.settings import Config
-from supervisor.core.words import count
-from supervisor.doctor import Check
 from supervisor.egress.files import (
     PolicyFile,
     policy_names,
@@ -133,34 +129,3 @@ def wanted_policy(config: Config, kind: str) -> PolicyFile:
     """The policy that workstations of a type are configured with."""
     networks = config.workstations[kind].egress_networks or ()
     return PolicyFile(allow=allowed_by(config, kind), networks=networks)
-
-
-def check_egress(root: Root, config: Config, kind: str) -> Iterator[Check]:
-    """Whether the proxy of the workstations of a type is there, and lets their coding CLIs reach their models."""
-    if not config.workstations[kind].controlled:
-        return
-    name, running = f"workstation {kind}", running_proxy(root)
-    if running is not None and running.program_version == __version__:
-        allowed = count(len(allowed_by(config, kind)), "host and port", "hosts and ports")
-        yield Check(
-            name=name, status="ok", detail=f"the egress proxy runs, process {running.pid}; {allowed} listed"
-        )
-    elif running is not None:
-        detail = f"the egress proxy is of version {running.program_version}, and this is {__version__}"
-        mend = f"sudo systemctl restart {UNIT}, or `kill {running.pid}`: what it carries just now is cut off"
-        yield Check(name=name, status="warning", detail=detail, mend=mend)
-    elif policy_names(root):
-        detail = "E_EGRESS_AWAY: the egress proxy does not run: no workstation connects"
-        mend = f"sudo systemctl start {UNIT}; without systemd a running supervisor starts it"
-        yield Check(name=name, status="error", detail=detail, mend=mend)
-    else:
-        yield Check(name=name, status="ok", detail="the egress proxy is started with the first workstation")
-    for url in out_of_reach(config, kind):
-        detail = f"no workstation connects to {url}: it has no name, or is this very host"
-        mend = "give its host a name, with `egress_networks` for one of your own network; or `network: open`"
-        yield Check(name=name, status="warning", detail=detail, mend=mend)
-    if missing := lacking(config, kind):
-        detail = f"its coding CLIs talk to {', '.join(missing)}, which `egress` does not list"
-        yield Check(
-            name=name, status="warning", detail=detail, mend="add it, or `clis`, which stands for all of it"
-        )

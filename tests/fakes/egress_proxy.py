@@ -18,4 +18,4 @@ async def resolve(host: str, _port: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve(Root(Path(sys.argv[2])), Dialer(resolve, also=frozenset({"127.0.0.1"}))))
+    sys.exit(serve(Root(Path(sys.argv[2])), Dialer(resolve, also=frozenset({"127.0.0.1"})), stays=True))

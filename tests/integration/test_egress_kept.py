@@ -26,7 +26,8 @@ from supervisor.egress.files import (
     write_policy,
 )
 from supervisor.egress.news import RefusedNews
-from supervisor.workstations.egress import EgressProxy, check_egress
+from supervisor.workstations.egress import EgressProxy
+from supervisor.workstations.examination import check_egress
 from tests.janitor import processes_of
 from tests.site import wait_for
 

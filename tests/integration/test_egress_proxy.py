@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_daemon.egress import Forwarder
+from agent_daemon.forwarder import Forwarder
 from agent_daemon.protocol.paths import Root
 from supervisor.core.egress import Policy
 from supervisor.core.refusals import Refusal
@@ -382,6 +382,12 @@ def test_a_policy_that_changes_cuts_what_is_allowed_no_longer(proxy: Proxy) -> N
         stays.sendall(b"x")
         wait_for(lambda: b"x" in b"".join(proxy.upstream.heard), what="the other one goes on")
     assert b"NOT_ALLOWED" in proxy.ask(connect_to("deep.sub.example.org:5432"))
+    with proxy.connect() as inside:
+        proxy.change(Policy.of(["web.example.org:5432"], ["10.1.0.0/16"]))
+        inside.sendall(connect_to("web.example.org:5432"))
+        assert b" 200 " in inside.recv(1000)
+        proxy.change(Policy.of(["web.example.org:5432"]))
+        assert read_all(inside) in (b"", proxy.upstream.answer), "other networks cut all"
 
 
 def test_own_addresses_are_known_without_a_list() -> None:
