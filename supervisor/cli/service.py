@@ -14,7 +14,6 @@ from rich.text import Text
 
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__
-from supervisor.app import GROUP_FOLDER
 from supervisor.cli.init import configuration, make_root
 from supervisor.cli.output import note, progress, say, show, text
 from supervisor.cli.place import USUAL_ROOT, VARIABLE
@@ -103,23 +102,22 @@ def install(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) 
     """
     host = _host(ctx, user, destdir, dry_run=dry_run)
     example = configuration(None, None, None, service=True)
+    from supervisor.app import GROUP_FOLDER  # (heavy; and its user may not reach it where another system is made)
+
+    def make_shared(root: Root) -> None:
+        if make_root(root, example):  # whoever is in its group may give commands, and so write tasks, too
+            root.tasks.chmod(GROUP_FOLDER)
 
     def make() -> None:
         ids = host.ids()
         if ids is None:
             raise CloudCodeError("E_INSTALL", f"There is no user {host.user}.")
         root = Root(host.at(host.root))
-        hosts.as_user(ids, lambda: _make_shared_root(root, example))
+        hosts.as_user(ids, lambda: make_shared(root))
 
     _tell(install_steps(host, _units(), make), dry_run=dry_run)
     if not dry_run and host.is_this:
         _say_next(host)
-
-
-def _make_shared_root(root: Root, text: str) -> None:
-    """One whose tasks its group may write: whoever is in that may give commands, too."""
-    if make_root(root, text):
-        root.tasks.chmod(GROUP_FOLDER)
 
 
 def _say_next(host: Host) -> None:
