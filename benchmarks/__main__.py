@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import clis, codec, containers, forges, idle, intake, reaction, start, worktree
+from benchmarks import clis, codec, containers, credentials, forges, idle, intake, reaction, start, worktree
 from benchmarks.crowd import make_crowd
 from benchmarks.figure import QUICK, Figure, Size, as_data, machine, show, tell
 from benchmarks.processes import running_supervisor, stand_ins, wait_until_quiet
 
-ALONE = ("codec", "clis", "worktree", "forges", "containers")
+ALONE = ("codec", "clis", "credentials", "worktree", "forges", "containers")
 WITH_A_SUPERVISOR = ("idle", "intake", "reaction", "busy")
 WITH_AN_ENGINE = {"containers", "busy"}
 NAMES = (*ALONE, *WITH_A_SUPERVISOR, "start")
@@ -53,6 +53,7 @@ def measure(wanted: set[str], size: Size, folder: Path) -> Iterator[Figure]:
     alone: dict[str, Callable[[], list[Figure]]] = {
         "codec": lambda: codec.measure(size),
         "clis": lambda: clis.measure(folder / "clis", size),
+        "credentials": lambda: credentials.measure(folder / "credentials", size),
         "worktree": lambda: worktree.measure(folder, size),
         "forges": lambda: forges.measure(folder / "forges", size),
         "containers": lambda: containers.measure(folder / "containers", size),
