@@ -126,13 +126,13 @@ class Lending:
         self._told.pop(what, None)
         if what == "compare" and isinstance(outcome, list):
             for key in outcome:
-                self._give_anew(key, "its value is another one now")
+                self._give_anew(key, "its value is another one by now, or is not known any more")
         elif what == "renew" and outcome is False:
             page = next((page for page in self.lender.pages() if page.name == name), None)
             if page is not None:
                 self._give_anew(page.grant_key, "its lease cannot be renewed")
         elif what == "renew":
-            self._tell(name, "credential.renewed", "its lease lasts on")
+            self._tell(name, "credential.refreshed", "its lease lasts on")
         elif what == "revoke":
             self._tell(name, "credential.returned", "Vault has taken it back")
             self._owners.pop(name, None)
@@ -153,10 +153,11 @@ class Lending:
         self.ledger.log(Event(name=event, details=details), task)
 
     def _tell_failure(self, what: str, name: str, failed: Failed) -> None:
-        """Once, for each kind of work and reason."""
-        if self._told.get(what) == failed.code:
-            return
+        """Once, whatever else fails for the same reason."""
+        known = failed.code in self._told.values()
         self._told[what] = failed.code
+        if known:
+            return
         verb = {"revoke": "revoked", "renew": "renewed", "compare": "compared"}.get(what, "reached")
         details = {"code": failed.code, "message": failed.message, "what": verb, "lease": name}
         self.ledger.log(Event(name="lease.failed", details=details))

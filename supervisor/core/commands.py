@@ -355,7 +355,7 @@ def _deny(task: TaskRecord, command: Command, now: datetime) -> Decision:
     grant = _open_grant(task, command)
     if grant is not None:
         why = _said(command, "reason") or "a person said no"
-        return decide_grant(task, grant, by=command.actor.id, why=why, now=now, via=command.channel, text=why)
+        return decide_grant(task, grant, by=command.actor.id, why=why, now=now, via=command.channel)
     decided = _decide(task, command, "denied", now)
     if task.offered is not None and task.state is State.PAUSED:
         left = drop_offer(decided, "the changed text was not approved", command.actor.id, now)

@@ -81,7 +81,7 @@ def mark_stale(task: TaskRecord, grant_id: str, why: str) -> Decision:
     grant = task.grant(grant_id)
     if grant is None or grant.status != "granted" or grant.stale:
         return Decision(task=task)
-    event = event_of(grant, "renewed", extra={"message": why})
+    event = event_of(grant, "refreshed", extra={"message": why})
     return Decision(task=with_grant(task, grant.evolve(stale=True)), events=(event,))
 
 

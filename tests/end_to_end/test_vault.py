@@ -180,7 +180,7 @@ def test_renewed_while_it_is_wanted_and_lent_anew_at_its_end(lender: Site, vault
     site.write_task("fix-add")
     wait_for((site.folder / "has").exists, what="the agent has it")
     (first,) = fake.lent()
-    wait_for(lambda: site.events("credential.renewed"), what="its lease is renewed")
+    wait_for(lambda: site.events("credential.refreshed"), what="its lease is renewed")
     wait_for(lambda: [one for one in fake.lent() if one.id != first.id], what="another one is lent")
     wait_for(lambda: not [one for one in fake.lent() if one.id == first.id], what="the first one is gone")
     assert len(fake.lent()) == 1

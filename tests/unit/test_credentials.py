@@ -418,7 +418,7 @@ class TestAnotherValue:
         task = settle_giving(task, job, None, NOW).task
         before = told_credentials(task, 1)[0]
         stale = mark_stale(task, "cred-001", "its value is another one now")
-        assert [event.name for event in stale.events] == ["credential.renewed"]
+        assert [event.name for event in stale.events] == ["credential.refreshed"]
         assert mark_stale(stale.task, "cred-001", "x").events == ()
         assert told_credentials(stale.task, 1)[0] == before
         (job,) = to_give(stale.task, "age1one", NOW)
