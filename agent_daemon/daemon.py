@@ -33,6 +33,7 @@ from agent_daemon.processes import become_subreaper
 from agent_daemon.protocol.files import make_folder, ring
 from agent_daemon.protocol.model import ReportStatus, TaskingStatus
 from agent_daemon.protocol.paths import Root
+from agent_daemon.room import RoomMeter
 from agent_daemon.run import cancel, release, work
 from agent_daemon.stage import text_digest
 from agent_daemon.streams import BoundedLog
@@ -58,6 +59,7 @@ class Daemon:
     _worker: Worker | None = field(default=None, init=False)
     _meter: ActivityMeter = field(default_factory=ActivityMeter, init=False)
     _look_at: float = field(default=0.0, init=False)
+    _ended: Callable[[], None] = field(default=lambda: None, init=False)
 
     def __post_init__(self) -> None:
         self._inbox = Inbox(self.root.mail_in(self.workstation))
@@ -78,8 +80,17 @@ class Daemon:
         become_subreaper()
         self._meter.control_group = own_control_group()
         cleaner = Cleaner(self.root, self.workstation)
+        room = RoomMeter(self.root, self.workstation, lambda: self._worker is not None)
+        room.start()
+        self._ended = room.wake
         heartbeat = Heartbeat(
-            folder, self.workstation, self.agent_type, self._meter, cleaner.clones, self._keyring.recipient
+            folder,
+            self.workstation,
+            self.agent_type,
+            self._meter,
+            cleaner.clones,
+            self._keyring.recipient,
+            lambda: room.found,
         )
         heartbeat.beat(None, 0)
         end_all_processes(folder)
@@ -181,6 +192,7 @@ class Daemon:
             self._note_refused(message[1])
         elif message[0] == "done":
             worker, self._worker = self._worker, None
+            self._ended()
             reason = worker.attempt.stop.reason if worker is not None else ""
             self._entries[message[1]].finish(reason, message[2])
 

@@ -12,7 +12,7 @@ from agent_daemon import __version__
 from agent_daemon.activity import ActivityMeter
 from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.files import write_file
-from agent_daemon.protocol.model import Activity, WorkstationFile
+from agent_daemon.protocol.model import Activity, DiskUse, WorkstationFile
 
 # How often a sign of life is written, unless the one who starts the daemon wants it sooner.
 HEARTBEAT_SECONDS = 5.0
@@ -38,6 +38,7 @@ class Heartbeat:
     meter: ActivityMeter
     clones: Callable[[], tuple[str, ...]] = tuple
     recipient: str | None = None
+    disk: Callable[[], DiskUse | None] = lambda: None
     seconds: float = field(default_factory=beat_seconds)
     _count: int = field(default=0, init=False)
     _at: float = field(default=-1e9, init=False)
@@ -57,6 +58,7 @@ class Heartbeat:
             current_task=task_id,
             clones=self.clones(),
             activity=self._activity(task_id, attempt) if task_id else None,
+            disk=self.disk(),
         )
         try:
             write_file(self.folder / "workstation.yaml", encode(sign, end=True))

@@ -226,7 +226,7 @@ class Supervisor:
         self.ledger.on_record, self.ledger.settle = self.money.note, self.money.settle
         self.people.money, self.work.purse = self.money, self.money.purse
         self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
-        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, self.pool)
+        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, self.pool, self.cleaning.start)
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch

@@ -46,7 +46,10 @@ LONGEST_BEAT_SECONDS = 5.0
 
 @dataclass
 class Station:
-    """One workstation as the running supervisor sees it; `worked`: an attempt was there since its last start."""
+    """One workstation as the running supervisor sees it; `worked`: an attempt was there since its last start.
+
+    `disk_bytes` is what it takes by its own word, `too_large` that this is more than it may.
+    """
 
     file: StationFile
     settings: WorkstationSettings
@@ -56,6 +59,8 @@ class Station:
     current_task: str | None = None
     retired: bool = False
     worked: bool = False
+    disk_bytes: int | None = None
+    too_large: bool = False
     refusal_told: float = -1e9
     speech: Speech = field(default_factory=Speech)
 
@@ -107,6 +112,7 @@ class Fleet:
             if handle is None or not driver.alive(handle):
                 handle = driver.find(file.name)
             if handle is not None:
+                station.life = station.life.moved(StationState.IDLE)
                 self._save(station, file.noting(handle))
                 news.append(FleetNews(workstation=file.name, event="workstation.adopted", details=handle.told()))
         return news
@@ -140,7 +146,7 @@ class Fleet:
             wanted=station.wanted,
             known=handle is not None,
             alive=handle is not None and driver.alive(handle),
-            beaten=station.vitals.heartbeat is not None,
+            beaten=station.vitals.beat_at > station.life.started,
             pulse=pulse(station.vitals, self._config.timing, now),
             silent_seconds=now - station.vitals.beat_at,
             busy=name in busy,
@@ -180,7 +186,9 @@ class Fleet:
             details: dict[str, object] = {"message": str(error)}
             told = FleetNews(workstation=file.name, event="workstation.not_started", details=details)
             return [] if repeated else [told]
-        station.vitals, station.life, station.refused = Vitals(beat_at=now), started(station.life, now), None
+        # What the last daemon has left is no sign of life of this one.
+        station.vitals = Vitals(beat_at=now, heartbeat=station.vitals.heartbeat)
+        station.life, station.refused = started(station.life, now), None
         station.worked = False
         self._save(station, file.noting(handle))
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
@@ -196,6 +204,7 @@ class Fleet:
         if station is None:
             return False
         station.current_task = sign.current_task
+        station.disk_bytes = sign.disk.total_bytes if sign.disk is not None else None
         before, station.vitals = station.vitals, observe(station.vitals, sign, now)
         if station.vitals is not before:
             station.speech = station.speech.heard(sign.protocol)
@@ -292,7 +301,7 @@ class Fleet:
         station = self.stations[name]
         at_work = station.file.handle is not None and station.wanted == "running" and not station.moves
         spent = station.settings.recreate == "per_task" and station.worked
-        reserved = station.life.stopping or station.life.chores or spent
+        reserved = station.life.stopping or station.life.chores or spent or station.too_large
         ready = not reserved and station.speech.understood
         healthy = station.life.state is not StationState.UNHEALTHY
         return at_work and ready and healthy and self._driver(station).away() is None

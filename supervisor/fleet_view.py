@@ -6,12 +6,13 @@ from datetime import datetime
 
 from agent_daemon.processes import ProcessIdentity, is_alive
 from agent_daemon.protocol.errors import Problem
-from agent_daemon.protocol.model import Activity, WorkstationFile
+from agent_daemon.protocol.model import Activity, DiskUse, WorkstationFile
 from supervisor.core.life import StationState
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config, TimingSettings
 from supervisor.core.speech import Speech
 from supervisor.core.states import ACTIVE
+from supervisor.core.words import size
 from supervisor.reader import Reader, Report
 from supervisor.stations import StationFile, configured_stations, with_room
 
@@ -39,6 +40,7 @@ class StationRow:
     silent_seconds: float | None
     note: str
     activity: Activity | None = None
+    disk: DiskUse | None = None
 
 
 def known_stations(reader: Reader, config: Config | None) -> list[tuple[StationFile, bool]]:
@@ -84,10 +86,23 @@ def read_stations(
             note = last_refusal(events, file.name)
         elif sign is not None and not (speech := Speech(found=sign[0].protocol)).understood:
             note = f"its daemon speaks protocol {speech.words}: it gets no task"
+        elif sign is not None and (full := _disk_note(config, file, sign[0].disk)):
+            note = full
         elif isinstance(found, Problem):
             note = f"its sign of life is not taken: {found}"
         rows.append(_station_row(file, state, sign[0] if sign else None, silent, occupant, reports, note))
     return rows
+
+
+def _disk_note(config: Config | None, file: StationFile, disk: DiskUse | None) -> str:
+    """Said of one that takes more of the disk than it may."""
+    settings = config.workstations.get(file.type) if config is not None else None
+    limit = settings.disk_limit_bytes if settings is not None else None
+    if disk is None or limit is None or disk.total_bytes <= limit:
+        return ""
+    return (
+        f"E_DISK_LIMIT: it takes {size(disk.total_bytes)} of the disk, and may take {size(limit)}: it gets no task"
+    )
 
 
 def station_state(
@@ -109,7 +124,7 @@ def station_state(
         return StationState.PROVISIONING if running else StationState.DOWN
     if file.wanted != "running" or (running and file.state is StationState.STOPPING):
         return StationState.STOPPING
-    if silent_seconds is None:
+    if silent_seconds is None or (running and file.state is StationState.PROVISIONING):
         return StationState.PROVISIONING
     if silent_seconds > suspect_after_seconds:
         return StationState.UNHEALTHY
@@ -150,6 +165,7 @@ def _station_row(
         starts=file.restarts,
         silent_seconds=round(silent_seconds, 1) if silent_seconds is not None and alive else None,
         activity=sign.activity if sign is not None and alive else None,
+        disk=sign.disk if sign is not None else None,
         note=note,
     )
 

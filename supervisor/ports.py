@@ -194,6 +194,18 @@ class DaemonHandle:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Use:
+    """Of all processes of a workstation together; what is not known is None. `cpu_seconds` only grows.
+
+    `memory_bytes` is without what the kernel could drop.
+    """
+
+    memory_bytes: int | None = None
+    cpu_seconds: float | None = None
+    processes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """How a person enters a workstation: the program to run, where, and with which environment (all of it)."""
 
@@ -240,6 +252,9 @@ class Workstations(Protocol):
 
         `say` is told of each step. CloudCodeError.
         """
+
+    def use(self, name: str) -> Use | None:
+        """What it uses now; None where no daemon runs. For people: it may take some milliseconds."""
 
     def condition(self, name: str, kind: str, handle: DaemonHandle) -> Condition | None:
         """What this daemon's container is made of; None where there is none, or it cannot be seen now."""

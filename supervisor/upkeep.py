@@ -5,13 +5,14 @@ By their drivers, in jobs; each step is told. One of a type is at it at a time, 
 
 import queue
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from supervisor.core.chores import Chore, recreation_due
 from supervisor.core.decision import Event, Failed
+from supervisor.core.disk import is_over
 from supervisor.fleet import Fleet, Station
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
@@ -26,7 +27,7 @@ DONE = {
     "recreate": "workstation.recreated",
 }
 # How often it is looked whether a container should be made anew: an image changes seldom.
-LOOK_SECONDS = 15.0
+LOOK_SECONDS = 30.0
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Upkeep:
     fleet: Fleet
     drivers: dict[str, Workstations]
     pool: JobPool
+    clean: Callable[[], object] = lambda: None
     _asked: threading.Event = field(default_factory=threading.Event, init=False)
     _said: "queue.SimpleQueue[tuple[str, str]]" = field(default_factory=queue.SimpleQueue, init=False)
     _due: list[str] = field(default_factory=list, init=False)
@@ -54,6 +56,8 @@ class Upkeep:
             self._asked.clear()
             up = [name for name, station in self.fleet.stations.items() if station.wanted == "running"]
             self._due += [name for name in up if name not in self._due]
+        for name in self.fleet.stations:
+            self._look_at_disk(name)
         due = now - self._looked >= LOOK_SECONDS
         self._looked = now if due else self._looked
         at_it = {s.file.type for s in self.fleet.stations.values() if s.life.chores}
@@ -64,6 +68,20 @@ class Upkeep:
             if chore is not None:
                 self.fleet.ask(name, chore)
                 at_it.add(station.file.type)
+
+    def _look_at_disk(self, name: str) -> None:
+        """Who takes too much of the disk gets no task; its caches and what ended tasks left are to give room."""
+        station = self.fleet.stations[name]
+        limit, was = station.settings.disk_limit_bytes, station.too_large
+        station.too_large = is_over(station.disk_bytes, limit, was_over=was)
+        if station.too_large == was:
+            return
+        details = {"bytes": station.disk_bytes, "limit_bytes": limit}
+        event = "workstation.disk_recovered" if was else "workstation.disk_full"
+        self.ledger.log(Event(name=event, details=details), workstation=name)
+        if station.too_large:
+            self.clean()
+            self._due += [name] if name not in self._due else []
 
     def _chore(self, station: Station, name: str, *, look_closely: bool, idle: bool) -> Chore | None:
         if name in self._due:

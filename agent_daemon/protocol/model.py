@@ -587,6 +587,17 @@ class Activity(Wire):
     quiet_seconds: Amount = 0.0
 
 
+class DiskUse(Wire):
+    """What a workstation takes of the disk, as its daemon measured it last."""
+
+    workspace_bytes: Count
+    tools_bytes: Count = 0
+
+    @property
+    def total_bytes(self) -> int:
+        return self.workspace_bytes + self.tools_bytes
+
+
 class WorkstationFile(Wire):
     """`workstation.yaml`: the daemon's sign of life; `heartbeat` grows every 5 s from its main loop."""
 
@@ -602,6 +613,7 @@ class WorkstationFile(Wire):
     current_task: Line | None = None
     clones: tuple[Line, ...] = ()
     activity: Activity | None = None
+    disk: DiskUse | None = None
 
 
 class CleanupDone(CleanupItem):

@@ -9,6 +9,7 @@ _UPKEEP = "supervisor.cli.workstation_upkeep"
 ENTRIES = {
     "build": Entry("supervisor.cli.workstation_build:build", "Build the images that containers are started from."),
     "list": Entry(f"{_PLACE}:list_workstations", "Every workstation, its state and what it does."),
+    "status": Entry("supervisor.cli.workstation_status:status", "What each does, and what it uses."),
     "stop": Entry(f"{_PLACE}:stop", "Stop a workstation; its attempt goes on when it is started again."),
     "start": Entry(f"{_PLACE}:start", "Start a workstation that was stopped."),
     "restart": Entry(f"{_PLACE}:restart", "Stop and start a workstation; its attempt goes on."),

@@ -38,3 +38,16 @@ def is_low(space: DiskSpace, settings: DiskSettings, *, was_low: bool) -> bool:
     """Whether no attempt may be begun now: between the marks it stays as it was."""
     mark = resume_mark(space, settings) if was_low else stop_mark(space, settings)
     return space.free_bytes < mark
+
+
+# A workstation over its limit gets tasks again once it takes this share of it.
+ROOM_AGAIN_SHARE = 0.9
+
+
+def is_over(used_bytes: int | None, limit_bytes: int | None, *, was_over: bool) -> bool:
+    """Whether a workstation takes more of the disk than it may; what is not known (yet) changes nothing."""
+    if limit_bytes is None:
+        return False
+    if used_bytes is None:
+        return was_over
+    return used_bytes > (limit_bytes * ROOM_AGAIN_SHARE if was_over else limit_bytes)

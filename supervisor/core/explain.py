@@ -172,7 +172,8 @@ def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
 
 
 def _station_wait(task: TaskRecord, around: Surroundings) -> str:
-    usable = [s for s in around.stations if s.state in (StationState.IDLE, StationState.WORKING)]
+    up = (StationState.IDLE, StationState.WORKING)
+    usable = [s for s in around.stations if s.state in up and not s.note]
     free = next((station for station in usable if station.task is None), None)
     if free is not None:
         return f"is being made ready for {free.name}"

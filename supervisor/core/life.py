@@ -60,7 +60,7 @@ TRANSITIONS: dict[StationState, frozenset[StationState]] = {
     _S.REMOVED: _AT_REST,
 }
 # Of these the files of a workstation tell nothing by themselves.
-NOTED = frozenset({_S.DRAINING, _S.STOPPING, _S.MAINTENANCE, _S.RECREATING, _S.RESTARTING})
+NOTED = frozenset({_S.PROVISIONING, _S.DRAINING, _S.STOPPING, _S.MAINTENANCE, _S.RECREATING, _S.RESTARTING})
 
 
 @dataclass(frozen=True, kw_only=True)

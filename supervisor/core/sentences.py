@@ -22,6 +22,7 @@ _WARNINGS = frozenset(
         "conflicts",
         "damaged",
         "died",
+        "disk_full",
         "upkeep_failed",
         "doubt",
         "failed",
@@ -259,6 +260,11 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workstation.saved": _saved,
     "workstation.restored": _restored,
     "workstation.upkeep": _form("{message}"),
+    "workstation.disk_full": lambda v: (
+        f"E_DISK_LIMIT: it takes {size(v['bytes'])} of the disk, and may take "
+        f"{size(v['limit_bytes'])}: it gets no task, and room is made"
+    ),
+    "workstation.disk_recovered": lambda v: f"it takes {size(v['bytes'])} of the disk now: it gets tasks again",
     "workstation.upkeep_failed": _form("{what} failed: {code}: {message}"),
     "workstation.stopped": _form("its daemon has ended"),
     "workstation.died": _died,

@@ -185,6 +185,7 @@ class WorkstationSettings(Written):
     unstuck: Name | None = None
     trust_domain: Name = "default"
     workspace_mode: WorkspaceMode | None = None
+    disk_limit: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,11}[kmgt]$")] | None = None
     environment: dict[str, str] = Field(default_factory=dict)
     image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,250}$")] | None = None
     memory: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,11}[kmg]$")] | None = None
@@ -207,6 +208,13 @@ class WorkstationSettings(Written):
     @property
     def most(self) -> int:
         return self.max if self.max is not None else self.least
+
+    @property
+    def disk_limit_bytes(self) -> int | None:
+        """What a workstation may take of the disk."""
+        if self.disk_limit is None:
+            return None
+        return int(self.disk_limit[:-1]) << 10 * ("kmgt".index(self.disk_limit[-1]) + 1)
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:

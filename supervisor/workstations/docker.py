@@ -24,7 +24,7 @@ from supervisor.core.chores import Chore, Condition
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config, MaintenanceSettings, WorkstationSettings
 from supervisor.errors import CloudCodeError
-from supervisor.ports import DaemonHandle, Entry
+from supervisor.ports import DaemonHandle, Entry, Use
 from supervisor.workstations import snapshots
 from supervisor.workstations.container_options import (
     KEYS,
@@ -41,12 +41,15 @@ from supervisor.workstations.engine import Engine, EngineRefusalError, engine_so
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
 from supervisor.workstations.local import LOG_BYTES, NotDoneError, not_done
 from supervisor.workstations.tending import not_tended, tend_arguments, tended
+from supervisor.workstations.usage import use_of_group
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
 
 LOG_LINES_KEPT = 5000
 START_SECONDS = 15.0
+# How long the id of an image is taken for what it was.
+IMAGE_SECONDS = 10.0
 
 
 class _RootId(Written):
@@ -66,6 +69,7 @@ class DockerWorkstations:
         self._egress = EgressProxy(root, config)
         self._followed: Containers | None = None
         self._root_id = ""
+        self._image_ids: dict[str, tuple[float, str | None]] = {}
         self._starting: dict[str, str] = {}
         self._one_at_a_time = threading.Lock()
         self._failed: dict[str, CloudCodeError] = {}
@@ -204,13 +208,27 @@ class DockerWorkstations:
         except NotDoneError as error:
             raise not_tended(error.message) from None
 
+    def use(self, name: str) -> Use | None:
+        living = next((c for c in self._seen_of(name) if c.living), None)
+        if living is None:
+            return None
+        return use_of_group(self._engine.get(f"/containers/{living.id}/json")["State"]["Pid"])
+
     def condition(self, name: str, kind: str, handle: DaemonHandle) -> Condition | None:
         container = self._containers.seen(handle.run or "")
         if container is None or self.away():
             return None
-        image = self._engine.image(self._station(name, kind).image)
-        changed = image is not None and image["Id"] != container.image
+        wanted = self._image_id(self._station(name, kind).image)
+        changed = wanted is not None and wanted != container.image
         return Condition(image_changed=changed, age_seconds=time.time() - container.created)
+
+    def _image_id(self, name: str) -> str | None:
+        """Asked of the engine once for all workstations that are looked at together."""
+        known = self._image_ids.get(name)
+        if known is None or time.monotonic() - known[0] > IMAGE_SECONDS:
+            found = self._engine.image(name)
+            known = self._image_ids[name] = (time.monotonic(), found["Id"] if found is not None else None)
+        return known[1]
 
     def enter(self, name: str, command: tuple[str, ...], *, terminal: bool = True) -> Entry:
         """In the container of the daemon that runs, as its user. E_NOT_RUNNING."""

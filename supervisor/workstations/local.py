@@ -21,8 +21,9 @@ from supervisor.core.chores import Chore, Condition
 from supervisor.core.decision import Event
 from supervisor.core.settings import MaintenanceSettings
 from supervisor.errors import CloudCodeError
-from supervisor.ports import DaemonHandle, Entry
+from supervisor.ports import DaemonHandle, Entry, Use
 from supervisor.workstations.tending import TEND_SECONDS, not_tended, tend_arguments, tended
+from supervisor.workstations.usage import use_of_family
 
 # What a daemon needs of the supervisor's environment; everything else stays outside.
 PASSED_ENVIRONMENT = (
@@ -148,6 +149,10 @@ class LocalWorkstations:
         if done.returncode != 0:
             raise not_tended(done.stderr.decode(errors="replace"))
         return tended(done.stdout.decode(errors="replace"))
+
+    def use(self, name: str) -> Use | None:
+        found = self.find(name)
+        return use_of_family(found.pid) if found is not None else None
 
     def condition(self, name: str, kind: str, handle: DaemonHandle) -> Condition | None:
         """It is made of nothing but this machine."""

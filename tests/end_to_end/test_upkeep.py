@@ -52,6 +52,9 @@ def test_caches_are_trimmed_tools_are_saved_and_come_back_from_a_snapshot(site: 
     wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
     site.inside("bash", "-c", "mkdir -p ~/.cache/pip /tools/bin; head -c 9000 /dev/zero > ~/.cache/pip/wheel")
     site.inside("bash", "-c", "echo one > /tools/bin/mine; chmod 755 /tools/bin/mine; ln -s mine /tools/bin/link")
+    (found,) = json.loads(site.cli("workstation", "status", "--json").stdout)
+    assert found["use"]["memory_bytes"] > 1_000_000 and found["limits"]["memory"] == "256m"
+    assert found["use"]["processes"] >= 2 and found["processors"] is not None
     said = site.cli("workstation", "maintain", "backend-1").stdout
     assert "its caches took 8.8 KiB, now 0 B; snapshot 20" in said, said
     (snapshot,) = json.loads(site.cli("workstation", "snapshot", "backend-1", "--list", "--json").stdout)

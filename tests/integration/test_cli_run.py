@@ -169,8 +169,7 @@ def test_a_running_supervisor_carries_commands_out_and_shows_what_it_does(site: 
         (before,) = site.daemons()
         site.cli("workstation", "restart", "backend-1")
         wait_for(lambda: site.daemons() and site.daemons() != [before], what="another daemon runs")
-        rows = json.loads(site.cli("workstation", "list", "--json").stdout)
-        assert [(row["name"], row["state"]) for row in rows] == [("backend-1", "working")]
+        wait_for(lambda: json.loads(site.cli("workstation", "list", "--json").stdout)[0]["state"] == "working")
         assert "signal 15" in site.cli("workstation", "logs", "backend-1").stdout
         go.touch()
         site.wait_state("demo.slow", "review")
