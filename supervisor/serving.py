@@ -18,6 +18,7 @@ from supervisor.core.decision import Event, problem_details
 from supervisor.core.settings import Config
 from supervisor.core.standing import standing
 from supervisor.errors import CloudCodeError
+from supervisor.running import note_start, running_supervisor
 from supervisor.service.notify import Notifier
 
 # Beyond what closing waits for.
@@ -111,19 +112,23 @@ class Serving:
         """Look at the file; with another configuration in it this supervisor ends, and a next one follows."""
         self.notifier.reloading()
         try:
-            config = load_config(self.root)
+            self._read_again(supervisor)
         except CloudCodeError as error:
             self._refuse(supervisor, error)
-            self.notifier.ready()
-            return
+        finally:
+            if self._next is None:
+                self.notifier.ready()
+
+    def _read_again(self, supervisor: Supervisor) -> None:
+        config, running = load_config(self.root), running_supervisor(self.root)
         changes = config_changes(supervisor.config, config)
-        details = {"changes": list(changes), "message": told(changes) or "it says what it said before"}
-        supervisor.ledger.log(Event(name="config.reloaded", details=details, actor="operator"))
-        if not changes:
-            self.notifier.ready()
-        elif not self.received:
+        if changes and not self.received:
             self._next = config
             self._stop.set()
+        elif running is not None:  # what is in force may have been written in other words
+            note_start(self.root, config, running.started_at)
+        details = {"changes": list(changes), "message": told(changes) or "it says what it said before"}
+        supervisor.ledger.log(Event(name="config.reloaded", details=details, actor="operator"))
 
     def _await_jobs(self, supervisor: Supervisor) -> None:
         """What is still sent by the former supervisor must not be sent by the next one, too. E_JOBS_LEFT."""

@@ -114,8 +114,12 @@ def test_a_hangup_takes_up_another_configuration_and_agents_do_not_notice(site: 
     wait_for(lambda: len(site.daemons()) == 2, what="the second workstation is there")
     assert daemon in site.daemons() and process.poll() is None
     assert "E_CONFIG_CHANGED" not in site.cli("status").stdout
+    site.config["workstations"]["backend"]["trust_domain"] = "default"  # as it is without being said
+    site.write_config()
+    assert "E_CONFIG_CHANGED" in site.cli("status").stdout
     process.send_signal(signal.SIGHUP)
     wait_for(lambda: len(site.events("config.reloaded")) == 2)
+    assert "E_CONFIG_CHANGED" not in site.cli("status").stdout
     assert "what it said before" in site.cli("events").stdout
     go.touch()
     task = site.wait_state("demo.fix-add", "review")
