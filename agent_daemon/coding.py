@@ -212,7 +212,7 @@ class CodingRun:
             return
         events.append(event)
         if len(events) > MAX_EVENTS:
-            events[:] = _newest(events)
+            events[:] = newest(events)
         self.session_id = event.session_id or self.session_id
         if self.session_id and (event.session_id or "usage" in fields):
             fields["session"] = self._session(self.session_id)
@@ -242,7 +242,8 @@ class CodingRun:
         self.attempt.know(fields, f"{name} ended after {finished.duration_seconds:.0f} s: {verdict.outcome}{used}")
 
 
-def _newest(events: list[Progress]) -> list[Progress]:
+def newest(events: list[Progress]) -> list[Progress]:
+    """The newest events, and of those before them the newest of each kind, messages aside."""
     counts, kept = Counter[str](), list[Progress]()
     for event in reversed(events[:-KEPT_EVENTS]):
         counts[event.kind] += 1
