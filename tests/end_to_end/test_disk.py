@@ -1,6 +1,7 @@
 """A disk that runs low, and one that is full: nothing begins, nothing crashes, nothing is lost, all goes on."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -42,13 +43,13 @@ def small(site: Site) -> Iterator[Site]:
 
 
 def fill(site: Site, leave_bytes: int) -> None:
-    """Take room until only so much is left."""
-    ballast = site.root.path / "ballast"
-    ballast.unlink(missing_ok=True)
-    taken = subprocess.run(["stat", "-f", "-c", "%a %S", str(site.root.path)], capture_output=True, check=True)
-    blocks, size = map(int, taken.stdout.split())
-    with ballast.open("wb") as file:
-        for _ in range((blocks * size - leave_bytes) // MEBIBYTE):
+    """Take room, or give some back, until only so much is left; never more than that on the way."""
+    found = os.statvfs(site.root.path)
+    more = (found.f_bavail * found.f_frsize - leave_bytes) // MEBIBYTE
+    with (site.root.path / "ballast").open("ab") as file:
+        if more < 0:
+            file.truncate(file.tell() + more * MEBIBYTE)
+        for _ in range(more):
             file.write(b"\0" * MEBIBYTE)
 
 
