@@ -44,6 +44,9 @@ class Page(Protocol):
 class Lender(Protocol):
     """What lends. All but `pages` may take long."""
 
+    @property
+    def lends(self) -> bool: ...
+
     def pages(self) -> Collection[Page]: ...
 
     def renew(self, name: str, left_seconds: float) -> bool:
@@ -82,7 +85,7 @@ class Lending:
                 self._look_after(page)
         for name in self._rest.keys() - {page.name for page in pages}:
             del self._rest[name]
-        if now >= self._signed_in_at:
+        if self.lender.lends and now >= self._signed_in_at:
             self._signed_in_at = now + _AGAIN_SECONDS
             self.pool.submit(f"{JOB}:signed-in:", self.lender.keep_signed_in)
         if now >= self._compare_at:
@@ -158,7 +161,7 @@ class Lending:
         self._told[what] = failed.code
         if known:
             return
-        verb = {"revoke": "revoked", "renew": "renewed", "compare": "compared"}.get(what, "reached")
+        verb = {"revoke": "revoked", "renew": "renewed", "compare": "compared"}.get(what, "looked after")
         details = {"code": failed.code, "message": failed.message, "what": verb, "lease": name}
         self.ledger.log(Event(name="lease.failed", details=details))
 

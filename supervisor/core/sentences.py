@@ -321,7 +321,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "credential.not_given": lambda v: f"{_wanted(v)} cannot be given now: {v['code']}: {v['message']}",
     "credential.refreshed": lambda v: f"{_wanted(v)} is renewed: {v['message']}",
     "credential.returned": _form("{id}: {message}"),
-    "lease.failed": _form("{code}: what is lent cannot be {what} now, and is tried again: {message}"),
+    "lease.failed": _form("{code}: what agents were given cannot be {what} now, and is tried again: {message}"),
     "credential.revoked": lambda v: f"{_wanted(v)} is taken back: {v['message']}",
     "edit.refused": _form("{message}; kept as {kept}"),
     "source.held": _form("{ref} vanished with too many others to be taken for deleted; the task goes on"),

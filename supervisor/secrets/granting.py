@@ -64,6 +64,10 @@ class Granting:
 
     # --- what is lent ---------------------------------------------------------------------------------------
 
+    @property
+    def lends(self) -> bool:
+        return self.leases is not None
+
     def pages(self) -> Sequence[Lent]:
         return self.leases.pages() if self.leases is not None else ()
 
@@ -74,8 +78,7 @@ class Granting:
         self._lender().revoke(name)
 
     def keep_signed_in(self) -> None:
-        if self.leases is not None:
-            self.leases.session.renew()
+        self._lender().session.renew()
 
     def changed(self, given: Mapping[tuple[str, str], tuple[str, str]]) -> list[tuple[str, str]]:
         """A value that was given by an earlier run of the supervisor is not known: it is given again, once."""

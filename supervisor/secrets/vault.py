@@ -72,12 +72,16 @@ class VaultStore:
         from hvac.exceptions import InvalidPath
 
         path = f"{self.session.settings.mount}/data/{self._path(name)}"
-        try:
-            return self.session.call(
-                f"read {path}", lambda client: text_of(read_path(self.session, client, path)["data"]["data"])
-            )
-        except InvalidPath:
-            return None
+
+        def ask(client: "hvac.Client") -> str | None:
+            try:
+                return text_of(read_path(self.session, client, path)["data"]["data"])
+            except InvalidPath as error:
+                if error.errors or error.json is None:
+                    raise
+                return None
+
+        return self.session.call(f"read {path}", ask)
 
 
 def read_path(session: VaultSession, client: "hvac.Client", path: str) -> Any:

@@ -26,9 +26,9 @@ def told_of(address: str, what: str) -> Iterator[None]:
     except requests.RequestException as error:
         raise VaultError("E_VAULT_DOWN", f"Vault at {address} cannot be reached: {_why(error)}.", _DOWN) from None
     except exceptions.InvalidPath as error:
-        if not error.errors:
+        if error.json is not None and not error.errors:
             raise
-        raise _refused(address, what, error.errors) from None
+        raise _refused(address, what, error.errors or ("this is no answer of a Vault",)) from None
     except exceptions.VaultDown as error:
         if "sealed" in str(error.errors or error.text):
             message = f"Vault at {address} is sealed."

@@ -74,7 +74,7 @@ class VaultSession:
         return self.settings.address.rstrip("/")
 
     def call(self, what: str, ask: Callable[["hvac.Client"], T]) -> T:
-        """What `ask` gets from a client that is signed in. VaultError E_VAULT_*; InvalidPath is passed on.
+        """What `ask` gets from a client that is signed in. VaultError E_VAULT_*.
 
         A token that has ended meanwhile is noticed, and another one got.
         """
@@ -88,6 +88,8 @@ class VaultSession:
 
     def asked(self, what: str, token: str, ask: Callable[["hvac.Client"], T]) -> T:
         """The same with this very token, which may be empty."""
+        from hvac.exceptions import InvalidPath
+
         rest = self._rest
         if rest is not None and time.monotonic() < rest[0]:
             raise rest[1]
@@ -98,6 +100,11 @@ class VaultSession:
             if error.code == "E_VAULT_DOWN":
                 self._rest = (time.monotonic() + _REST_SECONDS, error)
             raise
+        except InvalidPath:
+            message = f"Vault at {self.address} would not {what}: there is nothing."
+            raise VaultError(
+                "E_VAULT_REFUSED", message, "Correct the path in config.yaml, or put it there."
+            ) from None
         return found
 
     @contextlib.contextmanager

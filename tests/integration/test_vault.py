@@ -2,11 +2,13 @@
 
 import json
 import os
+import socketserver
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,24 @@ class TestReading:
         assert read(made) == VALUE
         store_of(made)._read_at.clear()  # (ten seconds later)
         assert read(made) == "another value"
+
+    def test_somebody_else_who_answers_there_is_no_vault(self, tmp_path: Path) -> None:
+        class Other(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_error(404)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with socketserver.TCPServer(("127.0.0.1", 0), Other) as server:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+            token = tmp_path / "token"
+            token.write_text("s.any")
+            token.chmod(0o600)
+            vault = {"address": f"http://127.0.0.1:{server.server_address[1]}", "token": {"file": str(token)}}
+            made = reader(tmp_path, {"backend": "vault", "vault": vault})
+            assert "no answer of a Vault" in str(fails(made, "E_VAULT_REFUSED"))
+            server.shutdown()
 
     def test_what_it_may_not_read_is_told_with_the_path(self, vault: VaultSite, tmp_path: Path) -> None:
         settings = vault.settings(tmp_path)
@@ -317,6 +337,8 @@ class TestLeases:
         stand_in.put("npm/read", value=VALUE)
         with pytest.raises(CloudCodeError, match=r"E_VAULT_REFUSED.*lends nothing at"):
             leases.lend("demo.a", "cred-001", 1, f"secret/data/{stand_in.prefix}/npm/read", None)
+        with pytest.raises(CloudCodeError, match=r"E_VAULT_REFUSED.*there is nothing"):
+            leases.lend("demo.a", "cred-001", 1, f"secret/data/{stand_in.prefix}/none", None)
         with pytest.raises(CloudCodeError, match=r"E_VAULT_REFUSED.*there are: password, username"):
             leases.lend("demo.a", "cred-001", 1, stand_in.lease, "{user}")
         with pytest.raises(CloudCodeError, match="E_VAULT_REFUSED"):
