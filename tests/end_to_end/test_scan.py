@@ -17,7 +17,8 @@ PLACES = {
     "message": ("echo x > a.txt; git add .; git commit -qm 'Use {secret}'", "a commit's message"),
     "history": ("echo {secret} > k; git add k; git commit -qm a; git rm -q k; echo x > y; git add y;"
                 " git commit -qm b", "k"),
-    "summary": ("echo x > a.txt; echo 'I used {secret}'", "the report's summary, decisions, criteria or verification"),
+    "summary": ("echo x > a.txt; echo 'I used {secret}'",
+                "the report's summary, decisions, criteria or verification"),
 }  # fmt: skip
 
 
