@@ -80,9 +80,9 @@ def test_saying_done_is_told_as_done_and_nothing_more(driver: Driver) -> None:
         ("gemini", "unauthorized", "authentication"),
         ("gemini", "quota-with-reset", "quota"),
         ("gemini", "context-too-long", "context_too_long"),
-        ("opencode", "unauthorized", "authentication"),
         ("opencode", "cut", "hung"),  # it asks again and again, and gets the same words
         *where_there_is_time(  # (OpenCode takes five seconds of a processor to start)
+            ("opencode", "unauthorized", "authentication"),
             ("gemini", "rate-limited", "overloaded"),
             ("gemini", "overloaded", "overloaded"),
             ("opencode", "context-too-long", "context_too_long"),
