@@ -36,6 +36,10 @@ def check_secrets(root: Root, config: Config) -> Iterator[Check]:
     elif config.secrets.backend == "env":
         detail = "in variables around the supervisor: whoever may see its environment has them"
         yield Check(name="secrets", status="warning", detail=detail, mend="fine to try things out")
+    if not isinstance(store, VaultStore) and root.leases.is_dir() and any(root.leases.iterdir()):
+        detail = f"{root.leases} tells of leases, and no Vault is configured to take them back"
+        mend = "configure it once more, or wait for their end, and remove the folder"
+        yield Check(name="leases", status="warning", detail=detail, mend=mend)
     named = places_of(config)
     if named:
         yield told_of_missing(store, named)

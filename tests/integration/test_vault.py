@@ -409,6 +409,15 @@ class TestDoctor:
         assert "a token of root that does not end" in found["vault"].detail
         assert "sys/mounts" in found["vault's policies"].detail
 
+    def test_leases_that_nobody_takes_back(self, tmp_path: Path) -> None:
+        root = Root(tmp_path)
+        root.leases.mkdir(parents=True)
+        config = Config.model_validate({"projects": {"a": {"repository": "/srv/a.git"}}})
+        assert list(check_secrets(root, config)) == []
+        (root.leases / "a.json").touch()
+        (check,) = check_secrets(root, config)
+        assert (check.name, check.status) == ("leases", "warning")
+
     def test_sealed(self, stand_in: VaultSite, tmp_path: Path) -> None:
         assert stand_in.fake is not None
         place = tmp_path / "token"
