@@ -25,15 +25,8 @@ from supervisor.packaged import packaged_folder
 from supervisor.running import running_supervisor
 from supervisor.service import host as hosts
 from supervisor.service.host import Host
-from supervisor.service.install import (
-    install_steps,
-    link_step,
-    purge_steps,
-    restart_step,
-    uninstall_steps,
-    unit_place,
-    unit_steps,
-)
+from supervisor.service.install import install_steps, link_step, restart_step, unit_place, unit_steps
+from supervisor.service.removal import purge_steps, uninstall_steps
 from supervisor.service.steps import Step, carry_out
 from supervisor.stations import load_station
 
