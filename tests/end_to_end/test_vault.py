@@ -98,7 +98,7 @@ def test_it_is_lent_for_the_attempt_and_taken_back_with_it(lender: Site, vault: 
     assert_nowhere(site.folder, password, seen(site))
 
 
-@pytest.mark.parametrize("end", ["cancel", "revoke", "lost"])
+@pytest.mark.parametrize("end", ["cancel", "revoke", "pause", "sealed"])
 def test_it_is_taken_back_however_the_attempt_ends(lender: Site, vault: VaultSite, end: str) -> None:
     site = lender
     hold(site)
@@ -109,6 +109,12 @@ def test_it_is_taken_back_however_the_attempt_ends(lender: Site, vault: VaultSit
         site.cli("task", "cancel", "fix-add")
     elif end == "revoke":
         site.cli("credential", "revoke", "fix-add", "cred-001")
+    elif end == "sealed":
+        fake_of(vault).seal()
+        site.cli("task", "cancel", "fix-add")
+        wait_for(lambda: site.events("lease.failed"), what="it is told that it cannot be taken back")
+        assert fake_of(vault).lent()
+        fake_of(vault).unseal()
     else:
         site.cli("task", "pause", "fix-add")
         site.cli("task", "cancel", "fix-add")
