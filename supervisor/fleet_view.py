@@ -16,7 +16,9 @@ from supervisor.core.words import size
 from supervisor.reader import Reader, Report
 from supervisor.stations import StationFile, configured_stations, with_room
 
-_WITHOUT_DAEMON = frozenset({StationState.MAINTENANCE, StationState.RECREATING, StationState.RESTARTING})
+_WITHOUT_DAEMON = frozenset(
+    {StationState.STOPPING, StationState.MAINTENANCE, StationState.RECREATING, StationState.RESTARTING}
+)
 _NOT_UP = frozenset({StationState.PROVISIONING, StationState.RESTARTING, StationState.DOWN})
 _STARTS = frozenset({"workstation.not_started", "workstation.started", "workstation.adopted"})
 

@@ -102,8 +102,9 @@ def _limits(config: Config | None, row: StationRow) -> Mapping[str, Any]:
 def _lines(one: StationStatus) -> list[RenderableType]:
     row, use, limits = one.row, one.use, one.limits
     head = text(row.name, "bold")
-    head.append_text(text(f"  {row.type}, {row.driver}: "))
-    head.append_text(state_text(row.state))
+    head.append(" (").append_text(text(f"{row.type}, {row.driver}")).append("): ").append_text(
+        state_text(row.state)
+    )
     doing = [f"works on {row.task}" if row.task else "", row.doing, row.note]
     lines = [head, *(text(said, indent=2) for said in doing if said)]
     if row.silent_seconds is not None:

@@ -95,7 +95,7 @@ def _follow(reader: Reader, name: str, command_id: str, seen: int) -> int:
     while True:
         for event in reader.recent_events():
             number, what = int(str(event["seq"])), event.get("event")
-            if number <= seen or event.get("workstation") != name:
+            if number <= seen or event.get("workstation") != name or event.get("task") is not None:
                 continue
             seen, details = number, event.get("details")
             mine = isinstance(details, dict) and details.get("command") == command_id

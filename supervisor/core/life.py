@@ -148,10 +148,10 @@ def _living(life: Life, seen: Seen, timing: TimingSettings) -> Step:
         told = life.state is not _S.UNHEALTHY
         return Step(life=life.moved(_S.UNHEALTHY), event="suspect" if told else "", details=details)
     if life.chores and not seen.busy:
-        return _end(life, "stopping", {"for": life.chores[0].kind, "why": life.chores[0].why})
+        return _end(life, "stopping", {"for": life.chores[0].words, "why": life.chores[0].why})
     if life.chores:
         told = life.state is not _S.DRAINING
-        named: dict[str, object] = {"for": life.chores[0].kind, "why": life.chores[0].why}
+        named: dict[str, object] = {"for": life.chores[0].words, "why": life.chores[0].why}
         return Step(life=life.moved(_S.DRAINING), event="draining" if told else "", details=named)
     if life.state is _S.PROVISIONING and not seen.beaten:
         return Step(life=life)

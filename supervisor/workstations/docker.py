@@ -167,6 +167,7 @@ class DockerWorkstations:
         given = self._options(station, keys_folder(station.root_id, station.name), gate)
         given |= {"networks": [network], "name": f"{station.container}-{what}"}
         given["labels"] = {ROOT_LABEL: station.root_id}  # (without those of a daemon)
+        snapshots.drop(self._engine, given["name"])
         try:
             said = self._docker().run(station.image, command, remove=True, healthcheck=False, **given)
         except DockerException as error:

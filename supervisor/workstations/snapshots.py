@@ -6,6 +6,7 @@ Nothing of the container itself is saved, for its image is read-only and the res
 import contextlib
 import gzip
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -74,6 +75,11 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
     """Save the tools as they are now; of the snapshots the last `keep` stay. No daemon runs meanwhile."""
     folder = folder_of(station.root, station.name)
     make_folder(folder)
+    folder.chmod(0o700)  # (logins of coding CLIs may be in it)
+    whole = {f"{known.name}.tar.gz" for known in snapshots_of(station.root, station.name)}
+    for left in (*folder.glob(".*.new"), *folder.glob("*.tar.gz")):
+        if left.name not in whole:  # of a supervisor that was killed meanwhile
+            left.unlink()
     now = datetime.now(UTC).replace(microsecond=0)
     name = f"{now:%Y%m%d-%H%M%S}"
     image = engine.image(station.image)
@@ -81,9 +87,12 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
         raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.")
     archive, fresh = _archive(folder, name), folder / f".{name}.new"
     try:
-        with _holder(engine, station) as holder, gzip.open(fresh, "wb", compresslevel=1) as file:
+        with _holder(engine, station) as holder, _private(fresh) as raw:
             path = f"/containers/{holder}/archive"
-            with engine.download(path, PIECE_SECONDS, path=TOOLS) as answer:
+            with (
+                engine.download(path, PIECE_SECONDS, path=TOOLS) as answer,
+                gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as file,
+            ):
                 shutil.copyfileobj(answer, file, _CHUNK_BYTES)
         digest = _digest(fresh)
         fresh.replace(archive)
@@ -142,6 +151,7 @@ def remove_volume(engine: Engine, station: Station) -> None:
 @contextlib.contextmanager
 def _holder(engine: Engine, station: Station) -> Iterator[str]:
     """A container that is never started, through which the engine reads and writes the volume."""
+    drop(engine, f"{station.container}-holder")
     made = engine.post(
         "/containers/create",
         {
@@ -153,11 +163,26 @@ def _holder(engine: Engine, station: Station) -> Iterator[str]:
             },
         },
         PIECE_SECONDS,
+        name=f"{station.container}-holder",
     )
     try:
         yield made["Id"]
     finally:
         engine.delete(f"/containers/{made['Id']}", force=1)
+
+
+def drop(engine: Engine, container: str) -> None:
+    """Remove what a supervisor that was killed has left of this name."""
+    try:
+        engine.delete(f"/containers/{container}", force=1, v=1)
+    except EngineRefusalError as error:
+        if error.status != 404:
+            raise
+
+
+def _private(path: Path) -> IO[bytes]:
+    """For writing, and for nobody else to read."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _archive(folder: Path, name: str) -> Path:

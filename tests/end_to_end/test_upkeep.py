@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.workstations.snapshots import snapshots_of
 from tests import docker_engine
 from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, begin, go_on
 from tests.site import wait_for
@@ -20,6 +21,8 @@ def site(tmp_path: Path) -> Iterator[DockerSite]:
     made.engine = docker_engine.engine()
     made.use_docker()
     yield made
+    for tag in [one.image for one in snapshots_of(made.root, "backend-1")]:
+        made.engine.delete(f"/images/{tag}")
     made.close()
 
 
@@ -59,6 +62,8 @@ def test_caches_are_trimmed_tools_are_saved_and_come_back_from_a_snapshot(site: 
     assert "its caches took 8.8 KiB, now 0 B; snapshot 20" in said, said
     (snapshot,) = json.loads(site.cli("workstation", "snapshot", "backend-1", "--list", "--json").stdout)
     assert site.engine.image(snapshot["image"])
+    archive = site.root.state / "snapshots/backend-1" / f"{snapshot['name']}.tar.gz"
+    assert archive.stat().st_mode & 0o077 == 0, "logins may be in it"
     wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
 
     site.inside("bash", "-c", "echo two > /tools/bin/mine; touch /tools/bin/other; rm /tools/bin/link")
