@@ -185,7 +185,7 @@ class Loop:
         with self.guard("renewing daemons"):
             self.renewal.look(watched, busy)
         with self.guard("looking after the workstations"):
-            self.upkeep.look(watched, busy)
+            self._scheduling_due |= self.upkeep.look(watched, busy)
         for news in self.fleet.check(watched, busy):
             self._take_fleet_news(news)
         with self.guard("watching over the agents"):
@@ -226,6 +226,7 @@ class Loop:
                 self._log(None, "workstation.refused", workstation=name, details=problem_details(sign))
         elif sign is not None:
             if self.fleet.heard(name, sign, watched):
+                self._scheduling_due = True
                 self._log(None, "workstation.recovered", workstation=name)
             self.ledger.hear_recipient(name, sign.recipient)
 

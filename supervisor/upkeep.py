@@ -48,16 +48,18 @@ class Upkeep:
         """The hour has come: each that is up gets its turn. Called from the calendar's thread."""
         self._asked.set()
 
-    def look(self, now: float, busy: Collection[str]) -> None:
-        """Whose turn it is, and who is to be made anew; `now` in seconds of watching."""
+    def look(self, now: float, busy: Collection[str]) -> bool:
+        """Whose turn it is, and who is to be made anew; whether somebody may be given tasks again.
+
+        `now` in seconds of watching.
+        """
         self._tell_steps()
         self.fleet.note_work(busy)
         if self._asked.is_set():
             self._asked.clear()
             up = [name for name, station in self.fleet.stations.items() if station.wanted == "running"]
             self._due += [name for name in up if name not in self._due]
-        for name in self.fleet.stations:
-            self._look_at_disk(name)
+        recovered = [name for name in self.fleet.stations if self._look_at_disk(name)]
         due = now - self._looked >= LOOK_SECONDS
         self._looked = now if due else self._looked
         at_it = {s.file.type for s in self.fleet.stations.values() if s.life.chores}
@@ -68,20 +70,25 @@ class Upkeep:
             if chore is not None:
                 self.fleet.ask(name, chore)
                 at_it.add(station.file.type)
+        return bool(recovered)
 
-    def _look_at_disk(self, name: str) -> None:
-        """Who takes too much of the disk gets no task; its caches and what ended tasks left are to give room."""
+    def _look_at_disk(self, name: str) -> bool:
+        """Who takes too much of the disk gets no task; its caches and what ended tasks left are to give room.
+
+        Whether it did, and does no longer.
+        """
         station = self.fleet.stations[name]
         limit, was = station.settings.disk_limit_bytes, station.too_large
         station.too_large = is_over(station.disk_bytes, limit, was_over=was)
         if station.too_large == was:
-            return
+            return False
         details = {"bytes": station.disk_bytes, "limit_bytes": limit}
         event = "workstation.disk_recovered" if was else "workstation.disk_full"
         self.ledger.log(Event(name=event, details=details), workstation=name)
         if station.too_large:
             self.clean()
             self._due += [name] if name not in self._due else []
+        return was
 
     def _chore(self, station: Station, name: str, *, look_closely: bool, idle: bool) -> Chore | None:
         if name in self._due:
