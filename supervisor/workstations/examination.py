@@ -57,6 +57,12 @@ def engine_checks(name: str, about: dict[str, Any], uid: int) -> Iterator[Check]
     if "name=rootless" in options:
         detail = "E_ROOTLESS_ENGINE: the engine is rootless; in it this user's files belong to root"
         yield Check(name=name, status="error", detail=detail, mend="use the system's engine: unset DOCKER_HOST")
+    if "name=userns" in options:
+        detail = (
+            f"the engine remaps users: a workstation writes its folders only where the map leaves user {uid} be"
+        )
+        mend = f"in /etc/subuid and /etc/subgid the engine's user needs a line `…:{uid}:1`; or unset userns-remap"
+        yield Check(name=name, status="warning", detail=detail, mend=mend)
     if "name=seccomp" not in options:
         detail = "the engine filters no system calls (seccomp)"
         yield Check(name=name, status="warning", detail=detail, mend="use a kernel and an engine with seccomp")

@@ -11,6 +11,7 @@ from agent_daemon.room import measure, tools_folder
 from supervisor.core.disk import is_over
 from supervisor.core.settings import WorkstationSettings
 from supervisor.ports import Use
+from supervisor.workstations.examination import engine_checks
 from supervisor.workstations.usage import use_of_family, use_of_group
 from tests.site import wait_for
 
@@ -100,3 +101,11 @@ def test_when_a_workstation_takes_too_much(used: int | None, limit: int | None, 
 def test_a_limit_is_written_as_docker_writes_sizes() -> None:
     assert WorkstationSettings(clis=("codex",), disk_limit="3g").disk_limit_bytes == 3 * 1024**3
     assert WorkstationSettings(clis=("codex",)).disk_limit_bytes is None
+
+
+def test_an_engine_that_remaps_users_is_told_with_the_line_that_its_map_needs() -> None:
+    about = {"SecurityOptions": ["name=seccomp,profile=default", "name=userns"], "MemoryLimit": True}
+    about |= {"PidsLimit": True, "LiveRestoreEnabled": True}
+    (found,) = engine_checks("workstation backend", about, 1000)
+    assert found.status == "warning" and ":1000:1" in str(found.mend)
+    assert not list(engine_checks("workstation backend", about | {"SecurityOptions": ["name=seccomp"]}, 1000))
