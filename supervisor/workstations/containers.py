@@ -7,6 +7,7 @@ taken for dead that nobody can look at.
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -71,6 +72,9 @@ class Containers:
         self._dead: set[str] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        # What happens between two subscriptions is asked for, and what is told again is known.
+        self._since_ns = time.time_ns()
+        self._heard: deque[tuple[object, ...]] = deque(maxlen=512)
         self._closed = False
         self.away: EngineAwayError | None = None
         self.news: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -119,7 +123,7 @@ class Containers:
         failures = 0
         while not self._closed:
             try:
-                for event in self._engine.events(filters, IDLE_SECONDS):
+                for event in self._engine.events(filters, IDLE_SECONDS, self._since_ns):
                     if self._closed:
                         return
                     self._heed(event)
@@ -135,9 +139,13 @@ class Containers:
 
     def _heed(self, event: Mapping[str, Any] | None) -> None:
         """Take what no list tells (yet): a death, and that memory ran out, be it of a child alone."""
-        labels = event["Actor"]["Attributes"] if event is not None else {}
-        if event is None or labels.get(PATH_LABEL) != self._path:
+        if event is None:
             return
+        labels, mark = event["Actor"]["Attributes"], (event["timeNano"], event["Actor"]["ID"], event["Action"])
+        if mark in self._heard or labels.get(PATH_LABEL) != self._path:
+            return
+        self._heard.append(mark)
+        self._since_ns = max(self._since_ns, int(event["timeNano"]))
         if event["Action"] == "die":
             with self._lock:
                 self._dead.add(labels.get(RUN_LABEL, ""))

@@ -110,14 +110,17 @@ class Engine:
         with self._asked("DELETE", _with(path, query), None, ANSWER_SECONDS) as answer:
             answer.read()
 
-    def events(self, filters: Mapping[str, object], idle_seconds: float) -> Iterator[dict[str, Any] | None]:
-        """Events from now on; None first, when they are subscribed to, and after each `idle_seconds` without one.
+    def events(
+        self, filters: Mapping[str, object], idle_seconds: float, since_ns: int
+    ) -> Iterator[dict[str, Any] | None]:
+        """Events since a time (of the epoch); None first, when they are subscribed to.
 
-        Ends when the engine ends the stream, as it does at its own end.
+        Ends when the engine ends the stream, as it does at its own end, and after `idle_seconds` without an event,
+        then with another None. The engine remembers the last 256, and tells them again.
         """
-        with self._asked(
-            "GET", _with("/events", {"filters": filters}), None, ANSWER_SECONDS, idle_seconds
-        ) as answer:
+        since = f"{since_ns // 10**9}.{since_ns % 10**9:09d}"
+        path = _with("/events", {"filters": filters, "since": since})
+        with self._asked("GET", path, None, ANSWER_SECONDS, idle_seconds) as answer:
             yield None
             while True:
                 try:
