@@ -59,7 +59,7 @@ class Daemon:
     _worker: Worker | None = field(default=None, init=False)
     _meter: ActivityMeter = field(default_factory=ActivityMeter, init=False)
     _look_at: float = field(default=0.0, init=False)
-    _ended: Callable[[], None] = field(default=lambda: None, init=False)
+    _ended: Callable[[], None] = field(default_factory=lambda: lambda: None, init=False)
 
     def __post_init__(self) -> None:
         self._inbox = Inbox(self.root.mail_in(self.workstation))
