@@ -56,6 +56,8 @@ FORGE_FAILPOINTS = (
 )
 # Passed only where a Vault lends something.
 LEASE_FAILPOINTS = ("lease.token_made", "lease.token_noted", "lease.lent", "lease.noted", "lease.revoked")
+# Passed only where a forge makes tokens for agents.
+MINT_FAILPOINTS = ("mint.page_written", "mint.made", "mint.noted", "mint.revoked")
 # Passed only where the base branch has moved.
 MOVED_BASE_FAILPOINTS = ("daemon.switching_base",)
 

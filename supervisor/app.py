@@ -56,7 +56,7 @@ from supervisor.outgoing import Outgoing
 from supervisor.people import People
 from supervisor.pool import JobPool, Message
 from supervisor.pools import Pools
-from supervisor.ports import Workstations
+from supervisor.ports import Minter, Workstations
 from supervisor.reader import is_locked
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
@@ -67,7 +67,7 @@ from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
 from supervisor.secrets.granting import Granting
 from supervisor.secrets.live import LiveSecrets
-from supervisor.secrets.sources import SecretReader, open_leases
+from supervisor.secrets.sources import SecretReader, open_leases, open_minting, values_of
 from supervisor.spending import Money
 from supervisor.storyteller import Storyteller
 from supervisor.upkeep import Upkeep
@@ -189,7 +189,8 @@ class Supervisor:
         self.config = config or load_config(root)
         secrets = SecretReader.of(root, self.config.secrets)
         leases = open_leases(root, self.config.secrets, secrets.store)
-        live = LiveSecrets(self.config, secrets, leases.values if leases is not None else dict)
+        minting = open_minting(root, self.config.secrets, self._minter)
+        live = LiveSecrets(self.config, secrets, partial(values_of, minting, leases))
         outgoing = Outgoing(live.values, hold_tokens=self.config.secrets.hold_tokens, learn=live.learn)
         self._scan = outgoing.scan
         log.hide_with(outgoing.hide)
@@ -209,7 +210,7 @@ class Supervisor:
         self.pool = JobPool(self.inbox)
         self._forges = Forges(root, secrets.read, outgoing.hide_in)
         self.projects = {name: self._project(name) for name in self.config.projects}
-        granting = Granting(self.config, secrets, leases)
+        granting = Granting(self.config, secrets, minting, leases)
         self.work = Work(root, self.clock, self.pool, self.fleet, self.drivers, self.projects, granting)
         self.lending = Lending(self.clock, self.ledger, self.pool, granting)
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
@@ -279,6 +280,12 @@ class Supervisor:
         if self.disk.low and event is not None and self.config.cleanup.enabled:
             self.cleaning.start()
         return event
+
+    def _minter(self, project: str, api: bool) -> Minter:
+        if project not in self.config.projects:
+            message = f"There is no project {project} any more, whose forge would be asked."
+            raise CloudCodeError("E_CREDENTIAL_DENIED", message, "Its tokens end by themselves.")
+        return self._forges.minter(self.config.projects[project], api=api)
 
     def _project(self, name: str) -> Project:
         settings = self.config.projects[name]

@@ -1,4 +1,4 @@
-"""Looks after what is lent to attempts: renewed while it is wanted, lent anew at its end, taken back after that.
+"""Looks after what is lent to attempts, or made for them: renewed while it is wanted, taken back after that.
 
 Level-triggered: what the book of leases holds is compared with the records, also after a crash.
 """
@@ -137,7 +137,7 @@ class Lending:
         elif what == "renew":
             self._tell(name, "credential.refreshed", "its lease lasts on")
         elif what == "revoke":
-            self._tell(name, "credential.returned", "Vault has taken it back")
+            self._tell(name, "credential.returned", "it is taken back where it came from")
             self._owners.pop(name, None)
 
     def _give_anew(self, key: GrantKey, why: str) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -46,6 +47,28 @@ class Scan(Protocol):
     """
 
     def __call__(self, content: Iterator[bytes]) -> Problem | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MintedToken:
+    """A token that a forge made for an attempt. `id` is its number there, where it has one."""
+
+    id: str
+    token: str = field(repr=False)
+    ends: datetime
+
+
+class Minter(Protocol):
+    """Has the forge of one project make tokens that read its repository. All of it raises CloudCodeError."""
+
+    def mint(self, name: str) -> MintedToken:
+        """Another one, under this name where the forge gives them names."""
+
+    def revoke(self, name: str, number: str, token: str) -> None:
+        """End it. Without its number and itself: whatever has this name, where that can be found."""
+
+    def probe(self) -> None:
+        """Whether one could be made now."""
 
 
 class Tracker(Protocol):

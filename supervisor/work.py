@@ -138,7 +138,7 @@ class Work:
     def _give(self, job: Give | Probe, task: TaskRecord) -> None:
         grant = task.grant(job.grant)
         if grant is not None and isinstance(job, Probe):
-            self._submit(job, partial(self.credentials.probe, grant.type, grant.access))
+            self._submit(job, partial(self.credentials.probe, task.id, grant.type, grant.access))
         elif grant is not None and isinstance(job, Give) and task.live is not None:
             box = Box(task.live.workstation, task.id, job.attempt)
             self._submit(job, partial(give, self.root, self.credentials, box, grant, job.recipient))

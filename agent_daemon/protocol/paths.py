@@ -205,6 +205,11 @@ class Root:
         return self.state / "leases"
 
     @property
+    def minted(self) -> Path:
+        """Tokens that a forge made for attempts, and that are not known to be revoked."""
+        return self.state / "minted"
+
+    @property
     def records(self) -> Path:
         return self.state / "tasks"
 

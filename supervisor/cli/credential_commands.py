@@ -181,6 +181,7 @@ def list_types(ctx: click.Context, as_json: bool) -> None:
             "env": variable_of(name, settings),
             "secret": rule.secret,
             "lease": rule.lease,
+            "mint": rule.mint,
             "granted": granted_by(name, access, rule),
             "ttl_minutes": settings.ttl_minutes,
             "projects": settings.projects,
@@ -205,7 +206,7 @@ def _type_cells(row: dict[str, object]) -> tuple[object, ...]:
         row["type"],
         row["access"],
         row["env"],
-        row["secret"] or f"{row['lease']} (lent)",
+        row["secret"] or (f"{row['lease']} (lent)" if row["lease"] else f"{row['mint']} (made by the forge)"),
         granted,
         row["ttl_minutes"],
     )

@@ -10,7 +10,7 @@ from agent_daemon.protocol.model import CredentialRequest, Feedback, TaskReport,
 from supervisor.core.decision import Decision, Event
 from supervisor.core.record import Attempt, Grant, TaskRecord
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, ProjectSettings
 from supervisor.core.states import State
 
 DENIED = "E_CREDENTIAL_DENIED"
@@ -32,7 +32,7 @@ _USUAL: dict[str, tuple[str, frozenset[str]]] = {
     "ssh_key": ("SSH_KEY", frozenset()),
 }
 
-_FORGE_TOKENS = frozenset({"github_token", "gitlab_token"})
+_FORGE_TOKENS = {"github_token": "github", "gitlab_token": "gitlab"}
 _USUAL_FILES = frozenset({"ssh_key"})
 
 
@@ -166,12 +166,21 @@ def _objections(task: TaskRecord, request: CredentialRequest, config: Config) ->
         known = ", ".join(sorted(config.credentials)) or "nothing"
         yield f"there is no {request.type} here; what can be asked for: {known}"
         return
+    yield from _unfit(task, request, config, settings)
+
+
+def _unfit(
+    task: TaskRecord, request: CredentialRequest, config: Config, settings: CredentialSettings
+) -> Iterator[str]:
+    """Why what is configured is not for this request."""
     if request.access not in settings.access:
         yield f"there is no access '{request.access}' to it, only: {', '.join(settings.access)}"
     elif granted_by(request.type, request.access, settings.access[request.access]) == "never":
         yield f"{request.type} is for reading: the supervisor pushes; `granted` in config.yaml could say otherwise"
     elif (times := settings.access[request.access].times) is not None and _had(task, request) >= times:
         yield f"this run of the task has had it {times} times, which is all that it may"
+    elif settings.access[request.access].mint is not None:
+        yield from _unmintable(request, config.projects[task.project])
     if settings.projects and task.project not in settings.projects:
         yield f"it is not for the project {task.project}"
     if settings.specialists and task.specialist not in settings.specialists:
@@ -182,6 +191,16 @@ def _objections(task: TaskRecord, request: CredentialRequest, config: Config) ->
     if scopes and not any(fnmatch.fnmatchcase(request.scope, scope) for scope in scopes):
         wrong = f"the scope '{request.scope}' is none of" if request.scope else "say --scope, one of"
         yield f"{wrong}: {', '.join(scopes)}"
+
+
+def _unmintable(request: CredentialRequest, project: ProjectSettings) -> Iterator[str]:
+    """Why the task's forge makes no such token: it makes them for the task's repository, and if it can at all."""
+    if project.forge != _FORGE_TOKENS[request.type]:
+        yield f"it is made by the task's forge, and this project's is {project.forge}"
+    elif project.forge == "github" and (project.auth is None or project.auth.app is None):
+        yield "GitHub makes tokens for Apps only, and this project signs in with a token: it has no `auth.app`"
+    if request.scope not in ("", project.repository):
+        yield f"it is made for {project.repository} alone, not for '{request.scope}'"
 
 
 def _had(task: TaskRecord, request: CredentialRequest) -> int:

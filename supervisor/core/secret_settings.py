@@ -103,9 +103,10 @@ class SecretsSettings(Written):
 
 
 class AccessSettings(Written):
-    """One kind of access, and what gives it: a secret of the root, or what Vault lends at a path.
+    """One kind of access, and what gives it: a secret of the root, what Vault lends at a path, or the forge.
 
-    `template` makes one text of what is lent, as ``postgres://{username}:{password}@db/app``. `granted`:
+    `template` makes one text of what is lent, as ``postgres://{username}:{password}@db/app``. `mint`: the task's
+    forge makes a token that reads the task's repository by git, or by its API, too. `granted`:
     who grants it (None: as is usual for the type), and `approve`: what a person must be allowed on the project for
     that. `times`: how often one run of a task may have it.
     """
@@ -113,19 +114,22 @@ class AccessSettings(Written):
     secret: SecretName | None = None
     lease: VaultPath | None = None
     template: Annotated[str, SHORT] | None = None
+    mint: Literal["repository", "api"] | None = None
     granted: Literal["by_rule", "by_person"] | None = None
     approve: Literal["write", "admin"] | None = None
     times: Annotated[int, Field(ge=1, le=20)] | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.secret is None) == (self.lease is None):
-            raise ValueError("name what gives it: `secret:` or `lease:`")
+        if sum(place is not None for place in (self.secret, self.lease, self.mint)) != 1:
+            raise ValueError("name one thing that gives it: `secret:`, `lease:` or `mint:`")
         if self.template is not None and self.lease is None:
             raise ValueError("`template:` is for what is lent: `lease:`")
         return self
 
     def __str__(self) -> str:
+        if self.mint is not None:
+            return "a token that the forge makes for the attempt"
         return f"the secret {self.secret}" if self.secret is not None else f"a lease of {self.lease}"
 
 

@@ -424,6 +424,24 @@ class Config(Written):
     secrets: SecretsSettings = SecretsSettings()
     credentials: dict[Word, CredentialSettings] = Field(default_factory=dict)
 
+    @field_validator("credentials", mode="after")
+    @classmethod
+    def _minted_to_read(cls, value: dict[str, CredentialSettings]) -> dict[str, CredentialSettings]:
+        """What a forge makes for agents reads and does nothing else, whatever its access is called."""
+        kinds = {"github_token": ("repository",), "gitlab_token": ("repository", "api")}
+        for name, settings in value.items():
+            for access, rule in settings.access.items():
+                if rule.mint is None:
+                    continue
+                if rule.mint not in kinds.get(name, ()):
+                    raise ValueError(
+                        f"{name} cannot have `mint: {rule.mint}`: github_token can have `mint: repository`, "
+                        "gitlab_token `mint: repository` or `mint: api`"
+                    )
+                if access != "read":
+                    raise ValueError(f"the access '{access}' of {name} has `mint`, which is for the access `read`")
+        return value
+
     def types_for(self, project: str) -> tuple[str, ...]:
         """The workstation types that serve a project's trust domain, in the order of the file."""
         domain = self.projects[project].trust_domain

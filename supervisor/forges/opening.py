@@ -6,18 +6,21 @@ A forge is imported when a project has it: its library takes longer to import th
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from agent_daemon.protocol.paths import Root
-from supervisor.core.settings import ProjectSettings
+from supervisor.core.settings import AppSettings, ProjectSettings
 from supervisor.errors import CloudCodeError
 from supervisor.forges.local import LocalHost
 from supervisor.forges.pace import Pace
 from supervisor.forges.request_host import RequestHost
 from supervisor.forges.tokens import ReadSecret, TokenFrom, Tokens, sign_in_with
 from supervisor.git.credential import Credential
-from supervisor.ports import CodeHost, Forge
+from supervisor.ports import CodeHost, Forge, Minter
+
+if TYPE_CHECKING:
+    from supervisor.forges.github.app import AppTokens
 
 # The name that each forge wants beside a token over git's https.
 _GIT_USERS = {"github": "x-access-token", "gitlab": "oauth2"}
@@ -43,7 +46,7 @@ class Forges:
         web = web_address(settings)
         tokens = self._tokens(settings, web)
         auth = settings.auth
-        pace = self._paces.setdefault(f"{web} {auth}", Pace())
+        pace = self._pace(settings, web)
         login = auth.login if auth is not None else None
         forge: Forge
         pushes = tokens
@@ -65,16 +68,42 @@ class Forges:
         credential = partial(_credential, web, _GIT_USERS[settings.forge], pushes)
         return forge, RequestHost(forge, settings.request, f"{web}/{settings.repository}.git", credential)
 
+    def minter(self, settings: ProjectSettings, *, api: bool) -> Minter:
+        """What makes tokens for agents that read this project. CloudCodeError where its forge makes none."""
+        web = web_address(settings)
+        if settings.forge == "gitlab":
+            from supervisor.forges.gitlab.client import GitLabClient
+            from supervisor.forges.gitlab.read_token import ReadTokens as ProjectTokens
+
+            lab = GitLabClient(web, self._tokens(settings, web), self._pace(settings, web), None, self.hide_in)
+            return ProjectTokens(lab, settings.repository, api=api)
+        if settings.forge == "github" and settings.auth is not None and settings.auth.app is not None:
+            from supervisor.forges.github.client import GitHubClient
+            from supervisor.forges.github.read_token import ReadTokens
+
+            pace = self._pace(settings, web)
+            return ReadTokens(
+                self._app(settings.auth.app, settings, web), lambda token: GitHubClient(_api(web), token, pace)
+            )
+        message = f"The forge of {settings.repository} makes no tokens for agents."
+        raise CloudCodeError("E_CREDENTIAL_DENIED", message, "Sign in as a GitHub App, or say `secret:` instead.")
+
+    def _pace(self, settings: ProjectSettings, web: str) -> Pace:
+        return self._paces.setdefault(f"{web} {settings.auth}", Pace())
+
+    def _app(self, app: AppSettings, settings: ProjectSettings, web: str) -> "AppTokens":
+        from supervisor.forges.github.app import AppTokens
+
+        key: Callable[[], str] = partial(sign_in_with, self.read_secret, app.private_key)
+        return AppTokens(_api(web), app.id, key, settings.repository)
+
     def _tokens(self, settings: ProjectSettings, web: str) -> Tokens:
         auth = settings.auth
         if auth is None:
             message = f"The project at {settings.repository} has no `auth`: nobody can sign in to {web}."
             raise CloudCodeError("E_FORGE_TOKEN", message, "Add `auth: {token: {file: …}}` to it in config.yaml.")
         if auth.app is not None:
-            from supervisor.forges.github.app import AppTokens
-
-            key: Callable[[], str] = partial(sign_in_with, self.read_secret, auth.app.private_key)
-            return AppTokens(_api(web), auth.app.id, key, settings.repository)
+            return self._app(auth.app, settings, web)
         assert auth.token is not None  # noqa: S101 (the settings allow nothing else)
         return TokenFrom(partial(sign_in_with, self.read_secret, auth.token))
 

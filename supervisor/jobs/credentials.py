@@ -17,7 +17,7 @@ class Credentials(Protocol):
     def value(self, box: Box, grant: Grant) -> str:
         """The value for this attempt; CloudCodeError where there is none to be had."""
 
-    def probe(self, credential_type: str, access: str) -> None:
+    def probe(self, task_id: str, credential_type: str, access: str) -> None:
         """CloudCodeError where such a value could not be had now."""
 
     def seal(self, plaintext: bytes, recipient: str) -> bytes:

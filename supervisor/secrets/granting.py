@@ -1,4 +1,4 @@
-"""What agents are granted: read from the root's secrets or lent by a Vault, each encrypted for one daemon."""
+"""What agents are granted: the root's secrets, what a Vault lends or a forge makes, for one daemon each."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.mail import Box
 from supervisor.secrets.leases import Leases, Lent
+from supervisor.secrets.minting import Minted, Minting, project_of
 from supervisor.secrets.sources import SecretReader
 
 
@@ -21,6 +22,7 @@ class Granting:
 
     config: Config
     reader: SecretReader
+    minting: Minting
     leases: Leases | None = None
     _given: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
@@ -29,15 +31,19 @@ class Granting:
         rule = self._rule(grant.type, grant.access)
         if rule.lease is not None:
             return self._lender().lend(box.task_id, grant.id, box.attempt, rule.lease, rule.template)
+        if rule.mint is not None:
+            return self.minting.mint(box.task_id, grant.id, box.attempt, api=rule.mint == "api")
         value = self.reader.read(SecretSource(secret=rule.secret))
         with self._lock:
             self._given[box.task_id, grant.id] = value
         return value
 
-    def probe(self, credential_type: str, access: str) -> None:
+    def probe(self, task_id: str, credential_type: str, access: str) -> None:
         rule = self._rule(credential_type, access)
         if rule.lease is not None:
             self._lender().session.call("look its token up", lambda client: client.auth.token.lookup_self())
+        elif rule.mint is not None:
+            self.minting.minter(project_of(task_id), rule.mint == "api").probe()
         else:
             self.reader.read(SecretSource(secret=rule.secret))
 
@@ -68,14 +74,17 @@ class Granting:
     def lends(self) -> bool:
         return self.leases is not None
 
-    def pages(self) -> Sequence[Lent]:
-        return self.leases.pages() if self.leases is not None else ()
+    def pages(self) -> Sequence[Lent | Minted]:
+        return [*(self.leases.pages() if self.leases is not None else ()), *self.minting.pages()]
 
     def renew(self, name: str, left_seconds: float) -> bool:
-        return self._lender().renew(name, left_seconds)
+        return self._book_of(name).renew(name, left_seconds)
 
     def revoke(self, name: str) -> None:
-        self._lender().revoke(name)
+        self._book_of(name).revoke(name)
+
+    def _book_of(self, name: str) -> Leases | Minting:
+        return self.minting if self.minting.holds(name) else self._lender()
 
     def keep_signed_in(self) -> None:
         self._lender().session.renew()

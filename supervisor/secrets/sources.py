@@ -1,15 +1,18 @@
 """From a place that the configuration names to the secret that is there."""
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.secret_settings import SecretSource, SecretsSettings, VaultSettings
 from supervisor.errors import CloudCodeError
+from supervisor.ports import Minter
 from supervisor.secrets.age_file import AgeFile
 from supervisor.secrets.identity import IdentityFile
 from supervisor.secrets.leases import Leases
+from supervisor.secrets.minting import Minting
 from supervisor.secrets.sealed import SealedFile
 from supervisor.secrets.store import AgeStore, EnvStore, SecretStore
 from supervisor.secrets.use import note_use
@@ -46,6 +49,16 @@ def open_leases(root: Root, settings: SecretsSettings, store: SecretStore) -> Le
     if not isinstance(store, VaultStore):
         return None
     return Leases(store.session, root.leases, open_age_file(root, settings).identity)
+
+
+def open_minting(root: Root, settings: SecretsSettings, minter: Callable[[str, bool], Minter]) -> Minting:
+    """What forges make for attempts, as the book of an earlier run tells it."""
+    return Minting(minter, root.minted, open_age_file(root, settings).identity)
+
+
+def values_of(minting: Minting, leases: Leases | None) -> Mapping[str, str]:
+    """All that attempts were lent, or that was made for them."""
+    return {**minting.values(), **(leases.values() if leases is not None else {})}
 
 
 @dataclass

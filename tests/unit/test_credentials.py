@@ -39,6 +39,46 @@ def config(**credentials: Any) -> Config:
     )
 
 
+MINTED = {"github_token": {"access": {"read": {"mint": "repository"}}}}
+APP = {"app": {"id": "7", "private_key": {"secret": "forges/app"}}}
+HUB = {"forge": "github", "repository": "acme/app", "auth": APP}
+
+
+@pytest.mark.parametrize(
+    ("project", "scope", "why"),
+    [
+        (HUB, "", None),
+        (HUB, "acme/app", None),
+        (HUB, "acme/other", "it is made for acme/app alone"),
+        (HUB | {"auth": {"token": {"secret": "t"}}}, "", "GitHub makes tokens for Apps only"),
+        (HUB | {"forge": "gitlab", "auth": {"token": {"secret": "t"}}}, "", "this project's is gitlab"),
+        ({"repository": "/srv/acme.git"}, "", "this project's is local"),
+    ],
+)
+def test_a_forge_makes_tokens_for_the_tasks_repository_alone(
+    project: dict[str, Any], scope: str, why: str | None
+) -> None:
+    settings = Config.model_validate({"projects": {"acme": project}, "credentials": MINTED})
+    taken = take_requests(at_work(), asking(("github_token", "read", scope)), settings, NOW)
+    (grant,) = taken.task.grants
+    assert (grant.status, grant.by) == ("granted" if why is None else "denied", "rule")
+    assert why is None or why in (grant.why or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "access", "rule", "said"),
+    [
+        ("npm_token", "read", {"mint": "repository"}, "npm_token cannot have"),
+        ("github_token", "read", {"mint": "api"}, "github_token can have `mint: repository`"),
+        ("gitlab_token", "write", {"mint": "repository"}, "is for the access `read`"),
+        ("gitlab_token", "read", {"mint": "repository", "secret": "a"}, "name one thing that gives it"),
+    ],
+)
+def test_what_is_made_reads_and_nothing_else(name: str, access: str, rule: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config(**{name: {"access": {access: rule}}})
+
+
 USUAL = {
     "npm_token": {"access": {"read": {"secret": "npm"}, "publish": {"secret": "npm-publish"}}},
     "database_url": {"access": {"read_only": {"secret": "db"}}, "scopes": ["orders", "shop-*"]},

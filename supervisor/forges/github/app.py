@@ -1,8 +1,11 @@
 """A GitHub App's tokens, minted for one repository and renewed before they end."""
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import requests
 from github import Auth, GithubException, GithubIntegration
@@ -10,6 +13,9 @@ from jwt.exceptions import PyJWTError
 
 from supervisor.forges.errors import Answer, ForgeError, limit_ends
 from supervisor.forges.tokens import generation_of
+
+if TYPE_CHECKING:
+    from github.Requester import Requester
 
 # What a project needs of a repository, and no more. Workflows are left out: changing them is held for a person.
 PERMISSIONS = {
@@ -24,6 +30,16 @@ _RENEW_BEFORE = timedelta(minutes=10)
 
 def _named(permissions: Mapping[str, str]) -> str:
     return ", ".join(f"{name}: {level}" for name, level in permissions.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstallationToken:
+    """One of an App's tokens, with what GitHub says that it may, and the App's name."""
+
+    slug: str
+    token: str = field(repr=False)
+    ends: datetime
+    permissions: Mapping[str, str]
 
 
 class AppTokens:
@@ -44,6 +60,9 @@ class AppTokens:
         self._token = self._slug = ""
         self._ends = datetime.min.replace(tzinfo=UTC)
 
+    def __repr__(self) -> str:
+        return f"AppTokens({self._app_id}, {self._owner}/{self._name})"
+
     @property
     def generation(self) -> str:
         return self.current()[1]
@@ -60,26 +79,50 @@ class AppTokens:
         return f"{self._slug}[bot]"
 
     def _mint(self) -> None:
-        """Ask for a token; PyGithub's own call for it cannot name the repository."""
-        try:
-            integration = GithubIntegration(
-                auth=Auth.AppAuth(self._app_id, self._private_key()),
-                base_url=self._api_url,
-                timeout=20,
-                retry=None,
-                seconds_between_requests=0,
-                seconds_between_writes=0,
-            )
-            requester = integration.requester
-            _, found = requester.requestJsonAndCheck("GET", f"/repos/{self._owner}/{self._name}/installation")
+        made = self.ask(PERMISSIONS)
+        self._slug, self._token, self._ends = made.slug, made.token, made.ends
+
+    def ask(self, permissions: Mapping[str, str]) -> InstallationToken:
+        """Another token, with these permissions alone; PyGithub's own call for it cannot name the repository."""
+        with self._refusals(permissions):
+            requester = self._requester()
+            found = self._installation(requester)
             _, made = requester.requestJsonAndCheck(
                 "POST",
                 f"/app/installations/{int(found['id'])}/access_tokens",
-                input={"repositories": [self._name], "permissions": PERMISSIONS},
+                input={"repositories": [self._name], "permissions": dict(permissions)},
             )
-            self._slug = str(found["app_slug"])
-            self._token, ends = str(made["token"]), str(made["expires_at"])
-            self._ends = datetime.fromisoformat(ends.replace("Z", "+00:00"))
+            return InstallationToken(
+                slug=str(found["app_slug"]),
+                token=str(made["token"]),
+                ends=datetime.fromisoformat(str(made["expires_at"]).replace("Z", "+00:00")),
+                permissions={str(name): str(level) for name, level in made["permissions"].items()},
+            )
+
+    def probe(self) -> None:
+        """ForgeError where the App is not installed on the repository, or cannot sign in."""
+        with self._refusals(PERMISSIONS):
+            self._installation(self._requester())
+
+    def _installation(self, requester: "Requester") -> dict[str, Any]:
+        _, found = requester.requestJsonAndCheck("GET", f"/repos/{self._owner}/{self._name}/installation")
+        return dict(found)
+
+    def _requester(self) -> "Requester":
+        return GithubIntegration(
+            auth=Auth.AppAuth(self._app_id, self._private_key()),
+            base_url=self._api_url,
+            timeout=20,
+            retry=None,
+            seconds_between_requests=0,
+            seconds_between_writes=0,
+        ).requester
+
+    @contextlib.contextmanager
+    def _refusals(self, permissions: Mapping[str, str]) -> Iterator[None]:
+        """What goes wrong on the way to a token, as ForgeError."""
+        try:
+            yield
         except GithubException as error:
             headers = {name.lower(): value for name, value in (error.headers or {}).items()}
             answer = Answer(status=error.status, headers=headers, data=error.data)
@@ -87,7 +130,7 @@ class AppTokens:
             if limited is not None:
                 message = f"GitHub gives the App no token now (status {error.status})."
                 raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=limited) from None
-            mend = f"Install the App on the repository, with {_named(PERMISSIONS)}."
+            mend = f"Install the App on the repository, with {_named(permissions)}."
             message = f"GitHub gives the App no token for {self._owner}/{self._name} (status {error.status})."
             raise ForgeError("E_FORGE_DENIED", message, mend, retryable=error.status >= 500) from None
         except PyJWTError:

@@ -26,6 +26,7 @@ ALLOWED_VIOLATIONS = (
     r"merge_requests.*: answer (\d+/)?(assignees|reviewers):",  # (described as one person, is a list)
     r"^GET /api/v4/projects/\{id\}/hooks: answer \d+/id:",  # (described as text, is a number)
     r"(resource_label_events|personal_access_tokens/self).*: not in the description",
+    r"GET \S+/access_tokens: not in the description",
 )
 
 
@@ -40,6 +41,7 @@ class GitLab(Forge):
         self.people: dict[str, dict[str, Any]] = {}
         self.projects: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
+        self.minted: list[dict[str, Any]] = []  # (every project access token that was asked for)
         self.told_of_token: dict[str, Any] = {"scopes": ["api"], "expires_at": None}
 
     # --- set up ---------------------------------------------------------------------------------------
@@ -774,10 +776,16 @@ class GitLab(Forge):
         number, token = self.next_id(), f"glpat-{uuid.uuid4().hex}"
         bot = self.add_person(f"project_{number}_bot", token, {path: body.get("access_level", MAINTAINER)})
         self.projects[path]["tokens"][number] = token
+        self.minted.append({"id": number, **body})
         shown = {"id": number, "name": body["name"], "token": token, "scopes": body["scopes"], "revoked": False}
         more = {"active": True, "user_id": self.people[bot]["id"], "expires_at": body["expires_at"]}
         level = {"access_level": body.get("access_level", MAINTAINER), "created_at": now()}
         return Reply(status=201, body=shown | more | level)
+
+    @route("GET", _P + "/access_tokens")
+    def _list_tokens(self, call: Call) -> Reply:
+        live = self.projects[self.project_of(call, MAINTAINER)]["tokens"]
+        return Reply(body=[{"active": True, **one} for one in self.minted if one["id"] in live], paged=True)
 
     @route("DELETE", _P + "/access_tokens/{token}")
     def _delete_token(self, call: Call) -> Reply:
