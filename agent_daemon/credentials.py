@@ -15,6 +15,7 @@ import pyrage
 from loguru import logger
 from pydantic import ValidationError
 
+from agent_daemon.git_credential import for_git
 from agent_daemon.hiding import Mask
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import read_file
@@ -44,6 +45,11 @@ class Given:
         if self.folder is not None:
             found |= {one.env: str(self.folder / one.env) for one in held if one.deliver == "file"}
         return found | ({VARIABLE: str(self.folder)} if self.folder is not None else {})
+
+    def git_hosts(self) -> list[str]:
+        """The hosts for which git can be told what is held."""
+        urls = (one.git_url for one in list(self._held.values()) if self.folder is not None)
+        return sorted({url for url in urls if url is not None})
 
     def hidden_by(self, mask: Mask) -> Mask:
         """The mask, which hides what is given now and what will be."""
@@ -76,6 +82,7 @@ class Given:
             credential = self._held.pop(name)
             if self.folder is not None:
                 _remove(self.folder / credential.env)
+                _remove(self.folder / for_git(credential.env))
         return gone
 
     def has(self, name: str) -> bool:
@@ -175,12 +182,16 @@ def _write(folder: Path, credential: SealedCredential) -> None:
         made.mkdir(mode=0o700, exist_ok=True)
         if made.is_symlink() or made.stat().st_uid != os.getuid():
             raise OSError(f"{made} is not ours")
-    target = folder / credential.env
-    fresh = folder / f".{credential.env}.new"
+    # (a key, of which programs want the last line whole)
+    _lay(folder, credential.env, credential.value + ("\n" if "\n" in credential.value else ""))
+    if credential.git_url is not None:
+        _lay(folder, for_git(credential.env), f"{credential.git_url}\n{credential.git_user}\n")
+
+
+def _lay(folder: Path, name: str, text: str) -> None:
+    fresh = folder / f".{name}.new"
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(credential.value)
-        if "\n" in credential.value:  # a key, of which programs want the last line whole
-            file.write("\n")
-    fresh.rename(target)
+        file.write(text)
+    fresh.rename(folder / name)

@@ -103,7 +103,8 @@ def mask_of(environment: Mapping[str, str], handed_over: Iterable[str]) -> Mask:
 
 def looks_secret(name: str) -> bool:
     """Whether a variable of this name holds a secret, by its name."""
-    return _LOOKS_SECRET.search(name) is not None
+    # (git's own variables for the names of settings)
+    return _LOOKS_SECRET.search(name) is not None and not name.startswith("GIT_CONFIG_KEY_")
 
 
 def _is_harmless(value: str) -> bool:

@@ -19,6 +19,7 @@ import click
 from loguru import logger
 from pydantic import ValidationError
 
+from agent_daemon.git_credential import GIVEN_VARIABLE, HELPER, for_git, git_credential
 from agent_daemon.hiding import Mask
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
@@ -29,8 +30,6 @@ from agent_daemon.protocol.paths import LINKS, NOTES, REPORTING, TASKING
 
 # Holds the attempt's folder in `out/` (`execution.ATTEMPT_MARKER`).
 ATTEMPT_VARIABLE = "CLOUD_CODE_ATTEMPT"
-# Names the folder in which values lie that are given while a program runs (`credentials.VARIABLE`).
-GIVEN_VARIABLE = "CLOUD_CODE_CREDENTIALS"
 # Of `credential`, beside 0 for what is granted; 1 and 2 are those of a call that could not be made.
 EXIT_DENIED, EXIT_WAITS = 3, 4
 _PROGRAM = "agent-daemon"
@@ -119,11 +118,14 @@ def _answer(kind: str, access: str, scope: str) -> tuple[int, str] | None:
     for found in reversed(told):
         if found.status == "denied":
             return EXIT_DENIED, f"Denied: {found.reason}"
-        there = (Path(os.environ.get(GIVEN_VARIABLE, "/nonexistent")) / (found.env or "")).exists()
-        if found.status == "injected" and there:
+        folder = Path(os.environ.get(GIVEN_VARIABLE, "/nonexistent"))
+        if found.status == "injected" and (folder / (found.env or "")).exists():
             until = f" until {found.expires_at:%H:%M:%S} UTC" if found.expires_at else ""
             place = f"${GIVEN_VARIABLE}/{found.env}"
-            return 0, f"Granted{until}: read it from {place}. Put it into no file, and show it nowhere."
+            said = f"Granted{until}: read it from {place}. Put it into no file, and show it nowhere."
+            if (folder / for_git(found.env or "")).exists():
+                said += f" Git takes it by `git -c credential.helper='{HELPER}' …`."
+            return 0, said
     return None
 
 
@@ -156,7 +158,7 @@ def specialist(kind: str, words: tuple[str, ...]) -> None:
     click.echo(_ENDED)
 
 
-COMMANDS = (note, decision, criterion, blocked, credential, handoff, specialist)
+COMMANDS = (note, decision, criterion, blocked, credential, git_credential, handoff, specialist)
 
 
 def _text(words: tuple[str, ...]) -> str:

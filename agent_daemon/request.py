@@ -7,6 +7,7 @@ from agent_daemon.attempt import Attempt
 from agent_daemon.clis.base import CliSettings, RunRequest
 from agent_daemon.conventions import find_conventions
 from agent_daemon.git import identity_environment
+from agent_daemon.git_credential import helper_variables
 from agent_daemon.going_on import packet_for
 from agent_daemon.noting import lay_out
 from agent_daemon.prompt import render_prompt
@@ -91,6 +92,7 @@ def cli_settings(attempt: Attempt) -> CliSettings:
     homes = attempt.places.homes
     settings = settings_of(attempt.config.cli, attempt.config.identity, homes)
     granted = attempt.given.environment()
+    granted |= helper_variables(attempt.given.git_hosts(), settings.environment)
     given = {**settings.environment, **granted}
     return replace(settings, environment=given, commands=lay_out(homes / ".bin"), granted=frozenset(granted))
 

@@ -193,7 +193,8 @@ class Credential(Wire):
 class SealedCredential(Wire):
     """What a file in `credentials/` holds, as JSON, encrypted with age for the daemon's recipient.
 
-    `deliver`: whether the variable `env` holds the value, or the path of a file with it.
+    `deliver`: whether the variable `env` holds the value, or the path of a file with it. `git_url`: the host for
+    which git is told it, as ``https://github.com``, beside the name `git_user`.
     """
 
     version: Literal[1] = 1
@@ -204,6 +205,8 @@ class SealedCredential(Wire):
     deliver: Literal["environment", "file"] = "environment"
     expires_at: Time | None = None
     value: Annotated[str, StringConstraints(max_length=64 * 1024)] = Field(repr=False)
+    git_url: Annotated[Line, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,300}$")] | None = None
+    git_user: Annotated[Line, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,100}$")] = "oauth2"
 
 
 class Interruption(Wire):

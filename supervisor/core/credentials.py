@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Literal
+from urllib.parse import urlsplit
 
 from agent_daemon.protocol.model import CredentialRequest, Feedback, TaskReport, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.record import Attempt, Grant, TaskRecord
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
-from supervisor.core.settings import Config, ProjectSettings
+from supervisor.core.settings import GIT_USERS, Config, ProjectSettings
 from supervisor.core.states import State
 
 DENIED = "E_CREDENTIAL_DENIED"
@@ -201,6 +202,14 @@ def _unmintable(request: CredentialRequest, project: ProjectSettings) -> Iterato
         yield "GitHub makes tokens for Apps only, and this project signs in with a token: it has no `auth.app`"
     if request.scope not in ("", project.repository):
         yield f"it is made for {project.repository} alone, not for '{request.scope}'"
+
+
+def git_place(credential_type: str, project: ProjectSettings) -> tuple[str, str] | None:
+    """Where git may use a token: the host of the project's forge alone, and the name that goes with it there."""
+    if project.forge not in GIT_USERS or project.forge != _FORGE_TOKENS.get(credential_type):
+        return None
+    parts = urlsplit(project.web_address)
+    return f"{parts.scheme}://{parts.netloc}", GIT_USERS[project.forge]
 
 
 def _had(task: TaskRecord, request: CredentialRequest) -> int:

@@ -110,6 +110,11 @@ class WebhookSettings(Written):
     secret: SecretSource
 
 
+# The name that each forge wants beside a token over git's https.
+GIT_USERS = {"github": "x-access-token", "gitlab": "oauth2"}
+PUBLIC_FORGES = {"github": "https://github.com", "gitlab": "https://gitlab.com"}
+
+
 class ProjectSettings(Written):
     """One repository and how its tasks are done. `url` is that of a self-hosted forge."""
 
@@ -133,6 +138,11 @@ class ProjectSettings(Written):
     bot: Bot = Bot()
     prompt_folder: str | None = None
     poll_interval_seconds: Annotated[float, Field(ge=0.2, allow_inf_nan=False)] | None = None
+
+    @property
+    def web_address(self) -> str:
+        """Where the forge's pages and repositories are; empty where the project is on none."""
+        return (self.url or PUBLIC_FORGES.get(self.forge, "")).rstrip("/")
 
     @property
     def poll_seconds(self) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from agent_daemon.protocol.paths import Root
-from supervisor.core.settings import AppSettings, ProjectSettings
+from supervisor.core.settings import GIT_USERS, PUBLIC_FORGES, AppSettings, ProjectSettings
 from supervisor.errors import CloudCodeError
 from supervisor.forges.local import LocalHost
 from supervisor.forges.pace import Pace
@@ -21,10 +21,6 @@ from supervisor.ports import CodeHost, Forge, Minter
 
 if TYPE_CHECKING:
     from supervisor.forges.github.app import AppTokens
-
-# The name that each forge wants beside a token over git's https.
-_GIT_USERS = {"github": "x-access-token", "gitlab": "oauth2"}
-_PUBLIC = {"github": "https://github.com", "gitlab": "https://gitlab.com"}
 
 
 @dataclass
@@ -43,7 +39,7 @@ class Forges:
         """
         if settings.forge == "local":
             return None, LocalHost(self.root, settings)
-        web = web_address(settings)
+        web = settings.web_address
         tokens = self._tokens(settings, web)
         auth = settings.auth
         pace = self._pace(settings, web)
@@ -65,12 +61,12 @@ class Forges:
             forge = GitLabForge(lab, settings.repository, settings.trigger)
             if auth is not None and auth.push == "project_token":
                 pushes = PushToken(lab, settings.repository, tokens)
-        credential = partial(_credential, web, _GIT_USERS[settings.forge], pushes)
+        credential = partial(_credential, web, GIT_USERS[settings.forge], pushes)
         return forge, RequestHost(forge, settings.request, f"{web}/{settings.repository}.git", credential)
 
     def minter(self, settings: ProjectSettings, *, api: bool) -> Minter:
         """What makes tokens for agents that read this project. CloudCodeError where its forge makes none."""
-        web = web_address(settings)
+        web = settings.web_address
         if settings.forge == "gitlab":
             from supervisor.forges.gitlab.client import GitLabClient
             from supervisor.forges.gitlab.read_token import ReadTokens as ProjectTokens
@@ -108,14 +104,9 @@ class Forges:
         return TokenFrom(partial(sign_in_with, self.read_secret, auth.token))
 
 
-def web_address(settings: ProjectSettings) -> str:
-    """Where the forge's pages and repositories are."""
-    return (settings.url or _PUBLIC[settings.forge]).rstrip("/")
-
-
 def _api(web: str) -> str:
     """GitHub's API: a host of its own, or below the pages of a GitHub Enterprise Server."""
-    return "https://api.github.com" if web == _PUBLIC["github"] else f"{web}/api/v3"
+    return "https://api.github.com" if web == PUBLIC_FORGES["github"] else f"{web}/api/v3"
 
 
 def _credential(web: str, user: str, tokens: Tokens) -> Credential:

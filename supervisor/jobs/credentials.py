@@ -17,6 +17,9 @@ class Credentials(Protocol):
     def value(self, box: Box, grant: Grant) -> str:
         """The value for this attempt; CloudCodeError where there is none to be had."""
 
+    def git_place(self, box: Box, grant: Grant) -> tuple[str, str] | None:
+        """The host of which git is told it, and the user's name there; None where it is not for git."""
+
     def probe(self, task_id: str, credential_type: str, access: str) -> None:
         """CloudCodeError where such a value could not be had now."""
 
@@ -27,6 +30,7 @@ class Credentials(Protocol):
 def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient: str) -> str | Failed:
     """Lay `credentials/<id>.age` ready; returns the recipient."""
     try:
+        url, user = credentials.git_place(box, grant) or (None, "oauth2")
         sealed = SealedCredential(
             task=box.task_id,
             attempt=box.attempt,
@@ -35,6 +39,8 @@ def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient
             deliver=grant.deliver,
             expires_at=utc(grant.expires_at) if grant.expires_at is not None else None,
             value=credentials.value(box, grant),
+            git_url=url,
+            git_user=user,
         )
         data = credentials.seal(sealed.model_dump_json().encode(), recipient)
     except CloudCodeError as error:

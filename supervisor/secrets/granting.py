@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pyrage
 
+from supervisor.core.credentials import git_place
 from supervisor.core.record import Grant
 from supervisor.core.secret_settings import AccessSettings, SecretSource
 from supervisor.core.settings import Config
@@ -37,6 +38,10 @@ class Granting:
         with self._lock:
             self._given[box.task_id, grant.id] = value
         return value
+
+    def git_place(self, box: Box, grant: Grant) -> tuple[str, str] | None:
+        project = self.config.projects.get(project_of(box.task_id))
+        return git_place(grant.type, project) if project is not None else None
 
     def probe(self, task_id: str, credential_type: str, access: str) -> None:
         rule = self._rule(credential_type, access)

@@ -13,7 +13,6 @@ from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient
 from supervisor.forges.gitlab.reading import Poll
 from supervisor.forges.gitlab.writing import Writer
-from supervisor.forges.opening import web_address
 from supervisor.forges.pace import Pace
 from supervisor.forges.tokens import TokenFrom
 from supervisor.ports import Place
@@ -182,4 +181,4 @@ def test_what_is_remembered_of_notes_does_not_grow_for_ever(lab: GitLab, client:
 
 def test_the_address_of_an_instance_may_have_a_path() -> None:
     settings = ProjectSettings(forge="gitlab", repository="a/b/c", url="https://git.example.org/gitlab/")
-    assert web_address(settings) == "https://git.example.org/gitlab"
+    assert settings.web_address == "https://git.example.org/gitlab"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent_daemon.protocol.model import BlockedReason, CredentialRequest, ReportStatus, TaskReport, WaitReason
 from supervisor.core.answers import answers
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.credentials import MAX_ASKED, granted_by, take_requests, variable_of
+from supervisor.core.credentials import MAX_ASKED, git_place, granted_by, take_requests, variable_of
 from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Failed
 from supervisor.core.giving import (
@@ -26,7 +26,7 @@ from supervisor.core.plan import Seen, plan_task
 from supervisor.core.record import Grant, TaskRecord, Wait
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
 from supervisor.core.sentences import sentence
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, ProjectSettings
 from supervisor.core.states import State
 from tests.unit.conftest import NOW, make_attempt, make_task
 
@@ -77,6 +77,21 @@ def test_a_forge_makes_tokens_for_the_tasks_repository_alone(
 def test_what_is_made_reads_and_nothing_else(name: str, access: str, rule: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         config(**{name: {"access": {access: rule}}})
+
+
+def test_git_may_use_a_token_at_the_host_of_the_tasks_forge_alone() -> None:
+    hub = ProjectSettings.model_validate(HUB)
+    lab = ProjectSettings.model_validate(HUB | {"forge": "gitlab", "url": "https://git.example.org:8443/lab/"})
+    local = ProjectSettings.model_validate({"repository": "/srv/acme.git"})
+    assert git_place("github_token", hub) == ("https://github.com", "x-access-token")
+    assert git_place("gitlab_token", lab) == ("https://git.example.org:8443", "oauth2")
+    for kind, project in (
+        ("gitlab_token", hub),
+        ("npm_token", hub),
+        ("npm_token", local),
+        ("github_token", local),
+    ):
+        assert git_place(kind, project) is None
 
 
 USUAL = {
