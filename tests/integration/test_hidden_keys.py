@@ -13,6 +13,7 @@ import pytest
 
 from agent_daemon.credentials import Given
 from agent_daemon.evidence import verify
+from agent_daemon.git_credential import HELPER
 from agent_daemon.protocol.model import CliConfig, SealedCredential, VerificationCommand
 from tests.coding_run import Run
 from tests.fakes.scripted_model import ScriptedModel
@@ -97,7 +98,10 @@ def test_the_commands_of_the_model_find_no_key(run: Callable[..., Run], adapter:
 
 
 GRANTED = SealedCredential(task="demo.fix", attempt=1, id="cred-001", env="NPM_TOKEN", value=f"granted-{MARK}")
-USE = "echo $NPM_TOKEN | sha256sum > given; cat $CLOUD_CODE_CREDENTIALS/NPM_TOKEN | wc -c >> given; true"
+USE = (
+    "echo $NPM_TOKEN | sha256sum > given; cat $CLOUD_CODE_CREDENTIALS/NPM_TOKEN | wc -c >> given; "
+    "git config credential.https://git.example.org.helper >> given; true"
+)
 
 
 @pytest.mark.parametrize(
@@ -112,10 +116,10 @@ def test_they_find_what_the_attempt_was_granted(
     with ScriptedModel(steps=[{"shell": USE}, {"shell": LOOK}]) as model:
         real = run(adapter, key, argv=(str(found),), **options_for(adapter, model))
         real.attempt.given = Given(tmp_path / "memory/demo.fix/1")
-        real.attempt.given.take(GRANTED)
+        real.attempt.given.take(GRANTED.model_copy(update={"git_url": "https://git.example.org"}))
         assert real.code().outcome == "completed"
     digest = hashlib.sha256(f"{GRANTED.value}\n".encode()).hexdigest()
-    assert (real.tree / "given").read_text().split() == [digest, "-", str(len(GRANTED.value))]
+    assert (real.tree / "given").read_text().split() == [digest, "-", str(len(GRANTED.value)), *HELPER.split()]
     assert GRANTED.value not in real.kept()
 
 
