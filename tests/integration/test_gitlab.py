@@ -144,6 +144,8 @@ def test_pushing_has_a_token_of_its_own_where_one_can_be_made(lab: GitLab, clien
     client.now = lambda: datetime.now(UTC) + timedelta(hours=2)
     first = tokens.current()[0]
     assert first.startswith("glpat-") and tokens.current()[0] == first
+    ends = datetime.fromisoformat(lab.minted[0]["expires_at"]).replace(tzinfo=UTC)
+    assert ends - client.now() > timedelta(hours=20), "it lives until the next one is made"
     client.now = lambda: datetime.now(UTC) + timedelta(hours=23)
     second = tokens.current()[0]
     assert second != first and list(lab.projects[PROJECT]["tokens"].values()) == [second]

@@ -16,6 +16,8 @@ from supervisor.forges.tokens import Tokens, generation_of
 
 _DEVELOPER = 30
 _RENEW_AFTER = timedelta(hours=20)
+# It ends as the day begins (UTC) that GitLab is told: a day from now at the soonest.
+_LIVES = timedelta(days=2)
 # Where none can be made, it is tried again after this long.
 _REST = timedelta(hours=1)
 
@@ -48,7 +50,7 @@ class PushToken:
     def _renew(self) -> None:
         """Make the next one, and end the one before."""
         now, before = self._client.now(), self._made
-        ends = (now + timedelta(days=1)).date().isoformat()
+        ends = (now + _LIVES).date().isoformat()
         body = {"name": "cloud-code push", "scopes": ["write_repository"], "expires_at": ends}
         try:
             made = self._client.create(self._path, body | {"access_level": _DEVELOPER})
