@@ -32,7 +32,7 @@ def test_workstations_come_with_the_tasks_and_go_when_they_are_idle_and_nothing_
     assert {task.attempts[0].workstation for task in done} == {"backend-1", "backend-2"}
     wait_for(lambda: len(site.events("pool.shrunk")) == 2)
     wait_for(lambda: not site.daemons(), what="nobody is left")
-    assert "backend" not in site.cli("workstation", "list").stdout
+    wait_for(lambda: "backend" not in site.cli("workstation", "list").stdout)
     assert site.cli("workstation", "list", "--all").stdout.count("removed") == 3
     assert all(site.root.workspace(task.attempts[0].workstation).is_dir() for task in done)
 

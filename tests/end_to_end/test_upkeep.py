@@ -52,7 +52,7 @@ def test_caches_are_trimmed_tools_are_saved_and_come_back_from_a_snapshot(site: 
     site.config["maintenance"] = {"cache_bytes": 1000, "snapshot": True, "keep_snapshots": 1}
     site.write_config()
     site.start()
-    wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
+    wait_for(lambda: site.living() and "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
     site.inside("bash", "-c", "mkdir -p ~/.cache/pip /tools/bin; head -c 9000 /dev/zero > ~/.cache/pip/wheel")
     site.inside("bash", "-c", "echo one > /tools/bin/mine; chmod 755 /tools/bin/mine; ln -s mine /tools/bin/link")
     (found,) = json.loads(site.cli("workstation", "status", "--json").stdout)
