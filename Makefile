@@ -21,8 +21,8 @@ $(STAMP): pyproject.toml requirements.lock
 demo: $(STAMP)  ## The whole way, from a task file to a pushed branch, in under a minute
 	@$(VENV)/bin/cloud-code demo
 
-test: $(STAMP)  ## All tests (they wait more than they work: six at once); what needs something absent is skipped
-	@$(VENV)/bin/pytest -n 6 --dist load --maxschedchunk 1
+test: $(STAMP)  ## All tests (they wait more than they work: eight at once); what needs something absent is skipped
+	@$(VENV)/bin/pytest -n 8 --dist load --maxschedchunk 1
 
 check: $(STAMP)  ## Style, types, imports, generated files
 	@$(VENV)/bin/ruff format --check .
