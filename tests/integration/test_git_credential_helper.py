@@ -1,6 +1,8 @@
 """Real git gets a granted token for its forge's host from the helper, and for no other."""
 
+import faulthandler
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,9 +42,16 @@ def clone(
     modules = ["--recurse-submodules"] if recurse else []
     command = ["git", *options, "clone", "--quiet", *modules, f"{url}/{REPO}.git", str(into)]
     traced = {"GIT_TRACE": "1", "GIT_TRACE_CURL": "0"}
-    return subprocess.run(
-        command, env={**bare, **traced, **environment}, capture_output=True, text=True, timeout=60
-    )
+    for seconds in (20, 60):  # seldom the first one waits for an answer that does not come: then this says where
+        try:
+            return subprocess.run(
+                command, env={**bare, **traced, **environment}, capture_output=True, text=True, timeout=seconds
+            )
+        except subprocess.TimeoutExpired as error:
+            faulthandler.dump_traceback()
+            print(error.stderr)
+            shutil.rmtree(into, ignore_errors=True)
+    raise AssertionError("git waited twice for an answer")
 
 
 def test_git_is_told_the_token_for_its_host_and_for_no_other(hub: GitHub, tmp_path: Path) -> None:
