@@ -8,7 +8,12 @@ from supervisor.workstations.engine import Engine, engine_socket
 
 def remove_from_engine(root: Root) -> None:
     """Remove them all. CloudCodeError: E_ENGINE_AWAY, E_ENGINE, E_NOT_RUNNING (the root never had any)."""
-    root_id, engine = root_id_of(root), Engine(engine_socket())
+    remove_all(Engine(engine_socket()), root)
+
+
+def remove_all(engine: Engine, root: Root) -> None:
+    """The same of an engine that is known."""
+    root_id = root_id_of(root)
     label = {"label": [f"{ROOT_LABEL}={root_id}"]}
     for container in engine.get("/containers/json", all=1, filters=label):
         engine.delete(f"/containers/{container['Id']}", force=1, v=1)

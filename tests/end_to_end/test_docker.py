@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from agent_daemon.protocol.paths import Root
 from supervisor.workstations.containers import Container, list_containers
 from supervisor.workstations.docker import root_id_of
 from supervisor.workstations.engine import Engine
 from supervisor.workstations.keys import keys_folder
+from supervisor.workstations.leavings import remove_all
 from tests import docker_engine
 from tests.site import Site, git, wait_for
 
@@ -52,18 +52,6 @@ class DockerSite(Site):
         super().close()
         if self.root.root_id.exists():
             remove_all(self.engine, self.root)
-
-
-def remove_all(engine: Engine, root: Root) -> None:
-    """What the engine has of a root."""
-    root_id = root_id_of(root)
-    label = {"label": [f"cloud-code.root={root_id}"]}
-    for container in engine.get("/containers/json", all=1, filters=label):
-        engine.delete(f"/containers/{container['Id']}", force=1, v=1)
-    for volume in engine.get("/volumes", filters={"name": [f"cc-{root_id}-"]})["Volumes"] or ():
-        engine.delete(f"/volumes/{volume['Name']}")
-    for network in engine.get("/networks", filters=label):
-        engine.delete(f"/networks/{network['Id']}")
 
 
 @pytest.fixture
