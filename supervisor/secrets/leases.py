@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from loguru import logger
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_daemon.failpoints import reach
-from agent_daemon.protocol.files import make_folder, write_file
-from supervisor.errors import CloudCodeError, writing
+from supervisor.errors import CloudCodeError
+from supervisor.secrets.book import Held, read_pages, remove_page, wear_former, write_page
 from supervisor.secrets.identity import IdentityFile
 from supervisor.secrets.sealed import seal, unseal
 from supervisor.secrets.vault import read_path, text_of
@@ -70,26 +69,11 @@ class _Secret(BaseModel):
     value: str
 
 
-@dataclass
-class Lent:
-    """A page of the book as this process knows it. `is_worn`: it cannot be renewed and is to be lent anew."""
+@dataclass(kw_only=True)
+class Lent(Held[Entry]):
+    """A lease as this process knows it; a worn one cannot be renewed."""
 
-    entry: Entry
     secret: _Secret | None = field(default=None, repr=False)
-    renew_at: float = 0.0
-    is_worn: bool = False
-
-    @property
-    def name(self) -> str:
-        return self.entry.name
-
-    @property
-    def grant_key(self) -> tuple[str, str]:
-        return self.entry.task, self.entry.grant
-
-    @property
-    def attempt(self) -> int:
-        return self.entry.attempt
 
     @property
     def is_lent(self) -> bool:
@@ -110,18 +94,9 @@ class Leases:
 
     def __post_init__(self) -> None:
         """Take the book of an earlier run up: how long each lease lasts is asked at once."""
-        newest: dict[tuple[str, str, int], Lent] = {}
-        for path in sorted(self.folder.glob("*.json"), key=_changed_at) if self.folder.is_dir() else ():
-            try:
-                entry = Entry.model_validate_json(path.read_bytes())
-            except (OSError, ValidationError) as error:
-                logger.error("{} cannot be read: {}", path, type(error).__name__)
-                continue
-            lent = self._book[entry.name] = Lent(entry, self._opened(entry))
-            former = newest.get(key := (entry.task, entry.grant, entry.attempt))
-            if former is not None:  # the later one was lent to take its place
-                former.is_worn = True
-            newest[key] = lent
+        pages = sorted(read_pages(self.folder, Entry), key=lambda page: _changed_at(page[0]))
+        self._book |= {entry.name: Lent(entry=entry, secret=self._opened(entry)) for _, entry in pages}
+        wear_former(self._book.values())
 
     def _opened(self, entry: Entry) -> _Secret | None:
         if not entry.sealed:
@@ -164,8 +139,8 @@ class Leases:
         entry = Entry(
             task=task, grant=grant, attempt=attempt, path=path, accessor=made["accessor"], session=session
         )
-        lent = Lent(entry)
-        self._write(entry)
+        lent = Lent(entry=entry)
+        write_page(self.folder, entry.name, entry)
         with self._lock:
             self._book[entry.name] = lent
         reach("lease.token_noted")
@@ -196,7 +171,7 @@ class Leases:
         entry = entry.model_copy(update=facts)
         with self._lock:  # (it is to be searched for before anybody has it)
             lent.entry, lent.secret, lent.renew_at = entry, secret, time.monotonic() + seconds * 2 / 3
-        self._write(entry)
+        write_page(self.folder, entry.name, entry)
         reach("lease.noted")
         return value
 
@@ -237,16 +212,11 @@ class Leases:
             if "invalid accessor" not in error.message:  # it has ended by itself, or was revoked before a crash
                 raise
         reach("lease.revoked")
-        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        remove_page(self.folder, name)
         with self._lock:
             self._book.pop(name, None)
             if lent.secret is not None:
                 self._former.append((f"{lent.entry.path}, lent before", lent.secret.value))
-
-    def _write(self, entry: Entry) -> None:
-        with writing(self.folder):
-            make_folder(self.folder)
-            write_file(self.folder / f"{entry.name}.json", entry.model_dump_json(indent=1).encode(), mode=0o600)
 
 
 def _changed_at(path: Path) -> int:

@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from loguru import logger
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from agent_daemon.failpoints import reach
-from agent_daemon.protocol.files import make_folder, write_file
-from supervisor.errors import CloudCodeError, writing
+from supervisor.errors import CloudCodeError
 from supervisor.ports import Minter
+from supervisor.secrets.book import Held, read_pages, remove_page, wear_former, write_page
 from supervisor.secrets.identity import IdentityFile
 from supervisor.secrets.sealed import seal, unseal
 
@@ -52,27 +51,12 @@ class Entry(BaseModel):
     sealed: str = ""
 
 
-@dataclass
-class Minted:
-    """A page as this process knows it; see `lending.Page`."""
+@dataclass(kw_only=True)
+class Minted(Held[Entry]):
+    """A token as this process knows it. Before `shown_at`, in monotonic seconds, it may be on its way yet."""
 
-    entry: Entry
     token: str = field(default="", repr=False)
-    renew_at: float = 0.0
-    is_worn: bool = False
     shown_at: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return self.entry.name
-
-    @property
-    def grant_key(self) -> tuple[str, str]:
-        return self.entry.task, self.entry.grant
-
-    @property
-    def attempt(self) -> int:
-        return self.entry.attempt
 
     @property
     def is_lent(self) -> bool:
@@ -92,19 +76,9 @@ class Minting:
 
     def __post_init__(self) -> None:
         """Take the book of an earlier run up."""
-        newest: dict[tuple[str, str, int], Minted] = {}
-        for path in self.folder.glob("*.json") if self.folder.is_dir() else ():
-            try:
-                entry = Entry.model_validate_json(path.read_bytes())
-            except (OSError, ValidationError) as error:
-                logger.error("{} cannot be read: {}", path, type(error).__name__)
-                continue
-            self._book[entry.name] = Minted(entry, self._opened(entry), _renew_at(entry))
-        for one in sorted(self._book.values(), key=lambda each: each.entry.made_at):
-            former = newest.get(key := (*one.grant_key, one.attempt))
-            if former is not None:  # the later one was made to take its place
-                former.is_worn = True
-            newest[key] = one
+        for _, entry in read_pages(self.folder, Entry):
+            self._book[entry.name] = Minted(entry=entry, token=self._opened(entry), renew_at=_renew_at(entry))
+        wear_former(sorted(self._book.values(), key=lambda one: one.entry.made_at))
 
     def _opened(self, entry: Entry) -> str:
         try:
@@ -148,8 +122,8 @@ class Minting:
             ends=now + _AT_MOST,
         )
         minter = self.minter(entry.project, api)
-        self._write(entry)
-        lent = Minted(entry)
+        write_page(self.folder, entry.name, entry)
+        lent = Minted(entry=entry)
         with self._lock:
             self._book[name] = lent
         reach("mint.page_written")
@@ -168,7 +142,7 @@ class Minting:
         with self._lock:  # (it is to be searched for before anybody has it)
             lent.entry, lent.token, lent.renew_at = entry, made.token, _renew_at(entry)
         try:
-            self._write(entry)
+            write_page(self.folder, entry.name, entry)
         except CloudCodeError:
             lent.is_worn = True  # nobody is given what is not written down
             raise
@@ -197,16 +171,11 @@ class Minting:
         if datetime.now(UTC) < entry.ends:
             self.minter(entry.project, entry.api).revoke(name, entry.id, lent.token)
         reach("mint.revoked")
-        (self.folder / f"{name}.json").unlink(missing_ok=True)
+        remove_page(self.folder, name)
         with self._lock:
             self._book.pop(name, None)
             if lent.token:
                 self._former.append(lent.token)
-
-    def _write(self, entry: Entry) -> None:
-        with writing(self.folder):
-            make_folder(self.folder)
-            write_file(self.folder / f"{entry.name}.json", entry.model_dump_json(indent=1).encode(), mode=0o600)
 
 
 def project_of(task_id: str) -> str:
