@@ -1,2 +1,2 @@
-packages make openssh-client
+packages kubernetes-client make openssh-client
 programs "ansible-core==$ANSIBLE_CORE_VERSION"
