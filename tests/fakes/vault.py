@@ -7,6 +7,7 @@ with `*` at the end and capabilities.
 import json
 import re
 import secrets
+import ssl
 import string
 import threading
 import time
@@ -14,8 +15,10 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar
+
+from tests.fakes.serving import Served
 
 DENIED = "1 error occurred:\n\t* permission denied\n\n"
 _UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -82,12 +85,12 @@ class Fault:
 
 
 @dataclass
-class FakeVault:
+class FakeVault(Served):
     """Use as a context manager; `address` is where it answers, `root_token` may do everything."""
 
     root_token: str = "root"
     namespace: str = ""
-    tls: Any = None
+    tls: ssl.SSLContext | None = None
     sealed: bool = False
     tokens: dict[str, Token] = field(default_factory=dict)
     leases: dict[str, Lease] = field(default_factory=dict)
@@ -110,30 +113,12 @@ class FakeVault:
             self.root_token, _word(24), ["root"], "auth/token/root", self.now(), 0
         )
 
-    # --- life -----------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        vault = self
-
-        class Handler(_Handler):
-            server_vault = vault
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        if self.tls is not None:
-            self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        return _Handler
 
     @property
     def address(self) -> str:
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.server_port}"
+        return self.origin
 
     # --- for tests --------------------------------------------------------------------------------------
 
@@ -639,13 +624,13 @@ def _time(seconds: float) -> str:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
-    server_vault: ClassVar[FakeVault]
+    served: ClassVar[FakeVault]
 
     def log_message(self, *_: object) -> None:
         pass
 
     def _serve(self) -> None:
-        vault = self.server_vault
+        vault = self.served
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = self.path.partition("?")[0].removeprefix("/v1/")
         fault = vault.fault_for(path)

@@ -18,11 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from tests.fakes.forge.contract import Contract
+from tests.fakes.serving import Served
 
 MAX_PAGE = 100
 
@@ -112,7 +113,7 @@ def route(method: str, template: str) -> Callable[[Route], Route]:
     return mark
 
 
-class Forge:
+class Forge(Served):
     """The base of both fakes. Use as a context manager; `url` is where the API answers.
 
     `tokens` maps a token to a login. `repositories` maps ``owner/name`` to a bare repository on disk, which is
@@ -152,28 +153,8 @@ class Forge:
         ]
         self._routes.sort(key=lambda entry: (entry[2].count("{"), -len(entry[2])))
 
-    # --- life -----------------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        forge = self
-
-        class Handler(_Handler):
-            server_forge = forge
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        return _Handler
 
     @property
     def url(self) -> str:
@@ -313,17 +294,17 @@ def page_of(items: list[Any], query: dict[str, str]) -> tuple[list[Any], int, in
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # (unbuffered, a header is a packet: 40 ms a request)
-    server_forge: ClassVar[Forge]
+    served: ClassVar[Forge]
     server_version = "fake"
 
     def log_message(self, *_: object) -> None:
         pass
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        return super().date_time_string((timestamp or time.time()) + self.server_forge.ahead_seconds)
+        return super().date_time_string((timestamp or time.time()) + self.served.ahead_seconds)
 
     def _serve(self) -> None:
-        forge = self.server_forge
+        forge = self.served
         length = int(self.headers.get("Content-Length") or 0)
         raw = self._chunked() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
         address = urllib.parse.urlsplit(self.path)
@@ -362,7 +343,7 @@ class _Handler(BaseHTTPRequestHandler):
             body=body,
             raw=raw,
             token=token,
-            login=self.server_forge.tokens.get(token, ""),
+            login=self.served.tokens.get(token, ""),
             parts={},
         )
 
@@ -370,7 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not reply.paged:
             return reply
         items, number, last, size = page_of(reply.body, call.query)
-        here = self.server_forge.origin + call.path
+        here = self.served.origin + call.path
         links = []
         for name, page in (("next", number + 1), ("prev", number - 1), ("first", 1), ("last", last)):
             if 1 <= page <= last and page != number:
@@ -398,7 +379,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply, call: Call) -> None:
         data = b"" if reply.body is None else json.dumps(reply.body).encode()
-        forge = self.server_forge
+        forge = self.served
         limit, remaining, reset = forge.rate_headers
         self.send_response(reply.status)
         self.send_header(limit, str(forge.rate_limit))
@@ -440,7 +421,7 @@ class _Handler(BaseHTTPRequestHandler):
         return bytes(data)
 
     def _git(self, address: urllib.parse.SplitResult, raw: bytes) -> None:
-        forge = self.server_forge
+        forge = self.served
         name, _, rest = address.path.removeprefix(forge.git_prefix).lstrip("/").partition(".git/")
         headers = {key.lower(): value for key, value in self.headers.items()}
         login = forge.tokens.get(_token(headers), "")
