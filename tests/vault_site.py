@@ -36,6 +36,7 @@ class VaultSite:
     fake: FakeVault | None
     prefix: str
     lease: str = "database/creds/cc-rw"
+    unseal_key: str = ""
 
     def ask(self, method: str, path: str, *, wrap: str | None = None, **body: Any) -> Any:
         """What the server answers to somebody who may do everything."""
@@ -55,6 +56,22 @@ class VaultSite:
         self.approle(token_ttl="20m")
         if self.fake is not None:
             self.lends(default_ttl="5m", max_ttl="1h")
+
+    def seal(self) -> None:
+        self.ask("PUT", "sys/seal")
+
+    def unseal(self) -> None:
+        if self.fake is not None:
+            self.fake.unseal()
+        else:
+            self.ask("PUT", "sys/unseal", key=self.unseal_key)
+
+    def lent(self) -> list[str]:
+        """The leases that live now."""
+        if self.fake is not None:
+            return [lease.id for lease in self.fake.lent()]
+        told = self.ask("LIST", f"sys/leases/lookup/{self.lease}")
+        return list(told.get("data", {}).get("keys", ()))
 
     def lends(self, **role: str) -> None:
         """How the database's role lends."""

@@ -12,6 +12,7 @@ import pytest
 from agent_daemon.failpoints import LEASE_FAILPOINTS, VARIABLE
 from tests.end_to_end.test_credentials import assert_nowhere, grants
 from tests.fakes.vault import FakeVault
+from tests.openbao import running_openbao
 from tests.site import Site, wait_for
 from tests.vault_site import VaultSite, vault_site
 
@@ -28,6 +29,10 @@ def vault() -> Iterator[VaultSite]:
 
 @pytest.fixture
 def lender(site: Site, vault: VaultSite) -> Site:
+    return lent_from(site, vault)
+
+
+def lent_from(site: Site, vault: VaultSite) -> Site:
     """A site whose secrets are in the Vault, and of which agents may have a database's URL by rule."""
     outside = site.folder / "outside"
     outside.mkdir()
@@ -96,6 +101,30 @@ def test_it_is_lent_for_the_attempt_and_taken_back_with_it(lender: Site, vault: 
     assert shown["from"] == f"a lease of {vault.lease}" and len(shown["events"]) == len(audited)
     assert "The books" in site.cli("credential", "show", "fix-add", "cred-001").stdout
     assert_nowhere(site.folder, password, seen(site))
+
+
+def test_a_real_server_killed_sealed_and_cancelled(site: Site, tmp_path: Path) -> None:
+    """Kept over a kill of the supervisor; given back once the sealed server is open again."""
+    with running_openbao(tmp_path) as server, server.site() as vault:
+        vault.put("npm/read", value=NPM)
+        hold(lent_from(site, vault))
+        site.start()
+        site.write_task("fix-add")
+        wait_for((site.folder / "has").exists, what="the agent has it")
+        (user,) = server.broker.users
+        assert seen(site).startswith(f"postgres://{user}:") and len(vault.lent()) == 1
+        site.stop_supervisors(signal.SIGKILL)
+        vault.seal()
+        site.start()
+        site.cli("task", "cancel", "fix-add")
+        wait_for(lambda: site.events("lease.failed"), what="it is told that it cannot be taken back")
+        assert server.broker.users == {user}
+        vault.unseal()
+        wait_for(lambda: not server.broker.users, what="the user is removed from the broker")
+        wait_for(lambda: not list(site.root.leases.glob("*")), what="the book is empty")
+        assert vault.lent() == []
+        site.wait_state("demo.fix-add", "cancelled")
+        assert_nowhere(site.folder, seen(site))
 
 
 @pytest.mark.parametrize("end", ["cancel", "revoke", "pause", "sealed"])
