@@ -10,6 +10,7 @@ from supervisor.core.delivery import is_work_done
 from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord, Wait
 from supervisor.core.retry import BASE_CONFLICT, parked_until
+from supervisor.core.secret_wait import mend_of, secret_wait
 from supervisor.core.states import State
 
 
@@ -47,7 +48,16 @@ def answers(
             Action(text=f"Configure the project {task.project} again in config.yaml, and restart the supervisor"),
             Action(text=f"Or give it up: move state/tasks/{task.id}.yaml to another place"),
         )
-    return (*_request_answers(task), *_state_answers(task, cancelled, unknown))
+    return (*_secret_answers(task), *_request_answers(task), *_state_answers(task, cancelled, unknown))
+
+
+def _secret_answers(task: TaskRecord) -> tuple[Action, ...]:
+    """What brings work on that waits for what Vault does not give at the moment."""
+    awaited = secret_wait(task)
+    if awaited is None:
+        return ()
+    text, command = mend_of(awaited.code)
+    return (Action(text=text, command=command),)
 
 
 def _request_answers(task: TaskRecord) -> tuple[Action, ...]:
@@ -216,8 +226,9 @@ def _credential_answers(task: TaskRecord, wait: Wait) -> list[Action]:
         ]
     grant = task.grant(wait.ref)
     if grant is not None and grant.status == "granted":
+        text, command = mend_of((grant.giving.error or "").partition(":")[0])
         return [
-            Action(text="Mend what is in the way: then it goes on by itself", command="cloud-code doctor"),
+            Action(text=text, command=command),
             retry_action(task, "Or make another attempt, and say how to go on without", note=True),
         ]
     return [

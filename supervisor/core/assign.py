@@ -7,7 +7,7 @@ from agent_daemon.protocol.model import RebaseWhen, Role, WaitReason
 from supervisor.core.chain import who_follows
 from supervisor.core.decision import Decision, Event, Failed
 from supervisor.core.record import Attempt, LeftOut, TaskRecord, Tries
-from supervisor.core.retry import block, needs_person, note_failure, told_of
+from supervisor.core.retry import block, is_told, needs_person, note_failure, told_of
 from supervisor.core.states import State
 
 
@@ -111,7 +111,8 @@ def fail_preparation(task: TaskRecord, outcome: Failed, now: datetime) -> Decisi
         return Decision(task=task)
     event = Event(name="task.not_prepared", details={"code": outcome.code, "message": outcome.message})
     tried = note_failure(task.preparing, outcome, now)
-    later = Decision(task=task.evolve(preparing=tried), events=(event,))
+    events = () if is_told(task.preparing, outcome) else (event,)
+    later = Decision(task=task.evolve(preparing=tried), events=events)
     if not needs_person(tried, outcome):
         return later
     reason = WaitReason.CONFLICT if outcome.code == "E_BRANCH_EXISTS" else WaitReason.HUMAN

@@ -9,7 +9,7 @@ from supervisor.core.attempts import end_attempt, still_claimed
 from supervisor.core.decision import Decision, Event, Failed, claim_refused, problem_of
 from supervisor.core.moved_base import conflict_feedback, is_on_remote
 from supervisor.core.record import Approval, Attempt, BaseConflict, Delivery, Effect, Request, TaskRecord, Tries
-from supervisor.core.retry import block, fail_attempt, needs_person, note_failure, told_of
+from supervisor.core.retry import block, fail_attempt, is_told, needs_person, note_failure, told_of
 from supervisor.core.settings import RetrySettings
 from supervisor.core.states import ACTIVE, State
 
@@ -118,7 +118,8 @@ def fail_inspection(
     if task.state is not State.IN_PROGRESS or attempt is None or number != task.attempt:
         return Decision(task=task)
     tried = note_failure(attempt.inspecting, outcome, now)
-    noted = Decision(task=task.with_attempt(number, inspecting=tried), events=(job_failed("Inspect", outcome),))
+    events = () if is_told(attempt.inspecting, outcome) else (job_failed("Inspect", outcome),)
+    noted = Decision(task=task.with_attempt(number, inspecting=tried), events=events)
     if not needs_person(tried, outcome):
         return noted
     ended = _end(noted.task, attempt, NOT_INSPECTED, report, now)
@@ -323,7 +324,7 @@ def is_work_done(task: TaskRecord) -> bool:
 def _effect_failed(task: TaskRecord, effect: Effect, outcome: Failed, now: datetime) -> Decision:
     event = Event(name=f"{effect.kind}.failed", details={"code": outcome.code, "message": outcome.message})
     tried = note_failure(effect, outcome, now)
-    later = Decision(task=task.with_effect(tried), events=(event,))
+    later = Decision(task=task.with_effect(tried), events=() if is_told(effect, outcome) else (event,))
     if task.ended or effect.key not in (push_key(task), request_key(task)):
         return later.then(_never_sent(task, tried, str(outcome))) if needs_person(tried, outcome) else later
     if task.state is not State.IN_PROGRESS or not needs_person(tried, outcome):

@@ -16,8 +16,9 @@ from supervisor.core.moved_base import in_words
 from supervisor.core.planning import is_plan_stale
 from supervisor.core.record import TaskRecord
 from supervisor.core.retry import parked_until
+from supervisor.core.secret_wait import GOES_ON, secret_wait
 from supervisor.core.states import State
-from supervisor.core.surroundings import Surroundings, Told, after_colon, feedback, last_step, stop_actions
+from supervisor.core.surroundings import Surroundings, Told, after_colon, feedback, last_step, phrase, stop_actions
 from supervisor.core.times import duration, when
 from supervisor.core.words import count
 
@@ -39,6 +40,8 @@ def explain(task: TaskRecord, around: Surroundings) -> Explanation:
     """Everything there is to say about a task now."""
     tell = _resting if around.resting and not task.ended else _EXPLAIN[task.state]
     why, following, can = tell(task, around)
+    if secret_wait(task) is not None and not around.resting:
+        following = [GOES_ON, *following]
     if around.report_problem and not task.ended:
         _tell_unreadable(task, around, why, following)
     if task.is_text_newer and task.state in (State.REVIEW, State.BLOCKED):
@@ -90,6 +93,9 @@ def headline(task: TaskRecord, around: Surroundings) -> str:
     """One line for lists: what is being done, or what is waited for."""
     if around.resting and not task.ended:
         return f"resting: the project {task.project} is not configured"
+    awaited = secret_wait(task)
+    if awaited is not None:
+        return awaited.words
     match task.state:
         case State.PENDING:
             return _pending_waits(task, around)[0]
@@ -165,8 +171,11 @@ def _pending_waits(task: TaskRecord, around: Surroundings) -> list[str]:
     if task.not_before is not None and task.not_before > around.now:
         waits.append(f"gets its next attempt {when(task.not_before, around.now)}")
     again = task.preparing.not_before
-    if again is not None and again > around.now:
-        why = f"; try {task.preparing.tries} failed: {task.preparing.error}"
+    awaited = secret_wait(task)
+    if awaited is not None:
+        waits.append(f"is {awaited.words}")
+    elif again is not None and again > around.now:
+        why = f"; try {task.preparing.tries} failed: {phrase(task.preparing.error or '')}"
         waits.append(f"is made ready again {when(again, around.now)}{why}")
     return waits or [_station_wait(task, around)]
 

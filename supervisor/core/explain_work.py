@@ -1,10 +1,11 @@
 """What is told of a task that is worked on: what its agent does, then how its work is delivered."""
 
 from agent_daemon.protocol.model import ReportStatus, TaskReport, WorkspaceMode
-from supervisor.core.answers import Action
+from supervisor.core.answers import Action, answers
 from supervisor.core.delivery import push_key, request_key
 from supervisor.core.life import StationState
 from supervisor.core.record import Attempt, TaskRecord
+from supervisor.core.secret_wait import secret_wait
 from supervisor.core.signs import doubt_of, follows, seen_of, silence
 from supervisor.core.surroundings import Surroundings, Told, phrase, stop_actions
 from supervisor.core.times import duration, when
@@ -13,8 +14,8 @@ from supervisor.core.words import count
 
 def in_progress(task: TaskRecord, around: Surroundings) -> Told:
     why, live = [f"Now: {doing(task, around)}."], task.live
-    can = stop_actions(task)
-    if live is None:
+    can = [*answers(task), *stop_actions(task)]
+    if live is None or secret_wait(task) is not None:
         return why, _delivery_next(task, around), can
     why.append(
         f"{live.workstation} works on it with {live.cli}, attempt {live.number}, "
@@ -99,6 +100,9 @@ def _some(names: tuple[str, ...], total: int) -> str:
 
 
 def doing(task: TaskRecord, around: Surroundings) -> str:
+    awaited = secret_wait(task)
+    if awaited is not None:
+        return awaited.words
     if task.delivery is not None:
         return _delivering(task)
     if task.live is None:
@@ -110,7 +114,7 @@ def doing(task: TaskRecord, around: Surroundings) -> str:
         return "its report cannot be taken" if around.report_problem else "no report yet"
     if report.status is ReportStatus.COMPLETED:
         inspecting = task.live.inspecting
-        failed = f"; try {inspecting.tries} failed: {inspecting.error}" if inspecting.error else ""
+        failed = f"; try {inspecting.tries} failed: {phrase(inspecting.error)}" if inspecting.error else ""
         return f"the agent claims to be done; its work is being checked{failed}"
     step = " ".join(report.current_step.split())
     percent = f" ({report.percent} %)" if report.percent is not None else ""
@@ -123,7 +127,7 @@ def _delivering(task: TaskRecord) -> str:
     for key, doing in ((push_key(task), f"pushing to {task.branch}"), (request_key(task), "opening the request")):
         effect = task.effect(key)
         if effect is None or effect.status != "done":
-            failed = f"; try {effect.tries} failed: {effect.error}" if effect and effect.error else ""
+            failed = f"; try {effect.tries} failed: {phrase(effect.error)}" if effect and effect.error else ""
             return doing + failed
     return "the request is open"
 

@@ -22,9 +22,11 @@ _MAX_TRIES = 5
 # These pass by themselves, though it may take a night: 100 tries are a good eight hours.
 _OUTAGES = frozenset(
     {"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY", "E_FORGE_DOWN", "E_FORGE_LIMIT"}
-    | {"E_VAULT_DOWN", "E_VAULT_SEALED"}
 )
 _MAX_TRIES_IN_AN_OUTAGE = 100
+# Where secrets are kept cannot be asked, or refuses: mended there, and asked again for as long as it takes.
+AWAITED = frozenset({"E_VAULT_DOWN", "E_VAULT_SEALED", "E_VAULT_DENIED", "E_VAULT_REFUSED", "E_VAULT_WRAPPED"})
+LONGEST_AWAITED_SECONDS = 30
 # What is not there may be back in a moment, like a path on a network; a wrong address is not: 4 tries are 22 s.
 _ABSENCES = frozenset({"E_NO_REPOSITORY"})
 _MAX_TRIES_IN_AN_ABSENCE = 4
@@ -39,7 +41,8 @@ _LONGEST_PARKING = timedelta(days=8)
 def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
     """The work with one more try that failed, and the time of the next one."""
     tries = work.tries + 1
-    again = now + timedelta(seconds=_TRY_AGAIN_SECONDS[min(tries, len(_TRY_AGAIN_SECONDS)) - 1])
+    pause = _TRY_AGAIN_SECONDS[min(tries, len(_TRY_AGAIN_SECONDS)) - 1]
+    again = now + timedelta(seconds=min(pause, LONGEST_AWAITED_SECONDS) if failed.code in AWAITED else pause)
     if failed.retry_at is not None:
         again = max(again, failed.retry_at)
     return work.evolve(tries=tries, error=str(failed), not_before=again)
@@ -47,10 +50,17 @@ def note_failure(work: _Work, failed: Failed, now: datetime) -> _Work:
 
 def needs_person(work: Tries, failed: Failed) -> bool:
     """Whether trying again by itself is of no use: it was refused for good, or has failed often enough."""
+    if failed.code in AWAITED:
+        return False
     if failed.code in _ABSENCES:
         return work.tries >= _MAX_TRIES_IN_AN_ABSENCE
     most = _MAX_TRIES_IN_AN_OUTAGE if failed.code in _OUTAGES else _MAX_TRIES
     return not failed.retryable or work.tries >= most
+
+
+def is_told(work: Tries, failed: Failed) -> bool:
+    """Whether the same was told of this work before, and is only waited for."""
+    return failed.code in AWAITED and work.error == str(failed)
 
 
 def told_of(work: Tries, failed: Failed) -> str:

@@ -13,6 +13,7 @@ from supervisor.core.planning import is_plan_stale, pending_plan
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.retry import parked_until
+from supervisor.core.secret_wait import secret_wait
 from supervisor.core.states import State
 from supervisor.core.surroundings import Surroundings
 from supervisor.core.times import duration
@@ -63,6 +64,7 @@ def text_hash(text: str) -> str:
 def render_story(task: TaskRecord, around: Surroundings, *, cost_usd: float | None = None) -> str:
     """The comment's text below its marker. `cost_usd` is that of all attempts, where it is known."""
     sign = _SIGNS[task.state] if parked_until(task) is None else "⏳ Waits for the provider's quota"
+    sign = sign if secret_wait(task) is None else "🔑 Waits for working credentials"
     parts = [f"### {sign}", _lead(task, around)]
     if task.acceptance_criteria:
         parts.append(_criteria(task, around.report))

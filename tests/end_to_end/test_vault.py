@@ -295,5 +295,11 @@ def test_nothing_is_pushed_while_what_must_not_be_in_it_is_not_known(lender: Sit
         return task.attempts[0].inspecting.error if task is not None else None
 
     assert "E_VAULT_SEALED" in (wait_for(asked, what="it was inspected in vain") or "")
+    for shown in (site.cli("status").stdout, site.cli("task", "explain", "leak").stdout):
+        flat = " ".join(shown.split())
+        assert "blocked: credential: its work is done" in flat and "vault operator unseal" in flat, shown
+    site.stop_supervisors(signal.SIGKILL)
+    site.start()
     fake.unseal()
     wait_for(lambda: site.events("claim.refused"), what="the value is found once it is known")
+    assert len(site.events("claim.refused")) == 1
