@@ -57,8 +57,8 @@ class Lender(Protocol):
     def keep_signed_in(self) -> None:
         """Renew what it is signed in with, when that is due."""
 
-    def changed(self, given: Mapping[GrantKey, tuple[str, str]]) -> list[GrantKey]:
-        """Of these grants, with type and access, those whose value is another one than was given."""
+    def changed(self, given: Mapping[GrantKey, tuple[str, str, str]]) -> list[GrantKey]:
+        """Of these grants, with type, access and the mark of what was given, those whose value is another one."""
 
 
 @dataclass
@@ -110,10 +110,10 @@ class Lending:
             work = partial(self.lender.renew, page.name, left)
             self.pool.submit(f"{JOB}:renew:{page.name}", work)
 
-    def _given(self) -> dict[GrantKey, tuple[str, str]]:
+    def _given(self) -> dict[GrantKey, tuple[str, str, str]]:
         """What lies still and live attempts have been given."""
         return {
-            (task.id, grant.id): (grant.type, grant.access)
+            (task.id, grant.id): (grant.type, grant.access, grant.mark)
             for task in self.ledger.tasks.values()
             for grant in task.grants
             if grant.given_to is not None and not grant.stale and is_live(task, grant, grant.given_to[0])
@@ -129,7 +129,7 @@ class Lending:
         self._told.pop(what, None)
         if what == "compare" and isinstance(outcome, list):
             for key in outcome:
-                self._give_anew(key, "its value is another one by now, or is not known any more")
+                self._give_anew(key, "its value is another one by now")
         elif what == "renew" and outcome is False:
             page = next((page for page in self.lender.pages() if page.name == name), None)
             if page is not None:

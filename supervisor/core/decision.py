@@ -156,6 +156,13 @@ class Failed:
         return f"{self.code}: {self.message}"
 
 
+@dataclass(frozen=True)
+class Given:
+    """A granted value lies ready. `mark` names the value without telling it."""
+
+    mark: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decision:
     """The outcome of one pure step over one task."""

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 from agent_daemon.protocol.model import Credential, WaitReason
 from supervisor.core.credentials import event_of, of_run, revoke, with_grant
-from supervisor.core.decision import Decision, Failed, Give, Probe
+from supervisor.core.decision import Decision, Failed, Give, Given, Probe
 from supervisor.core.record import Grant, TaskRecord, Tries
 from supervisor.core.retry import note_failure
 from supervisor.core.states import State
@@ -141,19 +141,20 @@ def _note_failure(grant: Grant, failed: Failed, now: datetime) -> Tries:
     return tried.evolve(not_before=min(tried.not_before, now + _LONGEST_PAUSE))
 
 
-def settle_giving(task: TaskRecord, job: Give, failed: Failed | None, now: datetime) -> Decision:
+def settle_giving(task: TaskRecord, job: Give, outcome: Given | Failed, now: datetime) -> Decision:
     """It lies ready, or could not be laid ready, and is tried again."""
     grant = task.grant(job.grant)
     if grant is None or grant.status != "granted":
         return Decision(task=task)
-    if failed is not None:
-        tried = _note_failure(grant, failed, now)
-        event = event_of(grant, "not_given", extra={"code": failed.code, "message": failed.message})
+    if isinstance(outcome, Failed):
+        tried = _note_failure(grant, outcome, now)
+        event = event_of(grant, "not_given", extra={"code": outcome.code, "message": outcome.message})
         same = tried.error == grant.giving.error
         return Decision(task=with_grant(task, grant.evolve(giving=tried)), events=() if same else (event,))
     given = grant.evolve(
         given_to=(job.attempt, job.recipient),
         deliveries=grant.deliveries + 1,
+        mark=outcome.mark,
         stale=False,
         giving=type(grant.giving)(),
     )

@@ -9,6 +9,7 @@ from supervisor.core.decision import (
     Decision,
     Failed,
     Give,
+    Given,
     Inspect,
     Job,
     Look,
@@ -46,8 +47,8 @@ def settle(
             return settle_push(task, job.effect, outcome if isinstance(outcome, Failed) else None, now)
         case OpenRequest() if isinstance(outcome, Request | Failed):
             return settle_request(task, job.effect, outcome, now)
-        case Give():
-            return settle_giving(task, job, outcome if isinstance(outcome, Failed) else None, now)
+        case Give() if isinstance(outcome, Given | Failed):
+            return settle_giving(task, job, outcome, now)
         case Probe():
             return settle_probe(task, job, outcome if isinstance(outcome, Failed) else None, now)
         case Look():

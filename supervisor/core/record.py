@@ -279,8 +279,9 @@ class Grant(Stored):
 
     `asked`: a person decides, who may `approve` that, until `answer_by`. `granted`: it is given to the live
     attempt until `expires_at`; `given_to` says which attempt has it, encrypted for which recipient, `deliveries`
-    how often it was laid there, and `stale` that its value is another one by now, to be given anew. `over`: it is
-    taken back, for the reason in `why`. `asked_as` is the agent's own name for the request.
+    how often it was laid there, `mark` which value, without telling it, and `stale` that its value is another one
+    by now, to be given anew. `over`: it is taken back, for the reason in `why`. `asked_as` is the agent's own name
+    for the request.
     """
 
     id: str
@@ -303,6 +304,7 @@ class Grant(Stored):
     deliver: Literal["environment", "file"] = "environment"
     given_to: tuple[int, str] | None = None
     deliveries: int = 0
+    mark: str = ""
     stale: bool = False
     giving: Tries = Tries()
 

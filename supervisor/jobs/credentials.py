@@ -5,7 +5,7 @@ from typing import Protocol
 from agent_daemon.protocol.files import make_folder, ring, write_file
 from agent_daemon.protocol.model import SealedCredential, utc
 from agent_daemon.protocol.paths import CREDENTIALS, Root
-from supervisor.core.decision import Failed
+from supervisor.core.decision import Failed, Given
 from supervisor.core.record import Grant
 from supervisor.errors import CloudCodeError
 from supervisor.mail import Box
@@ -17,6 +17,9 @@ class Credentials(Protocol):
     def value(self, box: Box, grant: Grant) -> str:
         """The value for this attempt; CloudCodeError where there is none to be had."""
 
+    def mark(self, value: str) -> str:
+        """Names the value without telling it; the same after a restart."""
+
     def git_place(self, box: Box, grant: Grant) -> tuple[str, str] | None:
         """The host of which git is told it, and the user's name there; None where it is not for git."""
 
@@ -27,9 +30,10 @@ class Credentials(Protocol):
         """Encrypt for this recipient alone; CloudCodeError where it is none."""
 
 
-def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient: str) -> str | Failed:
-    """Lay `credentials/<id>.age` ready; returns the recipient."""
+def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient: str) -> Given | Failed:
+    """Lay `credentials/<id>.age` ready."""
     try:
+        value = credentials.value(box, grant)
         url, user = credentials.git_place(box, grant) or (None, "oauth2")
         sealed = SealedCredential(
             task=box.task_id,
@@ -38,7 +42,7 @@ def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient
             env=grant.env,
             deliver=grant.deliver,
             expires_at=utc(grant.expires_at) if grant.expires_at is not None else None,
-            value=credentials.value(box, grant),
+            value=value,
             git_url=url,
             git_user=user,
         )
@@ -49,4 +53,4 @@ def give(root: Root, credentials: Credentials, box: Box, grant: Grant, recipient
     make_folder(folder)
     write_file(folder / f"{grant.id}.age", data, mode=0o600)
     ring(root.bell_in(box.workstation))
-    return recipient
+    return Given(credentials.mark(value))

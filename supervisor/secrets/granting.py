@@ -1,6 +1,7 @@
 """What agents are granted: the root's secrets, what a Vault lends or a forge makes, for one daemon each."""
 
-import threading
+import hmac
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,8 +26,7 @@ class Granting:
     reader: SecretReader
     minting: Minting
     leases: Leases | None = None
-    _given: dict[tuple[str, str], str] = field(default_factory=dict, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _key: bytes = field(default=b"", init=False, repr=False)
 
     def value(self, box: Box, grant: Grant) -> str:
         rule = self._rule(grant.type, grant.access)
@@ -34,10 +34,16 @@ class Granting:
             return self._lender().lend(box.task_id, grant.id, box.attempt, rule.lease, rule.template)
         if rule.mint is not None:
             return self.minting.mint(box.task_id, grant.id, box.attempt, api=rule.mint == "api")
-        value = self.reader.read(SecretSource(secret=rule.secret))
-        with self._lock:
-            self._given[box.task_id, grant.id] = value
-        return value
+        return self.reader.read(SecretSource(secret=rule.secret))
+
+    def mark(self, value: str) -> str:
+        """By the root's identity, so that nobody without it can try values; without one it holds for this run."""
+        if not self._key:
+            try:
+                self._key = str(self.minting.identity.read()[-1]).encode()
+            except CloudCodeError:
+                self._key = os.urandom(32)
+        return hmac.new(self._key, value.encode(), "sha256").hexdigest()[:32]
 
     def git_place(self, box: Box, grant: Grant) -> tuple[str, str] | None:
         project = self.config.projects.get(project_of(box.task_id))
@@ -94,16 +100,12 @@ class Granting:
     def keep_signed_in(self) -> None:
         self._lender().session.renew()
 
-    def changed(self, given: Mapping[tuple[str, str], tuple[str, str]]) -> list[tuple[str, str]]:
-        """A value that was given by an earlier run of the supervisor is not known: it is given again, once."""
-        with self._lock:
-            known = {key: self._given.get(key) for key in given}
-            self._given = {key: value for key, value in self._given.items() if key in given}
+    def changed(self, given: Mapping[tuple[str, str], tuple[str, str, str]]) -> list[tuple[str, str]]:
         found = []
-        for key, (credential_type, access) in given.items():
+        for key, (credential_type, access, mark) in given.items():
             rule = self.config.credentials.get(credential_type)
             secret = rule.access[access].secret if rule is not None and access in rule.access else None
             value = self.reader.store.get(secret) if secret is not None else None
-            if value is not None and value.strip() != known[key]:
+            if value is not None and self.mark(value.strip()) != mark:
                 found.append(key)
         return found

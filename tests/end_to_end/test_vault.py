@@ -249,8 +249,11 @@ def test_sealed_the_task_waits_with_the_reason_and_goes_on_by_itself(lender: Sit
     assert sums in (site.folder / "sum").read_text()
 
 
-def test_another_value_reaches_an_agent_that_works(lender: Site, vault: VaultSite) -> None:
-    site = lender
+def test_another_value_reaches_an_agent_that_works_and_the_same_is_not_given_again(
+    lender: Site, vault: VaultSite
+) -> None:
+    """What was given stays as it is over a restart; what was changed while no supervisor ran is noticed."""
+    site, fake = lender, fake_of(vault)
     site.use_script(
         "agent-daemon credential npm_token --reason 'packages' --wait 60",
         f"touch {site.folder}/has",
@@ -261,9 +264,18 @@ def test_another_value_reaches_an_agent_that_works(lender: Site, vault: VaultSit
     site.start()
     site.write_task("fix-add")
     wait_for((site.folder / "has").exists, what="the agent has it")
+    site.stop_supervisors(signal.SIGKILL)
+    read = f"secret/data/{vault.prefix}/npm/read", 200
+    before = [entry[1:] for entry in fake.journal].count(read)
+    site.start()
+    wait_for(lambda: [entry[1:] for entry in fake.journal].count(read) > before, what="it is compared")
+    site.cli("credential", "revoke", "fix-add", "cred-009", check=False)  # (the loop has gone on since)
+    site.stop_supervisors(signal.SIGKILL)
     vault.put("npm/read", value="npm-secret-rotated-value")
+    site.start()
     site.wait_state("demo.fix-add", "review")
     assert grants(site)["cred-001"]["status"] == "granted"
+    assert len(site.events("credential.refreshed")) == 1 and len(site.events("credential.given")) == 2
 
 
 def test_what_was_lent_is_held_when_it_is_committed(lender: Site, vault: VaultSite) -> None:

@@ -12,7 +12,7 @@ from supervisor.core.answers import answers
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
 from supervisor.core.credentials import MAX_ASKED, git_place, granted_by, take_requests, variable_of
 from supervisor.core.decided import what_was_decided
-from supervisor.core.decision import Failed
+from supervisor.core.decision import Failed, Given
 from supervisor.core.giving import (
     mark_stale,
     settle_giving,
@@ -311,14 +311,14 @@ class TestGiven:
         assert to_give(task, None, NOW) == []
         (job,) = to_give(task, "age1one", NOW)
         assert told_credentials(task, 1)[0].status == "pending"
-        task = settle_giving(task, job, None, NOW).task
+        task = settle_giving(task, job, Given("m"), NOW).task
         told = told_credentials(task, 1)[0]
         assert (told.status, told.file, told.recipient) == ("injected", "cred-001.age", "age1one")
         assert to_give(task, "age1one", NOW) == [] and len(to_give(task, "age1two", NOW)) == 1
 
     def test_the_next_attempt_gets_it_too_as_long_as_its_time_is_not_over(self) -> None:
         (job,) = to_give(asked(("npm_token", "read", "")), "age1one", NOW)
-        task = settle_giving(asked(("npm_token", "read", "")), job, None, NOW).task
+        task = settle_giving(asked(("npm_token", "read", "")), job, Given("m"), NOW).task
         both = (task.attempts[0].evolve(ended_at=NOW), make_attempt(number=2))
         next_one = task.evolve(attempts=both, attempt=2)
         assert [j.attempt for j in to_give(next_one, "age1one", NOW)] == [2]
@@ -470,14 +470,14 @@ class TestAnotherValue:
     def test_it_is_given_anew_without_being_taken_back(self) -> None:
         task = asked(("npm_token", "read", ""))
         (job,) = to_give(task, "age1one", NOW)
-        task = settle_giving(task, job, None, NOW).task
+        task = settle_giving(task, job, Given("m"), NOW).task
         before = told_credentials(task, 1)[0]
         stale = mark_stale(task, "cred-001", "its value is another one now")
         assert [event.name for event in stale.events] == ["credential.refreshed"]
         assert mark_stale(stale.task, "cred-001", "x").events == ()
         assert told_credentials(stale.task, 1)[0] == before
         (job,) = to_give(stale.task, "age1one", NOW)
-        task = settle_giving(stale.task, job, None, NOW).task
+        task = settle_giving(stale.task, job, Given("n"), NOW).task
         assert told_credentials(task, 1)[0].delivery == before.delivery + 1 and to_give(task, "age1one", NOW) == []
         over = take_back(task, LATER).task
         assert mark_stale(over, "cred-001", "x").task == over
