@@ -1,21 +1,34 @@
 """Values that were handed over in secret, taken out of what a program prints before anything of it is kept.
 
-A value is found as it is, as JSON writes it, in base64 at any place of a longer text, percent-encoded and in
-hexadecimal digits, wherever the chunks of a stream are cut. What a program encodes in another way, breaks over
-lines or cuts short is not found.
+A value is found as it is, as JSON and HTML write it, in base64 at any place of a longer text, percent-encoded and
+in hexadecimal digits, wherever the chunks of a stream are cut; of what holds others (an address, JSON, several
+lines) so are the secret parts. What a program encodes in another way, breaks over lines or cuts short is not
+found.
 """
 
 import base64
+import html
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote, quote_plus
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = b"[hidden]"
 # Shorter values would be found in harmless words.
 _LEAST_BYTES = 8
+# Digits alone are a number, a time or a port, unless there are many.
+_LEAST_DIGITS = 12
 # Parts of a value, such as a token inside JSON, must be longer to count.
 _LEAST_PART_BYTES = 16
+# The password in an address, and what a connection string or a settings file calls one.
+_PASSWORDS = re.compile(
+    r"[a-z][a-z0-9+.-]*://[^\s/:@]*:(?P<address>[^\s/@]+)@"
+    r"|(?:passw(?:or)?d|pwd|token|secret)[\"']?\s*=\s*[\"']?(?P<said>[^\s;&\"']+)",
+    re.IGNORECASE,
+)
+# What the browsers' and Node's encodeURIComponent leaves as it is, and Python's `quote` does not.
+_LEFT_BY_SCRIPTS = "!'()*"
 _LOOKS_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH(?!OR)", re.IGNORECASE)
 _PLAIN_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://[^@?]*", re.IGNORECASE)
 
@@ -92,13 +105,22 @@ class MaskedStream:
 
 
 def mask_of(environment: Mapping[str, str], handed_over: Iterable[str]) -> Mask:
-    """A mask of the secrets in an environment: what was `handed_over` by name, and what has a telling name.
-
-    A path or an address without a user in it is none, whatever hands it over.
-    """
+    """A mask of the secrets in an environment: what was `handed_over` by name, and what `secrets_in` it finds."""
     passed = {name: environment[name] for name in handed_over if name in environment}
-    secret = {name: value for name, value in environment.items() if looks_secret(name)}
-    return Mask(value for value in (passed | secret).values() if not _is_harmless(value))
+    secret = secrets_in(environment) | {n: value for n, value in passed.items() if not _is_harmless(value)}
+    return Mask(secret.values())
+
+
+def secrets_in(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that hold secrets: by their names, or as an address with a password in it.
+
+    A path or an address without a user in it is none, whatever its name.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if (looks_secret(name) or _PASSWORDS.match(value)) and not _is_harmless(value)
+    }
 
 
 def looks_secret(name: str) -> bool:
@@ -134,32 +156,59 @@ def _without(data: bytes, places: list[tuple[int, int]]) -> bytes:
     return b"".join([*parts, data[done:]])
 
 
+def is_searched_for(value: str) -> bool:
+    """Whether a value is long enough to be told from harmless text."""
+    return len(value.encode("utf-8", "surrogateescape")) >= _LEAST_BYTES and not (
+        value.isdigit() and len(value) < _LEAST_DIGITS
+    )
+
+
 def forms_of(value: str) -> Iterator[bytes]:
-    """How a value may be written. One of digits alone is too like a number to be searched for."""
+    """How a value, or a part of it that counts, may be written. A short number is too like others to be one."""
     for text in (value, *_parts(value)):
-        data = text.encode("utf-8", "surrogateescape")
-        if len(data) < _LEAST_BYTES or text.isdigit():
+        if not is_searched_for(text):
             continue
+        data = text.encode("utf-8", "surrogateescape")
         yield data
         yield data.hex().encode()
         yield data.hex().upper().encode()
-        yield quote(data, safe="").encode()
-        yield quote(data).encode()
-        yield quote_plus(data).encode()
+        yield from _percent_encoded(data)
         yield from _in_base64(data)
+        yield html.escape(text).encode("utf-8", "surrogateescape")
+        yield html.escape(text, quote=False).encode("utf-8", "surrogateescape")
         for ascii_only in (True, False):
             yield json.dumps(text, ensure_ascii=ascii_only)[1:-1].encode("utf-8", "surrogatepass")
 
 
+def _percent_encoded(data: bytes) -> Iterator[bytes]:
+    """As the usual libraries do it, with large digits and with small ones."""
+    for text in (quote(data, safe=""), quote(data), quote_plus(data), quote(data, safe=_LEFT_BY_SCRIPTS)):
+        yield text.encode()
+        yield re.sub("%..", lambda escape: escape[0].lower(), text).encode()
+
+
 def _parts(value: str) -> Iterator[str]:
-    """Long lines of a value that has several, and long texts in one that is JSON."""
-    pieces = value.splitlines() if "\n" in value else []
+    """Long lines of a value that has several, long texts in one that is JSON, and passwords."""
     try:
         known = json.loads(value) if value.startswith("{") else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         known = {}
-    pieces += [text for text in known.values() if isinstance(text, str)]
+    texts = [value, *_texts_in(known)]
+    pieces = [*texts[1:], *(line for text in texts if "\n" in text for line in text.splitlines())]
     yield from (piece for piece in pieces if len(piece) >= _LEAST_PART_BYTES and not _is_harmless(piece))
+    for match in _PASSWORDS.finditer(value):
+        found = match["address"] or match["said"]
+        if len(found) >= _LEAST_PART_BYTES or not found.isalpha():  # (`postgres` is no secret to anybody)
+            yield found
+            yield unquote(found)
+
+
+def _texts_in(known: Any) -> Iterator[str]:
+    if isinstance(known, str):
+        yield known
+    elif isinstance(known, dict | list):
+        for item in known.values() if isinstance(known, dict) else known:
+            yield from _texts_in(item)
 
 
 def _in_base64(data: bytes) -> Iterator[bytes]:

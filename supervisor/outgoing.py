@@ -3,6 +3,8 @@
 What is pushed or told in a request is held where one stands in it; in comments, events and the log it is hidden.
 """
 
+import bisect
+import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,12 @@ _TOKENS = re.compile(
 )
 # The beginning of a token is enough to find it: so much is looked at again with the next chunk.
 _TOKEN_BYTES = 128
+# Left out before a value is looked for: what breaks a long text over lines, quotes it for a shell or within other
+# quotes, and the halves of UTF-16 that hold nothing.
+_FOLDED = b" \t\r\n\\\"'\0"
+# What is shorter than this without them is looked for as it is.
+_LEAST_FOLDED = 8
+_BLOCK_BYTES = 4096
 
 
 class Outgoing:
@@ -48,15 +56,15 @@ class Outgoing:
     def scan(self, content: Iterator[bytes]) -> Problem | None:
         """What must not leave in this content, or None; see `ports.Scan`."""
         self._learn()
-        known, rest = self._now(), b""
+        known, rest, folded = self._now(), b"", b""
         for chunk in content:
-            data = rest + chunk
-            name = known.first(data)
+            data, folded = rest + chunk, folded + _fold(chunk)
+            name = known.first(data, folded)
             if name is not None:
                 return _problem(f"The value of {name} would leave.", "look whether it has to be revoked")
             if self._hold_tokens and _TOKENS.search(data):
                 return _problem("Something that looks like a token would leave.", "see `secrets.hold_tokens`")
-            rest = data[-max(known.longest, _TOKEN_BYTES) :]
+            rest, folded = data[-_TOKEN_BYTES:], folded[-max(known.longest, 1) :]
         return None
 
     def hide(self, text: str) -> str:
@@ -84,37 +92,70 @@ class Outgoing:
 
 
 class _Known:
-    """The forms of some values, made to be searched for all at once (Aho and Corasick)."""
+    """The forms of some values, made to be searched for all at once (Aho and Corasick), in folded text."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values = dict(values)
         named = {form: name for name, value in self.values.items() for form in forms_of(value)}
-        self._forms, self._names = list(named), list(named.values())
-        self._automaton = BytesAhoCorasick(self._forms) if named else None
-        self.longest = max(map(len, self._forms), default=0)
+        folded = {_fold(form): name for form, name in named.items()}
+        self._folded = _Forms({form: name for form, name in folded.items() if len(form) >= _LEAST_FOLDED})
+        self._plain = _Forms({form: name for form, name in named.items() if len(_fold(form)) < _LEAST_FOLDED})
+        self.longest = self._folded.longest
 
-    def first(self, data: bytes) -> str | None:
+    def first(self, data: bytes, folded: bytes) -> str | None:
         """The name of a value that stands in the data."""
-        if self._automaton is None:
-            return None
-        found = self._automaton.find_matches_as_indexes(data)
-        return self._names[found[0][0]] if found else None
+        return self._folded.first(folded) or self._plain.first(data)
 
     def without(self, data: bytes) -> bytes:
-        if self._automaton is None:
-            return data
+        places = self._plain.places(data)
+        found = self._folded.places(_fold(data))
+        if found:
+            before = _Unfolded(data)
+            places = sorted([*places, *((before.at(start), before.at(stop - 1) + 1) for start, stop in found)])
         parts, done = list[bytes](), 0
-        for _, start, end in sorted(
-            self._automaton.find_matches_as_indexes(data, overlapping=True), key=_by_place
-        ):
+        for start, stop in places:
             if start >= done:
                 parts += [data[done:start], HIDDEN]
-            done = max(done, end)
-        return b"".join([*parts, data[done:]])
+            done = max(done, stop)
+        return b"".join([*parts, data[done:]]) if places else data
 
 
-def _by_place(match: tuple[int, int, int]) -> int:
-    return match[1]
+class _Forms:
+    """Texts with the names of the values that they stand for."""
+
+    def __init__(self, named: Mapping[bytes, str]) -> None:
+        self._names = list(named.values())
+        self._automaton = BytesAhoCorasick(list(named)) if named else None
+        self.longest = max(map(len, named), default=0)
+
+    def first(self, data: bytes) -> str | None:
+        found = self._automaton.find_matches_as_indexes(data) if self._automaton is not None else ()
+        return self._names[found[0][0]] if found else None
+
+    def places(self, data: bytes) -> list[tuple[int, int]]:
+        """Where they stand, in order, overlapping."""
+        if self._automaton is None:
+            return []
+        found = self._automaton.find_matches_as_indexes(data, overlapping=True)
+        return sorted((start, stop) for _, start, stop in found)
+
+
+class _Unfolded:
+    """Where the bytes of a folded text are in the text itself."""
+
+    def __init__(self, data: bytes) -> None:
+        self._blocks = [data[at : at + _BLOCK_BYTES] for at in range(0, len(data), _BLOCK_BYTES)]
+        self._starts = [0, *itertools.accumulate(len(_fold(block)) for block in self._blocks)]
+
+    def at(self, place: int) -> int:
+        number = bisect.bisect_right(self._starts, place) - 1
+        kept = (at for at, byte in enumerate(self._blocks[number]) if byte not in _FOLDED)
+        inside = next(itertools.islice(kept, place - self._starts[number], None))
+        return number * _BLOCK_BYTES + inside
+
+
+def _fold(data: bytes) -> bytes:
+    return data.translate(None, _FOLDED)
 
 
 def _problem(message: str, hint: str) -> Problem:

@@ -2,10 +2,11 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from agent_daemon.hiding import looks_secret
+from agent_daemon.hiding import secrets_in
 from supervisor.core.secret_settings import SecretSource
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
@@ -14,6 +15,8 @@ from supervisor.secrets.sources import SecretReader
 
 # What is read here is searched for in every line of the log.
 _RENEWED_SECONDS = 1.0
+# So many values that were replaced are searched for still.
+_FORMER = 200
 
 
 @dataclass
@@ -29,6 +32,7 @@ class LiveSecrets:
     _elsewhere: list[SecretSource] = field(init=False)
     _named: list[str] = field(init=False)
     _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
+    _former: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_FORMER), init=False, repr=False)
     _read_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -42,9 +46,10 @@ class LiveSecrets:
         if not self._read_at or now - self._read_at >= _RENEWED_SECONDS:
             self._read_at = now
             found = self._seen | self._current()
-            former = {f"{name}, before": value for name, value in self._seen.items() if found[name] != value}
-            self._seen = found | former
-        return {**self._seen, **self.lent()}
+            self._former.extend((name, value) for name, value in self._seen.items() if found[name] != value)
+            self._seen = found
+        former = {f"{name}, before ({number})": value for number, (name, value) in enumerate(self._former)}
+        return {**self._seen, **former, **self.lent()}
 
     def learn(self) -> None:
         """Know all of the root's own secrets that the configuration names. CloudCodeError where that cannot be."""
@@ -52,11 +57,8 @@ class LiveSecrets:
 
     def _current(self) -> dict[str, str]:
         found = {f"the variable {name}": os.environ[name] for name in self._variables() if os.environ.get(name)}
-        for kind, station in self.config.workstations.items():
-            place = f"workstations.{kind}.environment"
-            found |= {
-                f"{place}.{name}": value for name, value in station.environment.items() if looks_secret(name)
-            }
+        for place, environment in _environments(self.config):
+            found |= {f"{place}.{name}": value for name, value in secrets_in(environment).items()}
         found |= {f"the secret {name}": value for name, value in self.reader.store.known().items()}
         for source in self._elsewhere:
             try:
@@ -66,4 +68,14 @@ class LiveSecrets:
         return found
 
     def _variables(self) -> set[str]:
-        return {name for cli in self.config.clis.values() for name in cli.pass_environment}
+        return {name for cli in self.config.clis.values() for name in cli.variables}
+
+
+def _environments(config: Config) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Every set of variables that the configuration writes out, with its place there."""
+    for kind, station in config.workstations.items():
+        yield f"workstations.{kind}.environment", station.environment
+    for name, cli in config.clis.items():
+        yield f"clis.{name}.environment", cli.environment
+        for server, settings in cli.mcp.servers.items() if cli.mcp is not None else ():
+            yield f"clis.{name}.mcp.servers.{server}.environment", settings.environment

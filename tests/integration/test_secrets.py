@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.secret_settings import SecretSource, SecretsSettings
+from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.secrets.age_file import AgeFile, Secret
 from supervisor.secrets.identity import CREDENTIAL, IdentityFile
+from supervisor.secrets.live import LiveSecrets
 from supervisor.secrets.sources import SecretReader, open_age_file
 from tests import preloaded
 from tests.site import PATIENCE_SECONDS, Site
@@ -260,3 +262,59 @@ class TestReader:
         (tmp_path / "open").chmod(0o644)
         with pytest.raises(CloudCodeError, match="every user"):
             reader.read(SecretSource(file="open"))
+
+
+class TestLive:
+    def live(self, folder: Path, clis: dict[str, object]) -> LiveSecrets:
+        """What is known of a root with these coding CLIs."""
+        described = {
+            "version": 1,
+            "projects": {"demo": {"repository": "/srv/demo.git"}},
+            "workstations": {"backend": {"driver": "local", "clis": list(clis)}},
+            "clis": clis,
+        }
+        root = Root(folder)
+        root.state.mkdir()
+        return LiveSecrets(Config.model_validate(described), SecretReader.of(root, SecretsSettings(identity="id")))
+
+    def test_what_the_configuration_writes_out_or_passes_on_is_known(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SEARCH_BEARER", "value-of-the-bearer")
+        servers = {
+            "find": {"url": "https://find.example.org", "bearer": "SEARCH_BEARER"},
+            "maps": {"command": ["maps"], "environment": {"MAPS_TOKEN": "value-of-the-server"}},
+        }
+        environment = {
+            "MAPS_API_KEY": "value-of-the-key",
+            "DATABASE_URL": "postgres://app:hunter2-x@db/app",
+            "TOKEN_FILE": "/run/token",
+            "CI": "true-and-harmless",
+        }
+        clis: dict[str, object] = {
+            "one": {
+                "adapter": "command",
+                "argv": ["true"],
+                "environment": environment,
+                "mcp": {"servers": servers},
+            }
+        }
+        assert set(self.live(tmp_path, clis).values().values()) == {
+            "value-of-the-key",
+            "postgres://app:hunter2-x@db/app",
+            "value-of-the-server",
+            "value-of-the-bearer",
+        }
+
+    def test_every_value_that_was_replaced_is_known_still(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clis: dict[str, object] = {
+            "one": {"adapter": "command", "argv": ["true"], "pass_environment": ["SOME_KEY"]}
+        }
+        live = self.live(tmp_path, clis)
+        for number in range(4):
+            monkeypatch.setenv("SOME_KEY", f"value-number-{number}")
+            live._read_at = 0.0  # (it is looked at once a second)
+            found = live.values()
+        assert sorted(found.values()) == [f"value-number-{number}" for number in range(4)]

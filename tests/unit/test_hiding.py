@@ -50,6 +50,27 @@ def test_what_holds_others() -> None:
     assert mask.hide("https://tenant.example.org/") == "https://tenant.example.org/"
 
 
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ("postgres://app:hunter2-x@db.example/app", "PGPASSWORD=hunter2-x"),
+        ("postgres://app:hunter%2F2-x@db.example/app", "hunter/2-x"),
+        ("host=db user=app password=hunter2-x sslmode=require", "hunter2-x"),
+        ("//registry.example/:_authToken=abcdefgh1", "abcdefgh1"),
+        (json.dumps({"a": [{"token": "a-nested-token-1"}]}), "a-nested-token-1"),
+        (json.dumps({"key": "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\n"}), "MIIEvQIBADANBgkqhkiG9w0B"),
+        ("483920174839201748392017", "483920174839201748392017"),
+    ],
+)
+def test_the_secret_part_of_a_longer_value_is_one_by_itself(value: str, part: str) -> None:
+    assert "[hidden]" in Mask([value]).hide(f"it is {part}!")
+
+
+@pytest.mark.parametrize("text", ["postgres", "postgres://postgres", "db.example", "20260107", "1735689600"])
+def test_words_and_numbers_that_everybody_uses_are_no_secrets(text: str) -> None:
+    assert Mask(["postgres://postgres:postgres@db.example/app", "20260107", "1735689600"]).hide(text) == text
+
+
 def test_which_variables_are_secrets() -> None:
     environment = {
         "OPENAI_API_KEY": "sk-one-two",

@@ -1,9 +1,12 @@
 """The one exit: known values and tokens are found in whatever form and however the content is cut."""
 
 import base64
+import html
 import io
 import itertools
 import json
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,14 +23,23 @@ from supervisor import log
 from supervisor.events import EventLog
 from supervisor.outgoing import CODE, Outgoing
 
-VALUE = 'hunter2/"of"+the=forge'
+VALUE = """hunter2/"of"+the=forge's!"""
 ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "base64": base64.b64encode,
     "base64, for addresses": base64.urlsafe_b64encode,
     "hexadecimal": lambda data: data.hex().encode(),
     "percent": lambda data: quote(data, safe="").encode(),
+    "percent, small": lambda data: re.sub(b"%..", lambda one: one[0].lower(), quote(data, safe="").encode()),
+    "percent, of scripts": lambda data: quote(data, safe="!'()*").encode(),
     "JSON": lambda data: json.dumps(data.decode()).encode(),
+    "JSON in JSON": lambda data: json.dumps(json.dumps([data.decode()])).encode(),
+    "JSON of PHP": lambda data: json.dumps(data.decode()).replace("/", "\\/").encode(),
+    "HTML": lambda data: html.escape(data.decode()).encode(),
+    "for a shell": lambda data: shlex.quote(data.decode()).encode(),
+    "UTF-16": lambda data: data.decode().encode("utf-16-le"),
+    "base64, over lines": lambda data: re.sub(b"(.{8})", b"\\1\r\n", base64.b64encode(data)),
+    "hexadecimal, over lines": lambda data: re.sub(b"(.{20})", b"\\1\n", data.hex().encode()),
 }
 TOKENS = [
     "ghp_" + "a1" * 18,
@@ -72,6 +84,13 @@ def test_what_is_hidden_is_gone_and_the_rest_is_left(text: str, encoding: str) -
     hidden = outgoing(key=VALUE, other="something-else").hide(f"{text}\n{form}\n{text}")
     assert VALUE not in hidden and form.strip('"') not in hidden
     assert hidden.startswith(f"{text}\n") and hidden.endswith(f"\n{text}")
+
+
+def test_the_text_around_what_is_hidden_stays_where_it_is_however_long() -> None:
+    broken = re.sub("(.{20})", "\\1\n    ", "a-token-that-is-broken-over-several-lines" * 3)
+    text = "".join(f'line {number} of "many"\n' for number in range(1000))
+    shown = outgoing(key=broken.replace("\n    ", "")).hide(f"{text}<{broken}>\n{text}<{broken}>{text}")
+    assert shown == f"{text}<[hidden]>\n{text}<[hidden]>{text}"
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 999), max_size=4))
