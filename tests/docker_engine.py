@@ -35,20 +35,25 @@ def engine() -> Engine:
     return found
 
 
+# Who the agents of a workstation are on an engine that remaps users: root cannot be left be by its map.
+AGENT = (61_000, 61_001)
+
+
 @cache
-def image() -> str:
-    """An image with the daemon of this source tree, built once for each content of it."""
+def image(user: tuple[int, int] = images.own_user()) -> str:
+    """An image with the daemon of this source tree, built once for each content of it and each user."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images.write_context(folder, CERTIFICATES if CERTIFICATES.is_dir() else None)
-        tag = f"cloud-code-test/base:{images.content_digest(folder)}-{os.getuid()}"
+        tag = f"cloud-code-test/base:{images.content_digest(folder)}-{user[0]}"
     with FileLock(DISK / f"cloud-code-test-image-{os.getuid()}.lock"):
         if not has_image(tag):
             if not has_image(BASE):
                 lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
             certificates = CERTIFICATES if CERTIFICATES.is_dir() else None
-            uid, gid = images.own_user()
-            wanted = images.Wanted(kind="base", tag=tag, base=BASE, certificates=certificates, uid=uid, gid=gid)
+            wanted = images.Wanted(
+                kind="base", tag=tag, base=BASE, certificates=certificates, uid=user[0], gid=user[1]
+            )
             images.build(str(engine().path), wanted)
     return tag
 
@@ -124,3 +129,4 @@ def lacking(what: str) -> None:
 
 if __name__ == "__main__":
     print(image())
+    print(image(AGENT))

@@ -16,6 +16,7 @@ from supervisor.errors import CloudCodeError
 from supervisor.notices import config_changed, refused_edits, vanished_files
 from supervisor.reader import Reader
 from supervisor.running import running_supervisor
+from supervisor.workstations.examination import unfit_engine
 
 
 def _complete_what(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -64,13 +65,21 @@ def _notes(root: Root) -> list[Problem]:
     return [*([changed] if changed else []), *(missing_clis(config, root) if config else ())]
 
 
+def _unfit(root: Root) -> list[Problem]:
+    try:
+        return unfit_engine(load_config(root), root)
+    except CloudCodeError:  # told already
+        return []
+
+
 def _look(root: Root, what: str | None) -> tuple[list[str], list[Problem]]:
     if what is None:
         checked, problems = check_config(root)
         more, wrong = _look(root, "tasks") if not problems else ([], [])
-        return checked + more, problems + wrong
+        return checked + more, problems + wrong + _unfit(root)
     if what == "config":
-        return check_config(root)
+        checked, problems = check_config(root)
+        return checked, problems + _unfit(root)
     if what == "tasks":
         checked, problems = check_tasks(root, TASK_FILES)
         tasks, _ = Reader(root, TASK_FILES).live()

@@ -26,9 +26,11 @@ from supervisor.running import running_supervisor
 from supervisor.service import host as hosts
 from supervisor.service.host import Host
 from supervisor.service.install import install_steps, link_step, restart_step, unit_place, unit_steps
+from supervisor.service.remapping import Remapping
 from supervisor.service.removal import purge_steps, uninstall_steps
 from supervisor.service.steps import Step, carry_out
 from supervisor.stations import load_station
+from supervisor.workstations.engine import SYSTEM_SOCKET, Engine
 
 END_SECONDS = 60.0
 _STYLES = {"there": "dim", "done": "green", "would": "cyan", "kept": "yellow", "failed": "bold red"}
@@ -86,8 +88,16 @@ def _tell(steps: Iterable[Step], *, dry_run: bool) -> int:
 
 @click.command()
 @_where
+@click.option(
+    "--userns-remap",
+    is_flag=True,
+    help="Have the Docker engine remap users, too, as `preset: free` needs it; it is restarted if you agree.",
+)
+@click.option("--yes", is_flag=True, help="With --userns-remap: do not ask.")
 @click.pass_context
-def install(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) -> None:
+def install(
+    ctx: click.Context, user: str | None, destdir: Path, dry_run: bool, userns_remap: bool, yes: bool
+) -> None:
     """Make the supervisor a service of systemd: user, folders, example configuration, unit. Needs root.
 
     What is there stays as it is, a unit that somebody changed too (the new one is laid beside it); so it does no
@@ -109,8 +119,26 @@ def install(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) 
         hosts.as_user(ids, lambda: make_shared(root))
 
     _tell(install_steps(host, _units(), make), dry_run=dry_run)
+    if userns_remap:
+        _tell(_remapping(host, yes=yes).steps(), dry_run=dry_run)
     if not dry_run and host.is_this:
         _say_next(host)
+
+
+def _remapping(host: Host, *, yes: bool) -> Remapping:
+    def ask(question: str) -> bool:
+        try:
+            return yes or click.confirm(question, err=True)
+        except click.Abort:  # nobody is there to ask
+            return False
+
+    def look() -> dict[str, Any]:
+        try:
+            return dict(Engine(SYSTEM_SOCKET).get("/info"))
+        except CloudCodeError:
+            return {}
+
+    return Remapping(host, ask, look)
 
 
 def _say_next(host: Host) -> None:
@@ -180,12 +208,13 @@ def _adopted(root: Root, seq: int) -> str:
 @click.command()
 @_where
 @click.option("--purge", is_flag=True, help="Remove the root and everything in it, secrets and the user, too.")
-@click.option("--yes", is_flag=True, help="With --purge: do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask, neither with --purge nor before the engine is restarted.")
 @click.pass_context
 def uninstall(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool, purge: bool, yes: bool) -> None:
     """End the service and remove its unit; the root, its settings and its user stay. Needs root.
 
-    --purge removes these, too: tasks, work that is not pushed, secrets. It asks before that.
+    --purge removes these, too: tasks, work that is not pushed, secrets. It asks before that. What
+    `install --userns-remap` set of the Docker engine is taken back.
     """
     host = _host(ctx, user, destdir, dry_run=dry_run)
     if purge:
@@ -194,9 +223,12 @@ def uninstall(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool
             _confirm(host)
     units = _units()
     changed = _tell(uninstall_steps(host, units, partial(_end_agents, host)), dry_run=dry_run)
+    engine = _remapping(host, yes=yes).removal_steps()
     if purge:
-        _tell(purge_steps(host, partial(_end_containers, host)), dry_run=dry_run)
-    elif not dry_run:
+        _tell(purge_steps(host, partial(_end_containers, host), engine), dry_run=dry_run)
+        return
+    changed += _tell(engine, dry_run=dry_run)
+    if not dry_run:
         kept = f"{host.root}, {unit.SETTINGS}, {unit.HOME} and the user {host.user} are kept"
         rest = f"{host.program} --root {host.root} uninstall --purge"
         say(f"{kept}; `{rest}` removes them." if changed else "Nothing was installed.")

@@ -205,6 +205,12 @@ class WorkstationSettings(Written):
     egress: tuple[EgressWord, ...] | None = None
     egress_networks: tuple[EgressNetwork, ...] | None = None
     recreate: Literal["never", "per_task", "weekly"] | None = None
+    preset: Literal["hardened", "free"] | None = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its agents may become root in their container (`sudo`), on an engine that remaps users."""
+        return self.preset == "free"
 
     @property
     def is_pool(self) -> bool:
@@ -266,7 +272,7 @@ class WorkstationSettings(Written):
         )
 
 
-_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network", "egress", "egress_networks", "recreate")
+_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network", "egress", "egress_networks", "recreate", "preset")
 
 
 class McpServerSettings(Written):

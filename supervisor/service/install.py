@@ -95,7 +95,7 @@ def _settings_steps(host: Host) -> Iterator[Step]:
         what=f"{unit.SETTINGS}/environment: variables for the service, readable for root alone",
         command=f"install -D -m 600 /dev/null {unit.SETTINGS}/environment",
         is_done=file.exists,
-        do=partial(_write, file, _ENVIRONMENT, 0o600),
+        do=partial(write_text, file, _ENVIRONMENT, 0o600),
     )
 
 
@@ -162,9 +162,9 @@ def _unit_step(host: Host, name: str, wanted: str) -> Step:
     def do() -> None:
         beside = place.with_name(f"{name}.new")
         if kept():
-            _write(beside, wanted, 0o644)
+            write_text(beside, wanted, 0o644)
         else:
-            _write(place, wanted, 0o644)
+            write_text(place, wanted, 0o644)
             beside.unlink(missing_ok=True)
 
     return Step(
@@ -197,7 +197,7 @@ def read_unit(path: Path) -> str | None:
         return None
 
 
-def _write(path: Path, text: str, mode: int) -> None:
+def write_text(path: Path, text: str, mode: int) -> None:
     """Replace a file of root's as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -69,8 +69,11 @@ def _unit_removal(host: Host, name: str) -> Step:
     )
 
 
-def purge_steps(host: Host, end_containers: Callable[[], None]) -> Iterator[Step]:
-    """Everything else goes, too: tasks, saved work, secrets, settings, the user."""
+def purge_steps(host: Host, end_containers: Callable[[], None], engine: Iterable[Step]) -> Iterator[Step]:
+    """Everything else goes, too: tasks, saved work, secrets, settings, the user.
+
+    `engine`: the steps that take back what was set of the engine, once it has nothing of this root any more.
+    """
     if host.is_this:
         yield Step(
             what="containers, volumes and networks of this root are removed",
@@ -78,6 +81,7 @@ def purge_steps(host: Host, end_containers: Callable[[], None]) -> Iterator[Step
             is_done=lambda: not host.root.is_dir(),
             do=end_containers,
         )
+    yield from engine
     for path in (host.root, Path(unit.SETTINGS), Path(unit.HOME)):
         place = host.at(path)
         yield Step(

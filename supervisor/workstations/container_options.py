@@ -18,6 +18,10 @@ GATE = "/run/cloud-code-egress"
 TOOLS = "/tools"
 # The daemon needs up to ten seconds to be sure that nothing of its coding CLI is left.
 STOP_SECONDS = 13
+# What sudo and apt need; by it root inside is still less than root, and outside it is nobody (`preset: free`).
+FREE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
+# Tells the daemon that it can take back what root inside has made (`agent_daemon.reclaiming`).
+FREE = "CLOUD_CODE_FREE"
 LOG_OPTIONS = ("max-size=10m", "max-file=2")
 
 
@@ -82,12 +86,19 @@ def prompt_folders(config: Config | None, settings: WorkstationSettings) -> tupl
 
 
 def options(
-    station: Station, keys: Path, prompts: Sequence[Path], user: str, gate: Path | None = None
+    station: Station,
+    keys: Path,
+    prompts: Sequence[Path],
+    user: str,
+    gate: Path | None = None,
+    *,
+    free: bool = False,
 ) -> dict[str, Any]:
     """What `docker run` is told for a workstation's daemon and for what stands in for it.
 
     No rights beyond those of a plain user, whatever the image says: no capability, none to be gained, the
-    image itself read-only. Nothing secret is among these, for `docker inspect` shows them to the whole group.
+    image itself read-only; a `free` one can gain a few, and writes in a layer of its own over the image.
+    Nothing secret is among these, for `docker inspect` shows them to the whole group.
     `gate` is the folder with the socket of its way out, if it has one.
     """
     limits = station.settings.limits(station.kind)
@@ -97,16 +108,19 @@ def options(
     return {
         "init": True,
         "user": user,
-        "cap_drop": ["ALL"],
-        "security_options": ["no-new-privileges"],
-        "read_only": True,
+        **_rights(free),
         "memory": limits.memory,
         "memory_swap": limits.memory,
         "cpus": limits.cpus,
         "pids_limit": limits.pids,
         "hostname": station.name,
         "workdir": station.root.workspace(station.name),
-        "envs": {"CLOUD_CODE_SIGN": sign, **way_out, **egress.proxy_variables(way_out)},
+        "envs": {
+            "CLOUD_CODE_SIGN": sign,
+            **({FREE: "1", "DEBIAN_FRONTEND": "noninteractive"} if free else {}),
+            **way_out,
+            **egress.proxy_variables(way_out),
+        },
         "log_driver": "json-file",
         "log_options": list(LOG_OPTIONS),
         "stop_timeout": STOP_SECONDS,
@@ -120,6 +134,12 @@ def options(
             ["type=volume", "target=/var/tmp"],
         ],
     }
+
+
+def _rights(free: bool) -> dict[str, Any]:
+    if free:
+        return {"cap_drop": ["ALL"], "cap_add": list(FREE_CAPABILITIES)}
+    return {"cap_drop": ["ALL"], "security_options": ["no-new-privileges"], "read_only": True}
 
 
 def _bind(source: Path, target: str, writable: bool) -> list[str]:

@@ -40,6 +40,7 @@ from supervisor.workstations.egress import EgressProxy
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
 from supervisor.workstations.local import LOG_BYTES, NotDoneError, not_done
+from supervisor.workstations.remap import free_refusal
 from supervisor.workstations.tending import not_tended, tend_arguments, tended
 from supervisor.workstations.usage import use_of_group
 
@@ -258,6 +259,8 @@ class DockerWorkstations:
             self._starting.pop(run, None)
 
     def _run(self, station: Station, run: str, keys: Path) -> None:
+        if refused := self._free_refusal(station):
+            raise refused
         for left in self._seen_of(station.name):
             self._remove(left)
         for folder, _ in station.folders():
@@ -349,7 +352,11 @@ class DockerWorkstations:
 
     def _options(self, station: Station, keys: Path, gate: Path | None) -> dict[str, Any]:
         user = f"{os.getuid()}:{os.getgid()}"
-        return options(station, keys, prompt_folders(self._config, station.settings), user, gate)
+        free = station.settings.is_free and self._free_refusal(station) is None
+        return options(station, keys, prompt_folders(self._config, station.settings), user, gate, free=free)
+
+    def _free_refusal(self, station: Station) -> CloudCodeError | None:
+        return free_refusal(self._engine.get("/info")) if station.settings.is_free else None
 
     def _running(self, name: str) -> str:
         for container in self._seen_of(name):

@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__
 from supervisor.core.reach import allowed_by, lacking, out_of_reach
+from supervisor.core.remap import engine_is_rootless, engine_remaps
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.core.words import count
 from supervisor.doctor import Check
@@ -17,6 +19,7 @@ from supervisor.images import CLIS
 from supervisor.workstations.container_options import image_of
 from supervisor.workstations.egress import UNIT
 from supervisor.workstations.engine import Engine, engine_socket
+from supervisor.workstations.remap import COMMAND, free_refusal, missing_hole
 
 OLDEST = (20, 10)
 
@@ -31,6 +34,7 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         version, about = engine.version(), engine.get("/info")
         yield version_check(name, str(engine.path), version)
         yield from engine_checks(name, about, os.getuid())
+        yield from remap_checks(name, about, settings)
         found = engine.image(image_of(kind, settings))
         yield from image_checks(name, kind, settings, wanted, found, os.getuid())
     except CloudCodeError as error:
@@ -54,15 +58,9 @@ def version_check(name: str, place: str, version: str) -> Check:
 def engine_checks(name: str, about: dict[str, Any], uid: int) -> Iterator[Check]:
     """What the engine says of itself that a workstation cannot do with, or only with less."""
     options = " ".join(about.get("SecurityOptions") or ())
-    if "name=rootless" in options:
+    if engine_is_rootless(about):
         detail = "E_ROOTLESS_ENGINE: the engine is rootless; in it this user's files belong to root"
         yield Check(name=name, status="error", detail=detail, mend="use the system's engine: unset DOCKER_HOST")
-    if "name=userns" in options:
-        detail = (
-            f"the engine remaps users: a workstation writes its folders only where the map leaves user {uid} be"
-        )
-        mend = f"in /etc/subuid and /etc/subgid the engine's user needs a line `…:{uid}:1`; or unset userns-remap"
-        yield Check(name=name, status="warning", detail=detail, mend=mend)
     if "name=seccomp" not in options:
         detail = "the engine filters no system calls (seccomp)"
         yield Check(name=name, status="warning", detail=detail, mend="use a kernel and an engine with seccomp")
@@ -77,6 +75,44 @@ def engine_checks(name: str, about: dict[str, Any], uid: int) -> Iterator[Check]
     if uid == 0:
         detail = "the supervisor is root, and so are its agents in their containers, if without any capability"
         yield Check(name=name, status="warning", detail=detail, mend="run it as a user of its own")
+
+
+def remap_checks(name: str, about: dict[str, Any], settings: WorkstationSettings) -> Iterator[Check]:
+    """Whether the engine's map of users, if it has one, lets a workstation write, and be root inside if *free*."""
+    refused = free_refusal(about) if settings.is_free else None
+    lack = missing_hole(about, os.getuid(), os.getgid()) if engine_remaps(about) else ""
+    if refused is not None:
+        yield Check(name=name, status="error", detail=f"{refused.code}: {refused.message}", mend=refused.mend)
+    elif lack:
+        detail = f"the engine remaps users, and a workstation cannot write into its folders: {lack}"
+        yield Check(name=name, status="error", detail=detail, mend=f"{COMMAND}; or unset `userns-remap`")
+    elif engine_remaps(about):
+        yield Check(name=name, status="ok", detail="the engine remaps users: root inside is nobody on this host")
+
+
+def unfit_engine(config: Config, root: Root) -> list[Problem]:
+    """The types of workstations that this host's engine cannot have as they are configured.
+
+    An engine that does not answer is no mistake of the configuration: `doctor` tells of it.
+    """
+    free = [kind for kind, settings in config.workstations.items() if settings.is_free]
+    try:
+        refused = free_refusal(Engine(engine_socket()).get("/info")) if free else None
+    except CloudCodeError:
+        refused = None
+    if refused is None:
+        return []
+    return [
+        Problem(
+            code=refused.code,
+            message=refused.message.removesuffix("."),
+            file=str(root.config),
+            place=f"workstations.{kind}.preset",
+            expected="an engine that remaps users and leaves the supervisor's be",
+            mend=refused.mend,
+        )
+        for kind in free
+    ]
 
 
 def image_checks(

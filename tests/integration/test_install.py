@@ -1,5 +1,6 @@
 """Installing into a folder that is to become a system, with real files, users and modes, without systemd."""
 
+import json
 import os
 import shutil
 import stat
@@ -130,3 +131,60 @@ def test_what_cannot_be_installed_is_said_with_what_mends_it(top: Path) -> None:
     assert "E_INSTALL_OWNER" in said and "sudo chown -R cloud-code:" in said
     assert "E_NO_ROOT" in call(top, "uninstall", "--purge", "--yes", code=1)
     assert (top / "srv/cloud-code/thesis.txt").exists()
+
+
+def test_the_engine_is_told_to_remap_users_and_told_off_again(top: Path) -> None:
+    (top / "etc/subuid").write_text("ada:500000:65536\n")
+    (top / "etc/docker").mkdir()
+    (top / "etc/docker/daemon.json").write_text('{"live-restore": true}\n')
+    before = seen(top)
+    dry = call(top, "install", "--userns-remap", "--dry-run")
+    assert seen(top) == before and 'in /etc/docker/daemon.json: "userns-remap": "default"' in dry
+
+    call(top, "install", "--userns-remap")
+    uid, gid = (int(n) for n in (top / "etc/passwd").read_text().partition("cloud-code:x:")[2].split(":")[:2])
+    assert (top / "etc/subuid").read_text() == (
+        f"ada:500000:65536\ndockremap:565536:{uid}\ndockremap:{uid}:1\ndockremap:{565537 + uid}:{65535 - uid}\n"
+    )
+    assert f"dockremap:565536:{gid}\ndockremap:{gid}:1\n" in (top / "etc/subgid").read_text()
+    settings = json.loads((top / "etc/docker/daemon.json").read_text())
+    assert settings == {"live-restore": True, "userns-remap": "default"}
+    whole = seen(top)
+    assert "done" not in call(top, "install", "--userns-remap")
+    assert seen(top) == whole, "once more changes nothing"
+
+    (top / UNIT).unlink()
+    call(top, "uninstall")
+    assert json.loads((top / "etc/docker/daemon.json").read_text()) == {"live-restore": True}
+    assert (top / "etc/subuid").read_text() == "ada:500000:65536\n" and not (top / "etc/subgid").read_text()
+    assert "dockremap" not in (top / "etc/passwd").read_text()
+    assert not (top / "etc/cloud-code/userns-remap.json").exists()
+
+
+def test_a_map_of_somebody_elses_gets_the_hole_and_keeps_it_once_it_was_changed(top: Path) -> None:
+    with (top / "etc/passwd").open("a") as users:
+        users.write("robots:x:3000:3000::/nonexistent:/bin/false\n")
+    for name in ("subuid", "subgid"):
+        (top / "etc" / name).write_text("robots:165536:65536\n")
+    (top / "etc/docker").mkdir()
+    daemon = top / "etc/docker/daemon.json"
+    daemon.write_text('{"userns-remap": "robots"}')
+    call(top, "install", "--userns-remap")
+    uid = int((top / "etc/passwd").read_text().partition("cloud-code:x:")[2].split(":")[0])
+    punched = f"robots:165536:{uid}\nrobots:{uid}:1\nrobots:{165537 + uid}:{65535 - uid}\n"
+    assert (top / "etc/subuid").read_text() == punched and "dockremap" not in (top / "etc/passwd").read_text()
+    assert daemon.read_text() == '{"userns-remap": "robots"}'
+
+    (top / "etc/subgid").write_text("robots:165536:1000\n")
+    said = call(top, "uninstall")
+    assert "somebody changed them since" in said and (top / "etc/subgid").read_text() == "robots:165536:1000\n"
+    assert (top / "etc/subuid").read_text() == "robots:165536:65536\n"
+    assert daemon.read_text() == '{"userns-remap": "robots"}'
+
+
+def test_a_setting_of_the_engine_that_cannot_be_read_is_not_written(top: Path) -> None:
+    (top / "etc/docker").mkdir()
+    for text in ("{", "[]", '{"userns-remap": "1000:1000"}'):
+        (top / "etc/docker/daemon.json").write_text(text)
+        assert "E_INSTALL_REMAP" in call(top, "install", "--userns-remap", code=1)
+        assert (top / "etc/docker/daemon.json").read_text() == text

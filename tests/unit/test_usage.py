@@ -11,7 +11,8 @@ from agent_daemon.room import measure, tools_folder
 from supervisor.core.disk import is_over
 from supervisor.core.settings import WorkstationSettings
 from supervisor.ports import Use
-from supervisor.workstations.examination import engine_checks
+from supervisor.workstations.examination import remap_checks
+from supervisor.workstations.remap import missing_hole
 from supervisor.workstations.usage import use_of_family, use_of_group
 from tests.site import wait_for
 
@@ -103,9 +104,29 @@ def test_a_limit_is_written_as_docker_writes_sizes() -> None:
     assert WorkstationSettings(clis=("codex",)).disk_limit_bytes is None
 
 
-def test_an_engine_that_remaps_users_is_told_with_the_line_that_its_map_needs() -> None:
-    about = {"SecurityOptions": ["name=seccomp,profile=default", "name=userns"], "MemoryLimit": True}
-    about |= {"PidsLimit": True, "LiveRestoreEnabled": True}
-    (found,) = engine_checks("workstation backend", about, 1000)
-    assert found.status == "warning" and ":1000:1" in str(found.mend)
-    assert not list(engine_checks("workstation backend", about | {"SecurityOptions": ["name=seccomp"]}, 1000))
+def test_an_engine_that_remaps_users_is_told_with_what_its_map_lacks(tmp_path: Path) -> None:
+    about = {
+        "SecurityOptions": ["name=seccomp,profile=default", "name=userns"],
+        "DockerRootDir": "/d/500000.600000",
+    }
+    files = tmp_path / "subuid", tmp_path / "subgid"
+    files[0].write_text("dockremap:500000:1000\ndockremap:1000:1\ndockremap:501001:64535\n")
+    files[1].write_text("ada:500000:65536\ndockremap:600000:65536\n")
+    assert missing_hole(about, 1000, 1000, files) == f"{files[1]} does not leave 1000 be"
+    files[1].write_text("dockremap:600000:2000\ndockremap:2000:1\n")
+    assert not missing_hole(about, 1000, 2000, files)
+    assert "does not leave 1001 be and" in missing_hole(about, 1001, 2001, files)
+    assert "does not leave" in missing_hole({"DockerRootDir": "/var/lib/docker"}, 1000, 2000, files)
+
+
+def test_a_free_workstation_is_refused_where_root_inside_is_root_of_the_host() -> None:
+    free = WorkstationSettings(driver="docker", clis=("codex",), preset="free")
+    seccomp = "name=seccomp,profile=default"
+    for options, why in (([seccomp], "remaps no users"), ([seccomp, "name=rootless"], "rootless")):
+        (found,) = remap_checks("workstation backend", {"SecurityOptions": options}, free)
+        assert found.status == "error" and "E_FREE_NEEDS_REMAP" in found.detail and why in found.detail
+        assert "preset: hardened" in found.mend
+    hardened = WorkstationSettings(driver="docker", clis=("codex",))
+    assert not list(remap_checks("workstation backend", {"SecurityOptions": [seccomp]}, hardened))
+    (found,) = remap_checks("workstation backend", {"SecurityOptions": ["name=userns"]}, hardened)
+    assert found.status == "error" and "--userns-remap" in found.mend
