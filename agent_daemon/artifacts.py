@@ -1,10 +1,11 @@
 """What an agent leaves for people beside its commits: copied out of the worktree, counted and bounded.
 
 The agent puts files into ``.cloud-code/artifacts/``; nothing there is committed. Links, pipes and what is over a
-limit are left out, and that is told.
+limit are left out, and that is told. What the agent was given in secret is hidden in them.
 """
 
 import contextlib
+import hashlib
 import mimetypes
 import os
 import re
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent_daemon.clone import PROTOCOL_FOLDER
+from agent_daemon.hiding import Mask
 from agent_daemon.protocol.errors import ProtocolError
-from agent_daemon.protocol.files import copy_file, make_folder
+from agent_daemon.protocol.files import copy_file, make_folder, write_file
 from agent_daemon.protocol.model import Artifact
 from agent_daemon.protocol.paths import ARTIFACTS
 
@@ -36,8 +38,9 @@ class Collected:
     left_out: tuple[str, ...] = ()
 
 
-def collect(worktree: Path, outbox: Path) -> Collected:
+def collect(worktree: Path, outbox: Path, mask: Mask | None = None) -> Collected:
     """Copy the agent's artifacts to `outbox`/artifacts, in place of those of an earlier run; raises OSError."""
+    mask = mask or Mask(())
     target = outbox / ARTIFACTS
     _clear(target)
     made: list[Artifact] = []
@@ -45,15 +48,15 @@ def collect(worktree: Path, outbox: Path) -> Collected:
     room = MAX_BYTES
     for name in _listed(worktree):
         path = f"{ARTIFACTS}/{_NOT_IN_A_NAME.sub('-', name)}"
-        why = _obstacle(path, made)
+        why = "a secret in its name" if mask.hides(os.fsencode(name)) else _obstacle(path, made)
         if not why:
             try:
-                made.append(_copy(worktree, name, outbox, path, min(room, MAX_FILE_BYTES)))
+                made.append(_copy(worktree, name, outbox, path, min(room, MAX_FILE_BYTES), mask))
                 room -= made[-1].size
                 continue
             except (ProtocolError, FileNotFoundError) as error:
                 why = error.problem.code if isinstance(error, ProtocolError) else "it is gone"
-        left_out.append(f"{_shown(name)} ({why})")
+        left_out.append(f"{mask.hide(_shown(name))} ({why})")
     return Collected(artifacts=tuple(made), left_out=tuple(left_out))
 
 
@@ -84,13 +87,19 @@ def _obstacle(path: str, made: list[Artifact]) -> str:
     return "another one of that name" if any(other.path == path for other in made) else ""
 
 
-def _copy(worktree: Path, name: str, outbox: Path, path: str, max_bytes: int) -> Artifact:
+def _copy(worktree: Path, name: str, outbox: Path, path: str, max_bytes: int, mask: Mask) -> Artifact:
     make_folder((outbox / path).parent)
     copied = copy_file(worktree, f"{PLACE}/{name}", outbox / path, max_bytes=max_bytes)
+    sha256 = copied.sha256
+    if mask:
+        data = mask.blank((outbox / path).read_bytes())
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 != copied.sha256:
+            write_file(outbox / path, data)
     with contextlib.suppress(OSError):
         (outbox / path).chmod(0o644)
     kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return Artifact(name=_shown(name), path=path, media_type=kind, size=copied.size, sha256=copied.sha256)
+    return Artifact(name=_shown(name), path=path, media_type=kind, size=copied.size, sha256=sha256)
 
 
 def _shown(name: str) -> str:

@@ -7,7 +7,6 @@ removed, so that a removal cut short never looks like something whole.
 
 import contextlib
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from agent_daemon.checkout import remove_folder
 from agent_daemon.clone import clone_lock
 from agent_daemon.failpoints import reach
 from agent_daemon.git import GitError, git_text
-from agent_daemon.parting import StillUsedError, refuse_if_used, size_bytes
+from agent_daemon.parting import REMOVED, StillUsedError, put_away, refuse_if_used, size_bytes
 from agent_daemon.protocol.codec import decode, decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import Signature, make_folder, read_file, ring, signature, write_file
@@ -39,8 +38,6 @@ from agent_daemon.protocol.paths import (
     is_project,
     is_task_id,
 )
-
-_REMOVED = ".removed-"
 
 
 class _KeptError(Exception):
@@ -140,7 +137,7 @@ class Cleaner:
         if tasking.exists() or tasking.is_symlink():  # without a report, it would be begun anew
             raise _KeptError(f"attempt {attempt} of {task_id} is still spoken of in in/")
         taken = size_bytes(folder)
-        _put_away(folder)
+        put_away(folder)
         _remove_if_empty(folder.parent)
         return taken
 
@@ -165,7 +162,7 @@ class Cleaner:
             for reason in _needed(clone):
                 raise _KeptError(reason)
             taken = size_bytes(clone)
-            _put_away(clone)
+            put_away(clone)
             _remove_if_empty(clone.with_name(f"{project}.worktrees"))
         return taken
 
@@ -174,7 +171,7 @@ class Cleaner:
         places = [self.root.workspace(self.workstation), *self.root.mail_out(self.workstation).glob("*")]
         for place in places:
             if place.is_dir() and not place.is_symlink():
-                for left in place.glob(f".*{_REMOVED}*"):
+                for left in place.glob(f".*{REMOVED}*"):
                     with contextlib.suppress(OSError):
                         remove_folder(left)
                         place.rmdir()  # unless something else is there
@@ -201,11 +198,3 @@ def _needed(clone: Path) -> Iterator[str]:
 def _remove_if_empty(folder: Path) -> None:
     with contextlib.suppress(OSError):
         folder.rmdir()
-
-
-def _put_away(folder: Path) -> None:
-    aside = folder.with_name(f".{folder.name}{_REMOVED}{uuid.uuid4().hex[:8]}")
-    folder.rename(aside)
-    reach("daemon.cleanup_renamed")
-    remove_folder(aside)
-    reach("daemon.cleanup_removed")

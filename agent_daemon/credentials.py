@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,16 +25,23 @@ from agent_daemon.protocol.paths import CREDENTIALS
 
 VARIABLE = "CLOUD_CODE_CREDENTIALS"
 _MAX_BYTES = 256 * 1024
+# Times of files are coarser than the clock.
+_COARSE_NS = 1_000_000_000
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 (a folder for this user alone is made in it)
 
 
 class Given:
-    """What one attempt has been given. Changed by the daemon's loop, read by the thread that works."""
+    """What one attempt has been given. Changed by the daemon's loop, read by the thread that works.
+
+    `everything` hides all that it was ever given, `since` is when the first of that came, as files tell times.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._held: dict[str, SealedCredential] = {}
-        self._masks: list[Mask] = []
+        self.everything = Mask(())
+        self.since = 0
+        self._masks = [self.everything]
 
     def __repr__(self) -> str:
         return f"Given({', '.join(self._held)})"
@@ -62,6 +70,7 @@ class Given:
         before = self._held.get(credential.id)
         if before == credential:
             return
+        self.since = self.since or time.time_ns() - _COARSE_NS
         self._held[credential.id] = credential
         for mask in self._masks:
             mask.add([credential.value])
@@ -98,6 +107,8 @@ class Given:
         self._held.clear()
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another attempt of the task may have one
+                self.folder.parent.rmdir()
 
 
 class Keyring:

@@ -57,6 +57,17 @@ class Mask:
     def hide_bytes(self, data: bytes) -> bytes:
         return _without(data, self._places(data))
 
+    def hides(self, data: bytes) -> bool:
+        """Whether a value stands in the data."""
+        return any(form in data for form in self._forms)
+
+    def blank(self, data: bytes) -> bytes:
+        """The data with stars in place of the values: as long as before, for files that count their bytes."""
+        blanked = bytearray(data)
+        for start, stop in self._places(data):
+            blanked[start:stop] = b"*" * (stop - start)
+        return bytes(blanked)
+
     def stream(self) -> "MaskedStream":
         return MaskedStream(self)
 

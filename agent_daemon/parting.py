@@ -4,13 +4,18 @@ People look into the worktrees of ended tasks, and some of them edit there. Noth
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent_daemon.checkout import remove_folder
 from agent_daemon.clone import PROTOCOL_FOLDER
+from agent_daemon.failpoints import reach
 from agent_daemon.processes import working_in
 from agent_daemon.protocol.files import write_file
 
+# Stands in the name of what is being removed.
+REMOVED = ".removed-"
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own is
 
 
@@ -49,6 +54,15 @@ def refuse_if_used(worktree: Path) -> None:
     if users:
         pid, name = users[0]
         raise StillUsedError(f"process {pid} ({name}) works in {worktree}")
+
+
+def put_away(folder: Path) -> None:
+    """Remove a folder, renamed first: a removal cut short never looks like something whole. Raises OSError."""
+    aside = folder.with_name(f".{folder.name}{REMOVED}{uuid.uuid4().hex[:8]}")
+    folder.rename(aside)
+    reach("daemon.cleanup_renamed")
+    remove_folder(aside)
+    reach("daemon.cleanup_removed")
 
 
 def size_bytes(folder: Path) -> int:

@@ -22,6 +22,7 @@ from agent_daemon.protocol.model import Criterion, ReportError, ReportStatus, Wo
 from agent_daemon.reporting import MAX_SUMMARY_BYTES, clip_bytes
 from agent_daemon.request import cli_settings
 from agent_daemon.stage import text_digest
+from agent_daemon.traces import renew_marked
 
 _PREPARING = {
     WorkspaceMode.SHARED: "Preparing the worktree",
@@ -69,7 +70,7 @@ def _artifacts(attempt: Attempt, closing: dict[str, Any]) -> dict[str, Any]:
     if closing.get("status") not in (ReportStatus.COMPLETED, ReportStatus.FAILED, ReportStatus.BLOCKED):
         return {}
     try:
-        found = artifacts.collect(attempt.places.worktree, attempt.places.outbox)
+        found = artifacts.collect(attempt.places.worktree, attempt.places.outbox, attempt.mask)
     except OSError as error:
         attempt.tell({}, f"The artifacts could not be copied: {error}")
         return {}
@@ -149,6 +150,8 @@ def release(attempt: Attempt, *, in_use: bool) -> dict[str, Any]:
             attempt.tell({}, "Touched after it had been saved: bundled again")
             return {"salvage": more}
         workplace.release(task, places, in_use=in_use)
+        if places.own is None:
+            renew_marked(places.clone, task.branch)
         output_bytes = size_bytes(places.outbox)
     except (OSError, GitError) as error:
         logger.error("{} {} is not released: {}", task.id, task.attempt, error)

@@ -11,6 +11,7 @@ from agent_daemon.assignments import Key
 from agent_daemon.attempt import Attempt
 from agent_daemon.duties import ENDED
 from agent_daemon.run import give_up
+from agent_daemon.traces import remove_traces
 from agent_daemon.workplace import leave
 
 Job = Callable[[Attempt], dict[str, Any]]
@@ -35,7 +36,16 @@ def start_worker(key: Key, attempt: Attempt, job: Job, done: Callable[[dict[str,
             fields = give_up(attempt, error)
         if fields.get("status") in ENDED:
             fields |= leave(attempt.task, attempt.places)
+            _clean_up(attempt)
         done(fields)
 
     threading.Thread(target=body, name=f"attempt {key[0]} {key[1]}", daemon=True).start()
     return Worker(key, attempt)
+
+
+def _clean_up(attempt: Attempt) -> None:
+    """What was given in secret does not stay; that this fails keeps no attempt from its end."""
+    try:
+        remove_traces(attempt.given, attempt.places)
+    except Exception:
+        logger.exception("traces of what {} {} was given may be left", attempt.task.id, attempt.task.attempt)

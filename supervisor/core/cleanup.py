@@ -197,6 +197,8 @@ def _saved(ended: Iterable[Found], settings: CleanupSettings) -> Iterator[Candid
                 candidate = _of(one, attempt, kind, size)
                 if any(not other.released for other in one.task.attempts):
                     yield replace(candidate, reason="a worktree of its task has not been removed yet")
+                elif attempt.holds_secret:
+                    yield _removed(candidate, "age", "it holds a secret, and is not kept beyond its task")
                 else:
                     yield _by_age(candidate, settings.salvage_days, None, settings)
 

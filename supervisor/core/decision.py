@@ -88,6 +88,14 @@ class Save(Job):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saved:
+    """An ended attempt's work lies in `state/salvage/`. `holds_secret`: it is not to be kept beyond its task."""
+
+    attempt: int
+    holds_secret: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bundle(Job):
     """Have an attempt's work bundled, where no daemon lives that does it."""
 

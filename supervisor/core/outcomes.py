@@ -17,6 +17,7 @@ from supervisor.core.decision import (
     Probe,
     Push,
     Save,
+    Saved,
 )
 from supervisor.core.delivery import (
     Inspected,
@@ -71,8 +72,9 @@ def _of_attempt(
             return fail_inspection(task, job.attempt, outcome, report, now)
         case Save() if isinstance(outcome, Failed):
             return fail_saving(task, job.attempt, outcome, now)
-        case Save():
-            return Decision(task=task.with_attempt(job.attempt, saved=True, saved_in="salvage", save_error=None))
+        case Save() if isinstance(outcome, Saved):
+            saved = {"saved": True, "saved_in": "salvage", "save_error": None}
+            return Decision(task=task.with_attempt(job.attempt, holds_secret=outcome.holds_secret, **saved))
         case Bundle() if isinstance(outcome, str | Failed):
             return settle_salvage(task, job.attempt, outcome, now)
     return Decision(task=task)

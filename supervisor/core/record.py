@@ -156,6 +156,7 @@ class Attempt(Stored):
     elsewhere (in `state/salvage/`, on the remote) or that there was none, and `saved_in` which; only then, or when
     a person has given up what could not be saved (`dropped_by`), may it be `let_go`, which asks its workstation
     to remove its worktree, and be `released`, which says that it has.
+    `holds_secret`: what was saved of it is to go with its task.
     `times_touched` counts what was found in the worktree after that, and saved again.
     `inspecting` and `saving` count what failed for a passing reason.
     `salvage_since`: it was given up without a word about its work, which is to be bundled yet. `bundle_again`: a
@@ -208,6 +209,7 @@ class Attempt(Stored):
     saved: bool = False
     saved_in: Literal["salvage", "remote", "nothing"] | None = None
     save_error: str | None = None
+    holds_secret: bool = False
     dropped_by: str | None = None
     inspecting: Tries = Tries()
     saving: Tries = Tries()

@@ -33,6 +33,7 @@ from supervisor.git.history import (
 from supervisor.git.lfs import check_lfs
 from supervisor.git.mirror import Mirror, fetch, make_repository, resolve
 from supervisor.git.names import check_branch, check_url
+from supervisor.git.objects import TooManyChangesError, beginnings, changes_in
 from supervisor.git.request import SALVAGE_LIMITS, Imported, ImportLimits, ImportRequest
 from supervisor.git.rewrite import CommitInfo, Identity, describe, rewrite
 
@@ -50,6 +51,7 @@ __all__ = [
     "import_bundle",
 ]
 
+_COMMIT_BYTES = 256 * 1024
 _REMOTE_REF = "refs/remote/tip"
 
 # What `git index-pack` says about a pack that it refuses, and what that means to the one who made it.
@@ -204,7 +206,24 @@ def _salvaged(request: ImportRequest, header: BundleHeader, history: History) ->
         diff_stat="",
         held=(),
         quarantine=request.quarantine,
+        holds_secret=_holds_secret(request, history),
     )
+
+
+def _holds_secret(request: ImportRequest, history: History) -> bool:
+    """Whether the scan finds something in saved work, which is kept nevertheless: it leaves in another way."""
+    if request.scan is None:
+        return False
+    limits = request.limits.process
+    try:
+        messages = [data for _, data in beginnings(request.quarantine, history.commits, _COMMIT_BYTES, limits)]
+        changes = changes_in(request.quarantine, history.commits, limits)
+        scan_content(request.quarantine, changes, messages, request.scan, limits)
+    except Rejected:
+        return True
+    except TooManyChangesError:
+        return False
+    return False
 
 
 def _accept(request: ImportRequest, head: str, history: History, known: Known) -> Imported:

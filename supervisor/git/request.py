@@ -75,7 +75,7 @@ class Imported:
     """An accepted bundle. `head` is the agent's, `pushed_head` what may be pushed, `base` upstream's below it.
 
     `commits` are the new ones, oldest first, as pushed, and `earlier` those below them that the remote branch had;
-    `held` are paths that a person must approve first.
+    `held` are paths that a person must approve first. `holds_secret`: the scan found something in saved work.
     """
 
     head: str
@@ -87,3 +87,4 @@ class Imported:
     held: tuple[str, ...]
     quarantine: Path
     earlier: tuple[CommitInfo, ...] = ()
+    holds_secret: bool = False

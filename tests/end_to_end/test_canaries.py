@@ -1,7 +1,10 @@
 """Canaries: each value that an agent was given, in each usual encoding, at each exit, is nowhere to be seen."""
 
+import contextlib
 import json
+import re
 import subprocess
+import zlib
 from pathlib import Path
 
 from agent_daemon.hiding import forms_of
@@ -31,6 +34,9 @@ for form in forms:
     print("to the error stream", form, file=sys.stderr)
     for verb in ("note", "decision"):
         subprocess.run(["agent-daemon", verb, f"{verb}: {form}"], check=True)
+home, artifacts = Path(os.environ["HOME"]), Path(".cloud-code/artifacts")
+(home / "session.jsonl").write_text("".join(json.dumps({"out": form}) + "\\n" for form in forms))
+(artifacts / "notes.txt").write_text("\\n".join(forms))
 if "E_SECRET_IN_OUTPUT" not in Path(".cloud-code/tasking.yaml").read_text():
     for number, form in enumerate(forms):
         Path(f"leak-{number}.txt").write_text(form)
@@ -39,6 +45,9 @@ if "E_SECRET_IN_OUTPUT" not in Path(".cloud-code/tasking.yaml").read_text():
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "add", "-A"], check=True)
     subprocess.run([*git, "commit", "-qm", "leak " + " ".join(forms)], check=True)
+    subprocess.run([*git, "tag", "t-" + values[0].encode().hex()], check=True)
+    subprocess.run([*git, "branch", "kept"], check=True)
+    subprocess.run([*git, "config", "remote.x.url", values[1]], check=True)
 else:
     for path in [*Path().glob("leak-*"), *Path().glob("n[0-9]*")]:
         path.unlink()
@@ -53,6 +62,15 @@ def all_objects(repository: Path) -> bytes:
     return subprocess.run(
         command, cwd=repository, input="\n".join(found).encode(), capture_output=True, check=True, timeout=60
     ).stdout
+
+
+def unpacked(data: bytes) -> bytes:
+    """A file, and whatever is packed in it as git and gzip do it."""
+    found = [data]
+    for packed in re.finditer(rb"\x78[\x01\x5e\x9c\xda]|\x1f\x8b\x08", data):
+        with contextlib.suppress(zlib.error):
+            found.append(zlib.decompressobj(47).decompress(data[packed.start() :], 1_000_000))
+    return b"\n".join(found)
 
 
 def posted(forges: ForgeSite) -> str:
@@ -117,13 +135,17 @@ def test_no_value_leaves_by_any_exit(tmp_path: Path) -> None:
         wait_for(
             lambda: not list(site.root.workspace("backend-1").glob("*.worktrees/*")), what="its worktree goes"
         )
+        assert list(site.root.salvage.rglob("*.bundle"))
+        site.cli("gc")
+        wait_for(lambda: not list(site.root.salvage.rglob("*.bundle")), what="saved work that holds them goes")
+        wait_for(lambda: not list(site.root.quarantine.iterdir()), what="and is gone")
         exits = {
             "the forge": posted(forges).encode(),
             "what was pushed": all_objects(tmp_path / "hub.git"),
             "the command line": "".join(shown).encode(),
             "names": "\n".join(map(str, tmp_path.rglob("*"))).encode(),
         }
-        exits |= {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        exits |= {str(path): unpacked(path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()}
         forms = {form for value in set(values) for form in forms_of(value)}
         leaks = [(where, form) for where, data in exits.items() for form in forms if form in data]
         assert sorted({(where, form.decode()[:60]) for where, form in leaks}) == []

@@ -8,6 +8,7 @@ import pytest
 
 from agent_daemon import artifacts
 from agent_daemon.artifacts import PLACE, Collected, collect
+from agent_daemon.hiding import Mask
 
 
 @pytest.fixture
@@ -48,6 +49,18 @@ def test_a_later_run_replaces_what_an_earlier_one_left(place: Path) -> None:
     (place / "old.txt").rename(place / "new.txt")
     assert [a.path for a in collected(place).artifacts] == ["artifacts/new.txt"]
     assert not copy_of(place, "artifacts/old.txt").exists()
+
+
+def test_what_the_agent_was_given_in_secret_is_not_in_them(place: Path) -> None:
+    (place / "run.log").write_text("signed in with hunter2-of-the-registry, done")
+    (place / "hunter2-of-the-registry").write_text("x")
+    folder = place.parents[2]
+    found = collect(folder / "worktree", folder / "out", Mask(["hunter2-of-the-registry"]))
+    (artifact,) = found.artifacts
+    copied = copy_of(place, "artifacts/run.log").read_bytes()
+    assert copied == b"signed in with ***********************, done"
+    assert (artifact.size, artifact.sha256) == (len(copied), hashlib.sha256(copied).hexdigest())
+    assert found.left_out == ("[hidden] (a secret in its name)",)
 
 
 def test_nothing_there_is_nothing_reported(place: Path) -> None:

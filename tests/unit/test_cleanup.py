@@ -41,6 +41,14 @@ def verdicts(*everything: Found, room: Room = PLENTY) -> dict[tuple[str, int | N
     return {(c.kind, c.attempt): (c.verdict, c.rule) for c in decide(everything, (), room, SETTINGS)}
 
 
+def test_saved_work_that_holds_a_secret_goes_once_its_task_has_ended() -> None:
+    young = found(ended(done(number=1, released=True), done(number=2, released=True, holds_secret=True)), 1.0)
+    told = verdicts(young)
+    assert told["salvage", 1][0] == "keep" and told["salvage", 2] == ("remove", "age")
+    kept = found(make_task(state=State.BLOCKED, attempt=1, attempts=(done(holds_secret=True),)), OLD)
+    assert ("salvage", 1) not in verdicts(kept)
+
+
 # --- the property ---------------------------------------------------------------------------------------
 
 FLAGS = st.booleans()

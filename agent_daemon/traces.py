@@ -1,0 +1,107 @@
+"""What an attempt was given in secret, taken out of what it leaves behind in its workstation.
+
+Coding CLIs keep what commands print in their homes, and git keeps what was committed, whether or not it was
+pushed: the next attempt's agent could read either.
+"""
+
+import os
+import re
+import stat
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from loguru import logger
+
+from agent_daemon.clone import clone_lock
+from agent_daemon.credentials import Given
+from agent_daemon.git import git_text
+from agent_daemon.hiding import Mask
+from agent_daemon.parting import put_away, refuse_if_used
+from agent_daemon.places import AttemptPlaces
+
+# What is larger is left, and that is told in the log.
+_MAX_BYTES = 64 * 1024 * 1024
+_LOOSE = re.compile(r"objects/[0-9a-f]{2}/[0-9a-f]+$")
+
+
+def remove_traces(was_given: Given, places: AttemptPlaces) -> None:
+    """At the end of an attempt: blank what it was given in its CLIs' homes; mark a shared clone that holds it."""
+    given, since = was_given.everything, was_given.since
+    if not given:
+        return
+    for path, data in _written_since(places.homes, since):
+        blanked = given.blank(data)
+        if blanked != data:
+            logger.info("what the attempt was given is taken out of {}", path)
+            _overwrite(path, blanked)
+    if places.own is None and _holds(places.clone, given, since):
+        _mark(places.clone).touch()
+
+
+def renew_marked(clone: Path, branch: str) -> None:
+    """Remove a clone that holds secrets once nothing is in it that anybody needs: it is made anew from the mirror.
+
+    `branch` is that of a task: while others of its kind are there, or a worktree, it stays. OSError, GitError.
+    """
+    if not _mark(clone).exists():
+        return
+    with clone_lock(clone):
+        if clone.is_dir():
+            kind = f"refs/heads/{branch.rpartition('/')[0]}"
+            if any((clone / ".git/worktrees").glob("*")) or git_text("for-each-ref", kind, folder=clone):
+                return
+            refuse_if_used(clone)
+            put_away(clone)
+            logger.info("{} held what an attempt was given in secret, and is made anew", clone)
+        _mark(clone).unlink(missing_ok=True)
+
+
+def _mark(clone: Path) -> Path:
+    return clone.with_name(f".{clone.name}.holds-secrets")
+
+
+def _holds(clone: Path, given: Mask, since: int) -> bool:
+    """Whether a value stands in what git has kept there since then, or in a name; packs are not looked into."""
+    repository = clone / ".git"
+    for path, data in _written_since(repository, since):
+        name = str(path.relative_to(repository))
+        if path.suffix == ".pack" or given.hides(os.fsencode(name)) or given.hides(data):
+            return True
+        if _LOOSE.search(name) and given.hides(_unpacked(data)):
+            return True
+    return False
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, _MAX_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _written_since(folder: Path, since: int) -> Iterator[tuple[Path, bytes]]:
+    """The regular files below a folder that were made or changed since then, with their content."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            try:
+                found = path.lstat()
+                if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns < since:
+                    continue
+                if found.st_size > _MAX_BYTES:
+                    logger.warning("{} is too large to be searched for what the attempt was given", path)
+                    continue
+                yield path, path.read_bytes()
+            except OSError:  # it is gone, or not ours to read
+                continue
+
+
+def _overwrite(path: Path, data: bytes) -> None:
+    """In place: a database's other pages stay where they are."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        logger.warning("{} still holds what the attempt was given: {}", path, error)

@@ -1,0 +1,117 @@
+"""What an attempt was given in secret is gone from its CLIs' homes and from the clone that others use after it."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agent_daemon.clone import ensure_clone
+from agent_daemon.credentials import Given
+from agent_daemon.places import AttemptPlaces
+from agent_daemon.protocol.model import SealedCredential
+from agent_daemon.traces import remove_traces, renew_marked
+from tests.site import git, make_remote
+
+VALUE, BRANCH = "hunter2-of-the-registry", "cloud-code/a"
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> AttemptPlaces:
+    """A clone with the worktree of an attempt, and a home."""
+    remote = make_remote(tmp_path / "remote.git", {"a.txt": "a"})
+    clone = tmp_path / "demo"
+    ensure_clone(clone, remote)
+    git("worktree", "add", "-q", "-b", BRANCH, str(tmp_path / "tree"), "origin/main", cwd=clone)
+    (tmp_path / "homes").mkdir()
+    return AttemptPlaces(
+        inbox=tmp_path, outbox=tmp_path, clone=clone, worktree=tmp_path / "tree", homes=tmp_path / "homes"
+    )
+
+
+@pytest.fixture
+def given() -> Given:
+    given = Given(None)
+    given.take(SealedCredential(task="demo.a", attempt=1, id="cred-001", env="NPM_TOKEN", value=VALUE))
+    return given
+
+
+def release(places: AttemptPlaces) -> None:
+    git("worktree", "remove", "--force", str(places.worktree), cwd=places.clone)
+    git("branch", "-D", BRANCH, cwd=places.clone)
+    renew_marked(places.clone, BRANCH)
+
+
+def test_homes_are_blanked_in_place(places: AttemptPlaces, given: Given) -> None:
+    (places.homes / "session.jsonl").write_text('{"out": "it is hunter2-of-the-registry"}\n')
+    precious = places.homes.parent / "precious"
+    precious.write_text(VALUE)
+    (places.homes / "link").symlink_to(precious)
+    with closing(sqlite3.connect(places.homes / "sessions.db")) as database:
+        database.execute("create table said (text)")
+        database.executemany("insert into said values (?)", [(f"{n} {VALUE}",) for n in range(500)])
+        database.commit()
+    remove_traces(given, places)
+    assert (places.homes / "session.jsonl").read_text() == '{"out": "it is ***********************"}\n'
+    assert precious.read_text() == VALUE
+    with closing(sqlite3.connect(places.homes / "sessions.db")) as database:
+        assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
+        assert database.execute("select count(*) from said where text like '%***'").fetchone() == (500,)
+
+
+def test_what_was_there_before_is_not_looked_at(places: AttemptPlaces) -> None:
+    (places.homes / "login").write_text(VALUE)
+    given = Given(None)
+    given.take(SealedCredential(task="demo.a", attempt=1, id="cred-001", env="NPM_TOKEN", value=VALUE))
+    given.since = (places.homes / "login").stat().st_ctime_ns + 1
+    remove_traces(given, places)
+    assert (places.homes / "login").read_text() == VALUE
+
+
+@pytest.mark.parametrize("place", ["commit", "message", "branch", "config", "stash", "pack"])
+def test_a_clone_that_holds_it_is_made_anew_once_nobody_needs_it(
+    places: AttemptPlaces, given: Given, place: str
+) -> None:
+    tree = places.worktree
+    if place in ("commit", "stash", "pack"):
+        (tree / "a.txt").write_text(f"export TOKEN={VALUE}")
+    if place == "stash":
+        git("stash", cwd=tree)
+    if place in ("commit", "pack"):
+        git("commit", "-qam", "x", cwd=tree)
+    if place == "pack":
+        git("repack", "-qadl", cwd=tree)
+    if place == "message":
+        git("commit", "-q", "--allow-empty", "-m", f"with {VALUE}", cwd=tree)
+    if place == "branch":
+        git("branch", f"try-{VALUE}", cwd=tree)
+    if place == "config":
+        git("config", "x.y", VALUE, cwd=tree)
+    remove_traces(given, places)
+    renew_marked(places.clone, BRANCH)
+    assert places.clone.is_dir(), "its worktree is there yet"
+    release(places)
+    assert not places.clone.exists()
+    assert sorted(path.name for path in places.clone.parent.glob(".demo*")) == [".demo.lock"]
+    remote = places.clone.parent / "remote.git"
+    ensure_clone(places.clone, remote)
+    assert VALUE not in git("log", "--all", "-p", cwd=places.clone)
+
+
+def test_another_clone_stays(places: AttemptPlaces, given: Given) -> None:
+    (places.worktree / "a.txt").write_text("nothing of it")
+    git("commit", "-qam", "x", cwd=places.worktree)
+    remove_traces(given, places)
+    release(places)
+    assert (places.clone / ".git").is_dir()
+
+
+def test_one_stays_as_long_as_it_has_the_branch_of_another_task(places: AttemptPlaces, given: Given) -> None:
+    git("branch", "cloud-code/b", "origin/main", cwd=places.clone)
+    git("config", "x.y", VALUE, cwd=places.clone)
+    remove_traces(given, places)
+    release(places)
+    assert places.clone.is_dir()
+    git("branch", "-D", "cloud-code/b", cwd=places.clone)
+    renew_marked(places.clone, BRANCH)
+    assert not places.clone.exists()
