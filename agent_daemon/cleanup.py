@@ -38,6 +38,7 @@ from agent_daemon.protocol.paths import (
     is_project,
     is_task_id,
 )
+from agent_daemon.reclaiming import reclaim
 
 
 class _KeptError(Exception):
@@ -79,6 +80,7 @@ class Cleaner:
         folder, out = self.root.mail_in(self.workstation), self.root.mail_out(self.workstation)
         try:
             asked = decode(Cleanup, read_file(folder, CLEANUP_WANTED).data, file=f"in/{CLEANUP_WANTED}")
+            reclaim(out, self.root.workspace(self.workstation))
             self._finish_removals()
             items = tuple(self._carry_out(item) for item in asked.items)
             reach("daemon.cleaned_before_answer")

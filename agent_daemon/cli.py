@@ -24,6 +24,7 @@ from agent_daemon.places import shared_homes
 from agent_daemon.processes import become_subreaper
 from agent_daemon.protocol.model import CliConfig, Identity
 from agent_daemon.protocol.paths import Root, check_name, is_task_id
+from agent_daemon.reclaiming import reclaim
 from agent_daemon.request import settings_of
 from agent_daemon.salvage import DaemonRunsError, SalvageError, daemon_lock, salvage_attempt
 
@@ -168,7 +169,12 @@ def _place(workstation: str | None, root: Path | None) -> tuple[Root, str]:
 
 @contextmanager
 def _locked(place: Root, workstation: str) -> Iterator[None]:
-    """Hold the daemon's lock; exit code 75, which stands for "later", when another daemon has it."""
+    """Hold the daemon's lock; exit code 75, which stands for "later", when another daemon has it.
+
+    First of all, what root inside has made is taken back, so that there is nothing that cannot be read.
+    """
+    home = Path(os.environ.get("HOME", "/nonexistent/home"))
+    reclaim(place.mail_out(workstation), place.workspace(workstation), home.parent)
     with ExitStack() as stack:
         try:
             stack.enter_context(daemon_lock(place, workstation))

@@ -293,7 +293,7 @@ class Daemon:
             deadline = time.monotonic() + 10
             while self._worker is not None and time.monotonic() < deadline:
                 self._receive(0.2)
-            end_processes(worker.attempt.places.marker)
+            end_processes(worker.attempt.places)
         for entry in self._entries.values():
             if entry.report.changed:
                 entry.report.write(time.monotonic)

@@ -88,7 +88,7 @@ def _walk(folder: Path) -> Iterator[os.stat_result]:
                 continue
             try:
                 yield entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
+            except OSError:  # gone meanwhile, or in a folder that nobody may enter
                 continue
 
 

@@ -32,6 +32,12 @@ class AttemptPlaces:
         return self.outbox / NOTES
 
     @property
+    def written(self) -> tuple[Path, ...]:
+        """All the folders that its agent may have written in."""
+        own = (self.own,) if self.own is not None else (self.clone, self.worktree.parent, self.homes)
+        return (self.outbox, *own)
+
+    @property
     def marker(self) -> str:
         return str(self.outbox)
 

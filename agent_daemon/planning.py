@@ -52,7 +52,7 @@ def undo_edits(task: TaskingTask, places: AttemptPlaces, stage: Stage | None) ->
     worktree = places.worktree
     if stage is None or stage.before_head is None or stage.before_tree is None or not workplace.owns(task, places):
         return ""
-    workplace.end_processes(places.marker)
+    workplace.end_processes(places)
     workplace.link_files(places)
     checkout.find_again(places.clone, worktree)
     checkout.remove_stale_locks(worktree)

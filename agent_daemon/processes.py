@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from agent_daemon.reclaiming import signal_others
+
 _PROC = Path("/proc")
 _SET_CHILD_SUBREAPER = 36
 _GET_CHILD_SUBREAPER = 37
@@ -255,7 +257,13 @@ def _reap_ended(identities: Iterable[ProcessIdentity]) -> None:
 
 
 def _signal_all(identities: Iterable[ProcessIdentity], number: signal.Signals) -> None:
+    others = []
     for identity in identities:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        try:
             if is_alive(identity):
                 os.kill(identity.pid, number)
+        except PermissionError:
+            others.append(identity.pid)
+        except ProcessLookupError:
+            continue
+    signal_others(others, number)

@@ -93,7 +93,7 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
     coding, verdict = run_cli(attempt)
     reach("daemon.cli_finished")
     take_notes(attempt, last=True)
-    workplace.end_processes(attempt.places.marker)
+    workplace.end_processes(attempt.places)
     asks = verdict.outcome in _MAY_ASK and attempt.known.blocked_reason is not None
     if verdict.outcome == "completed" and not asks:
         attempt.advance(finished=True, message=clip_bytes(verdict.message, MAX_SUMMARY_BYTES))
@@ -140,7 +140,7 @@ def release(attempt: Attempt, *, in_use: bool) -> dict[str, Any]:
     Nothing is reported as done where it is in use, not there or the disk refuses, for it is tried again.
     """
     task, places = attempt.task, attempt.places
-    workplace.end_processes(places.marker)
+    workplace.end_processes(places)
     handed_in = attempt.known.salvage or attempt.known.result
     try:
         more = workplace.bundle_again(

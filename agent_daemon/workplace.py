@@ -17,6 +17,7 @@ from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import Salvage, TaskingTask
 from agent_daemon.protocol.paths import NOTES
 from agent_daemon.rebase import finish_switch
+from agent_daemon.reclaiming import reclaim
 
 # Of a worktree that somebody touched after its work had been bundled.
 SALVAGE_AGAIN = "salvage-again.bundle"
@@ -25,7 +26,7 @@ SALVAGE_AGAIN = "salvage-again.bundle"
 def prepare(attempt: Attempt) -> None:
     """Make the attempt's worktree, or find it as it was left; nothing of an earlier run lives on beside it."""
     task, places = attempt.task, attempt.places
-    end_processes(places.marker)
+    end_processes(places)
     refresh_branches(attempt)
     bundle = places.inbox / "start.bundle"
     request = checkout.WorktreeRequest(
@@ -78,7 +79,7 @@ def salvage(task: TaskingTask, places: AttemptPlaces, *, begun: bool) -> Salvage
     target = places.outbox / "salvage.bundle"
     worktree = ownership.worktree_of(places.worktree, _owner(task), begun=begun)
     if worktree is not None:
-        end_processes(places.marker)
+        end_processes(places)
         checkout.find_again(places.clone, worktree)
         checkout.remove_stale_locks(worktree)
         finish_switch(worktree)
@@ -155,9 +156,10 @@ def release(task: TaskingTask, places: AttemptPlaces, *, in_use: bool) -> None:
     reach("daemon.released_before_report")
 
 
-def end_processes(marker: str) -> None:
-    """End whatever of this attempt an earlier run or a crashed daemon left running."""
-    sweep(lambda: find_marked(ATTEMPT_MARKER, marker), grace_seconds=1.0)
+def end_processes(places: AttemptPlaces) -> None:
+    """End whatever of this attempt an earlier run or a crashed daemon left running, and take back its files."""
+    sweep(lambda: find_marked(ATTEMPT_MARKER, places.marker), grace_seconds=1.0)
+    reclaim(*places.written)
 
 
 def end_all_processes(outbox: Path) -> None:

@@ -180,6 +180,9 @@ class Mail:
             content = read_file(self._root.mail_out(name), "workstation.yaml")
             self._stations[name] = content.signature
             return decode_sign(content.data, name)
+        except PermissionError as error:  # the folder itself is somebody else's
+            shown = f"mail/{name}/out/workstation.yaml"
+            return Problem(code="E_UNREADABLE", message=f"it cannot be read: {error.strerror}", file=shown)
         except OSError:
             return None
         except ProtocolError as error:

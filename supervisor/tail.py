@@ -79,6 +79,8 @@ def _open(folder: Path, relative: str) -> int:
         if status.st_nlink > 1:
             raise _refused("E_HARD_LINK", f"the file has {status.st_nlink} names", shown)
         return os.open(f"/proc/self/fd/{look}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except PermissionError as error:
+        raise _refused("E_UNREADABLE", f"the file cannot be read: {error.strerror}", shown) from None
     finally:
         os.close(look)
 

@@ -3,7 +3,9 @@
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +13,12 @@ import pytest
 from filelock import FileLock
 
 from supervisor import images
+from supervisor.core import remap
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from tests.site import wait_for
 
+PROJECT = Path(__file__).parent.parent
 DISK = Path("/tmp")  # engines and their images are too large for the memory that other tests work in
 # What the image is made of: any Debian or official image that is there, by this name.
 BASE = os.environ.get("CLOUD_CODE_TEST_BASE_IMAGE", "debian:bookworm-slim")
@@ -71,14 +75,24 @@ class OwnEngine:
         self.socket = self.folder / "s"
         self._process: subprocess.Popen[bytes] | None = None
 
+    before: tuple[str, ...] = ("unshare", "--net")
+    more: tuple[str, ...] = ()
+
     def start(self) -> None:
-        options = ["--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--live-restore"]
+        options = [
+            *self.more,
+            "--bridge=none",
+            "--iptables=false",
+            "--ip-forward=false",
+            "--ip-masq=false",
+            "--live-restore",
+        ]
         places = [
             f"--data-root={self.folder}/data",
             f"--exec-root={self.folder}/exec",
             f"--host=unix://{self.socket}",
         ]
-        command = ["unshare", "--net", "dockerd", *options, *places, f"--pidfile={self.folder}/pid"]
+        command = [*self.before, "dockerd", *options, *places, f"--pidfile={self.folder}/pid"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         wait_for(self._answers, 60, "the engine answers")
@@ -111,6 +125,54 @@ class OwnEngine:
             if place.startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", place], check=False)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class RemappedEngine(OwnEngine):
+    """One that remaps users and leaves `AGENT` be, by files of its own: `/etc` of this machine stays as it is.
+
+    What is to see these files, too, runs `within`, as that user, who can reach the sources and Python there.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder.chmod(0o755)
+        etc = self.folder / "etc"
+        etc.mkdir()
+        for name, line in (("passwd", "dockremap:x:61999:61999::/:/bin/false"), ("group", "dockremap:x:61999:")):
+            (etc / name).write_text(f"{Path('/etc', name).read_text()}{line}\n")
+        for name, number in zip(("subuid", "subgid"), AGENT, strict=True):
+            Path("/etc", name).touch()
+            (etc / name).write_text(remap.with_lines("", "dockremap", remap.punched((), number)))
+        lines = [f"mount --bind {file} /etc/{file.name}" for file in sorted(etc.iterdir())]
+        lines += self._shown((PROJECT, Path(sys.prefix), Path(sys.base_prefix)))
+        script = "\n".join(("set -e", *lines, 'exec "$@"'))
+        self.before = ("unshare", "--net", "--mount", "sh", "-c", script, "engine")
+        self.more = ("--userns-remap=dockremap",)
+
+    def _shown(self, places: tuple[Path, ...]) -> Iterator[str]:
+        """What lets everybody enter these, although a folder above, such as root's home, is closed."""
+        hidden: dict[Path, list[Path]] = {}
+        for place in places:
+            above = [one for one in reversed(place.parents) if not one.stat().st_mode & 0o001]
+            if above:
+                hidden.setdefault(above[0], []).append(place)
+        for number, (closed, some) in enumerate(hidden.items()):
+            (self.folder / f"closed-{number}").mkdir()
+            yield f"mount --rbind {closed} {self.folder}/closed-{number}"
+            yield f"mount -t tmpfs -o mode=755 none {closed}"
+            for place in sorted(some):
+                yield f"mkdir -p {place}"
+                yield f"mount --bind {self.folder}/closed-{number}/{place.relative_to(closed)} {place}"
+
+    def start(self) -> None:
+        super().start()
+        os.chown(self.socket, *AGENT)
+
+    def within(self) -> list[str]:
+        """What runs a program there."""
+        assert self._process is not None
+        space = ["nsenter", f"--mount=/proc/{self._process.pid}/ns/mnt"]
+        return [*space, "setpriv", f"--reuid={AGENT[0]}", f"--regid={AGENT[1]}", "--clear-groups"]
 
 
 def has_image(tag: str) -> bool:

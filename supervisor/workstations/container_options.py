@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agent_daemon import egress
+from agent_daemon import egress, reclaiming
 from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.egress.files import SOCKET
@@ -20,8 +20,6 @@ TOOLS = "/tools"
 STOP_SECONDS = 13
 # What sudo and apt need; by it root inside is still less than root, and outside it is nobody (`preset: free`).
 FREE_CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
-# Tells the daemon that it can take back what root inside has made (`agent_daemon.reclaiming`).
-FREE = "CLOUD_CODE_FREE"
 LOG_OPTIONS = ("max-size=10m", "max-file=2")
 
 
@@ -117,7 +115,7 @@ def options(
         "workdir": station.root.workspace(station.name),
         "envs": {
             "CLOUD_CODE_SIGN": sign,
-            **({FREE: "1", "DEBIAN_FRONTEND": "noninteractive"} if free else {}),
+            **({reclaiming.VARIABLE: "1", "DEBIAN_FRONTEND": "noninteractive"} if free else {}),
             **way_out,
             **egress.proxy_variables(way_out),
         },

@@ -105,7 +105,7 @@ def unfit_engine(config: Config, root: Root) -> list[Problem]:
     return [
         Problem(
             code=refused.code,
-            message=refused.message.removesuffix("."),
+            message=f"workstations.{kind}: {refused.message.removesuffix('.')}",
             file=str(root.config),
             place=f"workstations.{kind}.preset",
             expected="an engine that remaps users and leaves the supervisor's be",

@@ -30,7 +30,8 @@ class DockerSite(Site):
 
     def use_docker(self, **settings: Any) -> None:
         self.environment["DOCKER_HOST"] = f"unix://{self.engine.path}"
-        station = {"driver": "docker", "image": docker_engine.image(), "network": "none", "clis": ["scripted"]}
+        image = settings.get("image") or docker_engine.image()
+        station = {"driver": "docker", "image": image, "network": "none", "clis": ["scripted"]}
         self.config["workstations"]["backend"] = station | {"memory": "256m", "pids": 128} | settings
         self.config["timing"] |= {"suspect_after_seconds": 20}
 
