@@ -21,7 +21,7 @@ from agent_daemon.installed import look_at
 from agent_daemon.noting import COMMANDS
 from agent_daemon.own_log import OwnLog
 from agent_daemon.places import shared_homes
-from agent_daemon.processes import become_subreaper
+from agent_daemon.processes import become_subreaper, write_no_core
 from agent_daemon.protocol.model import CliConfig, Identity
 from agent_daemon.protocol.paths import Root, check_name, is_task_id
 from agent_daemon.reclaiming import reclaim
@@ -74,6 +74,7 @@ def main(
     place, name = _place(workstation, root)
     if agent_type is None:
         raise click.UsageError("Missing option '--type'.")
+    write_no_core()
     if environment is not None:
         _take_environment(environment)
     with _locked(place, name):

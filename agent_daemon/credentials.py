@@ -39,6 +39,7 @@ class Given:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self._held: dict[str, SealedCredential] = {}
+        self._ends: dict[str, float] = {}
         self.everything = Mask(())
         self.since = 0
         self._masks = [self.everything]
@@ -72,6 +73,8 @@ class Given:
             return
         self.since = self.since or time.time_ns() - _COARSE_NS
         self._held[credential.id] = credential
+        if before is None or before.expires_at != credential.expires_at:
+            self._ends[credential.id] = _end_of(credential)
         for mask in self._masks:
             mask.add([credential.value])
         if self.folder is not None:
@@ -80,13 +83,8 @@ class Given:
 
     def keep(self, ids: set[str] | None = None) -> list[str]:
         """Forget what is over, and of the rest all but these; the ids of what was forgotten."""
-        now = datetime.now(UTC)
-        gone = [
-            name
-            for name, credential in self._held.items()
-            if (ids is not None and name not in ids)
-            or (credential.expires_at is not None and credential.expires_at <= now)
-        ]
+        now = time.monotonic()
+        gone = [name for name in self._held if (ids is not None and name not in ids) or self._ends[name] <= now]
         for name in gone:
             credential = self._held.pop(name)
             if self.folder is not None:
@@ -177,6 +175,13 @@ def _base_folder(workstation_folder: Path) -> Path | None:
         return None
     name = hashlib.sha256(os.fsencode(workstation_folder)).hexdigest()[:16]
     return _IN_MEMORY / f"cloud-code-{os.getuid()}-{name}"
+
+
+def _end_of(credential: SealedCredential) -> float:
+    """When it is over by the clock that does not jump."""
+    if credential.expires_at is None:
+        return float("inf")
+    return time.monotonic() + (credential.expires_at - datetime.now(UTC)).total_seconds()
 
 
 def _remove(path: Path) -> None:

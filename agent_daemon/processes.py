@@ -7,6 +7,7 @@ clock ticks since boot, and the boot. None of these depends on the wall clock.
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -113,6 +114,15 @@ def descendants(pid: int, table: dict[int, ProcessStat] | None = None) -> list[i
             pending.append(child)
             found.append(child)
     return [child for child in found if table[child].alive]
+
+
+def write_no_core() -> None:
+    """Have the kernel write no image of this process or of those that it starts: keys and passwords are in it.
+
+    Who debugs a program may raise the limit again (getrlimit(2), core(5)).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def become_subreaper() -> None:

@@ -87,17 +87,20 @@ def _is_same(grant: Grant, request: CredentialRequest) -> bool:
 
 
 def _without_old_refusal(task: TaskRecord, request: CredentialRequest) -> TaskRecord:
-    """The task without what a rule said to the same in an earlier attempt: the rule may be another one by now."""
+    """The task without what a rule said to the same in an earlier attempt: the rule may be another one by now.
+
+    What a person was asked for stays, so that its id is not given out again: the question stands on the issue yet.
+    """
     kept = tuple(
         grant
         for grant in task.grants
-        if not (_is_same(grant, request) and _is_refused_by_rule(grant) and grant.attempt < task.attempt)
+        if not (_is_same(grant, request) and _is_old_refusal(task, grant) and grant.answer_by is None)
     )
     return task.evolve(grants=kept) if len(kept) < len(task.grants) else task
 
 
-def _is_refused_by_rule(grant: Grant) -> bool:
-    return (grant.status, grant.by) == ("denied", "rule")
+def _is_old_refusal(task: TaskRecord, grant: Grant) -> bool:
+    return (grant.status, grant.by) == ("denied", "rule") and grant.attempt < task.attempt
 
 
 def _known(task: TaskRecord, request: CredentialRequest) -> Grant | None:
@@ -106,7 +109,9 @@ def _known(task: TaskRecord, request: CredentialRequest) -> Grant | None:
         (
             grant
             for grant in of_run(task)
-            if _is_same(grant, request) and (grant.status != "over" or _said(grant, request, task.attempt))
+            if _is_same(grant, request)
+            and (grant.status != "over" or _said(grant, request, task.attempt))
+            and not _is_old_refusal(task, grant)
         ),
         None,
     )

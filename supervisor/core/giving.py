@@ -81,7 +81,7 @@ def mark_stale(task: TaskRecord, grant_id: str, why: str) -> Decision:
     grant = task.grant(grant_id)
     if grant is None or grant.status != "granted" or grant.stale:
         return Decision(task=task)
-    event = event_of(grant, "refreshed", extra={"message": why})
+    event = event_of(grant, "refreshed", extra={"message": why, "anew": True})
     return Decision(task=with_grant(task, grant.evolve(stale=True)), events=(event,))
 
 
@@ -165,7 +165,13 @@ def settle_giving(task: TaskRecord, job: Give, outcome: Given | Failed, now: dat
 
 def told_credentials(task: TaskRecord, attempt: int) -> tuple[Credential, ...]:
     """The decisions as an attempt's tasking tells them; what is granted is told once it lies there."""
-    return tuple(_told(grant, attempt) for grant in of_run(task))
+    grants = of_run(task)
+    newest = {(grant.type, grant.access, grant.scope): grant.id for grant in grants}
+    return tuple(
+        _told(grant, attempt)
+        for grant in grants
+        if grant.status != "denied" or newest[grant.type, grant.access, grant.scope] == grant.id
+    )
 
 
 def _told(grant: Grant, attempt: int) -> Credential:

@@ -319,7 +319,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "credential.denied": lambda v: f"{v['code']}: {_wanted(v)}, by {v['actor']}: {v['message']}",
     "credential.given": lambda v: f"{_wanted(v)} lies ready for attempt {v['attempt']}",
     "credential.not_given": lambda v: f"{_wanted(v)} cannot be given now: {v['code']}: {v['message']}",
-    "credential.refreshed": lambda v: f"{_wanted(v)} is renewed: {v['message']}",
+    "credential.refreshed": lambda v: (
+        f"{_wanted(v)} is {'given anew' if v.get('anew') else 'renewed'}: {v['message']}"
+    ),
     "credential.returned": _form("{id}: {message}"),
     "lease.failed": _form("{code}: what agents were given cannot be {what} now, and is tried again: {message}"),
     "credential.revoked": lambda v: f"{_wanted(v)} is taken back: {v['message']}",

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -133,13 +134,15 @@ def test_a_daemon_that_is_started_anew_is_given_it_again(broker: Site) -> None:
         "sed -i 's/a - b/a + b/' calc.py",
     )
     site.write_config()
-    site.start()
+    supervisor = site.start(through=["bash", "-c", 'ulimit -Sc "$(ulimit -Hc)"; exec "$@"', "bash"])
     site.write_task("fix-add")
     token = in_memory(site) / "demo.fix-add" / "1" / "NPM_TOKEN"
     wait_for(token.exists, what="the token is there")
     assert token.stat().st_mode & 0o777 == 0o600 and token.parent.stat().st_mode & 0o777 == 0o700
     assert token.stat().st_uid == os.getuid()
     before = token.stat().st_ino
+    for pid in (supervisor.pid, *(daemon.pid for daemon in site.daemons())):  # (a crash writes no image of it)
+        assert re.search(r"Max core file size +0 ", Path(f"/proc/{pid}/limits").read_text())
     site.signal_daemons(signal.SIGKILL)
     wait_for(lambda: token.exists() and token.stat().st_ino != before, what="the token is there again")
     go.touch()

@@ -1,11 +1,12 @@
 """What a daemon holds for an attempt: only its own key opens it, in memory only, and no longer than it may."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pyrage
 import pytest
 
+from agent_daemon import credentials
 from agent_daemon.credentials import VARIABLE, Keyring
 from agent_daemon.hiding import Mask
 from agent_daemon.protocol.model import Credential, SealedCredential, TaskingTask
@@ -141,6 +142,33 @@ def test_it_ends_by_its_time_without_a_word_of_the_supervisor(keyring: Keyring, 
     keyring.take(tmp_path, tasking(keyring))
     keyring.expire()
     assert "NPM_TOKEN" not in keyring.of("demo.a", 1).environment()
+
+
+def test_a_clock_that_jumps_ends_nothing(
+    keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(tmp_path, keyring.recipient, expires_at=datetime.now(UTC) + timedelta(hours=1))
+    keyring.take(tmp_path, tasking(keyring))
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=1)
+
+    monkeypatch.setattr(credentials, "datetime", Ahead)
+    keyring.expire()
+    assert keyring.take(tmp_path, tasking(keyring)) == []
+    assert "NPM_TOKEN" in keyring.of("demo.a", 1).environment()
+    keyring.close()
+
+
+def test_nothing_of_a_task_is_left_once_it_is_forgotten(keyring: Keyring, tmp_path: Path) -> None:
+    seal(tmp_path, keyring.recipient)
+    keyring.take(tmp_path, tasking(keyring))
+    folder = keyring.of("demo.a", 1).folder
+    keyring.forget("demo.a", 1)
+    assert folder is not None and not folder.parent.exists()
+    keyring.close()
 
 
 def test_nothing_is_left_in_memory_by_a_daemon_that_was_killed(keyring: Keyring, tmp_path: Path) -> None:

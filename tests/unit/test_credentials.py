@@ -106,10 +106,10 @@ def at_work(**changes: Any) -> TaskRecord:
     return make_task(**(values | changes))
 
 
-def asking(*wanted: tuple[str, str, str], attempt: int = 1) -> TaskReport:
+def asking(*wanted: tuple[str, str, str], attempt: int = 1, first: int = 1) -> TaskReport:
     requests = tuple(
         CredentialRequest(id=f"cred-{number:03}", type=kind, access=access, scope=scope, reason="it is needed")
-        for number, (kind, access, scope) in enumerate(wanted, start=1)
+        for number, (kind, access, scope) in enumerate(wanted, start=first)
     )
     return TaskReport(attempt=attempt, status=ReportStatus.IN_PROGRESS, credential_requests=requests)
 
@@ -205,6 +205,23 @@ class TestAsked:
         mended = config(root_password={"access": {"read": {"secret": "root"}}})
         (grant,) = take_requests(task, asking(wanted, attempt=2), mended, LATER).task.grants
         assert (grant.status, grant.attempt) == ("asked", 2)
+
+    def test_the_id_of_what_nobody_answered_is_not_given_to_something_else(self) -> None:
+        """The question stands on the issue yet: an answer to it must not be one to another question."""
+        wanted, other = ("npm_token", "publish", ""), ("api_key", "read", "")
+        late = next_attempt(take_back(asked(wanted), NOW + timedelta(days=2)).task)
+        assert late.grants[0].status == "denied" and late.grants[0].by == "rule"
+        again = take_requests(late, asking(other, attempt=2), config(), LATER).task
+        again = take_requests(again, asking(wanted, attempt=2, first=9), config(), LATER).task
+        more = take_requests(again, asking(("ssh_key", "read", ""), attempt=2), config(), LATER)
+        assert [(grant.id, grant.type) for grant in more.task.grants] == [
+            ("cred-001", "npm_token"),
+            ("cred-002", "api_key"),
+            ("cred-009", "npm_token"),
+            ("cred-003", "ssh_key"),
+        ]
+        told = told_credentials(more.task, 2)
+        assert [(one.id, one.status) for one in told if one.type == "npm_token"] == [("cred-009", "pending")]
 
     def test_what_a_person_denied_stays_denied_in_this_run(self) -> None:
         wanted = ("npm_token", "publish", "")
