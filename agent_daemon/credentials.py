@@ -173,8 +173,18 @@ def _base_folder(workstation_folder: Path) -> Path | None:
     """A folder in memory-backed storage that is this workstation's; None where there is no such storage."""
     if not os.access(_IN_MEMORY, os.W_OK | os.X_OK):
         return None
+    if not is_in_memory(_IN_MEMORY, Path("/proc/self/mounts").read_text(errors="replace")):
+        logger.warning("{} lies on a disk: credentials are given in variables alone", _IN_MEMORY)
+        return None
     name = hashlib.sha256(os.fsencode(workstation_folder)).hexdigest()[:16]
     return _IN_MEMORY / f"cloud-code-{os.getuid()}-{name}"
+
+
+def is_in_memory(folder: Path, mounts: str) -> bool:
+    """Whether what is written there reaches no disk, by the mounts as proc(5) lists them."""
+    found = [fields for line in mounts.splitlines() if len(fields := line.split()) > 2]
+    around = [(len(place), kind) for _, place, kind, *_ in found if folder.is_relative_to(place)]
+    return max(around, default=(0, ""), key=lambda one: one[0])[1] in ("tmpfs", "ramfs")
 
 
 def _end_of(credential: SealedCredential) -> float:

@@ -185,6 +185,7 @@ def forms_of(value: str) -> Iterator[bytes]:
         yield data.hex().upper().encode()
         yield from _percent_encoded(data)
         yield from _in_base64(data)
+        yield from _over_lines(data)
         yield html.escape(text).encode("utf-8", "surrogateescape")
         yield html.escape(text, quote=False).encode("utf-8", "surrogateescape")
         for ascii_only in (True, False):
@@ -229,3 +230,11 @@ def _in_base64(data: bytes) -> Iterator[bytes]:
         last = (before + len(data)) * 8 // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield encode(bytes(before) + data)[first:last]
+
+
+def _over_lines(data: bytes) -> Iterator[bytes]:
+    """The lines as `base64`, `openssl base64` and `xxd -p` write what is longer than one."""
+    for text, widths in ((base64.b64encode(data), (76, 64)), (data.hex().encode(), (60,))):
+        for width in widths:
+            lines = [text[at : at + width] for at in range(0, len(text), width)]
+            yield from (line for line in lines if len(line) >= _LEAST_PART_BYTES and len(lines) > 1)

@@ -42,6 +42,14 @@ def read_owner(worktree: Path) -> Owner | None:
         return None
 
 
+def owned_since(worktree: Path) -> int | None:
+    """When its owner's work began, in nanoseconds as files tell times; None where nobody has noted it."""
+    try:
+        return _note(worktree).lstat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def belongs_to(worktree: Path, owner: Owner, *, begun: bool) -> bool:
     """Whether the worktree is this attempt's; without a note, whether the attempt has `begun` or its branch is
     checked out."""

@@ -17,6 +17,7 @@ from agent_daemon.clone import clone_lock
 from agent_daemon.credentials import Given
 from agent_daemon.git import git_text
 from agent_daemon.hiding import Mask
+from agent_daemon.ownership import owned_since
 from agent_daemon.parting import put_away, refuse_if_used
 from agent_daemon.places import AttemptPlaces
 
@@ -27,9 +28,11 @@ _LOOSE = re.compile(r"objects/[0-9a-f]{2}/[0-9a-f]+$")
 
 def remove_traces(was_given: Given, places: AttemptPlaces) -> None:
     """At the end of an attempt: blank what it was given in its CLIs' homes; mark a shared clone that holds it."""
-    given, since = was_given.everything, was_given.since
+    given = was_given.everything
     if not given:
         return
+    # (to a daemon that was killed meanwhile it was given before)
+    since = min(was_given.since, owned_since(places.worktree) or was_given.since)
     for path, data in _written_since(places.homes, since):
         blanked = given.blank(data)
         if blanked != data:

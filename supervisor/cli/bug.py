@@ -1,5 +1,6 @@
 """The log of a bug: everything that a report of it needs, ready to be pasted."""
 
+import os
 import platform
 import shlex
 import tempfile
@@ -22,7 +23,8 @@ def write_bug_log(error: BaseException, arguments: list[str]) -> Path:
         if folder is None or not folder.is_dir():
             continue
         try:
-            with (folder / name).open("xb") as file:
+            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
             return folder / name
         except OSError:

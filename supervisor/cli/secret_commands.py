@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 from pydantic import SecretStr
 
+from agent_daemon.hiding import is_searched_for
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.editor import change_in_memory
 from supervisor.cli.output import ago, json_option, note, print_json, say, show, table
@@ -215,6 +216,8 @@ def _put(kept: AgeFile, name: str, given: str) -> None:
         mend = f"Give a text of 1 to {MAX_VALUE_BYTES} bytes, without NUL."
         raise CloudCodeError("E_SECRET_VALUE", f"That cannot be the value of {name}.", mend)
     kept.change(_setting(name, value))
+    if not is_searched_for(value):
+        note(f"{name} is too short to be told from other text: what leaves is not searched for it.")
 
 
 def _setting(name: str, value: str) -> Callable[[dict[str, Secret]], None]:

@@ -144,6 +144,20 @@ def test_it_ends_by_its_time_without_a_word_of_the_supervisor(keyring: Keyring, 
     assert "NPM_TOKEN" not in keyring.of("demo.a", 1).environment()
 
 
+@pytest.mark.parametrize(
+    ("mounts", "is_there"),
+    [
+        ("/dev/sda / ext4 rw 0 0\ntmpfs /dev tmpfs rw 0 0\nshm /dev/shm tmpfs rw 0 0\n", True),
+        ("/dev/sda / ext4 rw 0 0\ntmpfs /dev tmpfs rw 0 0\n", True),
+        ("/dev/sda / ext4 rw 0 0\nshm /dev/shm2 tmpfs rw 0 0\n", False),
+        ("tmpfs / tmpfs rw 0 0\n/dev/sdb /dev/shm xfs rw 0 0\n", False),
+        ("", False),
+    ],
+)
+def test_what_looks_like_memory_and_is_a_disk_is_not_used(mounts: str, is_there: bool) -> None:
+    assert credentials.is_in_memory(Path("/dev/shm"), mounts) is is_there
+
+
 def test_a_clock_that_jumps_ends_nothing(
     keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -105,6 +105,22 @@ def test_gitlab_makes_a_reporters_that_ends_by_itself(lab: GitLab, tmp_path: Pat
     assert token in lab.tokens
     take_back(book)
     assert not lab.projects[PROJECT]["tokens"] and not list(book.folder.iterdir())
+
+
+def test_a_clock_that_is_ahead_keeps_none_from_being_revoked(
+    lab: GitLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = minting(tmp_path, "gitlab", lab.origin, "lab-token")
+    book.mint("lab.1", "cred-001", 1, api=False)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=9)
+
+    monkeypatch.setattr("supervisor.secrets.minting.datetime", Ahead)
+    take_back(book)
+    assert not lab.projects[PROJECT]["tokens"] and not book.pages()
 
 
 def test_at_midnight_it_lasts_an_hour_all_the_same(lab: GitLab) -> None:

@@ -66,6 +66,11 @@ class TestCommands:
         home = Path(site._environment()["HOME"])
         assert (home / ".config/cloud-code/identity").stat().st_mode & 0o777 == 0o600
 
+    def test_one_that_is_too_short_to_be_searched_for_is_kept_and_told(self, site: Site) -> None:
+        assert "is not searched for it" in give(site, "db/pin", "12345678901").stderr
+        assert "is not searched for it" not in give(site, "db/app", "hunter2-x").stderr
+        assert listed(site)["db/pin"]["is_set"] is True
+
     def test_a_text_of_several_lines_stays_as_it_is(self, site: Site) -> None:
         key = "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"
         give(site, "app", key)

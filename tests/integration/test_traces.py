@@ -1,6 +1,7 @@
 """What an attempt was given in secret is gone from its CLIs' homes and from the clone that others use after it."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -57,6 +58,14 @@ def test_homes_are_blanked_in_place(places: AttemptPlaces, given: Given) -> None
     with closing(sqlite3.connect(places.homes / "sessions.db")) as database:
         assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
         assert database.execute("select count(*) from said where text like '%***'").fetchone() == (500,)
+
+
+def test_what_was_written_before_the_daemon_was_killed_is_blanked_too(places: AttemptPlaces, given: Given) -> None:
+    (places.worktree.parent / ".tree.owner").touch()
+    (places.homes / "session.jsonl").write_text(f"it is {VALUE}")
+    given.since = time.time_ns() + 10**9  # (as if it had been given to this daemon since)
+    remove_traces(given, places)
+    assert VALUE not in (places.homes / "session.jsonl").read_text()
 
 
 def test_what_was_there_before_is_not_looked_at(places: AttemptPlaces) -> None:

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import shutil
+import subprocess
 from urllib.parse import quote
 
 import pytest
@@ -48,6 +50,18 @@ def test_what_holds_others() -> None:
     assert mask.hide("token: a-long-token-of-a-tenant") == "token: [hidden]"
     assert mask.hide("MIIEvQIBADANBgkqhkiG9w0BAQ") == "[hidden]"
     assert mask.hide("https://tenant.example.org/") == "https://tenant.example.org/"
+
+
+@pytest.mark.parametrize("command", [["base64"], ["openssl", "base64"], ["xxd", "-p"]], ids=" ".join)
+def test_what_programs_encode_over_several_lines_as_they_usually_do(command: list[str]) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"there is no {command[0]}")
+    token = "ghs_" + "".join(chr(97 + number % 26) + str(number) for number in range(120))
+    told = subprocess.run(command, input=token.encode(), capture_output=True, check=True).stdout
+    stream = Mask([token]).stream()
+    shown = b"".join([*(stream.feed(line) for line in told.splitlines(keepends=True)), stream.finish()])
+    left = [line for line in shown.splitlines() if HIDDEN not in line]
+    assert len(told.splitlines()) > 4 and sum(map(len, left)) < 16, left
 
 
 @pytest.mark.parametrize(

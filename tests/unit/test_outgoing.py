@@ -49,6 +49,9 @@ TOKENS = [
     "sk-ant-api03-" + "x" * 40,
     "AKIA" + "ABCD" * 4,
     "npm_" + "a" * 36,
+    "hvs." + "CAESIJ" * 5,
+    "AIza" + "x1" * 17 + "x",
+    "hf_" + "aB" * 17,
 ]
 
 
@@ -108,7 +111,10 @@ def test_tokens_of_others_are_hidden_and_held_unless_that_is_unwanted(token: str
     assert Outgoing(dict, hold_tokens=False).scan(iter([data])) is None
 
 
-@pytest.mark.parametrize("text", ["ghp_short", "sk-ant-", "the npm_config_cache folder", "AKIAbcd", "glpat-…"])
+@pytest.mark.parametrize(
+    "text",
+    ["ghp_short", "sk-ant-", "the npm_config_cache folder", "AKIAbcd", "glpat-…", "hvs.dll", "hf_hub_download"],
+)
 def test_words_that_only_look_a_little_like_tokens_are_left(text: str) -> None:
     assert outgoing().hide(text) == text and outgoing().scan(iter([text.encode()])) is None
 
