@@ -9,6 +9,8 @@ import hashlib
 import os
 import shutil
 import time
+from collections import deque
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,21 +29,24 @@ VARIABLE = "CLOUD_CODE_CREDENTIALS"
 _MAX_BYTES = 256 * 1024
 # Times of files are coarser than the clock.
 _COARSE_NS = 1_000_000_000
+# So many values are hidden still in what later attempts of their tasks write.
+_FORMER = 200
 _IN_MEMORY = Path("/dev/shm")  # noqa: S108 (a folder for this user alone is made in it)
 
 
 class Given:
     """What one attempt has been given. Changed by the daemon's loop, read by the thread that works.
 
-    `everything` hides all that it was ever given, `since` is when the first of that came, as files tell times.
+    `everything` hides all that it was ever given, and `former` values that earlier attempts of its task were: what
+    those left may hold them. `since` is when the first of that came, as files tell times.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, former: Iterable[str] = ()) -> None:
         self.folder = folder
         self._held: dict[str, SealedCredential] = {}
         self._ends: dict[str, float] = {}
-        self.everything = Mask(())
-        self.since = 0
+        self.everything = Mask(former)
+        self.since = time.time_ns() - _COARSE_NS if self.everything else 0
         self._masks = [self.everything]
 
     def __repr__(self) -> str:
@@ -63,7 +68,7 @@ class Given:
     def hidden_by(self, mask: Mask) -> Mask:
         """The mask, which hides what is given now and what will be."""
         self._masks.append(mask)
-        mask.add(credential.value for credential in list(self._held.values()))
+        mask.add_all(self.everything)
         return mask
 
     def take(self, credential: SealedCredential) -> None:
@@ -117,13 +122,16 @@ class Keyring:
         self.recipient = str(self._identity.to_public())
         self._base = _base_folder(workstation_folder)
         self._given: dict[tuple[str, int], Given] = {}
+        self._former: deque[tuple[str, str]] = deque(maxlen=_FORMER)
         self.close()  # what a daemon left that was killed
 
     def of(self, task_id: str, attempt: int) -> Given:
         """What this attempt has been given."""
         key = (task_id, attempt)
         if key not in self._given:
-            self._given[key] = Given(None if self._base is None else self._base / task_id / str(attempt))
+            former = {value for owner, value in self._former if owner == task_id}
+            place = None if self._base is None else self._base / task_id / str(attempt)
+            self._given[key] = Given(place, former)
         return self._given[key]
 
     def take(self, inbox: Path, task: TaskingTask) -> list[str]:
@@ -147,6 +155,8 @@ class Keyring:
             elif not given.has(name):
                 said.append(f"{name} is there: {told.type}, in ${opened.env} and {VARIABLE}/{opened.env}")
             given.take(opened)
+            if (task.id, opened.value) not in self._former:
+                self._former.append((task.id, opened.value))
         return said
 
     def expire(self) -> None:

@@ -42,8 +42,14 @@ class Mask:
 
     def add(self, values: Iterable[str]) -> None:
         """More values, which are hidden from now on, in streams under way, too."""
-        found = {form for value in values for form in forms_of(value)} | {*self._forms}
-        self._forms = sorted(found, key=len, reverse=True)
+        self._take(form for value in values for form in forms_of(value))
+
+    def add_all(self, other: "Mask") -> None:
+        """Hide what the other mask hides now."""
+        self._take(other._forms)
+
+    def _take(self, forms: Iterable[bytes]) -> None:
+        self._forms = sorted({*forms, *self._forms}, key=len, reverse=True)
         self._over_lines = any(b"\n" in form for form in self._forms)
 
     def __bool__(self) -> bool:

@@ -176,6 +176,20 @@ def test_a_clock_that_jumps_ends_nothing(
     keyring.close()
 
 
+def test_a_later_attempt_of_the_task_shows_it_as_little_although_it_was_not_given_it(
+    keyring: Keyring, tmp_path: Path
+) -> None:
+    """What the first one left, it may find and print."""
+    seal(tmp_path, keyring.recipient)
+    keyring.take(tmp_path, tasking(keyring))
+    keyring.forget("demo.a", 1)
+    given = keyring.of("demo.a", 2)
+    assert given.environment().keys() == {VARIABLE}
+    assert given.hidden_by(Mask(())).hide(VALUE) == "[hidden]"
+    assert keyring.of("demo.b", 1).hidden_by(Mask(())).hide(VALUE) == VALUE
+    keyring.close()
+
+
 def test_nothing_of_a_task_is_left_once_it_is_forgotten(keyring: Keyring, tmp_path: Path) -> None:
     seal(tmp_path, keyring.recipient)
     keyring.take(tmp_path, tasking(keyring))
