@@ -82,9 +82,14 @@ class Given:
             self._ends[credential.id] = _end_of(credential)
         for mask in self._masks:
             mask.add([credential.value])
+        self._lay(credential)
+
+    def _lay(self, credential: SealedCredential) -> None:
         if self.folder is not None:
-            with contextlib.suppress(OSError):
+            try:
                 _write(self.folder, credential)
+            except OSError as error:
+                logger.warning("{} cannot be laid into {}: {}", credential.id, self.folder, error)
 
     def keep(self, ids: set[str] | None = None) -> list[str]:
         """Forget what is over, and of the rest all but these; the ids of what was forgotten."""
@@ -95,6 +100,9 @@ class Given:
             if self.folder is not None:
                 _remove(self.folder / credential.env)
                 _remove(self.folder / for_git(credential.env))
+            others = [other for other in self._held.values() if other.env == credential.env]
+            if others:  # such as the one for reading, where the one for publishing is over
+                self._lay(others[-1])
         return gone
 
     def has(self, name: str) -> bool:

@@ -176,6 +176,20 @@ def test_a_clock_that_jumps_ends_nothing(
     keyring.close()
 
 
+def test_two_of_one_name_leave_the_place_to_each_other(keyring: Keyring, tmp_path: Path) -> None:
+    """As one for reading, and one for publishing that a person granted later and for a shorter time."""
+    given = keyring.of("demo.a", 1)
+    for name, value in (("cred-001", VALUE), ("cred-002", "another-" + VALUE)):
+        given.take(SealedCredential(task="demo.a", attempt=1, id=name, env="NPM_TOKEN", value=value))
+    assert given.folder is not None
+    assert (given.folder / "NPM_TOKEN").read_text() == "another-" + VALUE == given.environment()["NPM_TOKEN"]
+    assert given.keep({"cred-001"}) == ["cred-002"]
+    assert (given.folder / "NPM_TOKEN").read_text() == VALUE == given.environment()["NPM_TOKEN"]
+    given.keep(set())
+    assert not (given.folder / "NPM_TOKEN").exists()
+    keyring.close()
+
+
 def test_a_later_attempt_of_the_task_shows_it_as_little_although_it_was_not_given_it(
     keyring: Keyring, tmp_path: Path
 ) -> None:
