@@ -5,6 +5,7 @@ is to outlive a restart; and a secret id that came wrapped can be had once only.
 """
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -255,6 +256,9 @@ class VaultSession:
         token = self.read(approle.secret_id)
         self.kept.identity.made()  # (else it could not be kept, and is had once only)
         try:
+            made_at = self._wrapped_at(token)
+            if not re.search(rf"(?:^|/)auth/{re.escape(approle.mount)}/role/[^/]+/secret-id$", made_at):
+                raise _wrapped_anew(approle, made_at)
             told = self.asked("unwrap the secret id", token, lambda client: client.sys.unwrap())
         except VaultError as error:
             if error.code not in ("E_VAULT_REFUSED", "E_VAULT_DENIED"):
@@ -268,6 +272,24 @@ class VaultSession:
             raise VaultError("E_VAULT_WRAPPED", message, mend) from None
         self._secret_id = str(told["data"]["secret_id"])
         return self._secret_id
+
+    def _wrapped_at(self, token: str) -> str:
+        """The path whose answer a token wraps: who has seen a secret id could wrap it anew, at another one."""
+
+        def look(client: "hvac.Client") -> str:
+            told = client.adapter.post("/v1/sys/wrapping/lookup", json={"token": token})
+            return str(told["data"]["creation_path"])
+
+        return self.asked("look the wrapped secret id up", "", look)
+
+
+def _wrapped_anew(approle: ApproleSettings, path: str) -> VaultError:
+    message = (
+        f"What is wrapped in {approle.secret_id} was made at {path[:200]}, and not where secret ids of"
+        f" {approle.mount} are: somebody may have seen it, and wrapped it anew."
+    )
+    mend = "Find out who put it there; have the secret ids of the role destroyed, and another one made."
+    return VaultError("E_VAULT_WRAPPED", message, mend)
 
 
 def _lasting(signed_in: SignedIn, seconds: float) -> SignedIn:

@@ -105,6 +105,7 @@ class FakeVault(Served):
         self._roles: dict[str, dict[str, Any]] = {}
         self._secret_ids: dict[str, dict[str, Any]] = {}
         self._wrapped: dict[str, tuple[float, Any]] = {}
+        self._wrapped_at: dict[str, str] = {}
         self._kv: dict[str, list[dict[str, Any]]] = {}
         self._mounts = {"secret": "kv"}
         self._database: dict[str, dict[str, Any]] = {}
@@ -186,7 +187,7 @@ class FakeVault(Served):
         given = headers.get("x-vault-token", "")
         request = Request(method, path, body, None, given)
         handler, parts = self._route(method, path)
-        if path == "sys/wrapping/unwrap" or path.endswith("/login"):
+        if (path.startswith("sys/wrapping/") and path != "sys/wrapping/wrap") or path.endswith("/login"):
             return handler(self, request, *parts)
         request.token = self._admit(given)
         self._allow(request.token, path, method)
@@ -303,6 +304,7 @@ class FakeVault(Served):
     def _wrap(self, found: Any, ttl: float, path: str) -> Any:
         token = f"s.{_word(24)}"
         self._wrapped[token] = (self.now() + ttl, found)
+        self._wrapped_at[token] = path
         info = {
             "token": token,
             "accessor": _word(24),
@@ -311,6 +313,17 @@ class FakeVault(Served):
             "creation_path": path,
         }
         return _body(None, request_id="", wrap_info=info)
+
+    def _wrap_anew(self, request: Request) -> tuple[int, Any]:
+        return 200, _body(request.body)
+
+    def _lookup_wrapped(self, request: Request) -> tuple[int, Any]:
+        wrapped = request.body.get("token") or request.client_token
+        ends_at, _ = self._wrapped.get(wrapped, (0.0, None))
+        if ends_at <= self.now():
+            raise RefusedError(400, "wrapping token is not valid or does not exist")
+        told = {"creation_path": self._wrapped_at[wrapped], "creation_time": _time(self.now()), "creation_ttl": 60}
+        return 200, _body(told)
 
     def _unwrap(self, request: Request) -> tuple[int, Any]:
         if not request.client_token:
@@ -569,6 +582,8 @@ _ROUTES: list[tuple[str, str, Callable[..., tuple[int, Any]]]] = [
     (_WRITE, r"sys/mounts/([\w-]+)", FakeVault._mount),
     (_WRITE, "sys/capabilities-self", FakeVault._capabilities_self),
     (_WRITE, "sys/wrapping/unwrap", FakeVault._unwrap),
+    (_WRITE, "sys/wrapping/lookup", FakeVault._lookup_wrapped),
+    (_WRITE, "sys/wrapping/wrap", FakeVault._wrap_anew),
     (_WRITE, "sys/leases/renew", FakeVault._renew_lease),
     (_WRITE, "sys/leases/revoke", FakeVault._revoke_lease),
     (_WRITE, "sys/leases/revoke-prefix/(.+)", FakeVault._revoke_prefix),

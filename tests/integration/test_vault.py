@@ -128,6 +128,13 @@ class TestReading:
         other.mkdir()
         assert "somebody has unwrapped it" in str(fails(reader(other, settings), "E_VAULT_WRAPPED"))
 
+    def test_one_that_somebody_has_seen_and_wrapped_anew_is_told(self, vault: VaultSite, tmp_path: Path) -> None:
+        settings = vault.settings(tmp_path, wrapped=True)
+        place = tmp_path / "secret-id"
+        seen = vault.ask("POST", "sys/wrapping/unwrap", token=place.read_text())["data"]
+        place.write_text(vault.ask("POST", "sys/wrapping/wrap", wrap="60s", **seen)["wrap_info"]["token"])
+        assert "wrapped it anew" in str(fails(reader(tmp_path, settings), "E_VAULT_WRAPPED"))
+
     def test_what_was_signed_in_with_lies_nowhere_in_plain(self, vault: VaultSite, tmp_path: Path) -> None:
         vault.put("forges/github", value=VALUE)
         settings = vault.settings(tmp_path, wrapped=True)
