@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from supervisor.cli.hidden import hide
 from supervisor.cli.output import json_line, json_option
 from supervisor.cli.place import complete_task, existing_root, record_ids, resolve_id
 from supervisor.core.sentences import sentence, subject_of
@@ -33,7 +34,7 @@ def events(ctx: click.Context, follow: bool, task_id: str | None, since_seq: int
     found = follow_events(root.events, since_seq) if follow else read_events(root.events, since_seq)
     for event in found:
         if wanted is None or event.get("task") == wanted:
-            click.echo(json_line(event) if as_json else line_of(event))
+            click.echo(json_line(event) if as_json else hide(line_of(event)))
 
 
 def line_of(event: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from supervisor.cli.hidden import hide
 from supervisor.cli.output import note
 from supervisor.tail import GrowingFile
 from supervisor.terminal import plain
@@ -40,9 +41,9 @@ def print_growing(
                 # Whole lines only, so that no escape sequence is cut in two.
                 lines, newline, rest = (rest + decoder.decode(chunk)).rpartition("\n")
                 if newline and (shown := show(lines)):
-                    click.echo(shown)
+                    click.echo(hide(shown))
             if not going:
                 break
             time.sleep(LOOK_SECONDS)
     if rest and (shown := show(rest)):
-        click.echo(shown)
+        click.echo(hide(shown))

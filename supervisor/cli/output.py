@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.status import Status
 from rich.text import Text
 
+from supervisor.cli.hidden import hide
 from supervisor.cli.tables import lay_out
 from supervisor.core.answers import Action
 from supervisor.core.times import duration
@@ -68,12 +69,12 @@ def show(*parts: Any) -> None:
 
 def say(message: str) -> None:
     """One sentence about what was done, to standard output."""
-    click.echo(plain(message))
+    click.echo(plain(hide(message)))
 
 
 def note(message: str) -> None:
     """Something beside the result, to standard error, so that pipes stay clean."""
-    click.echo(plain(message), err=True)
+    click.echo(plain(hide(message)), err=True)
 
 
 def note_all(problems: Iterable[object]) -> None:
@@ -84,16 +85,16 @@ def note_all(problems: Iterable[object]) -> None:
 
 def print_json(value: Any) -> None:
     """Data classes, models, times and enumerations as JSON; ASCII only, so that no terminal is steered by it."""
-    click.echo(json.dumps(to_jsonable_python(value), indent=2))
+    click.echo(hide(json.dumps(to_jsonable_python(value), indent=2)))
 
 
 def json_line(value: Any) -> str:
-    return json.dumps(to_jsonable_python(value))
+    return hide(json.dumps(to_jsonable_python(value)))
 
 
 def text(value: object, style: str = "", *, lines: bool = False, indent: int = 0) -> Text:
     """A cell, or (`lines`) a paragraph; never markup, whatever stands in it."""
-    shown = "" if value is None else str(value)
+    shown = "" if value is None else hide(str(value))
     return Text(" " * indent + (plain(shown) if lines else plain_line(shown)), style=style)
 
 

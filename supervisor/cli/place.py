@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from agent_daemon.protocol.paths import CONFIG, Root
+from supervisor.cli.hidden import hide_for
 from supervisor.errors import CloudCodeError
 
 VARIABLE = "CLOUD_CODE_ROOT"
@@ -34,6 +35,7 @@ def existing_root(ctx: click.Context) -> Root:
             f"{root.path} is no root of Cloud Code: it holds no config.yaml.",
             f"Make one with `cloud-code init {new}`, or name the right one with --root or ${VARIABLE}.",
         )
+    hide_for(root)
     return root
 
 

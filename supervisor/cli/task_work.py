@@ -12,6 +12,7 @@ from rich.text import Text
 from agent_daemon.clis.base import json_object
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.following import LOOK_SECONDS, print_growing
+from supervisor.cli.hidden import hide
 from supervisor.cli.output import console, json_option, note, print_json, progress, text
 from supervisor.cli.place import task_argument
 from supervisor.cli.reading import read_task
@@ -139,7 +140,7 @@ def diff(ctx: click.Context, task_id: str, as_json: bool) -> None:
         print_json(changes)
         return
     note(f"{task.id}: {changes.source}, {changes.base[:12]}..{changes.head[:12]}")
-    console().print(coloured(changes.text), soft_wrap=True, end="")
+    console().print(coloured(hide(changes.text)), soft_wrap=True, end="")
     if changes.cut:
         note("[it goes on; the rest is left out]")
 

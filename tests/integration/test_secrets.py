@@ -6,6 +6,8 @@ import pty
 import subprocess
 import sys
 import threading
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyrage
@@ -17,6 +19,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.secret_settings import SecretSource, SecretsSettings
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
+from supervisor.events import EventLog
 from supervisor.secrets.age_file import AgeFile, Secret
 from supervisor.secrets.identity import CREDENTIAL, IdentityFile
 from supervisor.secrets.live import LiveSecrets
@@ -136,6 +139,29 @@ class TestCommands:
         for verb in ("get", "rm", "edit", "rotate"):
             done = run(site, "secret", verb, "forges/githb", stdin="x")
             assert done.returncode == 1 and "forges/github" in done.stderr, verb
+
+
+class TestPrinted:
+    """The words of agents, which may hold what they were given."""
+
+    def said(self, site: Site, *arguments: str) -> str:
+        done = run(site, *arguments)
+        return done.stdout + done.stderr
+
+    def test_no_command_prints_a_secret_of_the_root(self, site: Site) -> None:
+        site.config["clis"]["scripted"]["environment"] = {"MAPS_API_KEY": "value-of-the-key"}
+        site.write_config()
+        give(site, "forges/github")
+        site.root.state.mkdir(exist_ok=True)
+        with closing(EventLog(site.root.events)) as events:
+            details = {"message": f"it is {VALUE}, {VALUE.encode().hex()} and value-of-the-key"}
+            events.append("workstation.refused", at=datetime.now(UTC), details=details)
+        for arguments in (("events",), ("events", "--json")):
+            said = self.said(site, *arguments)
+            assert "it is [hidden], [hidden] and [hidden]" in said and VALUE not in said
+        assert run(site, "secret", "get", "forges/github").stdout == VALUE
+        site.root.config.write_text("projects: [")
+        assert "it is" in self.said(site, "events")
 
 
 def on_terminal(site: Site, *arguments: str, typed: str = "") -> str:
