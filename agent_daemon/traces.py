@@ -15,7 +15,7 @@ from loguru import logger
 
 from agent_daemon.clone import clone_lock
 from agent_daemon.credentials import Given
-from agent_daemon.git import git_text
+from agent_daemon.git import GitError, git_text
 from agent_daemon.hiding import Mask
 from agent_daemon.ownership import owned_since
 from agent_daemon.parting import put_away, refuse_if_used
@@ -45,10 +45,18 @@ def remove_traces(was_given: Given, places: AttemptPlaces) -> None:
 def renew_marked(clone: Path, branch: str) -> None:
     """Remove a clone that holds secrets once nothing is in it that anybody needs: it is made anew from the mirror.
 
-    `branch` is that of a task: while others of its kind are there, or a worktree, it stays. OSError, GitError.
+    `branch` is that of a task: while others of its kind are there, or a worktree, it stays. So it does where that
+    fails, as while somebody works in it, and the next release tries again.
     """
     if not _mark(clone).exists():
         return
+    try:
+        _renew(clone, branch)
+    except (OSError, GitError) as error:
+        logger.warning("{} holds what an attempt was given in secret, and stays for now: {}", clone, error)
+
+
+def _renew(clone: Path, branch: str) -> None:
     with clone_lock(clone):
         if clone.is_dir():
             kind = f"refs/heads/{branch.rpartition('/')[0]}"

@@ -1,6 +1,7 @@
 """What an attempt was given in secret is gone from its CLIs' homes and from the clone that others use after it."""
 
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from agent_daemon.clone import ensure_clone
 from agent_daemon.credentials import Given
 from agent_daemon.places import AttemptPlaces
+from agent_daemon.processes import working_in
 from agent_daemon.protocol.model import SealedCredential
 from agent_daemon.traces import remove_traces, renew_marked
-from tests.site import git, make_remote
+from tests.site import git, make_remote, wait_for
 
 VALUE, BRANCH = "hunter2-of-the-registry", "cloud-code/a"
 
@@ -105,6 +107,18 @@ def test_a_clone_that_holds_it_is_made_anew_once_nobody_needs_it(
     remote = places.clone.parent / "remote.git"
     ensure_clone(places.clone, remote)
     assert VALUE not in git("log", "--all", "-p", cwd=places.clone)
+
+
+def test_one_that_somebody_works_in_stays_for_now(places: AttemptPlaces, given: Given) -> None:
+    git("config", "x.y", VALUE, cwd=places.clone)
+    remove_traces(given, places)
+    with subprocess.Popen(["sleep", "100"], cwd=places.clone) as somebody:
+        wait_for(lambda: working_in(places.clone))
+        release(places)
+        assert places.clone.is_dir()
+        somebody.kill()
+    renew_marked(places.clone, BRANCH)
+    assert not places.clone.exists()
 
 
 def test_another_clone_stays(places: AttemptPlaces, given: Given) -> None:
