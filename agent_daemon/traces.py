@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from loguru import logger
@@ -23,21 +23,34 @@ from agent_daemon.places import AttemptPlaces
 
 # What is larger is left, and that is told in the log.
 _MAX_BYTES = 64 * 1024 * 1024
+_OF_CONTAINER = ("/tmp", "/var/tmp", "/tools")  # noqa: S108
 _LOOSE = re.compile(r"objects/[0-9a-f]{2}/[0-9a-f]+$")
 
 
-def remove_traces(was_given: Given, places: AttemptPlaces) -> None:
-    """At the end of an attempt: blank what it was given in its CLIs' homes; mark a shared clone that holds it."""
+def folders_of_container() -> tuple[Path, ...]:
+    """Where else the agents of a workstation's container write, one after the other; nothing on a host.
+
+    The driver of containers sets the variable (`container_options`).
+    """
+    return tuple(map(Path, _OF_CONTAINER)) if os.environ.get("CLOUD_CODE_SIGN") else ()
+
+
+def remove_traces(was_given: Given, places: AttemptPlaces, also: Iterable[Path] = ()) -> None:
+    """At the end of an attempt: blank what it was given in its CLIs' homes; mark a shared clone that holds it.
+
+    `also` are folders that are looked through as homes are.
+    """
     given = was_given.everything
     if not given:
         return
     # (to a daemon that was killed meanwhile it was given before)
     since = min(was_given.since, owned_since(places.worktree) or was_given.since)
-    for path, data in _written_since(places.homes, since):
-        blanked = given.blank(data)
-        if blanked != data:
-            logger.info("what the attempt was given is taken out of {}", path)
-            _overwrite(path, blanked)
+    for folder in (places.homes, *also):
+        for path, data in _written_since(folder, since):
+            blanked = given.blank(data)
+            if blanked != data:
+                logger.info("what the attempt was given is taken out of {}", given.hide(str(path)))
+                _overwrite(path, blanked)
     if places.own is None and _holds(places.clone, given, since):
         _mark(places.clone).touch()
 

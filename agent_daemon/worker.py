@@ -11,7 +11,7 @@ from agent_daemon.assignments import Key
 from agent_daemon.attempt import Attempt
 from agent_daemon.duties import ENDED
 from agent_daemon.run import give_up
-from agent_daemon.traces import remove_traces
+from agent_daemon.traces import folders_of_container, remove_traces
 from agent_daemon.workplace import leave
 
 Job = Callable[[Attempt], dict[str, Any]]
@@ -46,6 +46,6 @@ def start_worker(key: Key, attempt: Attempt, job: Job, done: Callable[[dict[str,
 def _clean_up(attempt: Attempt) -> None:
     """What was given in secret does not stay; that this fails keeps no attempt from its end."""
     try:
-        remove_traces(attempt.given, attempt.places)
+        remove_traces(attempt.given, attempt.places, folders_of_container())
     except Exception:
         logger.exception("traces of what {} {} was given may be left", attempt.task.id, attempt.task.attempt)

@@ -54,7 +54,11 @@ def test_homes_are_blanked_in_place(places: AttemptPlaces, given: Given) -> None
         database.execute("create table said (text)")
         database.executemany("insert into said values (?)", [(f"{n} {VALUE}",) for n in range(500)])
         database.commit()
-    remove_traces(given, places)
+    also = places.homes.parent / "tmp"
+    also.mkdir()
+    (also / "left").write_text(VALUE)
+    remove_traces(given, places, [also])
+    assert VALUE not in (also / "left").read_text()
     assert (places.homes / "session.jsonl").read_text() == '{"out": "it is ***********************"}\n'
     assert precious.read_text() == VALUE
     with closing(sqlite3.connect(places.homes / "sessions.db")) as database:
