@@ -223,6 +223,8 @@ class Supervisor:
         self.runs = RunLog(root, self.clock)
         self.cleaning = Cleaning(root, self.clock, self.ledger, self.store, self.mail, self.pool, self.runs)
         self.people.clean = self.cleaning.start
+        if self.config.cleanup.enabled:
+            self.clearing.clean = self.cleaning.start
         self.money = Money(root, self.clock, self.ledger, self._preparing)
         self.ledger.on_record, self.ledger.settle = self.money.note, self.money.settle
         self.people.money, self.work.purse = self.money, self.money.purse

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from loguru import logger
@@ -44,12 +44,14 @@ class Clearing:
     another workstation than they had been made ready for.
 
     Only what the supervisor wrote there; a person's refused edit, or anything else, stays with its folder.
+    `clean` begins a clean-up: saved work that holds a secret does not wait for the next one.
     """
 
     root: Root
     store: RecordStore
     mail: Mail
     ledger: Ledger
+    clean: Callable[[], object] = lambda: None
 
     def note_leftovers(self) -> None:
         """At the start: what an earlier run had no time to clear, or did not clear at all."""
@@ -74,6 +76,8 @@ class Clearing:
                     self.ledger.closed.append(box)
                 elif task is not None and self._is_over(box, task):
                     self._clear(box, task.attempt_number(box.attempt))
+                    if _left_secrets(task):
+                        self.clean()
             except (OSError, ProtocolError) as error:
                 logger.warning("in/{} of {} is left for the next start: {}", box.relative, box.workstation, error)
 
@@ -118,6 +122,12 @@ class Clearing:
             with contextlib.suppress(OSError):  # something is left in it
                 os.rmdir(str(box.attempt), dir_fd=above)
                 os.rmdir(box.task_id, dir_fd=inbox)
+
+
+def _left_secrets(task: TaskRecord) -> bool:
+    """Whether the task is over, and what was saved of it is not to be kept."""
+    over = task.ended and all(attempt.released for attempt in task.attempts)
+    return over and any(attempt.holds_secret for attempt in task.attempts)
 
 
 def _clear_sealed(folder: int) -> None:
