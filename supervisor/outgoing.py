@@ -14,6 +14,7 @@ from ahocorasick_rs import BytesAhoCorasick
 
 from agent_daemon.hiding import HIDDEN, forms_of
 from agent_daemon.protocol.errors import Problem
+from supervisor.packed import Packed
 
 CODE = "E_SECRET_IN_OUTPUT"
 
@@ -57,15 +58,13 @@ class Outgoing:
     def scan(self, content: Iterator[bytes]) -> Problem | None:
         """What must not leave in this content, or None; see `ports.Scan`."""
         self._learn()
-        known, rest, folded = self._now(), b"", b""
+        known = self._now()
+        outside, inside = (_Search(known, self._hold_tokens) for _ in range(2))
+        packed = Packed()
         for chunk in content:
-            data, folded = rest + chunk, folded + _fold(chunk)
-            name = known.first(data, folded)
-            if name is not None:
-                return _problem(f"The value of {name} would leave.", "look whether it has to be revoked")
-            if self._hold_tokens and _TOKENS.search(data):
-                return _problem("Something that looks like a token would leave.", "see `secrets.hold_tokens`")
-            rest, folded = data[-_TOKEN_BYTES:], folded[-max(known.longest, 1) :]
+            found = outside.find(chunk) or next(filter(None, map(inside.find, packed.feed(chunk))), None)
+            if found is not None:
+                return found
         return None
 
     def hide(self, text: str) -> str:
@@ -90,6 +89,24 @@ class Outgoing:
             if values != self._known.values:
                 self._known = _Known(values)
             return self._known
+
+
+class _Search:
+    """One text, looked through chunk by chunk."""
+
+    def __init__(self, known: "_Known", hold_tokens: bool) -> None:
+        self._known, self._hold_tokens = known, hold_tokens
+        self._rest = self._folded = b""
+
+    def find(self, chunk: bytes) -> Problem | None:
+        data, folded = self._rest + chunk, self._folded + _fold(chunk)
+        name = self._known.first(data, folded)
+        if name is not None:
+            return _problem(f"The value of {name} would leave.", "look whether it has to be revoked")
+        if self._hold_tokens and _TOKENS.search(data):
+            return _problem("Something that looks like a token would leave.", "see `secrets.hold_tokens`")
+        self._rest, self._folded = data[-_TOKEN_BYTES:], folded[-max(self._known.longest, 1) :]
+        return None
 
 
 class _Known:
