@@ -48,15 +48,22 @@ def pinned() -> dict[str, str]:
     return dict(re.findall(r"^([A-Z_]+)=(\S+)$", text, re.MULTILINE))
 
 
+def refuse_unknown(kind: str) -> None:
+    """E_IMAGE_TYPE for a type that no image can be built for."""
+    if kind not in known_types():
+        message = f"There is no image for the type {kind}; there are {', '.join(known_types())}."
+        mend = (
+            f"Give it one of these in config.yaml (workstations.{kind}.image: cloud-code/backend), and build that."
+        )
+        raise CloudCodeError("E_IMAGE_TYPE", message, mend)
+
+
 def build(socket: str, wanted: Wanted) -> None:
     """Build an image by the engine on this socket, its progress on the terminal. E_IMAGE_TYPE, E_IMAGE_BUILD."""
     from python_on_whales import DockerClient
     from python_on_whales.exceptions import DockerException
 
-    if wanted.kind not in known_types():
-        message = f"There is no image for the type {wanted.kind}; there are {', '.join(known_types())}."
-        mend = f"Build another one under its name: cloud-code workstation build backend --tag {wanted.tag}"
-        raise CloudCodeError("E_IMAGE_TYPE", message, mend)
+    refuse_unknown(wanted.kind)
     docker = DockerClient(host=f"unix://{socket}", client_call=["docker"])
     with tempfile.TemporaryDirectory(prefix="cloud-code-image-") as folder:
         write_context(Path(folder), wanted.certificates)

@@ -10,6 +10,7 @@ import click
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
+from supervisor.cli.place import as_owner
 from supervisor.core.settings import Config
 from supervisor.doctor import Check, examine, told
 from supervisor.secrets.examination import check_secrets
@@ -24,8 +25,10 @@ from supervisor.workstations.local import refuse_under_service
 def doctor(ctx: click.Context, as_json: bool) -> int:
     """Look at this host and this root: what is missing, and the command that mends it.
 
-    Exit code 1 when something is missing without which nothing can work.
+    Exit code 1 when something is missing without which nothing can work. By root it is looked at as the user whose
+    the root is.
     """
+    as_owner(ctx.obj)
     with progress("looking at this host and at the repositories"):
         checks = [
             *examine(ctx.obj, check_project, partial(_check_driver, ctx.obj), check_secrets),

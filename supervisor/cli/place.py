@@ -1,7 +1,9 @@
 """Which root a command works on, and which task a person means."""
 
+import contextlib
 import difflib
 import os
+import pwd
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -37,6 +39,26 @@ def existing_root(ctx: click.Context) -> Root:
         )
     hide_for(root)
     return root
+
+
+def as_owner(root: Root) -> None:
+    """From here on root is who owns the root, such as the service's user: what that one may, and is, counts."""
+    try:
+        found = root.path.stat()
+    except OSError:
+        return
+    if os.geteuid() != 0 or found.st_uid == 0:
+        return
+    try:
+        owner = pwd.getpwuid(found.st_uid)
+        os.initgroups(owner.pw_name, owner.pw_gid)
+        os.environ["HOME"] = owner.pw_dir
+    except KeyError:
+        os.setgroups([])
+    os.setgid(found.st_gid)
+    os.setuid(found.st_uid)
+    with contextlib.suppress(OSError):
+        os.chdir(root.path)
 
 
 def resolve_id(given: str, known: Iterable[str]) -> str:

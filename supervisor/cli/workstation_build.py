@@ -6,7 +6,9 @@ import click
 
 from supervisor import images
 from supervisor.cli.output import note
+from supervisor.cli.place import as_owner
 from supervisor.errors import CloudCodeError
+from supervisor.workstations.container_options import clis_of_image, image_of, recipe_of
 from supervisor.workstations.engine import Engine, engine_socket
 
 
@@ -27,7 +29,7 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, given: str | None) 
 @click.option("--base", metavar="IMAGE", help="The Debian-based image to build upon, instead of the type's own.")
 @click.option(
     "--certificates",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
     help="A folder of further certificate authorities (*.crt) that the image shall trust.",
 )
 @click.pass_context
@@ -41,21 +43,25 @@ def build(
 ) -> int:
     """Build the images of workstation types; without a TYPE those that config.yaml has with `driver: docker`.
 
-    Without --clis each gets the coding CLIs that its type names in config.yaml, as far as they can be installed.
-    The agents in it are this user, so build as the user who runs the supervisor.
+    Without --clis each gets the coding CLIs of all types that config.yaml has it for, as far as they can be
+    installed. The agents in it are the user whose the root is if root builds, else this one, so build as the user
+    who runs the supervisor.
     """
     configured = _configured(ctx, needed=not types)
     wanted = types or tuple(configured)
     if not wanted:
         message = "No workstation has the driver docker, and no TYPE is named."
         raise CloudCodeError("E_IMAGE_TYPE", message, f"Types: {', '.join(images.known_types())}.")
+    for kind in wanted:
+        images.refuse_unknown(kind)
     if tag is not None and len(wanted) != 1:
         raise click.UsageError("--tag is for one TYPE.")
+    as_owner(ctx.obj)
     engine = Engine(engine_socket())
     engine.version()
     uid, gid = images.own_user()
     for kind in wanted:
-        chosen = clis if clis is not None else tuple(c for c in configured.get(kind, ()) if c in images.CLIS)
+        chosen = clis if clis is not None else configured.get(kind, ())
         image = images.Wanted(
             kind=kind,
             tag=tag or f"cloud-code/{kind}",
@@ -72,7 +78,10 @@ def build(
 
 
 def _configured(ctx: click.Context, *, needed: bool) -> dict[str, tuple[str, ...]]:
-    """The types with the driver docker, and their CLIs; none without a configuration, unless it is needed."""
+    """What to build for the types with the driver docker: the images' types, and the CLIs of each.
+
+    None without a configuration, unless it is needed; an image of the operator's own is not built here.
+    """
     from supervisor.config import load_config
 
     try:
@@ -81,4 +90,10 @@ def _configured(ctx: click.Context, *, needed: bool) -> dict[str, tuple[str, ...
         if needed:
             raise
         return {}
-    return {k: config.clis_of_station(k) for k, s in config.workstations.items() if s.driver == "docker"}
+    found = {}
+    for kind, settings in config.workstations.items():
+        if settings.driver == "docker" and (made := recipe_of(kind, settings)) is not None:
+            found[made] = clis_of_image(config, image_of(kind, settings))
+        elif settings.driver == "docker" and needed:
+            note(f"{image_of(kind, settings)}, for {kind}, is an image of your own, and is not built here.")
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Group, RenderableType
 
+from supervisor import log
 from supervisor.app import DRIVERS
 from supervisor.cli.output import console, json_option, print_json, show, state_text, text
 from supervisor.cli.page import there
@@ -49,6 +50,7 @@ def status(ctx: click.Context, name: str | None, as_json: bool) -> None:
     """
     if name is not None:
         known_root(ctx, name)
+    log.configure(level="ERROR")  # that the engine is away is no log of a command's
     reader = reader_of(ctx)
     picture = picture_of(reader)
     rows = [row for row in picture.stations if row.name == name] if name else there(picture.stations)

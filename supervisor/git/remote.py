@@ -55,7 +55,8 @@ def push(
             raise GitError(
                 "E_BRANCH_MOVED", f"Somebody else changed {branch} meanwhile.", error.stderr_tail
             ) from None
-        said = first_line(error.stderr_tail, "remote: ") or reason
+        unpacking = first_line(error.stderr_tail, "error: remote unpack failed: ")
+        said = first_line(error.stderr_tail, "remote: ") or unpacking or reason
         raise GitError("E_PUSH_REFUSED", f"The remote refused the push: {said}", error.stderr_tail) from None
 
 

@@ -54,12 +54,16 @@ def _service(root: Root, config: Config | None) -> Iterator[Check]:
         yield Check(name="service", status="ok", detail=f"the service of this host works on {served}")
         return
     yield unit_check(unit.examine(text), place.with_name(f"{UNIT}.new").exists())
-    yield from state_checks(show())
+    seen = show()
+    yield from state_checks(seen)
+    if config is not None and "ReadWritePaths" in seen:
+        yield from push_checks(root.path, config, seen["ReadWritePaths"].split())
     running = running_supervisor(root)
     if running is not None and running.program_version != __version__:
         detail = f"the supervisor runs in version {running.program_version}, and this program is {__version__}"
         yield Check(name="service", status="warning", detail=detail, mend="sudo cloud-code upgrade")
-    yield journal_check(os.geteuid(), own_groups())
+    if user_name(os.geteuid()) != user:  # (who runs it, and reads nothing there)
+        yield journal_check(os.geteuid(), own_groups())
     if user is not None and config is not None and any(s.driver == "docker" for s in config.workstations.values()):
         yield engine_group_check(user, Host(root=root.path).groups())
 
@@ -101,6 +105,20 @@ def state_checks(seen: dict[str, str]) -> Iterator[Check]:
     if seen.get("UnitFileState") not in ("enabled", "enabled-runtime"):
         detail = "it does not start with the system"
         yield Check(name="service", status="warning", detail=detail, mend=f"sudo systemctl enable {NAME}")
+
+
+def push_checks(root: Path, config: Config, writable: Iterable[str]) -> Iterator[Check]:
+    """Whether the service can push to repositories that are folders of this host: where its unit says."""
+    places = [Path(place.lstrip("-+")) for place in writable]
+    for name, project in config.projects.items():
+        repository = project.repository.removeprefix("file://")
+        if project.forge != "local" or not repository.startswith(("/", ".")):
+            continue
+        place = (root / repository).resolve()
+        if not any(place.is_relative_to(one) for one in places):
+            detail = f"the service cannot write in {place}, and so cannot push what was done for {name}"
+            mend = f"`sudo systemctl edit {NAME}`: [Service], ReadWritePaths={place}; then restart it"
+            yield Check(name="service", status="error", detail=detail, mend=mend)
 
 
 def journal_check(uid: int, groups: Iterable[str]) -> Check:

@@ -152,7 +152,9 @@ def asked(*argv: str) -> str | None:
 
 def show(name: str = UNIT) -> dict[str, str]:
     """What systemd knows of a unit; nothing where it cannot be asked."""
-    wanted = "LoadState,ActiveState,SubState,MainPID,NeedDaemonReload,UnitFileState,Result,NRestarts"
+    wanted = (
+        "LoadState,ActiveState,SubState,MainPID,NeedDaemonReload,UnitFileState,Result,NRestarts,ReadWritePaths"
+    )
     said = asked("systemctl", "show", name, f"--property={wanted}") or ""
     return dict(line.partition("=")[::2] for line in said.splitlines() if "=" in line)
 

@@ -11,6 +11,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.egress.files import SOCKET
 from supervisor.errors import CloudCodeError
+from supervisor.images import CLIS, known_types
 from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL, RUN_LABEL, WORKSTATION_LABEL
 
 KEYS = "/run/cloud-code"
@@ -65,6 +66,20 @@ class Station:
 
 def image_of(kind: str, settings: WorkstationSettings) -> str:
     return settings.image or f"cloud-code/{kind}"
+
+
+def recipe_of(kind: str, settings: WorkstationSettings) -> str | None:
+    """The type that `workstation build` builds this one's image for; None for an image of the operator's own."""
+    if settings.image is None:
+        return kind
+    prefix, _, made = settings.image.removesuffix(":latest").rpartition("/")
+    return made if prefix == "cloud-code" and made in known_types() else None
+
+
+def clis_of_image(config: Config, image: str) -> tuple[str, ...]:
+    """The coding CLIs that can be installed, of all types with this image."""
+    of_it = [k for k, s in config.workstations.items() if s.driver == "docker" and image_of(k, s) == image]
+    return tuple(sorted({cli for kind in of_it for cli in config.clis_of_station(kind)}.intersection(CLIS)))
 
 
 def network_of(root_id: str) -> str:

@@ -34,6 +34,7 @@ from supervisor.workstations.container_options import (
     network_of,
     options,
     prompt_folders,
+    recipe_of,
 )
 from supervisor.workstations.containers import ROOT_LABEL, Container, Containers
 from supervisor.workstations.egress import EgressProxy
@@ -369,9 +370,8 @@ class DockerWorkstations:
     def _check_image(self, station: Station) -> None:
         if self._engine.image(station.image) is not None:
             return
-        mend = f"cloud-code workstation build {station.kind}"
-        if station.settings.image:
-            mend = f"Build or pull it; `{mend} --tag {station.image}` makes one under this name."
+        made = recipe_of(station.kind, station.settings)
+        mend = f"cloud-code workstation build {made}" if made else "Build it, or pull it."
         raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend)
 
     def _docker(self) -> "DockerClient":

@@ -15,8 +15,8 @@ from supervisor.core.words import count
 from supervisor.doctor import Check
 from supervisor.egress.files import policy_names, running_proxy
 from supervisor.errors import CloudCodeError
-from supervisor.images import CLIS
-from supervisor.workstations.container_options import image_of
+from supervisor.images import CLIS, known_types
+from supervisor.workstations.container_options import clis_of_image, image_of, recipe_of
 from supervisor.workstations.egress import UNIT
 from supervisor.workstations.engine import Engine, engine_socket
 from supervisor.workstations.remap import COMMAND, free_refusal, missing_hole
@@ -36,7 +36,8 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         yield from engine_checks(name, about, os.getuid())
         yield from remap_checks(name, about, settings)
         found = engine.image(image_of(kind, settings))
-        yield from image_checks(name, kind, settings, wanted, found, os.getuid())
+        mend = build_command(config, kind)
+        yield from image_checks(name, image_of(kind, settings), wanted, found, os.getuid(), mend)
     except CloudCodeError as error:
         yield Check(name=name, status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
     if settings.network == "open":
@@ -115,18 +116,23 @@ def unfit_engine(config: Config, root: Root) -> list[Problem]:
     ]
 
 
+def build_command(config: Config, kind: str) -> str:
+    """What builds the image of this type, for all types that have the same."""
+    settings = config.workstations[kind]
+    recipe = recipe_of(kind, settings)
+    if recipe is None:
+        image = image_of(kind, settings)
+        return f"build {image} upon one of Cloud Code's, or name one of these (docs/workstations.md)"
+    if recipe not in known_types():
+        return f"give it one of Cloud Code's: `image: cloud-code/backend` under workstations.{kind} in config.yaml"
+    clis = clis_of_image(config, image_of(kind, settings))
+    return f"cloud-code workstation build {recipe}" + (f" --clis {','.join(clis)}" if clis else "")
+
+
 def image_checks(
-    name: str,
-    kind: str,
-    settings: WorkstationSettings,
-    wanted: tuple[str, ...],
-    found: dict[str, Any] | None,
-    uid: int,
+    name: str, image: str, wanted: tuple[str, ...], found: dict[str, Any] | None, uid: int, mend: str
 ) -> Iterator[Check]:
     """Whether the image is there, was made for this user, and has the coding CLIs that are configured."""
-    image = image_of(kind, settings)
-    options = (f" --clis {','.join(wanted)}" if wanted else "") + (f" --tag {image}" if settings.image else "")
-    mend = f"cloud-code workstation build {kind}{options}"
     if found is None:
         yield Check(name=name, status="error", detail=f"E_NO_IMAGE: the engine has no image {image}", mend=mend)
         return
