@@ -44,7 +44,8 @@ base)
     packages ca-certificates curl fd-find git jq less procps ripgrep sudo unzip wget xz-utils
     update-ca-certificates >/dev/null
     ln -sf /usr/bin/fdfind /usr/local/bin/fd
-    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages python3 python3-venv; fi
+    if ! python3 -c 'import ensurepip, pip, venv' 2>/dev/null; then packages python3 python3-pip python3-venv; fi
+    rm -f /usr/lib/python3*/EXTERNALLY-MANAGED  # by it Debian's pip refuses, although it installs below /tools
     python3 -m venv /opt/cloud-code/daemon
     /opt/cloud-code/daemon/bin/pip install --quiet --no-cache-dir "uv==$UV_VERSION"
     ln -s /opt/cloud-code/daemon/bin/uv /usr/local/bin/uv

@@ -11,7 +11,7 @@ import pytest
 from tests.docker_engine import BASE, CERTIFICATES, engine, has_image, lacking
 from tests.thorough import where_there_is_time
 
-EVERYWHERE = ("git", "curl", "wget", "jq", "rg", "fd", "uv", "python3")
+EVERYWHERE = ("git", "curl", "wget", "jq", "rg", "fd", "uv", "python3", "pip")
 PROGRAMS = {
     "planner": (),
     "backend": ("poetry", "pipx", "ruff", "mypy", "pytest", "psql", "redis-cli"),
