@@ -9,6 +9,7 @@ from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
 from supervisor.checking import check_config, check_file, check_tasks, missing_clis
 from supervisor.cli.output import json_option, note_all, print_json, progress, text
+from supervisor.cli.place import as_owner
 from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
 from supervisor.core.words import count
@@ -34,6 +35,8 @@ def check(ctx: click.Context, what: str | None, as_json: bool) -> int:
     Each problem is told with file, line, what was expected and what to do. Exit code 1 if there is one.
     """
     root: Root = ctx.obj
+    if what in (None, "config"):
+        as_owner(root)  # (for whom the engine must serve)
     with progress("checking"):
         checked, problems = _look(root, what)
     notes = _notes(root) if what in (None, "config") else []
