@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from supervisor.errors import CloudCodeError
+from supervisor.errors import CloudCodeError, user_name
 
 ANSWER_SECONDS = 5.0
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
@@ -175,7 +175,8 @@ def _message(body: bytes) -> str:
 def _away(path: Path, error: Exception) -> tuple[str, str, str]:
     if isinstance(error, PermissionError):
         message = f"This user may not use the Docker engine on {path}."
-        return "E_ENGINE_AWAY", message, "sudo usermod -aG docker $USER, then sign in again."
+        mend = f"sudo usermod -aG docker {user_name(os.geteuid())}, then sign in again (a service: restart it)."
+        return "E_ENGINE_AWAY", message, mend
     why = getattr(error, "strerror", None) or str(error) or type(error).__name__
     message = f"The Docker engine does not answer on {path}: {why}."
     return "E_ENGINE_AWAY", message, "sudo systemctl start docker (or install it: sudo apt-get install docker.io)"
