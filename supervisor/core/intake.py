@@ -174,7 +174,7 @@ def other_project(draft: Draft, task: TaskRecord) -> Problem | None:
 
 def digests_of(text: dict[str, Any]) -> dict[str, str]:
     """A short digest of each text field, to tell later which of them a person has written anew."""
-    shown = {name: repr(text[name]).encode(errors="replace") for name in TEXT_FIELDS}
+    shown = {name: repr(text[name]).encode(errors="replace") for name in TEXT_FIELDS if name in text}
     return {name: hashlib.sha256(data).hexdigest()[:16] for name, data in shown.items()}
 
 

@@ -7,9 +7,10 @@ from agent_daemon.protocol.model import Priority, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.delivery import go_on
 from supervisor.core.forge import NOBODY_KNOWN, IssueSeen, Person, Trigger, text_digest
-from supervisor.core.intake import Draft, cancel, clean_line, clean_text, ingest, rerun, text_of
+from supervisor.core.intake import Draft, cancel, clean_line, clean_text, digests_of, ingest, rerun, text_of
 from supervisor.core.record import Approval, Offered, Source, TaskRecord, Wait
 from supervisor.core.settings import Config, ProjectSettings, TriggerSettings
+from supervisor.core.slash import without_fences
 from supervisor.core.states import State
 from supervisor.core.task_file import MAX_REPEATED_BYTES, TaskFile
 
@@ -20,7 +21,9 @@ _HIDDEN = re.compile(r"<!--.*?-->|^ {0,3}<!--.*\Z|^\[//\]: #[^\n]*", re.DOTALL |
 _INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
 _CRITERIA = re.compile(r"^#{1,6}\s*(?:acceptance\s+criteria|done\s+when)\s*:?\s*#*\s*$", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}\s")
-_ITEM = re.compile(r"^\s{0,3}(?:[-*+]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?(.+)$")
+# A line in bold letters alone, which many write for a heading.
+_BOLD = re.compile(r"^(?:\*\*|__)\s*([^*_]+?)\s*(?:\*\*|__)\s*:?\s*$")
+_ITEM = re.compile(r"^\s{0,3}(?:[-*+]|\d{1,9}[.)])\s+(?:\[[ xX]\]\s+)?(?!\s*\[[ xX]?\]\s*$)(.+)$")
 _PRIORITY = re.compile(r"^(?:priority|prio)\s*[:/ -]{1,3}\s*(critical|high|medium|low|background)$", re.IGNORECASE)
 # States in which the text of a task still matters to somebody who works on it, or will.
 _TEXT_MATTERS = frozenset({State.PENDING, State.ASSIGNED, State.IN_PROGRESS, State.FAILED, State.PAUSED})
@@ -87,9 +90,10 @@ def _criteria(text: str) -> tuple[str, ...]:
     """The items of the list under a heading such as "Acceptance criteria"."""
     found: list[str] = []
     inside, size = False, 0
-    for line in text.splitlines():
-        if _HEADING.match(line):
-            inside = _CRITERIA.match(line) is not None
+    for line in without_fences(text.splitlines()):
+        heading = _BOLD.sub(r"# \1", line)
+        if _HEADING.match(heading):
+            inside = _CRITERIA.match(heading) is not None
         elif inside and (item := _ITEM.match(line)) and len(found) < _MAX_CRITERIA:
             criterion = item[1].strip()[:1000]
             size += len(criterion.encode(errors="replace"))
@@ -254,10 +258,17 @@ def take_offer(task: TaskRecord, actor: str, now: datetime) -> Decision:
     offered = task.offered
     if offered is None:
         return Decision(task=task)
-    source = task.source.evolve(text_hash=offered.text_hash, refused_hash="", approved_at=offered.at)
+    text = {
+        "title": clean_line(offered.title),
+        "description": offered.description,
+        "acceptance_criteria": _criteria(offered.description),
+    }
+    fields = {**task.source.fields, **digests_of(text)}  # (so that a later change back to what it was is one)
+    source = task.source.evolve(
+        text_hash=offered.text_hash, refused_hash="", approved_at=offered.at, fields=fields
+    )
     taken = task.evolve(
-        title=clean_line(offered.title),
-        description=offered.description,
+        **text,
         source=source,
         offered=None,
         waits_for=offered.waits_for,

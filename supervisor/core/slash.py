@@ -1,6 +1,7 @@
 """Slash commands in comments: `/cloud-code VERB …` on a line of its own, outside of code and quotations."""
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 PREFIX = "/cloud-code"
@@ -21,6 +22,8 @@ VERBS = {
     "help": "",
 }
 _NEEDS_WORD = {"approve", "deny", "handoff", "priority", "answer"}
+# What Markdown shows nobody: whoever pastes it has not read it.
+_HIDDEN = re.compile(r"<!--.*?-->|^ {0,3}<!--.*\Z", re.DOTALL | re.MULTILINE)
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
 
 
@@ -42,17 +45,32 @@ def parse_slash(body: str) -> Slash | None:
     `answer`, `approve`, `deny`, `cancel`, `handoff` and `retry` take the rest of the comment with them.
     """
     lines = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    shown = _HIDDEN.sub(_blank, "\n".join(without_fences(lines)))
+    for number, line in enumerate(shown.split("\n")):
+        if line == PREFIX or line.startswith((PREFIX + " ", PREFIX + "\t")):
+            return _slash(line[len(PREFIX) :].strip(), "\n".join(lines[number + 1 :]).strip())
+    return None
+
+
+def _blank(hidden: re.Match[str]) -> str:
+    """As many lines, and no new line that begins otherwise than it is shown."""
+    return " " + "\n" * hidden[0].count("\n") + " "
+
+
+def without_fences(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a text in Markdown, with an empty one for each that belongs to a fence of code."""
     fence = ""
-    for number, line in enumerate(lines):
+    for line in lines:
         found = _FENCE.match(line)
         if fence:
             closes = line.strip()
             fence = "" if closes.startswith(fence) and not closes.strip(fence[0]) else fence
+            yield ""
         elif found:
             fence = found[1]
-        elif line == PREFIX or line.startswith((PREFIX + " ", PREFIX + "\t")):
-            return _slash(line[len(PREFIX) :].strip(), "\n".join(lines[number + 1 :]).strip())
-    return None
+            yield ""
+        else:
+            yield line
 
 
 def _slash(rest: str, below: str) -> Slash:

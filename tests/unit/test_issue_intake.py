@@ -160,6 +160,16 @@ def test_what_a_paused_task_waited_for_is_not_forgotten_over_a_change() -> None:
         assert (free.state, free.waits_for) == (State.BLOCKED, (wait,))
 
 
+def test_a_changed_text_is_approved_with_its_criteria_and_may_be_changed_back() -> None:
+    one, two = "one\n\n## Done when\n- a", "two\n\n## Done when\n- b"
+    held = taken(issue(body=two, editors=(EVE,)), taken(issue(body=one)))
+    assert held.acceptance_criteria == ("a",)
+    took = command(held, "approve", approval="a1").task
+    assert took.acceptance_criteria == ("b",)
+    back = taken(issue(body=one, editors=(ADA,)), took)
+    assert (back.description, back.acceptance_criteria) == (one, ("a",))
+
+
 def test_nobody_who_changed_the_text_is_passed_over() -> None:
     task = taken(issue())
     assert taken(issue(title="Two", body="two", editors=(ADA, EVE)), task).state is State.PAUSED
@@ -205,6 +215,12 @@ def test_numbered_items_are_criteria_too() -> None:
     wanted = "### Done when:\n1. it adds\n2) [ ] it is told\n   more of it\n30. `x`"
     body = f"1. not this\n\n{wanted}\n\n# 4. Notes\n1. nor this"
     assert taken(issue(body=body)).acceptance_criteria == ("it adds", "it is told", "`x`")
+
+
+@pytest.mark.parametrize("heading", ["**Acceptance criteria**", "__Done when__:", "**Acceptance criteria:**"])
+def test_a_heading_in_bold_is_one_and_code_holds_no_criteria(heading: str) -> None:
+    body = f"{heading}\n- [ ] it adds\n- [ ]\n\n```sh\n# a\n- not this\n```\n1. [x] told\n\n**Notes**\n- nor this"
+    assert taken(issue(body=body)).acceptance_criteria == ("it adds", "told")
 
 
 def test_the_case_of_a_label_makes_no_difference() -> None:

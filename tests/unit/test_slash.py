@@ -49,3 +49,21 @@ def test_nothing_in_a_closed_fence_is_a_command(text: str) -> None:
 
 def test_the_help_names_every_verb() -> None:
     assert all(f"/cloud-code {verb}" in render_help() for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("body", "verb"),
+    [
+        ("What they wrote:\n<!--\n/cloud-code cancel\n-->", None),
+        ("see <!-- a\n/cloud-code cancel\n--> above", None),
+        ("<!-- never closed\n/cloud-code cancel", None),
+        ("<!--\n-->/cloud-code cancel", None),
+        ("<!-- a\n```\n/cloud-code cancel\n```\n-->\n/cloud-code pause", "pause"),
+        ("```\n<!--\n```\n/cloud-code status", "status"),
+        ("the `<!--` of it\n/cloud-code status", "status"),
+        ("<!-- a -->\n/cloud-code status", "status"),
+    ],
+)
+def test_what_a_comment_hides_is_no_command(body: str, verb: str | None) -> None:
+    found = parse_slash(body)
+    assert (found.verb if found is not None else None) == verb
