@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from agent_daemon.failpoints import reach
-from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.commands import MAX_APPLIED, CommandRefusedError, apply_command
@@ -189,20 +188,24 @@ class Issues:
                 task_id = desk.state.requests.get(comment.issue, f"{name}.pr{comment.issue}")
             self._take_comment(name, desk, comment, task_id, issues.get(comment.issue), now)
 
-    def _find(self, task_id: str) -> TaskRecord | None:
-        try:
-            return self.ledger.find(task_id)
-        except ProtocolError as error:
-            details = {"code": "E_RECORD_DAMAGED", "message": str(error), "mend": "mend the record, or delete it"}
+    def _is_damaged(self, task_id: str) -> bool:
+        """Whether nobody can tell what became of this task: that is told, and it is not begun a second time."""
+        why = self.ledger.damage_of(task_id)
+        if why:
+            mend = "mend the record, or delete it; then ask again"
+            details = {"code": "E_RECORD_DAMAGED", "message": f"{task_id} is not taken in: {why}", "mend": mend}
             self.ledger.log(Event(name="input.refused", details=details))
-            return None
+        return bool(why)
 
     def _apply(self, decision: Decision) -> TaskRecord:
         self.ledger.revive(decision.task.id)
         return self.ledger.apply(decision)
 
     def _take_issue(self, name: str, desk: _Desk, issue: IssueSeen, now: datetime) -> None:
-        found = take_issue(issue, self._find(task_id_of(name, issue)), name, self.ledger.config, now)
+        task_id = task_id_of(name, issue)
+        if self._is_damaged(task_id):
+            return
+        found = take_issue(issue, self.ledger.find(task_id), name, self.ledger.config, now)
         if isinstance(found, Decision):
             self._apply(found)
         elif found is not None and issue.trigger is not None:
@@ -219,15 +222,16 @@ class Issues:
     def _take_review(self, desk: _Desk, review: ReviewSeen, task_id: str | None, now: datetime) -> None:
         """What was remarked, and a command in it. It is heard when it was taken in, not before."""
         task, key = self.ledger.tasks.get(task_id or ""), f"review-{review.id}"
-        if task is None or key in desk.state.heard or key in task.applied_commands:
+        if task is None or key in desk.state.heard:
             return
         if not is_allowed(review.author, desk.settings.trigger):
             self._refuse(desk, key, str(review.request), review.author, task)
             return
         slash = parse_slash(review.body)
         remarks = review.evolve(body="") if slash is not None else review
-        heard = task.evolve(applied_commands=(*task.applied_commands, key)[-MAX_APPLIED:])
-        task = self._apply(take_review(heard, remarks, now))
+        if key not in task.applied_commands:
+            heard = task.evolve(applied_commands=(*task.applied_commands, key)[-MAX_APPLIED:])
+            task = self._apply(take_review(heard, remarks, now))
         if slash is not None:
             comment = CommentSeen(
                 id=key,
@@ -247,9 +251,9 @@ class Issues:
     ) -> None:
         """It is heard when it was carried out; one whose issue has not been read yet comes again with it."""
         slash, key = parse_slash(comment.body), comment_key(comment)
-        if slash is None or key in desk.state.heard:
+        if slash is None or key in desk.state.heard or self._is_damaged(task_id):
             return
-        task = self._find(task_id)
+        task = self.ledger.find(task_id)
         if not is_allowed(comment.author, desk.settings.trigger):
             self._refuse(desk, key, comment.issue, comment.author, task)
             return

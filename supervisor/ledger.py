@@ -255,6 +255,15 @@ class Ledger:
             return self.tasks[task_id]
         return self._store.read_archived(task_id) if self._store.is_archived(task_id) else None
 
+    def damage_of(self, task_id: str) -> str:
+        """Why nobody can tell what became of this task: its record is damaged. Empty where it is not."""
+        try:
+            if self.find(task_id) is None and task_id in self._store.damaged_ids():
+                return "its record lies in state/quarantine; mended, it belongs into state/tasks"
+        except ProtocolError as error:
+            return str(error)
+        return ""
+
     def revive(self, task_id: str) -> None:
         """Bring an archived record back before it is changed."""
         if task_id not in self.tasks and self._store.is_archived(task_id):

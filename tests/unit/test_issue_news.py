@@ -1,0 +1,99 @@
+"""What a poll of a forge has found is taken in once, on real records."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent_daemon.protocol.model import SupervisorIdentity
+from agent_daemon.protocol.paths import Root
+from supervisor.app import open_root
+from supervisor.core.forge import Budget, CommentSeen, Cursor, ForgeNews, IssueSeen, Person, ReviewSeen, Trigger
+from supervisor.core.record import Request, Source
+from supervisor.core.settings import Config
+from supervisor.core.states import State
+from supervisor.events import EventLog
+from supervisor.issues import Issues
+from supervisor.ledger import Ledger
+from supervisor.mail import Mail
+from supervisor.records import RecordStore
+from tests.unit.conftest import SHA_B, make_task
+
+NOW = datetime(2026, 1, 7, 10, 30, tzinfo=UTC)
+ADA = Person(login="ada", can_write=True)
+CONFIG = Config.model_validate(
+    {
+        "projects": {"acme": {"forge": "github", "repository": "acme/app", "base_branch": "main"}},
+        "workstations": {"backend": {"clis": ["codex"]}, "reviewer": {"clis": ["codex"]}},
+    }
+)
+SOURCE = Source(tracker="github", kind="issue", ref="7", key="k", requested_by="ada", text_hash="h")
+
+
+class Found:
+    """Issues over a real ledger, and what the next poll of `acme` finds."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = Root(folder)
+        open_root(self.root)
+        self.store = RecordStore(self.root)
+        clock: Any = SimpleNamespace(now=lambda: NOW)
+        identity = SupervisorIdentity(id="s", epoch=1)
+        self.log = EventLog(self.root.events)
+        self.ledger = Ledger(self.root, CONFIG, self.store, Mail(self.root), self.log, clock, identity)
+        project: Any = SimpleNamespace(settings=CONFIG.projects["acme"], forge=object())
+        pool: Any = SimpleNamespace(submit=lambda key, work: True)
+        self.issues = Issues(self.root, clock, self.ledger, pool, {"acme": project})
+
+    def take(self, **news: Any) -> None:
+        self.issues.settle_read("acme", ForgeNews(**({"cursor": Cursor(), "budget": Budget()} | news)))
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Iterator[Found]:
+    made = Found(tmp_path)
+    yield made
+    made.log.close()
+
+
+@pytest.mark.parametrize("place", ["quarantine", "archive"])
+@pytest.mark.parametrize("asked", ["label", "comment"])
+def test_a_task_whose_record_is_damaged_is_not_begun_a_second_time(found: Found, place: str, asked: str) -> None:
+    kept = found.root.quarantine / "record-acme.7.yaml" if place == "quarantine" else found.root.archived("acme.7")
+    kept.write_text("state: [")
+    trigger = Trigger(id="1", kind="label", by=ADA, at=NOW) if asked == "label" else None
+    issue = IssueSeen(
+        ref="7", url="u", title="Fix it", body="one", labels=(), author=ADA, updated_at=NOW, trigger=trigger
+    )
+    said = CommentSeen(id="5", issue="7", author=ADA, at=NOW, body="/cloud-code run")
+    found.take(issues=(issue,), comments=(said,) if asked == "comment" else ())
+    assert found.ledger.tasks == {} and kept.read_text() == "state: ["
+    assert "E_RECORD_DAMAGED" in found.root.events.read_text()
+    kept.unlink()
+    found.take(issues=(issue.evolve(trigger=Trigger(id="2", kind="label", by=ADA, at=NOW)),))
+    assert list(found.ledger.tasks) == ["acme.7"]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_command_in_a_review_is_carried_out_although_the_supervisor_ended_before_it(
+    found: Found, killed: bool
+) -> None:
+    heard = ("review-9",) if killed else ()
+    task = make_task(
+        id="acme.7",
+        project="acme",
+        source=SOURCE,
+        state=State.REVIEW,
+        request=Request(number=3, head=SHA_B),
+        applied_commands=heard,
+    )
+    found.ledger.load({task.id: found.store.save(task)})
+    review = ReviewSeen(id="9", request=3, author=ADA, at=NOW, verdict="commented", body="/cloud-code pause")
+    for minute in range(2):
+        found.take(reviews=(review.evolve(at=NOW + timedelta(minutes=minute)),))
+        assert found.ledger.tasks[task.id].state is State.PAUSED
+    applied = found.ledger.tasks[task.id].applied_commands
+    assert sorted(applied) == ["comment-review-9", "review-9"]
