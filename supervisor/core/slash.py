@@ -24,7 +24,8 @@ VERBS = {
 _NEEDS_WORD = {"approve", "deny", "handoff", "priority", "answer"}
 # What Markdown shows nobody: whoever pastes it has not read it.
 _HIDDEN = re.compile(r"<!--.*?-->|^ {0,3}<!--.*\Z", re.DOTALL | re.MULTILINE)
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})")
+_FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})")
+_FENCE_END = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,8 @@ def without_fences(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         found = _FENCE.match(line)
         if fence:
-            closes = line.strip()
-            fence = "" if closes.startswith(fence) and not closes.strip(fence[0]) else fence
+            closes = _FENCE_END.match(line)
+            fence = "" if closes is not None and closes[1].startswith(fence) else fence
             yield ""
         elif found:
             fence = found[1]

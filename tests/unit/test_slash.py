@@ -62,6 +62,9 @@ def test_the_help_names_every_verb() -> None:
         ("```\n<!--\n```\n/cloud-code status", "status"),
         ("the `<!--` of it\n/cloud-code status", "status"),
         ("<!-- a -->\n/cloud-code status", "status"),
+        ("``` a`b\n<!--\n```\n/cloud-code cancel\n-->", None),
+        ("```\n    ```\n/cloud-code cancel\n```", None),
+        ("```\n   ````  \n/cloud-code status", "status"),
     ],
 )
 def test_what_a_comment_hides_is_no_command(body: str, verb: str | None) -> None:
