@@ -262,7 +262,7 @@ class Issues:
         elif slash.verb == "run" and comment.kind == "issue":
             if issue is None:
                 return
-            asked = Trigger(id=key, kind="comment", by=comment.author, at=comment.at)
+            asked = Trigger(id=key, kind="comment", by=comment.author, at=comment.at, cli=slash.word)
             self._take_issue(name, desk, issue.evolve(trigger=asked), now)
         desk.state = desk.state.hear(key)
 

@@ -43,12 +43,16 @@ class Person(Stored):
 
 
 class Trigger(Stored):
-    """The newest event on an issue that asks for a run; `id` is the forge's own, so that it counts once."""
+    """The newest event on an issue that asks for a run; `id` is the forge's own, so that it counts once.
+
+    `cli` is the coding CLI that a comment names for it.
+    """
 
     id: str
     kind: TriggerKind
     by: Person
     at: AwareDatetime
+    cli: str = ""
 
 
 class IssueSeen(Stored):

@@ -9,10 +9,12 @@ from supervisor.core.delivery import go_on
 from supervisor.core.forge import NOBODY_KNOWN, IssueSeen, Person, Trigger, text_digest
 from supervisor.core.intake import Draft, cancel, clean_line, clean_text, digests_of, ingest, rerun, text_of
 from supervisor.core.record import Approval, Offered, Source, TaskRecord, Wait
+from supervisor.core.render import one_line_code
 from supervisor.core.settings import Config, ProjectSettings, TriggerSettings
 from supervisor.core.slash import without_fences
 from supervisor.core.states import State
 from supervisor.core.task_file import MAX_REPEATED_BYTES, TaskFile
+from supervisor.core.telling import answer
 
 _MAX_DESCRIPTION_BYTES = 190 * 1024
 _MAX_CRITERIA = 50
@@ -160,9 +162,23 @@ def _begin(
         if created is None:
             raise ValueError("a new draft is always a task")
         role = "reviewer" if issue.kind == "request" else "specialist"
-        return Decision(task=created.task.evolve(role=role), events=created.events)
-    fresh = known.evolve(**text_of(draft, config), source=draft.source)
-    return rerun(fresh, reason=f"asked for by {asked.by.login}", actor=asked.by.login, now=now)
+        begun = Decision(task=created.task.evolve(role=role), events=created.events)
+    else:
+        fresh = known.evolve(**text_of(draft, config), source=draft.source)
+        begun = rerun(fresh, reason=f"asked for by {asked.by.login}", actor=asked.by.login, now=now)
+    task = _asked_in(begun.task, asked, config) if asked.kind == "comment" else begun.task
+    return Decision(task=task, events=begun.events)
+
+
+def _asked_in(task: TaskRecord, asked: Trigger, config: Config) -> TaskRecord:
+    """A task that a comment began: that counts once, and the CLI that it names is taken if there is such a one."""
+    task = task.evolve(applied_commands=(*task.applied_commands, asked.id))
+    clis = config.clis_for(task.project, task.specialist)
+    if not asked.cli or asked.cli in clis:
+        return task.evolve(cli=asked.cli or None)
+    there = ", ".join(clis)
+    text = one_line_code(f"there is no coding CLI {asked.cli[:40]} for it: there are {there}")
+    return answer(task, None, f"It is begun, but {text}", "")
 
 
 def _not_taken(issue: IssueSeen, by: Person, why: str) -> Event:

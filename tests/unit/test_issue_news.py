@@ -16,6 +16,7 @@ from supervisor.core.record import Request, Source
 from supervisor.core.settings import Config
 from supervisor.core.states import State
 from supervisor.events import EventLog
+from supervisor.forge_state import ForgeState
 from supervisor.issues import Issues
 from supervisor.ledger import Ledger
 from supervisor.mail import Mail
@@ -97,3 +98,27 @@ def test_a_command_in_a_review_is_carried_out_although_the_supervisor_ended_befo
         assert found.ledger.tasks[task.id].state is State.PAUSED
     applied = found.ledger.tasks[task.id].applied_commands
     assert sorted(applied) == ["comment-review-9", "review-9"]
+
+
+def test_a_run_that_was_asked_for_in_a_comment_is_answered_once_although_it_is_read_again(found: Found) -> None:
+    issue = IssueSeen(ref="7", url="u", title="Fix it", body="one", labels=(), author=ADA, updated_at=NOW)
+    said = CommentSeen(id="5", issue="7", author=ADA, at=NOW, body="/cloud-code run")
+    found.take(issues=(issue,), comments=(said,))
+    begun = found.ledger.tasks["acme.7"]
+    found.issues._desks["acme"].state = ForgeState()  # (killed before it was written)
+    found.take(issues=(issue,), comments=(said,))
+    assert found.ledger.tasks["acme.7"] == begun
+
+
+@pytest.mark.parametrize(("cli", "taken"), [("codex", "codex"), ("nope`", None)])
+def test_a_run_may_name_its_coding_cli_also_where_there_was_no_task(
+    found: Found, cli: str, taken: str | None
+) -> None:
+    issue = IssueSeen(ref="7", url="u", title="Fix it", body="one", labels=(), author=ADA, updated_at=NOW)
+    said = CommentSeen(id="5", issue="7", author=ADA, at=NOW, body=f"/cloud-code run {cli}")
+    found.take(issues=(issue,), comments=(said,))
+    task = found.ledger.tasks["acme.7"]
+    assert task.cli == taken
+    told = [post.text for post in task.posts if post.kind == "comment"]
+    why = "``there is no coding CLI nope` for it: there are codex``"
+    assert told == ([] if taken else [f"It is begun, but {why}"])
