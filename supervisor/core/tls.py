@@ -6,6 +6,8 @@ _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
 _SERVER_NAME: Final = 0
 _RECORD_BYTES: Final = 2**14
+# Clients cut a hello into a handful. Each look begins anew: thousands of tiny ones would keep everybody waiting.
+_MOST_RECORDS: Final = 64
 
 
 class TlsError(Exception):
@@ -59,7 +61,7 @@ def server_name(data: bytes) -> str | None:
 
 def _handshake(data: bytes) -> bytes:
     """The whole ClientHello, out of as many records as it takes; _ShortError."""
-    records, message = _Reader(data), b""
+    records, message, count = _Reader(data), b"", 0
     while len(message) < 4 or len(message) < 4 + int.from_bytes(message[1:4], "big"):
         if records.number(1) != _HANDSHAKE or records.number(1) != 3:
             raise TlsError("it is not TLS")
@@ -67,7 +69,9 @@ def _handshake(data: bytes) -> bytes:
         length = records.number(2)
         if not 0 < length <= _RECORD_BYTES:
             raise TlsError("its lengths do not fit")
-        message += records.take(length)
+        message, count = message + records.take(length), count + 1
+        if count > _MOST_RECORDS:
+            raise TlsError("it is cut into too many records")
         if message[0] != _CLIENT_HELLO:
             raise TlsError("it is not TLS")
     return message[4 : 4 + int.from_bytes(message[1:4], "big")]

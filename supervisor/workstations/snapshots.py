@@ -7,11 +7,10 @@ import contextlib
 import gzip
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, Protocol
 
 from pydantic import AwareDatetime
 
@@ -20,12 +19,15 @@ from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.paths import Root
 from supervisor.core.record import Stored
+from supervisor.core.words import size
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.container_options import TOOLS, Station
 from supervisor.workstations.containers import ROOT_LABEL
 from supervisor.workstations.engine import Engine, EngineRefusalError
 
 PIECE_SECONDS = 120.0
+# Of the tools as they are read: holes in files are zeros then, and a file of terabytes may take no room at all.
+MOST_BYTES = 64 * 1024**3
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -72,7 +74,10 @@ def named(root: Root, workstation: str, name: str | None) -> SnapshotFile:
 
 
 def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
-    """Save the tools as they are now; of the snapshots the last `keep` stay. No daemon runs meanwhile."""
+    """Save the tools as they are now; of the snapshots the last `keep` stay. No daemon runs meanwhile.
+
+    E_NO_IMAGE, E_SNAPSHOT_NOT_TAKEN.
+    """
     folder = folder_of(station.root, station.name)
     make_folder(folder)
     folder.chmod(0o700)  # (logins of coding CLIs may be in it)
@@ -93,7 +98,7 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
                 engine.download(path, PIECE_SECONDS, path=TOOLS) as answer,
                 gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as file,
             ):
-                shutil.copyfileobj(answer, file, _CHUNK_BYTES)
+                copy_bounded(answer, file)
         digest = _digest(fresh)
         fresh.replace(archive)
     finally:
@@ -178,6 +183,30 @@ def drop(engine: Engine, container: str) -> None:
     except EngineRefusalError as error:
         if error.status != 404:
             raise
+
+
+class Source(Protocol):
+    """What bytes are read from, until there are none."""
+
+    def read(self, count: int, /) -> bytes: ...
+
+
+def copy_bounded(source: Source, file: IO[bytes] | gzip.GzipFile, most_bytes: int = MOST_BYTES) -> None:
+    """E_SNAPSHOT_NOT_TAKEN where there is more than that, or the disk does not take it."""
+    count = 0
+    while piece := source.read(_CHUNK_BYTES):
+        count += len(piece)
+        if count > most_bytes:
+            raise _not_taken(f"the tools and the home are more than {size(most_bytes)}, holes in files counted")
+        try:
+            file.write(piece)
+        except OSError as error:  # (of this disk, not of the engine's)
+            raise _not_taken(f"it cannot be written: {error.strerror}") from None
+
+
+def _not_taken(why: str) -> CloudCodeError:
+    mend = "Look into its home and /tools (`cloud-code workstation shell NAME`), or make room on the disk."
+    return CloudCodeError("E_SNAPSHOT_NOT_TAKEN", f"No snapshot was taken: {why}.", mend)
 
 
 def _private(path: Path) -> IO[bytes]:

@@ -337,10 +337,22 @@ def test_the_name_in_a_hello_is_read_however_it_arrives() -> None:
         assert server_name(whole[:cut]) is None
     assert server_name(whole) == server_name(whole + b"more") == "files.pythonhosted.org"
     body = whole[5:]
-    for size in (1, 7, 100):
-        pieces = [body[at : at + size] for at in range(0, len(body), size)]
-        records = b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
-        assert server_name(records) == "files.pythonhosted.org"
+    assert server_name(in_records(body[:20], 1) + in_records(body[20:], 100)) == "files.pythonhosted.org"
+    for size in (50, 100):
+        assert server_name(in_records(body, size)) == "files.pythonhosted.org"
+
+
+def in_records(body: bytes, size: int) -> bytes:
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"\x16\x03\x01" + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+def test_a_hello_in_thousands_of_records_is_refused_early() -> None:
+    """Each byte that arrives has it read anew from its beginning, while everybody else's connections wait."""
+    endless = in_records(b"\x01\x00\x40\x00" + bytes(16_000), 1)
+    assert server_name(endless[: 6 * 64]) is None
+    with pytest.raises(TlsError, match="too many"):
+        server_name(endless)
 
 
 def test_what_is_no_tls_or_names_no_host_is_refused() -> None:

@@ -1,0 +1,42 @@
+"""What a snapshot reads of a workstation's tools, which agents have filled: bounded, whatever is in there."""
+
+import errno
+import io
+
+import pytest
+
+from supervisor.errors import CloudCodeError
+from supervisor.workstations.snapshots import copy_bounded
+
+MIB = 1024 * 1024
+
+
+class Zeros:
+    """What the engine makes of one file that is nothing but a hole: zeros, without an end."""
+
+    given = 0
+
+    def read(self, count: int, /) -> bytes:
+        self.given += count
+        return bytes(count)
+
+
+class Full(io.BytesIO):
+    def write(self, data: object, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_holes_in_files_fill_no_disk_and_take_no_hours() -> None:
+    zeros = Zeros()
+    with pytest.raises(CloudCodeError) as refused:
+        copy_bounded(zeros, io.BytesIO(), 3 * MIB)
+    assert refused.value.code == "E_SNAPSHOT_NOT_TAKEN" and zeros.given == 4 * MIB
+    taken = io.BytesIO()
+    copy_bounded(io.BytesIO(bytes(3 * MIB)), taken, 3 * MIB)
+    assert len(taken.getvalue()) == 3 * MIB
+
+
+def test_a_full_disk_is_not_taken_for_an_engine_that_is_away() -> None:
+    with pytest.raises(CloudCodeError, match="No space left") as refused:
+        copy_bounded(io.BytesIO(b"tools"), Full())
+    assert refused.value.code == "E_SNAPSHOT_NOT_TAKEN"
