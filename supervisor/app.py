@@ -7,7 +7,6 @@ import signal
 import stat
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,10 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from filelock import FileLock, Timeout
 from loguru import logger
 
-from agent_daemon.protocol.codec import decode
-from agent_daemon.protocol.errors import ProtocolError
-from agent_daemon.protocol.files import make_folder, write_file
-from agent_daemon.protocol.model import SupervisorIdentity, Written
+from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__, log, spool
 from supervisor.calendars import maintenance_trigger
@@ -62,6 +58,7 @@ from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.renewal import Renewal
 from supervisor.reports import Reports
+from supervisor.root_identity import next_epoch
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
@@ -91,13 +88,6 @@ def _local(root: Root, _config: Config | None) -> Workstations:
 
 
 DRIVERS: dict[str, Callable[[Root, Config | None], Workstations]] = {"local": _local, "docker": DockerWorkstations}
-
-
-class RootIdentity(Written):
-    """`state/root-id`: a name for this root that stands in every label, and the count of its starts."""
-
-    id: str
-    epoch: int = 0
 
 
 def open_root(root: Root) -> None:
@@ -158,27 +148,6 @@ def locked(root: Root, timeout_seconds: float = 0) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def next_epoch(root: Root, name: str | None = None) -> SupervisorIdentity:
-    """The identity of this start of the supervisor; the epoch grows with each. `name` is the configured id.
-
-    CloudCodeError E_ROOT_ID when the file is damaged: another id would make this another root.
-    """
-    try:
-        known = decode(RootIdentity, root.root_id.read_bytes(), file="state/root-id")
-    except FileNotFoundError:
-        known = RootIdentity(id=uuid.uuid4().hex[:12])
-    except (OSError, ProtocolError) as error:
-        raise CloudCodeError(
-            "E_ROOT_ID",
-            f"{root.root_id} cannot be read: {error}.",
-            "Write the lines `id: …` and `epoch: …` into it: they stand under `supervisor` in each tasking.yaml "
-            "below mail/. Where there is none, delete the file, and a new id is made.",
-        ) from None
-    epoch = known.epoch + 1
-    write_file(root.root_id, f"id: {known.id}\nepoch: {epoch}\n".encode())
-    return SupervisorIdentity(id=name or known.id, epoch=epoch)
 
 
 class Supervisor:

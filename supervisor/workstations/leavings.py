@@ -1,8 +1,8 @@
 """What an engine has of a root that is to be gone: its containers, volumes and networks."""
 
 from agent_daemon.protocol.paths import Root
+from supervisor.root_identity import root_id_of
 from supervisor.workstations.containers import ROOT_LABEL
-from supervisor.workstations.docker import root_id_of
 from supervisor.workstations.engine import Engine, engine_socket
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from supervisor.root_identity import root_id_of
 from supervisor.workstations.containers import Container, list_containers
-from supervisor.workstations.docker import root_id_of
 from supervisor.workstations.engine import Engine
 from supervisor.workstations.keys import keys_folder
 from supervisor.workstations.leavings import remove_all

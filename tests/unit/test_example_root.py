@@ -23,7 +23,6 @@ from agent_daemon.protocol.model import (
     WorkstationFile,
 )
 from agent_daemon.protocol.paths import Root
-from supervisor.app import RootIdentity
 from supervisor.config import load_config
 from supervisor.core.commands import Command, CommandAnswer
 from supervisor.core.record import Attempt, TaskRecord
@@ -33,6 +32,7 @@ from supervisor.core.task_file import TaskFile
 from supervisor.events import read_events
 from supervisor.forges.task_folder import read_draft
 from supervisor.records import RECORD_LIMITS
+from supervisor.root_identity import RootIdentity
 from supervisor.schemas import schema_of
 from supervisor.stations import StationFile
 

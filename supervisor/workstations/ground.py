@@ -1,0 +1,157 @@
+"""What the driver of containers stands on: the engine, what it has of this root, and what is configured."""
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from agent_daemon.protocol.paths import Root
+from agent_daemon.streams import put_aside_full
+from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.errors import CloudCodeError
+from supervisor.root_identity import root_id_of
+from supervisor.workstations.container_options import (
+    STOP_SECONDS,
+    Station,
+    bridge_of,
+    network_of,
+    options,
+    prompt_folders,
+    recipe_of,
+)
+from supervisor.workstations.containers import ROOT_LABEL, Container, Containers
+from supervisor.workstations.egress import EgressProxy
+from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from supervisor.workstations.local import LOG_BYTES
+from supervisor.workstations.remap import free_refusal
+
+if TYPE_CHECKING:
+    from python_on_whales import DockerClient
+
+LOG_LINES_KEPT = 5000
+# How long the id of an image is taken for what it was.
+IMAGE_SECONDS = 10.0
+
+
+class Ground:
+    """Neither the engine nor its library is used before something is asked of them. For any thread."""
+
+    def __init__(self, root: Root, config: Config | None, engine: Engine | None = None) -> None:
+        self.root, self._config = root, config
+        self._named_engine = engine
+        self.followed: Containers | None = None
+        self._root_id = ""
+        self._image_ids: dict[str, tuple[float, str | None]] = {}
+        self._one_at_a_time = threading.Lock()
+        self.egress = EgressProxy(root, config)
+
+    @property
+    def id(self) -> str:
+        self._root_id = self._root_id or root_id_of(self.root)
+        return self._root_id
+
+    @property
+    def engine(self) -> Engine:
+        if self._named_engine is None:
+            self._named_engine = Engine(engine_socket())
+        return self._named_engine
+
+    @property
+    def containers(self) -> Containers:
+        if self.followed is None:
+            self.followed = Containers(self.engine, self.id, str(self.root.path))
+            try:
+                self.followed.refresh()
+            except CloudCodeError as error:  # known as `away`
+                logger.warning("{}", error)
+        return self.followed
+
+    def seen_of(self, name: str) -> list[Container]:
+        """The containers of a workstation, as of now."""
+        return [c for c in self.containers.refresh().values() if c.workstation == name]
+
+    def station(self, name: str, kind: str) -> Station:
+        configured = self._config.workstations.get(kind) if self._config else None
+        settings = configured or WorkstationSettings(driver="docker", clis=("none",))
+        return Station(root=self.root, root_id=self.id, name=name, kind=kind, settings=settings)
+
+    def options(self, station: Station, keys: Path, gate: Path | None) -> dict[str, Any]:
+        user = f"{os.getuid()}:{os.getgid()}"
+        free = station.settings.is_free and self.free_refusal(station) is None
+        return options(station, keys, prompt_folders(self._config, station.settings), user, gate, free=free)
+
+    def free_refusal(self, station: Station) -> CloudCodeError | None:
+        return free_refusal(self.engine.get("/info")) if station.settings.is_free else None
+
+    def check_image(self, station: Station) -> None:
+        if self.engine.image(station.image) is not None:
+            return
+        made = recipe_of(station.kind, station.settings)
+        mend = f"cloud-code workstation build {made}" if made else "Build it, or pull it."
+        raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend)
+
+    def image_id(self, name: str) -> str | None:
+        """Asked of the engine once for all workstations that are looked at together."""
+        known = self._image_ids.get(name)
+        if known is None or time.monotonic() - known[0] > IMAGE_SECONDS:
+            found = self.engine.image(name)
+            known = self._image_ids[name] = (time.monotonic(), found["Id"] if found is not None else None)
+        return known[1]
+
+    def way_out(self, station: Station) -> tuple[str, Path | None]:
+        """The network that it is in, and the folder with the socket of its way out, if it has one."""
+        gate = None
+        if station.settings.controlled:
+            gate = self.egress.open(station.name, station.kind)
+        else:
+            self.egress.shut(station.name)
+        if station.settings.network != "open":
+            return "none", gate
+        logger.warning("{} has an open network: it reaches whatever this host reaches", station.name)
+        return self._network(station.root_id), gate
+
+    def _network(self, root_id: str) -> str:
+        """A network of this root's own, on which its workstations do not see each other."""
+        name = network_of(root_id)
+        options = {
+            "com.docker.network.bridge.name": bridge_of(root_id),
+            "com.docker.network.bridge.enable_icc": "false",
+        }
+        wanted = {"Name": name, "Driver": "bridge", "Labels": {ROOT_LABEL: root_id}, "Options": options}
+        with self._one_at_a_time:
+            if not self.engine.get("/networks", filters={"name": [f"^{name}$"]}):
+                self.engine.post("/networks/create", wanted)
+        return name
+
+    def remove(self, container: Container) -> None:
+        """Stop a container, append the end of its log to the workstation's, and remove it with its own volumes."""
+        try:
+            if container.living:
+                self.engine.post(f"/containers/{container.id}/stop", None, STOP_SECONDS + 10, t=STOP_SECONDS)
+            raw = self.engine.read(f"/containers/{container.id}/logs", stdout=1, stderr=1, tail=LOG_LINES_KEPT)
+            log = self.root.workstations / f"{container.workstation}.log"
+            put_aside_full(log, LOG_BYTES)
+            with log.open("ab") as file:
+                file.write(plain(raw))
+            self.engine.delete(f"/containers/{container.id}", v=1, force=1)
+        except EngineRefusalError as error:
+            if error.status != 404:  # somebody else has removed it
+                raise
+
+    def docker(self) -> "DockerClient":
+        from python_on_whales import DockerClient
+
+        return DockerClient(host=f"unix://{self.engine.path}", client_call=["docker"])
+
+
+def plain(raw: bytes) -> bytes:
+    """The text of a container's log: the engine puts eight bytes before each piece, the last four its length."""
+    parts, place = [], 0
+    while place + 8 <= len(raw):
+        end = place + 8 + int.from_bytes(raw[place + 4 : place + 8], "big")
+        parts.append(raw[place + 8 : end])
+        place = end
+    return b"".join(parts)
