@@ -59,6 +59,7 @@ LONGEST = (
     "tests/end_to_end/test_detection.py",
     "tests/end_to_end/test_lost_work.py",
     "tests/end_to_end/test_images.py",
+    "tests/end_to_end/test_docker_free.py",
     "tests/hostile/",
     "test_a_daemon_that_falls_silent_again_and_again",
     "test_a_running_supervisor_carries_commands_out",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class FreeSite(DockerSite):
         return done
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def engine() -> Iterator[RemappedEngine]:
     tag = docker_engine.image(AGENT)
     made = RemappedEngine()
@@ -68,16 +69,29 @@ def engine() -> Iterator[RemappedEngine]:
         made.close()
 
 
-@pytest.fixture
-def site(engine: RemappedEngine) -> Iterator[FreeSite]:
+@contextmanager
+def free_site(engine: RemappedEngine) -> Iterator[FreeSite]:
     folder = Path(tempfile.mkdtemp(prefix="ccf-", dir=docker_engine.DISK))
     folder.chmod(0o755)
     made = FreeSite(folder)
     made.own, made.engine = engine, docker_engine.Engine(engine.socket)
     made.use_free()
-    yield made
-    made.close()
-    shutil.rmtree(folder)
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder)
+
+
+def test_agents_may_be_root_inside_and_what_they_made_is_taken_in_and_taken_back(engine: RemappedEngine) -> None:
+    """In one test, for the engine takes longer than each of them."""
+    for scene in (
+        an_agent_installs_with_apt_and_what_root_made_is_work_like_any_other,
+        root_inside_gets_nowhere_and_is_nobody_outside,
+        what_root_made_unreadable_is_told_and_taken_back_by_the_next_container,
+    ):
+        with free_site(engine) as site:
+            scene(site)
 
 
 PACKAGE = """
@@ -92,7 +106,7 @@ test "$(hail)" = hail
 """
 
 
-def test_an_agent_installs_with_apt_and_what_root_made_is_work_like_any_other(site: FreeSite) -> None:
+def an_agent_installs_with_apt_and_what_root_made_is_work_like_any_other(site: FreeSite) -> None:
     site.use_free(network="allow", egress=[])
     site.use_script(
         PACKAGE,
@@ -182,7 +196,7 @@ print(json.dumps(found))
 FIVE = 1 << 0 | 1 << 1 | 1 << 3 | 1 << 6 | 1 << 7
 
 
-def test_root_inside_gets_nowhere_and_is_nobody_outside(site: FreeSite) -> None:
+def root_inside_gets_nowhere_and_is_nobody_outside(site: FreeSite) -> None:
     site.use_free(network="allow", egress=[], count=2)
     site.write_config()
     secret = site.folder / "secret"
@@ -205,7 +219,7 @@ def test_root_inside_gets_nowhere_and_is_nobody_outside(site: FreeSite) -> None:
     assert user[3:] == [*("0", "500000", "61000"), *("61000", "61000", "1"), *("61001", "561001", "4535")]
 
 
-def test_what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site: FreeSite) -> None:
+def what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site: FreeSite) -> None:
     out = site.root.attempt_out("backend-1", "demo.lost", 1)
     site.use_script(
         "sed -i 's/a - b/a + b/' calc.py",
