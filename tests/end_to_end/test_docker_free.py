@@ -101,7 +101,8 @@ printf 'Package: hail\\nVersion: 1\\nArchitecture: all\\nMaintainer: A <a@exampl
 printf '#!/bin/sh\\necho hail\\n' >/tmp/p/usr/bin/hail
 chmod 755 /tmp/p/usr/bin/hail
 dpkg-deb --build --root-owner-group /tmp/p /tmp/hail.deb
-sudo apt-get install -y /tmp/hail.deb
+sudo apt-get install -y /tmp/hail.deb 2>/tmp/said
+if grep 'unable to resolve host' /tmp/said; then exit 1; fi
 test "$(hail)" = hail
 """
 
