@@ -28,17 +28,20 @@ class Told:
     """A line to write: this refusal, so many times since the last line of it.
 
     `kinds` is more than one where the line stands for several kinds that found no place of their own.
+    `age_seconds`: since the last of it was refused, for whose work that was may have ended since.
     """
 
     refusal: Refusal
     count: int
     kinds: int = 1
+    age_seconds: float = 0.0
 
 
 @dataclass
 class _Kind:
     refusal: Refusal
     count: int = 0
+    last_at: float = 0.0
     told_at: float | None = None
 
 
@@ -49,21 +52,22 @@ class Refusals:
     _kinds: dict[tuple[str, str, int], _Kind] = field(default_factory=dict)
     _more: int = 0
     _more_last: Refusal | None = None
+    _more_last_at: float = 0.0
     _more_told_at: float = -REPEAT_SECONDS
     _room: float = LINES_A_MINUTE
     _room_at: float = 0.0
 
-    def note(self, refusal: Refusal) -> None:
+    def note(self, refusal: Refusal, now: float) -> None:
         """Count one."""
         key = refusal.code, refusal.host, refusal.port
         kind = self._kinds.get(key)
         if kind is None:
             if len(self._kinds) >= KINDS_KEPT:
                 self._more += 1
-                self._more_last = refusal
+                self._more_last, self._more_last_at = refusal, now
                 return
             kind = self._kinds[key] = _Kind(refusal)
-        kind.count += 1
+        kind.count, kind.last_at = kind.count + 1, now
 
     def due(self, now: float) -> list[Told]:
         """The lines to write now; what they tell counts as told."""
@@ -75,11 +79,12 @@ class Refusals:
             if self._room < 1:
                 break
             self._room -= 1
-            told.append(Told(kind.refusal, kind.count))
+            told.append(Told(kind.refusal, kind.count, age_seconds=now - kind.last_at))
             kind.count, kind.told_at = 0, now
         self._forget(now)
         if self._more_last is not None and now - self._more_told_at >= REPEAT_SECONDS:
-            told.append(Told(self._more_last, self._more, kinds=2))
+            age = now - self._more_last_at
+            told.append(Told(self._more_last, self._more, kinds=2, age_seconds=age))
             self._more, self._more_last, self._more_told_at = 0, None, now
         return told
 

@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from loguru import logger
@@ -88,7 +88,7 @@ class Egress:
     async def _make(self, name: str) -> _Open:
         refused = Refusals()
         most = min(MAX_CONNECTIONS, max(16, _descriptors() // (4 * (len(self._open) + 1))))
-        gate = Gate(self._dialer, refused.note, max_connections=most)
+        gate = Gate(self._dialer, lambda one: refused.note(one, time.monotonic()), max_connections=most)
         folder = self._root.gate(name)
         make_folder(folder, 0o700)
         server = await asyncio.start_unix_server(gate.serve, sock=_listener(folder), backlog=_BACKLOG)
@@ -120,7 +120,7 @@ class Egress:
     @staticmethod
     def _write_refused(opened: _Open) -> None:
         for told in opened.refused.due(time.monotonic()):
-            opened.log.write(told, datetime.now(UTC))
+            opened.log.write(told, datetime.now(UTC) - timedelta(seconds=told.age_seconds))
 
 
 def _listener(folder: Path) -> socket.socket:

@@ -280,7 +280,7 @@ def test_the_list_belongs_to_allow_alone() -> None:
 def test_lines_are_bounded_and_no_refusal_is_lost_of_the_count(steps: list[tuple[int, float]]) -> None:
     book, now, lines, noted, told = Refusals(), 0.0, list[float](), 0, 0
     for host, pause in steps:
-        book.note(Refusal("E_EGRESS_NOT_ALLOWED", f"h{host}.org", 443, "no"))
+        book.note(Refusal("E_EGRESS_NOT_ALLOWED", f"h{host}.org", 443, "no"), now)
         noted += 1
         now += pause
         for line in book.due(now):
@@ -296,18 +296,18 @@ def test_lines_are_bounded_and_no_refusal_is_lost_of_the_count(steps: list[tuple
 
 def test_the_first_of_a_kind_is_told_at_once_and_the_rest_by_their_number() -> None:
     book, refusal = Refusals(), Refusal("E_EGRESS_NOT_ALLOWED", "evil.org", 443, "no")
-    book.note(refusal)
+    book.note(refusal, 100)
     assert [(line.refusal.host, line.count) for line in book.due(100)] == [("evil.org", 1)]
     for _ in range(5000):
-        book.note(refusal)
+        book.note(refusal, 100.5)
     assert book.due(101) == []
-    assert [line.count for line in book.due(161)] == [5000]
+    assert [(line.count, line.age_seconds) for line in book.due(161)] == [(5000, 60.5)]
 
 
 def test_a_flood_of_hosts_takes_no_memory() -> None:
     book = Refusals()
     for number in range(10_000):
-        book.note(Refusal("E_EGRESS_NOT_ALLOWED", f"{number}.evil.org", 443, "no"))
+        book.note(Refusal("E_EGRESS_NOT_ALLOWED", f"{number}.evil.org", 443, "no"), 0)
     assert len(book._kinds) == KINDS_KEPT
     lines = book.due(1)
     assert len(lines) == LINES_A_MINUTE + 1 and lines[-1].kinds > 1
