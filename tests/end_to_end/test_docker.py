@@ -240,7 +240,9 @@ def test_what_is_lacking_is_said_and_mends_itself(site: DockerSite) -> None:
     site.write_config()
     site.start()
     refused = wait_for(lambda: site.events("workstation.not_started"), PATIENCE_SECONDS)[0]
-    assert "E_NO_IMAGE" in refused["details"]["message"] and "workstation build" in refused["details"]["message"]
+    assert (
+        "E_NO_IMAGE" in refused["details"]["message"] and "Build it, or pull it." in refused["details"]["message"]
+    )
     examined = site.cli("doctor", check=False)
     assert examined.returncode == 1 and "E_NO_IMAGE" in examined.stdout and "Docker engine" in examined.stdout
     assert site.cli("workstation", "shell", "backend-1", check=False).stderr.count("E_NOT_RUNNING")

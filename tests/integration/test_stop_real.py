@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_daemon.workplace import end_processes
+from agent_daemon.processes import sweep
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import REAL, Driver, double_fork, settings_of, stop_in_a_tool, tagged
 from tests.site import wait_for
@@ -46,7 +46,7 @@ def test_what_a_killed_daemon_leaves_is_found_and_ended(name: str, tmp_path: Pat
         os.kill(daemon, signal.SIGKILL)
         os.waitpid(daemon, 0)
         left, began = len(driver.running()), time.monotonic()
-        end_processes(driver.marker)
+        sweep(driver.running, grace_seconds=1.0)  # (as `workplace.end_processes` does)
         seconds = time.monotonic() - began
     print(f"{name}: nothing left {seconds:.2f} s after another daemon looked, of {left} processes")
     assert left >= 2
