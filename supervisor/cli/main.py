@@ -91,7 +91,7 @@ def run(arguments: list[str]) -> int:
         if error.name is None or error.name.split(".")[0] not in SUPERVISOR_EXTRA:
             return _tell(error, arguments)
         click.echo(f"cloud-code: the package {error.name} is missing.", err=True)
-        click.echo("Install it with the extra: pip install 'cloud-code[supervisor]'", err=True)
+        click.echo("Install it with the extra, in a checkout: pip install '.[supervisor]'", err=True)
         return EXIT_MISTAKE
     except Exception as error:
         if COMPLETION in os.environ:
