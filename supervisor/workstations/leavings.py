@@ -1,9 +1,12 @@
-"""What an engine has of a root that is to be gone: its containers, volumes and networks."""
+"""What an engine has of a root that is to be gone: its containers, volumes, networks and names of images."""
+
+import contextlib
 
 from agent_daemon.protocol.paths import Root
 from supervisor.root_identity import root_id_of
 from supervisor.workstations.containers import ROOT_LABEL
-from supervisor.workstations.engine import Engine, engine_socket
+from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from supervisor.workstations.snapshots import REPOSITORY
 
 
 def remove_from_engine(root: Root) -> None:
@@ -21,3 +24,10 @@ def remove_all(engine: Engine, root: Root) -> None:
         engine.delete(f"/volumes/{volume['Name']}")
     for network in engine.get("/networks", filters=label):
         engine.delete(f"/networks/{network['Id']}")
+    for image in engine.get("/images/json", filters={"reference": [f"{REPOSITORY}/{root_id}-*"]}):
+        for name in image["RepoTags"] or ():
+            if name.startswith(
+                f"{REPOSITORY}/{root_id}-"
+            ):  # (an image that is used goes on under its other names)
+                with contextlib.suppress(EngineRefusalError):
+                    engine.delete(f"/images/{name}")

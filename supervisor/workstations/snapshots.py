@@ -25,6 +25,7 @@ from supervisor.workstations.container_options import TOOLS, Station
 from supervisor.workstations.containers import ROOT_LABEL
 from supervisor.workstations.engine import Engine, EngineRefusalError
 
+REPOSITORY = "cloud-code-snapshot"
 PIECE_SECONDS = 120.0
 # Of the tools as they are read: holes in files are zeros then, and a file of terabytes may take no room at all.
 MOST_BYTES = 64 * 1024**3
@@ -103,7 +104,7 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
         fresh.replace(archive)
     finally:
         fresh.unlink(missing_ok=True)
-    repository = f"cloud-code-snapshot/{station.root_id}-{station.name}"
+    repository = f"{REPOSITORY}/{station.root_id}-{station.name}"
     engine.post(f"/images/{image['Id']}/tag", None, repo=repository, tag=name)
     snapshot = SnapshotFile(
         name=name,
