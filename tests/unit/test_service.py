@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_daemon.protocol.paths import Root
 from supervisor.core import unit
 from supervisor.core.settings import Config
 from supervisor.core.standing import standing
@@ -44,6 +45,14 @@ class TestUnit:
         assert unit.installed_for(found) == ("robot", "/srv/robots")
         assert unit.render(TEXT, user=unit.USER, root=unit.ROOT, programs=unit.PROGRAMS) == TEXT
         assert unit.installed_for("[Service]\n") == (None, None)
+
+    def test_the_proxy_gives_no_tasks_and_no_commands_and_sees_no_secrets(self) -> None:
+        lines = (packaged_folder("systemd") / "cloud-code-egress.service").read_text().splitlines()
+        hidden = {word for line in lines if line.startswith("InaccessiblePaths=") for word in line[18:].split()}
+        root = Root(Path(unit.ROOT))
+        secret = {root.leases, root.minted, root.vault_session}
+        paths = {root.config, root.tasks, root.commands, root.mail, root.workspaces, root.mirrors, *secret}
+        assert {f"-{path}" for path in paths} <= hidden
 
     @pytest.mark.parametrize("name", ["cloud-code.service", "cloud-code-egress.service"])
     def test_systemd_takes_it_and_rates_its_hardening(self, tmp_path: Path, name: str) -> None:
