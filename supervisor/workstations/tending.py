@@ -27,7 +27,7 @@ def tended(output: str) -> dict[str, object]:
             "updated": [str(one["tool"])[:40] for one in updated if not one["error"]][:10],
             "not_updated": [f"{one['tool']}: {one['error']}"[:200] for one in updated if one["error"]][:10],
         }
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise not_tended(f"its answer is not understood: {error}") from None
 
 

@@ -71,7 +71,8 @@ def test_an_answer_that_is_none_is_told_as_such() -> None:
     caches = {"bytes_before": 3, "bytes_after": 1, "removed": []}
     line = json.dumps({"caches": caches, "updated": [{"tool": "uv", "error": ""}]})
     assert tended(f"noise\n{line}\n")["updated"] == ["uv"]
-    for wrong in ("", "[]", '{"caches": 1, "updated": []}', line[:-3]):
+    endless = line.replace("3", "1e999", 1)
+    for wrong in ("", "[]", '{"caches": 1, "updated": []}', line[:-3], endless, "[" * 100_000):
         with pytest.raises(CloudCodeError, match="E_NOT_TENDED"):
             tended(wrong)
 
