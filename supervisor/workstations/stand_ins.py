@@ -41,14 +41,14 @@ def keep_up(
     done: dict[str, object] = {}
     if chore.kind == "maintain":
         say("its caches are looked at" + (", its tools brought up to date" if settings.update_tools else ""))
-        done |= _tend(ground, station, settings)
+        done |= tend(ground, station, settings)
     if chore.kind == "snapshot" or settings.snapshot:
         say("its tools are saved")
         done |= snapshots.take(ground.engine, station, settings.keep_snapshots)
     return done
 
 
-def _tend(ground: Ground, station: Station, settings: MaintenanceSettings) -> dict[str, object]:
+def tend(ground: Ground, station: Station, settings: MaintenanceSettings) -> dict[str, object]:
     """With the way out that its daemon has, where something is to be fetched; else without any."""
     command = tend_arguments(ground.root, station.name, settings.cache_bytes)
     network, gate = "none", None
@@ -59,6 +59,9 @@ def _tend(ground: Ground, station: Station, settings: MaintenanceSettings) -> di
         return tended(_run_once(ground, station, "tend", command, network, gate))
     except NotDoneError as error:
         raise not_tended(error.message) from None
+    finally:
+        if gate is not None:  # its daemon opens it anew, if there is to be one
+            ground.egress.shut(station.name)
 
 
 def _run_once(

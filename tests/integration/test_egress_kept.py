@@ -14,7 +14,7 @@ from agent_daemon.egress import VARIABLE, proxy_variables
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.workstation_refused import refused_rows
 from supervisor.core.refusals import Refusal, Told
-from supervisor.core.settings import Config
+from supervisor.core.settings import Config, MaintenanceSettings
 from supervisor.egress.files import (
     ROTATE_BYTES,
     PolicyFile,
@@ -26,8 +26,12 @@ from supervisor.egress.files import (
     write_policy,
 )
 from supervisor.egress.news import RefusedNews
+from supervisor.errors import CloudCodeError
 from supervisor.workstations.egress import EgressProxy
+from supervisor.workstations.engine import Engine
 from supervisor.workstations.examination import check_egress
+from supervisor.workstations.ground import Ground
+from supervisor.workstations.stand_ins import tend
 from tests.janitor import processes_of
 from tests.site import wait_for
 
@@ -155,3 +159,13 @@ def test_what_was_refused_is_listed_by_host_and_kept_within_bounds(root: Root) -
     assert len(files) == 2 and sum(path.stat().st_size for path in files) < 2.1 * ROTATE_BYTES
     assert len({entry["id"] for entry in read_refusals(root, "backend-1")}) > 1000
     assert RefusalLog(root.egress_refused("backend-1"))._last == log._last
+
+
+def test_the_gate_of_a_maintenance_is_shut_after_it_however_it_ended(root: Root) -> None:
+    root.state.mkdir()
+    root.root_id.write_text("id: abc\nepoch: 1\n")
+    ground = Ground(root, config_with(), Engine(root.path / "no-engine"))
+    KEEPERS.append(ground.egress)
+    with pytest.raises(CloudCodeError, match="E_ENGINE_AWAY"):
+        tend(ground, ground.station("backend-1", "backend"), MaintenanceSettings(update_tools=True))
+    assert (root.gate("backend-1").is_dir(), policy_names(root)) == (True, [])
