@@ -184,7 +184,7 @@ def test_every_task_ends_right_exactly_once(small: Site, tmp_path: Path) -> None
         assert (site.root.requests / f"demo.{name}.md").exists(), name
     branches = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=site.remote).split()
     assert len(branches) == TASKS + 1
-    assert not list(site.root.quarantine.iterdir())
+    wait_for(lambda: not list(site.root.quarantine.iterdir()), what="no look at the branches is under way")
     reliability.record(
         "random-faults",
         WHAT,
