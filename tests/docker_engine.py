@@ -52,8 +52,7 @@ def image(user: tuple[int, int] = images.own_user()) -> str:
         tag = f"cloud-code-test/base:{images.content_digest(folder)}-{user[0]}"
     with FileLock(DISK / f"cloud-code-test-image-{os.getuid()}.lock"):
         if not has_image(tag):
-            if not has_image(BASE):
-                lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
+            need_base()
             certificates = CERTIFICATES if CERTIFICATES.is_dir() else None
             wanted = images.Wanted(
                 kind="base", tag=tag, base=BASE, certificates=certificates, uid=user[0], gid=user[1]
@@ -181,6 +180,20 @@ def has_image(tag: str) -> bool:
     except EngineRefusalError:
         return False
     return True
+
+
+def need_base() -> None:
+    """The test is skipped, or fails, where the engine lacks what images are made of."""
+    if not has_image(BASE):
+        lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
+
+
+def docker(*words: str, seconds: float = 60, check: bool = True) -> str:
+    """What the program says, asked of the engine."""
+    command = ["docker", "--host", f"unix://{engine().path}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def lacking(what: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from supervisor.images import DISTRIBUTION
-from tests.docker_engine import BASE, CERTIFICATES, DISK, engine, has_image, lacking
+from tests.docker_engine import BASE, CERTIFICATES, DISK, docker, engine, has_image, need_base
 from tests.site import wait_for
 
 PROJECT = Path(__file__).parent.parent
@@ -58,8 +58,7 @@ def image() -> str:
     engine()
     with FileLock(DISK / f"cloud-code-test-systemd-{os.getuid()}.lock"):
         if not has_image(tag):
-            if not has_image(BASE):
-                lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
+            need_base()
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 (folder / "Dockerfile").write_text(RECIPE)
@@ -76,13 +75,6 @@ def requirements() -> list[str]:
     """What the supervisor's distribution requires."""
     lines = (line.partition(";") for line in metadata.requires(DISTRIBUTION) or ())
     return [name for name, _, marker in lines if "extra" not in marker or "supervisor" in marker]
-
-
-def docker(*words: str, seconds: float = 60, check: bool = True) -> str:
-    command = ["docker", "--host", f"unix://{engine().path}", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 class SystemdHost:

@@ -41,6 +41,11 @@ class Host:
         return self.top / str(path).lstrip("/")
 
     @property
+    def prefix(self) -> list[str]:
+        """The option by which `useradd` and its like work on this system."""
+        return [] if self.is_this else ["--prefix", str(self.top)]
+
+    @property
     def program(self) -> str:
         """The program as the unit names it: this one, or the usual place where another system is made."""
         return f"{self.programs}/cloud-code"

@@ -69,9 +69,8 @@ def link_step(host: Host) -> Step:
 
 
 def _user_steps(host: Host) -> Iterator[Step]:
-    prefix = [] if host.is_this else ["--prefix", str(host.top)]
     group = ["--gid", host.user] if host.user in host.groups() else ["--user-group"]
-    making = ["useradd", *prefix, "--system", *group, "--home-dir", unit.HOME, "--no-create-home"]
+    making = ["useradd", *host.prefix, "--system", *group, "--home-dir", unit.HOME, "--no-create-home"]
     making += ["--shell", "/usr/sbin/nologin", "--comment", "Cloud Code", host.user]
     yield Step(
         what=f"the user {host.user}, who cannot log in",
@@ -80,7 +79,7 @@ def _user_steps(host: Host) -> Iterator[Step]:
         do=partial(call, *making),
     )
     if ENGINE_GROUP in host.groups():
-        joining = ["usermod", *prefix, "--append", "--groups", ENGINE_GROUP, host.user]
+        joining = ["usermod", *host.prefix, "--append", "--groups", ENGINE_GROUP, host.user]
         yield Step(
             what=f"{host.user} may use the Docker engine",
             command=shlex.join(joining),

@@ -34,8 +34,7 @@ class Remapping:
     def steps(self) -> Iterator[Step]:
         """Towards a map; each is done already where it is so, whoever made it so."""
         if self.user == USUAL_USER:
-            prefix = [] if self.host.is_this else ["--prefix", str(self.host.top)]
-            making = ["useradd", *prefix, "--system", "--user-group", "--no-create-home", "--shell"]
+            making = ["useradd", *self.host.prefix, "--system", "--user-group", "--no-create-home", "--shell"]
             making += ["/usr/sbin/nologin", USUAL_USER]
             yield Step(
                 what=f"the user {USUAL_USER}, whose numbers those inside of containers become",
@@ -81,12 +80,11 @@ class Remapping:
                     do=partial(self._put_back, name),
                 )
         if notes.get("made_user"):
-            prefix = [] if self.host.is_this else ["--prefix", str(self.host.top)]
             yield Step(
                 what=f"the user {USUAL_USER} goes",
                 command=f"userdel {USUAL_USER}",
                 is_done=lambda: USUAL_USER not in self._numbers("passwd"),
-                do=partial(call, "userdel", *prefix, USUAL_USER),
+                do=partial(call, "userdel", *self.host.prefix, USUAL_USER),
             )
         if self.host.is_this and (notes.get("set") or "subuid" in notes or "subgid" in notes):
             yield self._restart_step("it remaps users no more", lambda: False)

@@ -90,12 +90,11 @@ def purge_steps(host: Host, end_containers: Callable[[], None], engine: Iterable
             is_done=partial(_is_gone, place),
             do=partial(_remove, place),
         )
-    prefix = [] if host.is_this else ["--prefix", str(host.top)]
     yield Step(
         what=f"the user {host.user} goes",
-        command=" ".join(["userdel", *prefix, host.user]),
+        command=" ".join(["userdel", *host.prefix, host.user]),
         is_done=lambda: host.ids() is None,
-        do=partial(call, "userdel", *prefix, host.user),
+        do=partial(call, "userdel", *host.prefix, host.user),
     )
 
 

@@ -189,7 +189,7 @@ class DockerWorkstations:
             name=station.container,
             labels=station.labels(run),
             networks=[network],
-            **ground.options(station, keys, gate),
+            **ground.options(station, keys, gate, free=station.settings.is_free),
         )
         ground.containers.refresh()
 

@@ -78,9 +78,8 @@ class Ground:
         settings = configured or WorkstationSettings(driver="docker", clis=("none",))
         return Station(root=self.root, root_id=self.id, name=name, kind=kind, settings=settings)
 
-    def options(self, station: Station, keys: Path, gate: Path | None) -> dict[str, Any]:
+    def options(self, station: Station, keys: Path, gate: Path | None, *, free: bool) -> dict[str, Any]:
         user = f"{os.getuid()}:{os.getgid()}"
-        free = station.settings.is_free and self.free_refusal(station) is None
         return options(station, keys, prompt_folders(self._config, station.settings), user, gate, free=free)
 
     def free_refusal(self, station: Station) -> CloudCodeError | None:

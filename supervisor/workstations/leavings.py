@@ -26,8 +26,6 @@ def remove_all(engine: Engine, root: Root) -> None:
         engine.delete(f"/networks/{network['Id']}")
     for image in engine.get("/images/json", filters={"reference": [f"{REPOSITORY}/{root_id}-*"]}):
         for name in image["RepoTags"] or ():
-            if name.startswith(
-                f"{REPOSITORY}/{root_id}-"
-            ):  # (an image that is used goes on under its other names)
+            if name.startswith(f"{REPOSITORY}/{root_id}-"):  # (its other names stay)
                 with contextlib.suppress(EngineRefusalError):
                     engine.delete(f"/images/{name}")

@@ -75,7 +75,8 @@ def _run_once(
     """What `agent-daemon` says that does one thing in the place of the daemon. NotDoneError."""
     from python_on_whales.exceptions import DockerException
 
-    given = ground.options(station, keys_folder(station.root_id, station.name), gate)
+    free = station.settings.is_free and ground.free_refusal(station) is None
+    given = ground.options(station, keys_folder(station.root_id, station.name), gate, free=free)
     given |= {"networks": [network], "name": f"{station.container}-{what}"}
     given["labels"] = {ROOT_LABEL: station.root_id}  # (without those of a daemon)
     snapshots.drop(ground.engine, given["name"])

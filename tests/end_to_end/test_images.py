@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker_engine import BASE, CERTIFICATES, engine, has_image, lacking
+from tests.docker_engine import BASE, CERTIFICATES, docker, engine, need_base
 from tests.thorough import where_there_is_time
 
 EVERYWHERE = ("git", "curl", "wget", "jq", "rg", "fd", "uv", "python3", "pip")
@@ -37,8 +37,7 @@ CONFINED = (
 @pytest.mark.parametrize("kind", ["planner", "backend", *where_there_is_time(*tuple(PROGRAMS)[2:])])
 def test_the_image_of_a_type_has_its_programs(kind: str, tmp_path: Path) -> None:
     engine()
-    if not has_image(BASE):
-        lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
+    need_base()
     tag = f"cloud-code-test/{kind}:{os.getuid()}"
     trusted = ["--certificates", str(CERTIFICATES)] if CERTIFICATES.is_dir() else []
     command = [sys.executable, "-m", "supervisor", "--root", str(tmp_path / "root"), "workstation", "build", kind]
@@ -48,17 +47,7 @@ def test_the_image_of_a_type_has_its_programs(kind: str, tmp_path: Path) -> None
 
     asked = [f"{name} {ASKED.get(name, '--version')}" for name in (*EVERYWHERE, *PROGRAMS[kind])]
     script = 'for one in "$@"; do $one >/tmp/said 2>&1 || { echo "$one: $?"; tail -n 3 /tmp/said; }; done'
-    ran = docker("run", "--rm", *CONFINED, "--entrypoint", "sh", tag, "-c", script, "sh", *asked)
+    ran = docker("run", "--rm", *CONFINED, "--entrypoint", "sh", tag, "-c", script, "sh", *asked, seconds=300)
     assert ran == ""
     settings = json.loads(docker("image", "inspect", tag))[0]["Config"]
     assert settings["User"] == f"{os.getuid()}:{os.getgid()}" and settings["Healthcheck"]["Test"]
-
-
-def docker(*arguments: str) -> str:
-    return subprocess.run(
-        ["docker", "--host", f"unix://{engine().path}", *arguments],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    ).stdout

@@ -1,9 +1,6 @@
 """What a Docker engine tells while nobody listens is heard all the same, and once; the engine is a stand-in."""
 
 import json
-import socket
-import socketserver
-import threading
 import urllib.parse
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,6 +11,7 @@ import pytest
 
 from supervisor.workstations.containers import PATH_LABEL, WORKSTATION_LABEL, Containers
 from supervisor.workstations.engine import Engine
+from tests.fakes.engine import EngineSocket
 from tests.site import wait_for
 
 OOM = {
@@ -22,17 +20,12 @@ OOM = {
 }
 
 
-class StandIn(socketserver.ThreadingUnixStreamServer):
+class StandIn(EngineSocket):
     """Ends each stream of events at once. The first time nothing happened; then memory ran out, twice."""
-
-    daemon_threads = True
 
     def __init__(self, path: Path) -> None:
         self.asked: list[float] = []
         super().__init__(str(path), Answers)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        return super().get_request()[0], ("local", 0)
 
     def happened(self, since: float) -> list[dict[str, Any]]:
         self.asked.append(since)
@@ -59,10 +52,9 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[StandIn]:
-    with StandIn(tmp_path / "s") as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = StandIn(tmp_path / "s")
+    with server.served():
         yield server
-        server.shutdown()
 
 
 def test_what_happens_between_two_subscriptions_is_told_once(engine: StandIn, tmp_path: Path) -> None:

@@ -1,9 +1,6 @@
 """What an engine keeps of a root that is to be gone: nothing of it, all of others. The engine is a stand-in."""
 
 import json
-import socket
-import socketserver
-import threading
 import urllib.parse
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -12,21 +9,17 @@ from typing import Any
 from agent_daemon.protocol.paths import Root
 from supervisor.workstations.engine import Engine
 from supervisor.workstations.leavings import remove_all
+from tests.fakes.engine import EngineSocket
 
 TAGS = ["cloud-code-snapshot/abc-backend-1:1", "cloud-code-snapshot/abc-backend-1:2", "cloud-code/backend:latest"]
 
 
-class StandIn(socketserver.ThreadingUnixStreamServer):
+class StandIn(EngineSocket):
     """Has one image, which a snapshot of this root keeps and others use; another root's snapshot is in use."""
-
-    daemon_threads = True
 
     def __init__(self, path: Path) -> None:
         self.deleted: list[str] = []
         super().__init__(str(path), Answers)
-
-    def get_request(self) -> tuple[socket.socket, Any]:
-        return super().get_request()[0], ("local", 0)
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -57,8 +50,7 @@ def test_no_name_of_an_image_is_left_of_a_root_and_no_other_goes(tmp_path: Path)
     root = Root(tmp_path)
     root.state.mkdir()
     root.root_id.write_text("id: abc\nepoch: 1\n")
-    with StandIn(tmp_path / "s") as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = StandIn(tmp_path / "s")
+    with server.served():
         remove_all(Engine(tmp_path / "s"), root)
-        server.shutdown()
     assert server.deleted == [f"/images/{tag}" for tag in TAGS[:2]], "the one that is used does not keep the next"

@@ -1,11 +1,7 @@
 """The benchmarks measure what they say: the crowd is at rest, figures know their bars."""
 
-import socket
-import socketserver
-import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,6 +15,7 @@ from supervisor.app import Supervisor, locked
 from supervisor.core.plan import plan_task
 from supervisor.core.states import State
 from supervisor.workstations.engine import Engine
+from tests.fakes.engine import EngineSocket
 from tests.fakes.forge.server import Exchange
 
 SMALL = Size(live=20, archived=3, workstations=2, runs=1)
@@ -138,16 +135,8 @@ def test_what_an_engine_is_asked_is_passed_on_and_counted(tmp_path: Path) -> Non
 
         def log_message(self, *_: object) -> None: ...
 
-    class Server(socketserver.ThreadingUnixStreamServer):
-        daemon_threads = True
-
-        def get_request(self) -> tuple[socket.socket, Any]:
-            return super().get_request()[0], ("local", 0)
-
-    with Server(str(tmp_path / "engine"), Answer) as engine:
-        threading.Thread(target=engine.serve_forever, daemon=True).start()
-        with counted(tmp_path / "engine", tmp_path / "counted") as calls:
-            for path in ("/info", "/containers/json"):
-                assert Engine(tmp_path / "counted").get(path) == []
-        engine.shutdown()
+    engine = EngineSocket(str(tmp_path / "engine"), Answer)
+    with engine.served(), counted(tmp_path / "engine", tmp_path / "counted") as calls:
+        for path in ("/info", "/containers/json"):
+            assert Engine(tmp_path / "counted").get(path) == []
     assert calls.paths == ["/info", "/containers/json"]
