@@ -1,11 +1,13 @@
 """The Docker engine of the tests (DOCKER_HOST, or the system's), and the one small image that they use."""
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -180,6 +182,18 @@ def has_image(tag: str) -> bool:
     except EngineRefusalError:
         return False
     return True
+
+
+@contextmanager
+def control_groups(*, changed: bool) -> Iterator[None]:
+    """While somebody changes this machine's control groups, or while nobody does; tests of other workers, too.
+
+    A systemd that boots in a container mounts hierarchies which this machine has nowhere. Of containers that are
+    started meanwhile containerd 1.6 tells no lack of memory: "cannot find cgroup mount destination".
+    """
+    with (DISK / f"cloud-code-test-control-groups-{os.getuid()}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH if changed else fcntl.LOCK_EX)
+        yield
 
 
 def need_base() -> None:

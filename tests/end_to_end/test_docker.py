@@ -154,6 +154,13 @@ print(json.dumps(found))
 """
 
 
+@pytest.fixture
+def steady_control_groups() -> Iterator[None]:
+    with docker_engine.control_groups(changed=False):
+        yield
+
+
+@pytest.mark.usefixtures("steady_control_groups")
 def test_an_agent_has_no_rights_and_sees_nothing_but_what_is_its_own(site: DockerSite) -> None:
     site.config["projects"]["other"] = site.config["projects"]["demo"] | {"trust_domain": "elsewhere"}
     site.config["workstations"]["foreign"] = site.config["workstations"]["backend"] | {"trust_domain": "elsewhere"}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from tests.docker_engine import control_groups
 from tests.site import wait_for
 from tests.systemd_host import SystemdHost
 
@@ -21,12 +22,13 @@ MEMBER = "sudo -u ada cloud-code"
 @pytest.fixture(scope="module")
 def host() -> Iterator[SystemdHost]:
     """Installed; the parts of one story follow, in which each test needs those before."""
-    booted = SystemdHost()
-    try:
-        booted.install_package()
-        yield booted
-    finally:
-        booted.close()
+    with control_groups(changed=True):
+        booted = SystemdHost()
+        try:
+            booted.install_package()
+            yield booted
+        finally:
+            booted.close()
 
 
 def state(host: SystemdHost) -> dict[str, str]:
