@@ -29,6 +29,7 @@ from supervisor.config_watch import ConfigWatch
 from supervisor.core.decision import Event
 from supervisor.core.record import TaskRecord
 from supervisor.core.settings import Config
+from supervisor.desks import open_desks
 from supervisor.disk import DiskWatch
 from supervisor.draining import Draining
 from supervisor.edits import Edits
@@ -57,6 +58,7 @@ from supervisor.reader import is_locked
 from supervisor.records import RecordStore
 from supervisor.recovery import recover
 from supervisor.renewal import Renewal
+from supervisor.replies import Replies
 from supervisor.reports import Reports
 from supervisor.root_identity import next_epoch
 from supervisor.running import note_start, running_supervisor
@@ -197,7 +199,8 @@ class Supervisor:
         self.money = Money(root, self.clock, self.ledger, self._preparing)
         self.ledger.on_record, self.ledger.settle = self.money.note, self.money.settle
         self.people.money, self.work.purse = self.money, self.money.purse
-        self.issues = Issues(root, self.clock, self.ledger, self.pool, self.projects)
+        desks = open_desks(root, self.projects)
+        self.issues = Issues(self.clock, self.ledger, self.pool, desks)
         self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, self.pool, self.cleaning.start)
         tellers = JobPool(self.inbox, threads=TELLERS)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
@@ -219,6 +222,7 @@ class Supervisor:
             Renewal(self.fleet, self.ledger, self.work),
             self.issues,
             self.storyteller,
+            Replies(self.clock, self.ledger, tellers, desks),
             self.pool,
             trackers=(self.tasks,),
             looks=(

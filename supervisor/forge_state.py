@@ -12,17 +12,19 @@ from agent_daemon.protocol.files import read_file, write_file
 from agent_daemon.protocol.paths import Root
 from agent_daemon.protocol.yaml_reader import Limits
 from supervisor.core.forge import Budget, Cursor
-from supervisor.core.record import Stored
+from supervisor.core.record import Post, Stored
 
 _LIMITS = Limits(max_bytes=2 * 1024 * 1024, max_events=100_000)
 _MAX_HEARD = 2000
 _MAX_REQUESTS = 1000
+_MAX_REPLIES = 200
 
 
 class ForgeState(Stored):
     """What is kept of one project's forge; safe to lose. `heard` are things that count once, by their ids.
 
     `requests` are ours, by their numbers, with the tasks that they are of: commands there count also later.
+    `replies` are what is still to be said to people where no task is.
     `problem` is why it could not be read last, since when `problem_since`.
     """
 
@@ -30,6 +32,7 @@ class ForgeState(Stored):
     cursor: Cursor = Cursor()
     heard: tuple[str, ...] = ()
     requests: dict[str, str] = Field(default_factory=dict)
+    replies: tuple[Post, ...] = ()
     budget: Budget = Budget()
     problem: str = ""
     problem_since: AwareDatetime | None = None
@@ -37,6 +40,10 @@ class ForgeState(Stored):
 
     def hear(self, key: str) -> "ForgeState":
         return self.evolve(heard=(*self.heard, key)[-_MAX_HEARD:])
+
+    def reply(self, posts: tuple[Post, ...]) -> "ForgeState":
+        """With this to be said; what comes while too much waits is left unsaid."""
+        return self.evolve(replies=(*self.replies, *posts)[:_MAX_REPLIES])
 
     def know(self, requests: Mapping[int, str]) -> "ForgeState":
         """With these requests, which belong to tasks; the oldest are forgotten."""

@@ -49,6 +49,7 @@ def forge_rows(root: Root, config: Config | None, tasks: Mapping[str, TaskRecord
 def _row(root: Root, name: str, forge: str, repository: str, tasks: list[TaskRecord]) -> ForgeRow:
     state: ForgeState = read_forge_state(root, name)
     errors = [error for task in tasks for error in untold(task)]
+    errors += [post.error for post in state.replies if post.error is not None]
     return ForgeRow(
         project=name,
         forge=forge,

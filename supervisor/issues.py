@@ -1,13 +1,12 @@
 """What is read on forges becomes decisions about tasks: issues, comments, reviews, requests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
 from agent_daemon.failpoints import reach
-from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
 from supervisor.core.commands import MAX_APPLIED, CommandRefusedError, apply_command
 from supervisor.core.comments import command_of, comment_key
@@ -25,12 +24,12 @@ from supervisor.core.forge import (
 from supervisor.core.issue_intake import is_allowed, take_issue, task_id_of
 from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
+from supervisor.core.replying import CLOSED, DAMAGED, posts_of, reply_to
 from supervisor.core.request_news import take_request, take_review
-from supervisor.core.settings import ProjectSettings
-from supervisor.core.slash import PREFIX, VERBS, Slash, parse_slash, render_help
+from supervisor.core.slash import VERBS, Slash, parse_slash, render_help, render_lack
 from supervisor.core.telling import answer, summary
-from supervisor.forge_state import ForgeState, read_forge_state, write_forge_state
-from supervisor.jobs.project import Project
+from supervisor.desks import Desk
+from supervisor.forge_state import ForgeState
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 
@@ -43,42 +42,19 @@ _STATE_EVERY = timedelta(minutes=1)
 
 
 @dataclass
-class _Desk:
-    """What is known of one project's forge. `again`: something may be new that the read under way has missed."""
-
-    settings: ProjectSettings
-    project: Project
-    state: ForgeState
-    written_at: datetime | None = None
-    again: bool = False
-    polls: int = 0
-    news_at: datetime | None = None
-    failures: int = 0
-    not_before: datetime | None = None
-
-
-@dataclass
 class Issues:
     """Reads each project's forge, and takes in what is new. Called from the loop's thread; reads are jobs."""
 
-    root: Root
     clock: Clock
     ledger: Ledger
     pool: JobPool
-    projects: Mapping[str, Project]
-    _desks: dict[str, _Desk] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        for name, project in self.projects.items():
-            if project.forge is not None:
-                state = read_forge_state(self.root, name)
-                self._desks[name] = _Desk(settings=project.settings, project=project, state=state)
+    desks: Mapping[str, Desk]
 
     # --- reading ----------------------------------------------------------------------------------------
 
     def poll(self, name: str, *, by_timer: bool) -> None:
         """Ask what is new; while nothing happens the timer is heeded more rarely."""
-        desk = self._desks.get(name)
+        desk = self.desks.get(name)
         if desk is None:
             return
         now = self.clock.now()
@@ -96,11 +72,11 @@ class Issues:
         if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)) and not by_timer:
             desk.again = True
 
-    def _is_quiet(self, name: str, desk: _Desk, now: datetime) -> bool:
+    def _is_quiet(self, name: str, desk: Desk, now: datetime) -> bool:
         busy = any(task.project == name for task in self.ledger.tasks.values())
         return not busy and desk.news_at is not None and now - desk.news_at > _QUIET_AFTER
 
-    def _watched(self, name: str, desk: _Desk) -> Watched:
+    def _watched(self, name: str, desk: Desk) -> Watched:
         tasks = [task for task in self.ledger.tasks.values() if task.project == name and not task.ended]
         sources = {task.source.ref: task.source for task in tasks if task.source.kind == "issue"}
         requests = {
@@ -118,7 +94,7 @@ class Issues:
 
     def settle_read(self, name: str, outcome: Any) -> None:
         """Take in what a poll found. The cursor goes on only when all of it was taken in."""
-        desk = self._desks[name]
+        desk = self.desks[name]
         now = self.clock.now()
         if isinstance(outcome, Failed):
             self._failed(name, desk, outcome, now)
@@ -143,16 +119,16 @@ class Issues:
             desk.again = False
             self.poll(name, by_timer=False)
 
-    def _keep(self, name: str, desk: _Desk, before: ForgeState, now: datetime) -> None:
+    def _keep(self, name: str, desk: Desk, before: ForgeState, now: datetime) -> None:
         """Write what is known now; the budget alone is not worth a write at every poll."""
         kept = before.evolve(budget=desk.state.budget, read_at=desk.state.read_at)
         same = desk.state == kept and not before.problem
         if same and desk.written_at is not None and now - desk.written_at < _STATE_EVERY:
             return
-        write_forge_state(self.root, name, desk.state)
+        desk.write()
         desk.written_at = now
 
-    def _failed(self, name: str, desk: _Desk, failed: Failed, now: datetime) -> None:
+    def _failed(self, name: str, desk: Desk, failed: Failed, now: datetime) -> None:
         """Told once; agents go on, and what is to be told waits in the records."""
         pause = _PAUSES_SECONDS[min(desk.failures, len(_PAUSES_SECONDS) - 1)]
         desk.failures += 1
@@ -163,9 +139,9 @@ class Issues:
             self.ledger.log(Event(name="forge.not_read", details=details))
             since = desk.state.problem_since or now
             desk.state = desk.state.evolve(problem=str(failed), problem_since=since)
-            write_forge_state(self.root, name, desk.state)
+            desk.write()
 
-    def _take_in(self, name: str, desk: _Desk, news: ForgeNews, now: datetime) -> None:
+    def _take_in(self, name: str, desk: Desk, news: ForgeNews, now: datetime) -> None:
         """Requests first: an issue that a merge has closed is no cancellation."""
         by_request = {
             task.request.number: task.id
@@ -201,10 +177,11 @@ class Issues:
         self.ledger.revive(decision.task.id)
         return self.ledger.apply(decision)
 
-    def _take_issue(self, name: str, desk: _Desk, issue: IssueSeen, now: datetime) -> None:
+    def _take_issue(self, name: str, desk: Desk, issue: IssueSeen, now: datetime) -> str:
+        """Why it was not taken in, where something asked for that and was refused."""
         task_id = task_id_of(name, issue)
         if self._is_damaged(task_id):
-            return
+            return DAMAGED
         found = take_issue(issue, self.ledger.find(task_id), name, self.ledger.config, now)
         if isinstance(found, Decision):
             self._apply(found)
@@ -213,13 +190,15 @@ class Issues:
             if key not in desk.state.heard:
                 self.ledger.log(found)
                 desk.state = desk.state.hear(key)
+            return one_line_code(str(found.details["message"]))
+        return ""
 
-    def _refuse(self, desk: _Desk, key: str, ref: str, by: Person, task: TaskRecord | None) -> None:
+    def _refuse(self, desk: Desk, key: str, ref: str, by: Person, task: TaskRecord | None) -> None:
         details = {"ref": ref, "message": f"{by.login} may not steer"}
         self.ledger.log(Event(name="command.refused", details=details, actor=by.login), task)
         desk.state = desk.state.hear(key)
 
-    def _take_review(self, desk: _Desk, review: ReviewSeen, task_id: str | None, now: datetime) -> None:
+    def _take_review(self, desk: Desk, review: ReviewSeen, task_id: str | None, now: datetime) -> None:
         """What was remarked, and a command in it. It is heard when it was taken in, not before."""
         task, key = self.ledger.tasks.get(task_id or ""), f"review-{review.id}"
         if task is None or key in desk.state.heard:
@@ -247,24 +226,38 @@ class Issues:
     # --- comments ---------------------------------------------------------------------------------------
 
     def _take_comment(
-        self, name: str, desk: _Desk, comment: CommentSeen, task_id: str, issue: IssueSeen | None, now: datetime
+        self, name: str, desk: Desk, comment: CommentSeen, task_id: str, issue: IssueSeen | None, now: datetime
     ) -> None:
         """It is heard when it was carried out; one whose issue has not been read yet comes again with it."""
         slash, key = parse_slash(comment.body), comment_key(comment)
-        if slash is None or key in desk.state.heard or self._is_damaged(task_id):
+        if slash is None or key in desk.state.heard:
             return
-        task = self.ledger.find(task_id)
         if not is_allowed(comment.author, desk.settings.trigger):
-            self._refuse(desk, key, comment.issue, comment.author, task)
+            self._refuse(desk, key, comment.issue, comment.author, self.ledger.tasks.get(task_id))
             return
+        task = None if (damaged := self._is_damaged(task_id)) else self.ledger.find(task_id)
         if task is not None:
             self._command(slash, comment, task, now)
         elif slash.verb == "run" and comment.kind == "issue":
             if issue is None:
                 return
             asked = Trigger(id=key, kind="comment", by=comment.author, at=comment.at, cli=slash.word)
-            self._take_issue(name, desk, issue.evolve(trigger=asked), now)
+            refused = self._take_issue(name, desk, issue.evolve(trigger=asked), now)
+            refused = refused or ("" if issue.open else CLOSED)
+            if refused:
+                self._reply(desk, comment, refused, "confused")
+        elif damaged:
+            self._reply(desk, comment, DAMAGED, "confused")
+        else:
+            helped = f"helped-{comment.kind}-{comment.issue}"
+            text, emoji = reply_to(slash, comment, desk.settings.trigger, helped=helped in desk.state.heard)
+            self._reply(desk, comment, text, emoji)
+            if not slash.verb:
+                desk.state = desk.state.hear(helped)
         desk.state = desk.state.hear(key)
+
+    def _reply(self, desk: Desk, comment: CommentSeen, text: str, emoji: str) -> None:
+        desk.state = desk.state.reply(posts_of(comment, text, emoji))
 
     def _command(self, slash: Slash, comment: CommentSeen, task: TaskRecord, now: datetime) -> None:
         """Carry out what somebody who may steer asks for, and answer on the comment."""
@@ -295,5 +288,5 @@ class Issues:
 def _help_once(task: TaskRecord, word: str) -> str:
     """An unknown command gets help once on each task; who asks for it gets it every time."""
     if word in VERBS:
-        return f"Write what belongs to it: {one_line_code(f'{PREFIX} {word} {VERBS[word]}')}"
+        return render_lack(word)
     return "" if task.metadata.get("helped") else f"There is no such command here.\n\n{render_help()}"

@@ -32,6 +32,7 @@ from supervisor.pool import JobPool, Message
 from supervisor.pools import Pools
 from supervisor.ports import Tracker
 from supervisor.renewal import Renewal
+from supervisor.replies import Replies
 from supervisor.reports import Reports
 from supervisor.storyteller import Storyteller
 from supervisor.upkeep import Upkeep
@@ -66,6 +67,7 @@ class Loop:
     renewal: Renewal
     issues: Issues
     storyteller: Storyteller
+    replies: Replies
     pool: JobPool
     trackers: tuple[Tracker, ...]
     looks: tuple[Callable[[], Event | None], ...] = ()
@@ -197,6 +199,7 @@ class Loop:
         with self.guard("telling the forges"):
             if not self._stopping:
                 self.storyteller.look()
+                self.replies.look()
         with self.guard("looking for edits"):
             self.edits.look(self.ledger)
         self.reports.look_after_troubles()
@@ -307,6 +310,8 @@ class Loop:
             self.issues.settle_read(subject, outcome)
         elif kind == "Tell":
             self.storyteller.settle(subject, outcome)
+        elif kind == "Reply":
+            self.replies.settle(subject, outcome)
         elif kind != "Unlink":
             self.work.settle(key, outcome, self.ledger)
 

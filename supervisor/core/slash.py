@@ -89,6 +89,11 @@ def _slash(rest: str, below: str) -> Slash:
     return Slash(verb=verb, word=word, text=text)
 
 
+def render_lack(verb: str) -> str:
+    """The answer to a command without what belongs to it."""
+    return f"Write what belongs to it: `{PREFIX} {verb} {VERBS[verb]}`"
+
+
 def render_help() -> str:
     """The table of commands, as the answer to `help` and to an unknown command."""
     rows = "\n".join(f"{PREFIX} {verb} {takes}".rstrip() for verb, takes in VERBS.items())

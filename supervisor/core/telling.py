@@ -259,16 +259,19 @@ def settle_post(task: TaskRecord, key: str, outcome: Failed | str | None, now: d
     post = next((post for post in task.posts if post.key == key), None)
     if post is None:
         return Decision(task=task)
-    others = tuple(p for p in task.posts if p.key != key)
-    details = {"kind": post.kind, "key": key}
+    left, events = settle_said(post, outcome, now)
+    others = [(left if p.key == key else p) for p in task.posts]
+    return Decision(task=task.evolve(posts=tuple(p for p in others if p is not None)), events=events)
+
+
+def settle_said(post: Post, outcome: Failed | str | None, now: datetime) -> tuple[Post | None, tuple[Event, ...]]:
+    """What is left to be said of a post after this, and what is told of it."""
+    details = {"kind": post.kind, "key": post.key}
     if not isinstance(outcome, Failed):
-        said = Event(name="forge.told", details=details | {"id": outcome or ""})
-        return Decision(task=task.evolve(posts=others), events=(said,))
+        return None, (Event(name="forge.told", details=details | {"id": outcome or ""}),)
     if _is_final(post, outcome):
-        event = Event(name="forge.not_told", details=details | _why(outcome))
-        return Decision(task=task.evolve(posts=others), events=(event,))
-    again = note_failure(post, outcome, now)
-    return _tried(task.evolve(posts=tuple(again if p.key == key else p for p in task.posts)), post.tries, outcome)
+        return None, (Event(name="forge.not_told", details=details | _why(outcome)),)
+    return note_failure(post, outcome, now), _waits(post.tries, outcome)
 
 
 def settle_label(task: TaskRecord, outcome: Failed | str, now: datetime) -> Decision:
@@ -306,7 +309,8 @@ def _shown_failed(task: TaskRecord, which: Literal["label", "story"], outcome: F
     if _is_final(shown, outcome):
         event = Event(name="forge.not_told", details={"kind": which, "key": which} | _why(outcome))
         return Decision(task=task.evolve(**{which: shown.evolve(given_up=True)}), events=(event,))
-    return _tried(task.evolve(**{which: note_failure(shown, outcome, now)}), shown.tries, outcome)
+    tried = task.evolve(**{which: note_failure(shown, outcome, now)})
+    return Decision(task=tried, events=_waits(shown.tries, outcome))
 
 
 def _is_final(work: Tries, outcome: Failed) -> bool:
@@ -316,11 +320,9 @@ def _is_final(work: Tries, outcome: Failed) -> bool:
     return work.tries + 1 >= most
 
 
-def _tried(task: TaskRecord, tries_before: int, outcome: Failed) -> Decision:
+def _waits(tries_before: int, outcome: Failed) -> tuple[Event, ...]:
     """Told of once: what a forge does not take now waits in the record."""
-    if tries_before:
-        return Decision(task=task)
-    return Decision(task=task, events=(Event(name="forge.waits", details=_why(outcome)),))
+    return () if tries_before else (Event(name="forge.waits", details=_why(outcome)),)
 
 
 def _why(outcome: Failed) -> dict[str, str]:
@@ -332,10 +334,14 @@ def look_first(task: TaskRecord, now: datetime) -> TaskRecord:
 
     What was refused is tried at once, for the restart may be what mends it; a limit is none of that.
     """
-    then = now + LISTING_DELAY
-    posts = tuple(post.evolve(not_before=then) if post.sending else _at_once(post) for post in task.posts)
-    story = task.story.evolve(not_before=then) if task.story.sending else _at_once(task.story)
+    posts = tuple(look_for(post, now) for post in task.posts)
+    story = task.story.evolve(not_before=now + LISTING_DELAY) if task.story.sending else _at_once(task.story)
     return task.evolve(posts=posts, story=story, label=_at_once(task.label))
+
+
+def look_for(post: Post, now: datetime) -> Post:
+    """A post as it is gone on with after a restart."""
+    return post.evolve(not_before=now + LISTING_DELAY) if post.sending else _at_once(post)
 
 
 def _at_once(work: _Work) -> _Work:

@@ -45,8 +45,24 @@ def say(project: Project, task: TaskRecord, post: Post, root_id: str, document: 
             if project.host.remote_tip(post.text) == pushed:  # (what people have added since is theirs)
                 forge.delete_branch(post.text)
             return ""
-    first = marker(root_id, task.id, post.key)
     text = _document(document) if post.kind == "document" else post.text
+    return _write(project, place, post, text, marker(root_id, task.id, post.key))
+
+
+def say_reply(project: Project, name: str, post: Post, root_id: str) -> str:
+    """As `say`, to somebody who spoke to us where no task of the project `name` is. CloudCodeError, Rejected."""
+    place = Place(
+        kind="request" if post.on == "request" else "issue", number=str(post.number), comment=post.target
+    )
+    if post.kind == "reaction":
+        _forge(project).react(place, post.text)
+        return ""
+    return _write(project, place, post, post.text, marker(root_id, name, post.key))
+
+
+def _write(project: Project, place: Place, post: Post, text: str, first: str) -> str:
+    """Write a comment, or the answer in a thread; what was being sent before is looked for by its first line."""
+    forge = _forge(project)
     body = clipped(f"{first}\n{text}", _MAX_COMMENT_CHARACTERS)
     check_text(project, body.encode(errors="replace"), "a comment")
     if post.kind == "reply":

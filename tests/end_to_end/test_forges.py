@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent_daemon.failpoints import FORGE_FAILPOINTS, VARIABLE
+from supervisor.forge_state import read_forge_state
 from tests import reliability
 from tests.fakes.forge.running import push_branch
 from tests.forge_site import FIX, PROJECT, REPO, ForgeSite, forge_site
@@ -105,6 +106,41 @@ def test_only_who_may_write_steers_and_every_command_is_answered(forges: ForgeSi
     wait_for(lambda: site.store.is_archived(task_id), 60)
     assert sum("no such command" in said for said in forges.said(number)) == 1
     assert forges.labels(number) == ["cloud-code", "cloud-code:failed"]
+
+
+@pytest.mark.parametrize(
+    "point", ["", "forge.news_before_cursor", "forge.post_marked_sending", "forge.told_before_record"]
+)
+def test_who_speaks_to_us_where_no_task_is_gets_one_answer(forges: ForgeSite, point: str) -> None:
+    site, hub, lab = forges.site, forges.hub, forges.lab
+    site.write_config()
+    counter = site.folder / "kills"
+    counter.write_text("0")
+    environment = {VARIABLE: f"{point}={counter}"}
+    process = site.start(**environment)
+    one, two = hub.open_issue(REPO, "rea", "Fix it", ""), lab.open_issue(PROJECT, "rea", "Fix it", "")
+    wait_for(lambda: all(read_forge_state(site.root, name).read_at for name in ("hub", "lab")))
+    counter.write_text("2" if point else "0")
+    for path in (r"/issues/\d+/comments$", r"/issues/\d+/notes$"):
+        for forge in (hub, lab):
+            forge.fail(method="POST", path=path, status=502, after_work=True)
+    hub.comment(REPO, one, "eve", "/cloud-code status")
+    asked = hub.comment(REPO, one, "ada", "/cloud-code status")
+    lab.note(PROJECT, two, "ada", "/cloud-code frobnicate")
+
+    def answered() -> bool:
+        nonlocal process
+        if process.poll() is not None:
+            process = site.start(**environment)
+        states = [read_forge_state(site.root, name) for name in ("hub", "lab")]
+        return bool(forges.said(one) and forges.noted(two)) and not any(state.replies for state in states)
+
+    wait_for(answered, 60)
+    assert counter.read_text() == "0"
+    (said,), (noted,) = forges.said(one), forges.noted(two)
+    assert f":hub:comment-{asked} -->\n" in said and "no task here yet" in said
+    assert "There is no such command here" in noted and forges.reactions(asked) == ["+1"]
+    assert site.record(f"hub.{one}") is site.record(f"lab.{two}") is None
 
 
 def test_a_label_by_who_may_not_and_an_ignored_one_start_nothing(forges: ForgeSite) -> None:

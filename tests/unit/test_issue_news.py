@@ -15,8 +15,9 @@ from supervisor.core.forge import Budget, CommentSeen, Cursor, ForgeNews, IssueS
 from supervisor.core.record import Request, Source
 from supervisor.core.settings import Config
 from supervisor.core.states import State
+from supervisor.desks import open_desks
 from supervisor.events import EventLog
-from supervisor.forge_state import ForgeState
+from supervisor.forge_state import ForgeState, read_forge_state
 from supervisor.issues import Issues
 from supervisor.ledger import Ledger
 from supervisor.mail import Mail
@@ -47,7 +48,7 @@ class Found:
         self.ledger = Ledger(self.root, CONFIG, self.store, Mail(self.root), self.log, clock, identity)
         project: Any = SimpleNamespace(settings=CONFIG.projects["acme"], forge=object())
         pool: Any = SimpleNamespace(submit=lambda key, work: True)
-        self.issues = Issues(self.root, clock, self.ledger, pool, {"acme": project})
+        self.issues = Issues(clock, self.ledger, pool, open_desks(self.root, {"acme": project}))
 
     def take(self, **news: Any) -> None:
         self.issues.settle_read("acme", ForgeNews(**({"cursor": Cursor(), "budget": Budget()} | news)))
@@ -105,7 +106,7 @@ def test_a_run_that_was_asked_for_in_a_comment_is_answered_once_although_it_is_r
     said = CommentSeen(id="5", issue="7", author=ADA, at=NOW, body="/cloud-code run")
     found.take(issues=(issue,), comments=(said,))
     begun = found.ledger.tasks["acme.7"]
-    found.issues._desks["acme"].state = ForgeState()  # (killed before it was written)
+    found.issues.desks["acme"].state = ForgeState()  # (killed before it was written)
     found.take(issues=(issue,), comments=(said,))
     assert found.ledger.tasks["acme.7"] == begun
 
@@ -122,3 +123,64 @@ def test_a_run_may_name_its_coding_cli_also_where_there_was_no_task(
     told = [post.text for post in task.posts if post.kind == "comment"]
     why = "``there is no coding CLI nope` for it: there are codex``"
     assert told == ([] if taken else [f"It is begun, but {why}"])
+
+
+def _told(found: Found) -> list[tuple[str, str]]:
+    return [(post.kind, post.text) for post in found.issues.desks["acme"].state.replies]
+
+
+@pytest.mark.parametrize(
+    ("said", "emoji", "answered"),
+    [
+        ("help", "+1", "/cloud-code retry"),
+        ("status", "+1", "The label `cloud-code`, or `/cloud-code run`, begins one."),
+        ("pause", "confused", "nothing to `pause`"),
+        ("handoff", "confused", "Write what belongs to it"),
+        ("frobnicate", "confused", "There is no such command here"),
+    ],
+)
+def test_a_command_where_no_task_is_gets_an_answer_once(
+    found: Found, said: str, emoji: str, answered: str
+) -> None:
+    comment = CommentSeen(id="5", issue="7", author=ADA, at=NOW, body=f"/cloud-code {said}")
+    for _ in range(2):
+        found.take(comments=(comment,))
+        (reaction, text) = _told(found)
+        assert reaction == ("reaction", emoji) and text[0] == "comment" and answered in text[1]
+    assert found.ledger.tasks == {}
+
+
+def test_an_unknown_command_is_helped_once_on_each_issue_and_a_stranger_never(found: Found) -> None:
+    eve = Person(login="eve")
+    by = [(ADA, "7"), (ADA, "7"), (eve, "8"), (ADA, "8")]
+    comments = [
+        CommentSeen(id=str(n), issue=ref, author=who, at=NOW, body="/cloud-code what")
+        for n, (who, ref) in enumerate(by)
+    ]
+    found.take(comments=comments)
+    assert [kind for kind, _ in _told(found)] == ["reaction", "comment", "reaction", "reaction", "comment"]
+
+
+@pytest.mark.parametrize(
+    ("change", "answered"),
+    [({"labels": ("wontfix",)}, "the label 'wontfix' keeps it"), ({"open": False}, "This issue is closed")],
+)
+def test_who_asks_for_a_run_that_cannot_be_is_told_why(
+    found: Found, change: dict[str, Any], answered: str
+) -> None:
+    issue = IssueSeen(ref="7", url="u", title="Fix it", body="one", author=ADA, updated_at=NOW, **change)
+    said = CommentSeen(id="5", issue="7", author=ADA, at=NOW, body="/cloud-code run")
+    for _ in range(2):
+        found.take(issues=(issue,), comments=(said,))
+        assert [kind for kind, _ in _told(found)] == ["reaction", "comment"]
+        assert answered in _told(found)[1][1]
+    assert found.ledger.tasks == {}
+
+
+def test_what_is_to_be_answered_outlives_a_restart_and_has_an_end(found: Found) -> None:
+    comments = [
+        CommentSeen(id=str(n), issue=str(n), author=ADA, at=NOW, body="/cloud-code status") for n in range(150)
+    ]
+    found.take(comments=comments)
+    kept = read_forge_state(found.root, "acme").replies
+    assert kept == found.issues.desks["acme"].state.replies and len(kept) == 200

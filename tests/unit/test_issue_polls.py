@@ -9,6 +9,7 @@ import pytest
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.settings import ProjectSettings
+from supervisor.desks import open_desks
 from supervisor.issues import Issues
 from tests.unit.conftest import NOW
 
@@ -24,7 +25,7 @@ def test_a_pause_that_the_forge_asks_for_holds_for_webhooks_too(
     settings = ProjectSettings(forge="github", repository="acme/app")
     project: Any = SimpleNamespace(settings=settings, forge=SimpleNamespace(read=print))
     ledger: Any = SimpleNamespace(tasks={})
-    issues = Issues(Root(tmp_path), clock, ledger, pool, {"hub": project})
-    issues._desks["hub"].not_before = NOW + timedelta(seconds=-1 if ended else 60)
+    issues = Issues(clock, ledger, pool, open_desks(Root(tmp_path), {"hub": project}))
+    issues.desks["hub"].not_before = NOW + timedelta(seconds=-1 if ended else 60)
     issues.poll("hub", by_timer=by_timer)
     assert len(submitted) == asked

@@ -77,9 +77,9 @@ class Poll:
                 commands = [note for note in said if note.path is None and parse_slash(note.body) is not None]
                 comments += commands
                 reviews += _reviews_of(item, [note for note in said if note not in commands])
-            elif number in watched.ended:
+            elif number in watched.ended or self._may_speak(item):
                 comments += self._comments(self._new_notes("merge_requests", item), item, "merge_requests")
-            elif self._asked_for_review(item):
+            if number not in {*watched.requests, *watched.ended} and self._asked_for_review(item):
                 issues += self._review_asked(item)
         requests = [self._request(number) for number in watched.requests]
         return ForgeNews(
