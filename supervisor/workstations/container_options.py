@@ -12,7 +12,13 @@ from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.egress.files import SOCKET
 from supervisor.errors import CloudCodeError
 from supervisor.images import CLIS, known_types
-from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL, RUN_LABEL, WORKSTATION_LABEL
+from supervisor.workstations.containers import (
+    HELPER_LABEL,
+    PATH_LABEL,
+    ROOT_LABEL,
+    RUN_LABEL,
+    WORKSTATION_LABEL,
+)
 
 KEYS = "/run/cloud-code"
 GATE = "/run/cloud-code-egress"
@@ -47,11 +53,17 @@ class Station:
         return image_of(self.kind, self.settings)
 
     def labels(self, run: str) -> dict[str, str]:
+        return self._common_labels() | {RUN_LABEL: run}
+
+    def helper(self, what: str) -> tuple[str, dict[str, str]]:
+        """The name and the labels of a container that does one thing in the daemon's place."""
+        return f"{self.container}-{what}", self._common_labels() | {HELPER_LABEL: what}
+
+    def _common_labels(self) -> dict[str, str]:
         return {
             ROOT_LABEL: self.root_id,
             PATH_LABEL: str(self.root.path),
             WORKSTATION_LABEL: self.name,
-            RUN_LABEL: run,
         }
 
     def folders(self) -> tuple[tuple[Path, bool], ...]:

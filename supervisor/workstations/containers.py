@@ -21,6 +21,8 @@ ROOT_LABEL = "cloud-code.root"
 PATH_LABEL = "cloud-code.path"
 WORKSTATION_LABEL = "cloud-code.workstation"
 RUN_LABEL = "cloud-code.run"
+# Of what stands in for a daemon for one step.
+HELPER_LABEL = "cloud-code.helper"
 
 IDLE_SECONDS = 15.0
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
@@ -44,10 +46,14 @@ class Container:
     created: float = 0.0
 
 
+def root_labels(root_id: str, path: str) -> list[str]:
+    """What all containers of a root have, and those of a copy of it, which has its id, have not."""
+    return [f"{ROOT_LABEL}={root_id}", f"{PATH_LABEL}={path}"]
+
+
 def list_containers(engine: Engine, root_id: str, path: str) -> dict[str, Container]:
-    """The containers of this root's workstations by their run; of a copy of the root, which has its id, none."""
-    labels = [f"{ROOT_LABEL}={root_id}", f"{PATH_LABEL}={path}", RUN_LABEL]
-    found = {}
+    """The containers of this root's workstations by their run."""
+    found, labels = {}, [*root_labels(root_id, path), RUN_LABEL]
     for entry in engine.get("/containers/json", all=1, filters={"label": labels}):
         told: Mapping[str, str] = entry["Labels"]
         found[told[RUN_LABEL]] = Container(

@@ -44,6 +44,7 @@ class DockerWorkstations:
         self._starting: dict[str, str] = {}
         self._failed: dict[str, CloudCodeError] = {}
         self._told_away: str | None = None
+        self._made_at, self._cleaned = int(time.time()), False
 
     # --- the port -------------------------------------------------------------------------------------
 
@@ -98,6 +99,9 @@ class DockerWorkstations:
         if followed is None:
             return None
         away = self.away()
+        if away is None and not self._cleaned:
+            self._cleaned = True
+            stand_ins.remove_left(self._ground, before=self._made_at)
         said = away.message if away else None
         if said != self._told_away:
             self._told_away = said
@@ -178,6 +182,7 @@ class DockerWorkstations:
             raise refused
         for left in ground.seen_of(station.name):
             ground.remove(left)
+        stand_ins.remove_left(ground, station.name)
         for folder, _ in station.folders():
             make_folder(folder)
         network, gate = ground.way_out(station)

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from supervisor.errors import CloudCodeError, user_name
 
@@ -33,6 +33,12 @@ class EngineRefusalError(CloudCodeError):
     def __init__(self, status: int, message: str) -> None:
         self.status = status
         super().__init__("E_ENGINE", f"The Docker engine refused: {message[:1000]}")
+
+
+class Source(Protocol):
+    """What bytes are read from, such as an answer, until there are none."""
+
+    def read(self, count: int, /) -> bytes: ...
 
 
 def engine_socket(environment: Mapping[str, str] = os.environ) -> Path:

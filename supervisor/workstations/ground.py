@@ -24,7 +24,13 @@ from supervisor.workstations.container_options import (
 )
 from supervisor.workstations.containers import ROOT_LABEL, Container, Containers
 from supervisor.workstations.egress import EgressProxy
-from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from supervisor.workstations.engine import (
+    ANSWER_SECONDS,
+    Engine,
+    EngineRefusalError,
+    Source,
+    engine_socket,
+)
 from supervisor.workstations.local import LOG_BYTES
 from supervisor.workstations.remap import free_refusal
 
@@ -34,6 +40,7 @@ if TYPE_CHECKING:
 LOG_LINES_KEPT = 5000
 # How long the id of an image is taken for what it was.
 IMAGE_SECONDS = 10.0
+_PIECE_BYTES = 64 * 1024
 
 
 class Ground:
@@ -130,15 +137,21 @@ class Ground:
         try:
             if container.living:
                 self.engine.post(f"/containers/{container.id}/stop", None, STOP_SECONDS + 10, t=STOP_SECONDS)
-            raw = self.engine.read(f"/containers/{container.id}/logs", stdout=1, stderr=1, tail=LOG_LINES_KEPT)
+            said = self.last_said(container.id, LOG_LINES_KEPT, LOG_BYTES, stdout=1, stderr=1)
             log = self.root.workstations / f"{container.workstation}.log"
             put_aside_full(log, LOG_BYTES)
             with log.open("ab") as file:
-                file.write(plain(raw))
+                file.write(said)
             self.engine.delete(f"/containers/{container.id}", v=1, force=1)
         except EngineRefusalError as error:
             if error.status != 404:  # somebody else has removed it
                 raise
+
+    def last_said(self, container: str, lines: int, most_bytes: int, **streams: int) -> bytes:
+        """The end of what a container has said: agents may have a hand in it, so that it is bounded twice."""
+        path = f"/containers/{container}/logs"
+        with self.engine.download(path, ANSWER_SECONDS, tail=lines, **streams) as answer:
+            return last_of(answer, most_bytes)
 
     def docker(self) -> "DockerClient":
         from python_on_whales import DockerClient
@@ -146,11 +159,16 @@ class Ground:
         return DockerClient(host=f"unix://{self.engine.path}", client_call=["docker"])
 
 
-def plain(raw: bytes) -> bytes:
-    """The text of a container's log: the engine puts eight bytes before each piece, the last four its length."""
-    parts, place = [], 0
-    while place + 8 <= len(raw):
-        end = place + 8 + int.from_bytes(raw[place + 4 : place + 8], "big")
-        parts.append(raw[place + 8 : end])
-        place = end
-    return b"".join(parts)
+def last_of(log: Source, most_bytes: int) -> bytes:
+    """The last bytes of a container's log, of which no more than that and a piece is ever held.
+
+    The engine puts eight bytes before each piece, the last four its length.
+    """
+    kept = bytearray()
+    while len(head := log.read(8)) == 8:
+        left = int.from_bytes(head[4:], "big")
+        while left and (piece := log.read(min(left, _PIECE_BYTES))):
+            left -= len(piece)
+            kept += piece
+            del kept[:-most_bytes]
+    return bytes(kept)

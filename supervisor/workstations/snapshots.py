@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Literal, Protocol
+from typing import IO, Literal
 
 from pydantic import AwareDatetime
 
@@ -22,8 +22,7 @@ from supervisor.core.record import Stored
 from supervisor.core.words import size
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.container_options import TOOLS, Station
-from supervisor.workstations.containers import ROOT_LABEL
-from supervisor.workstations.engine import Engine, EngineRefusalError
+from supervisor.workstations.engine import Engine, EngineRefusalError, Source
 
 REPOSITORY = "cloud-code-snapshot"
 PIECE_SECONDS = 120.0
@@ -157,19 +156,20 @@ def remove_volume(engine: Engine, station: Station) -> None:
 @contextlib.contextmanager
 def _holder(engine: Engine, station: Station) -> Iterator[str]:
     """A container that is never started, through which the engine reads and writes the volume."""
-    drop(engine, f"{station.container}-holder")
+    name, labels = station.helper("holder")
+    drop(engine, name)
     made = engine.post(
         "/containers/create",
         {
             "Image": station.image,
-            "Labels": {ROOT_LABEL: station.root_id},
+            "Labels": labels,
             "HostConfig": {
                 "NetworkMode": "none",
                 "Mounts": [{"Type": "volume", "Source": station.volume, "Target": TOOLS}],
             },
         },
         PIECE_SECONDS,
-        name=f"{station.container}-holder",
+        name=name,
     )
     try:
         yield made["Id"]
@@ -178,18 +178,12 @@ def _holder(engine: Engine, station: Station) -> Iterator[str]:
 
 
 def drop(engine: Engine, container: str) -> None:
-    """Remove what a supervisor that was killed has left of this name."""
+    """Remove a container, by its name or id, with its own volumes, if it is there."""
     try:
         engine.delete(f"/containers/{container}", force=1, v=1)
     except EngineRefusalError as error:
         if error.status != 404:
             raise
-
-
-class Source(Protocol):
-    """What bytes are read from, until there are none."""
-
-    def read(self, count: int, /) -> bytes: ...
 
 
 def copy_bounded(source: Source, file: IO[bytes] | gzip.GzipFile, most_bytes: int = MOST_BYTES) -> None:

@@ -1,5 +1,7 @@
 """What is done in the place of a workstation's daemon, in containers of their own: each for one step."""
 
+import contextlib
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -7,19 +9,24 @@ from supervisor.core.chores import Chore
 from supervisor.core.settings import MaintenanceSettings
 from supervisor.workstations import snapshots
 from supervisor.workstations.container_options import Station
-from supervisor.workstations.containers import ROOT_LABEL
+from supervisor.workstations.containers import HELPER_LABEL, WORKSTATION_LABEL, root_labels
+from supervisor.workstations.engine import EngineAwayError
 from supervisor.workstations.ground import Ground
 from supervisor.workstations.keys import keys_folder
-from supervisor.workstations.local import NotDoneError, not_done
-from supervisor.workstations.tending import not_tended, tend_arguments, tended
+from supervisor.workstations.local import SALVAGE_SECONDS, NotDoneError, not_done
+from supervisor.workstations.tending import TEND_SECONDS, not_tended, tend_arguments, tended
+
+# Of what a stand-in says the end is kept: a line that counts, and those before it.
+SAID_LINES, SAID_BYTES = 200, 64 * 1024
 
 
 def salvage(ground: Ground, station: Station, task_id: str, attempt: int) -> str:
     """In a container without a network. NotDoneError."""
     ground.check_image(station)
+    remove_left(ground, station.name)
     command = ["salvage", "--workstation", station.name, "--root", str(ground.root.path)]
     command += ["--task", task_id, "--attempt", str(attempt)]
-    return _run_once(ground, station, "salvage", command)[:1000]
+    return _run_once(ground, station, "salvage", command, SALVAGE_SECONDS)[:1000]
 
 
 def keep_up(
@@ -31,6 +38,7 @@ def keep_up(
     """
     for left in ground.seen_of(station.name):
         ground.remove(left)
+    remove_left(ground, station.name)
     if chore.kind == "recreate":
         if chore.fresh_tools:
             snapshots.remove_volume(ground.engine, station)
@@ -56,7 +64,7 @@ def tend(ground: Ground, station: Station, settings: MaintenanceSettings) -> dic
         command.append("--update")
         network, gate = ground.way_out(station)
     try:
-        return tended(_run_once(ground, station, "tend", command, network, gate))
+        return tended(_run_once(ground, station, "tend", command, TEND_SECONDS, network, gate))
     except NotDoneError as error:
         raise not_tended(error.message) from None
     finally:
@@ -64,24 +72,60 @@ def tend(ground: Ground, station: Station, settings: MaintenanceSettings) -> dic
             ground.egress.shut(station.name)
 
 
+def remove_left(ground: Ground, workstation: str | None = None, before: float | None = None) -> None:
+    """Remove what stood in for a daemon and was left so by a supervisor that was killed.
+
+    Of one workstation, whose daemon or stand-in is to be the only one; or of all, made `before` then.
+    """
+    mine = [*root_labels(ground.id, str(ground.root.path)), HELPER_LABEL]
+    mine += [f"{WORKSTATION_LABEL}={workstation}"] if workstation is not None else []
+    for found in ground.engine.get("/containers/json", all=1, filters={"label": mine}):
+        if before is None or found["Created"] < before:
+            snapshots.drop(ground.engine, found["Id"])
+
+
 def _run_once(
     ground: Ground,
     station: Station,
     what: str,
     command: list[str],
+    seconds: int,
     network: str = "none",
     gate: Path | None = None,
 ) -> str:
-    """What `agent-daemon` says that does one thing in the place of the daemon. NotDoneError."""
+    """What `agent-daemon` says at last that does one thing in the place of the daemon. NotDoneError.
+
+    What it says lies with the engine, bounded, until it has ended: agents may have a hand in it.
+    """
     from python_on_whales.exceptions import DockerException
 
     free = station.settings.is_free and ground.free_refusal(station) is None
     given = ground.options(station, keys_folder(station.root_id, station.name), gate, free=free)
-    given |= {"networks": [network], "name": f"{station.container}-{what}"}
-    given["labels"] = {ROOT_LABEL: station.root_id}  # (without those of a daemon)
-    snapshots.drop(ground.engine, given["name"])
+    name, labels = station.helper(what)
+    given |= {"networks": [network], "name": name, "labels": labels}
     try:
-        said = ground.docker().run(station.image, command, remove=True, healthcheck=False, **given)
+        ground.docker().run(station.image, command, detach=True, healthcheck=False, **given)
+        code = _ended(ground, name, seconds)
+        said, errors = (_said(ground, name, **{stream: 1}) for stream in ("stdout", "stderr"))
     except DockerException as error:
         raise not_done(error.return_code, error.stderr or "") from None
-    return str(said).strip()
+    finally:
+        with contextlib.suppress(EngineAwayError):  # the next one removes it
+            snapshots.drop(ground.engine, name)
+    if code != 0:
+        raise not_done(code, errors)
+    return said
+
+
+def _ended(ground: Ground, name: str, seconds: int) -> int:
+    begun = time.monotonic()
+    try:
+        return int(ground.engine.post(f"/containers/{name}/wait", None, seconds)["StatusCode"])
+    except EngineAwayError:
+        if time.monotonic() - begun < seconds:
+            raise
+        raise NotDoneError("E_NOT_BUNDLED", f"it took more than {seconds} s") from None
+
+
+def _said(ground: Ground, name: str, **streams: int) -> str:
+    return ground.last_said(name, SAID_LINES, SAID_BYTES, **streams).decode(errors="replace").strip()

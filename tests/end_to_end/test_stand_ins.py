@@ -1,0 +1,130 @@
+"""What is done in the place of a daemon, in real containers: bounded, and cleared after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.paths import Root
+from supervisor.core.chores import Chore
+from supervisor.core.settings import Config, MaintenanceSettings
+from supervisor.root_identity import next_epoch
+from supervisor.workstations import stand_ins
+from supervisor.workstations.container_options import Station
+from supervisor.workstations.containers import ROOT_LABEL
+from supervisor.workstations.docker import DockerWorkstations
+from supervisor.workstations.ground import Ground
+from supervisor.workstations.leavings import remove_all
+from tests import docker_engine
+from tests.docker_engine import docker
+from tests.site import wait_for
+
+TEND = MaintenanceSettings(update_tools=True)
+NAME = "backend-1"
+MIB = 1024 * 1024
+
+
+def ground_of(folder: Path) -> Ground:
+    """A root without a supervisor, on the engine of the tests."""
+    station = {"driver": "docker", "image": docker_engine.image(), "network": "none", "clis": ["scripted"]}
+    config = Config.model_validate(
+        {
+            "projects": {"demo": {"repository": "/srv/demo.git"}},
+            "workstations": {"backend": station | {"memory": "256m", "pids": 128}},
+            "clis": {"scripted": {"adapter": "command", "argv": ["true"]}},
+        }
+    )
+    root = Root(folder)
+    if not root.root_id.exists():
+        make_folder(root.state)
+        next_epoch(root)
+    ground = Ground(root, config, docker_engine.engine())
+    for path, _ in ground.station(NAME, "backend").folders():
+        make_folder(path)
+    return ground
+
+
+def tend_for_ever(folder: Path) -> None:
+    """What a supervisor is at when it is killed; another process runs this."""
+    ground = ground_of(folder)
+    stand_ins.tend(ground, ground.station(NAME, "backend"), TEND)
+
+
+@pytest.fixture
+def ground(tmp_path: Path) -> Iterator[Ground]:
+    made = ground_of(tmp_path)
+    yield made
+    remove_all(made.engine, made.root)
+
+
+@pytest.fixture
+def station(ground: Ground) -> Station:
+    return ground.station(NAME, "backend")
+
+
+def lay_tool(station: Station, script: str) -> None:
+    """Something in `/tools`, as an agent may put it there, that is run when tools are brought up to date."""
+    volume = f"type=volume,source={station.volume},target=/tools"
+    laying = 'mkdir -p /tools/bin /tools/uv/mine && printf "#!/bin/sh\\n%s\\n" "$0" > /tools/bin/uv'
+    entry = ["run", "--rm", "--network", "none", "--mount", volume, "--entrypoint", "sh", station.image]
+    docker(*entry, "-c", f"{laying} && chmod 755 /tools/bin/uv", script)
+
+
+def of_root(ground: Ground) -> list[str]:
+    return docker("ps", "-aq", "--filter", f"label={ROOT_LABEL}={ground.id}").split()
+
+
+def test_a_flood_of_words_fills_neither_memory_nor_the_answer(ground: Ground, station: Station) -> None:
+    lay_tool(station, "head -c 67108864 /dev/zero | tr '\\\\0' x > /proc/1/fd/1; echo > /proc/1/fd/1")
+    tracemalloc.start()
+    try:
+        done = stand_ins.tend(ground, station, TEND)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert done["updated"] == ["uv"] and done["not_updated"] == [], "what counts is found at its end"
+    assert peak < 8 * MIB, f"{peak / MIB:.1f} MiB of 64 were held at once"
+    assert not of_root(ground)
+
+
+def test_what_cannot_be_done_is_told_by_the_last_line(ground: Ground, station: Station) -> None:
+    with pytest.raises(stand_ins.NotDoneError) as refused:
+        stand_ins.salvage(ground, station, "demo.1", 1)
+    assert refused.value.code == "E_NOT_BUNDLED" and "\n" not in refused.value.message
+    assert not of_root(ground)
+
+
+def test_what_a_killed_supervisor_had_begun_is_ended_before_a_daemon_is_there(
+    ground: Ground, station: Station
+) -> None:
+    lay_tool(station, "sleep 10000")
+    script = "import sys, pathlib; from tests.end_to_end import test_stand_ins as t; "
+    script += "t.tend_for_ever(pathlib.Path(sys.argv[1]))"
+
+    def killed() -> None:
+        with subprocess.Popen([sys.executable, "-c", script, str(ground.root.path)], env=os.environ) as process:
+            wait_for(lambda: docker("ps", "-q", "--filter", f"name={station.container}-tend"), 120, "it tends")
+            process.send_signal(signal.SIGKILL)
+        second = int(time.time())  # (the engine tells when a container was made in whole ones)
+        wait_for(lambda: time.time() >= second + 1)
+
+    killed()
+    assert of_root(ground), "it goes on without anybody"
+    driver = DockerWorkstations(ground.root, engine=ground.engine)
+    assert driver.find(NAME) is None
+    driver.look()
+    assert not of_root(ground)
+
+    killed()
+    stand_ins.remove_left(ground, "backend-2")
+    assert of_root(ground), "that of another workstation stays"
+    lay_tool(station, "true")
+    chore = Chore(kind="maintain", why="asked")
+    assert stand_ins.keep_up(ground, station, chore, TEND, lambda _: None)["updated"] == ["uv"]
