@@ -24,7 +24,8 @@ def find_root(given: str | None) -> Root:
     if named:
         return Root(Path(named).expanduser().resolve())
     here = Path.cwd()
-    return Root(here if (here / CONFIG).exists() else USUAL_ROOT)
+    # (a home may be closed to the service's user, who is given commands there: then nothing is there for that one)
+    return Root(here if os.access(here / CONFIG, os.F_OK) else USUAL_ROOT)
 
 
 def existing_root(ctx: click.Context) -> Root:

@@ -132,6 +132,21 @@ def test_the_root_is_the_option_then_the_variable_then_the_current_folder(
     assert find_root(None).path == Path("/srv/cloud-code")
 
 
+def test_a_folder_that_is_closed_to_this_user_is_no_root_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CLOUD_CODE_ROOT", raising=False)
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    (tmp_path / "home").chmod(0)
+    me = os.geteuid()
+    os.seteuid(me or 65534)  # (nothing is closed to root)
+    try:
+        assert find_root(None).path == Path("/srv/cloud-code")
+    finally:
+        os.seteuid(me)
+
+
 def test_the_root_may_be_named_after_the_command_too(site: Site, tmp_path: Path) -> None:
     site.write_config()
     root = str(site.root.path)
