@@ -60,6 +60,8 @@ LEASE_FAILPOINTS = ("lease.token_made", "lease.token_noted", "lease.lent", "leas
 MINT_FAILPOINTS = ("mint.page_written", "mint.made", "mint.noted", "mint.revoked")
 # Passed only where the base branch has moved.
 MOVED_BASE_FAILPOINTS = ("daemon.switching_base",)
+# Passed only where the tools of a workstation are restored.
+RESTORE_FAILPOINTS = ("restore.filled", "restore.replaced")
 
 
 def reach(name: str) -> None:

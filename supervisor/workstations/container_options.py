@@ -19,6 +19,7 @@ from supervisor.workstations.containers import (
     RUN_LABEL,
     WORKSTATION_LABEL,
 )
+from supervisor.workstations.tools import Tools
 
 KEYS = "/run/cloud-code"
 GATE = "/run/cloud-code-egress"
@@ -45,8 +46,13 @@ class Station:
         return f"cc-{self.root_id}-{self.name}"
 
     @property
+    def tools(self) -> Tools:
+        return Tools(root=self.root, workstation=self.name, usual=f"{self.container}-tools")
+
+    @property
     def volume(self) -> str:
-        return f"{self.container}-tools"
+        """That of its tools and its home, as of now. E_TOOLS_FILE."""
+        return self.tools.volume
 
     @property
     def image(self) -> str:

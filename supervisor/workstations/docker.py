@@ -183,6 +183,7 @@ class DockerWorkstations:
         for left in ground.seen_of(station.name):
             ground.remove(left)
         stand_ins.remove_left(ground, station.name)
+        station.tools.clear_left(ground.engine)
         for folder, _ in station.folders():
             make_folder(folder)
         network, gate = ground.way_out(station)

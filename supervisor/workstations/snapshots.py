@@ -92,7 +92,7 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
         raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.")
     archive, fresh = _archive(folder, name), folder / f".{name}.new"
     try:
-        with _holder(engine, station) as holder, _private(fresh) as raw:
+        with _holder(engine, station, station.volume) as holder, _private(fresh) as raw:
             path = f"/containers/{holder}/archive"
             with (
                 engine.download(path, PIECE_SECONDS, path=TOOLS) as answer,
@@ -122,14 +122,20 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
 
 
 def restore(engine: Engine, station: Station, name: str | None) -> Mapping[str, object]:
-    """Put the tools of a snapshot in the place of those that there are. E_NO_SNAPSHOT, E_SNAPSHOT_DAMAGED."""
+    """Put the tools of a snapshot in the place of those that there are, which stay until it is whole.
+
+    E_NO_SNAPSHOT, E_SNAPSHOT_DAMAGED.
+    """
     snapshot = named(station.root, station.name, name)
     archive = _archive(folder_of(station.root, station.name), snapshot.name)
     if _digest(archive) != snapshot.sha256:
         mend = "Take an older one (`--snapshot NAME`); the tools are as they were."
         raise CloudCodeError("E_SNAPSHOT_DAMAGED", f"{archive} is not what was written.", mend)
-    remove_volume(engine, station)
-    with _holder(engine, station) as holder, archive.open("rb") as file:
+    with (
+        station.tools.replacing(engine) as fresh,
+        _holder(engine, station, fresh) as holder,
+        archive.open("rb") as file,
+    ):
         engine.upload(f"/containers/{holder}/archive", file, PIECE_SECONDS, path="/")
     current = engine.image(station.image)
     same = current is not None and current["Id"] == snapshot.image_id
@@ -144,18 +150,9 @@ def remove(engine: Engine, folder: Path, snapshot: SnapshotFile) -> None:
         engine.delete(f"/images/{snapshot.image}")
 
 
-def remove_volume(engine: Engine, station: Station) -> None:
-    """Its tools and its home; E_ENGINE while a container uses them."""
-    try:
-        engine.delete(f"/volumes/{station.volume}")
-    except EngineRefusalError as error:
-        if error.status != 404:
-            raise
-
-
 @contextlib.contextmanager
-def _holder(engine: Engine, station: Station) -> Iterator[str]:
-    """A container that is never started, through which the engine reads and writes the volume."""
+def _holder(engine: Engine, station: Station, volume: str) -> Iterator[str]:
+    """A container that is never started, through which the engine reads and writes a volume."""
     name, labels = station.helper("holder")
     drop(engine, name)
     made = engine.post(
@@ -165,7 +162,7 @@ def _holder(engine: Engine, station: Station) -> Iterator[str]:
             "Labels": labels,
             "HostConfig": {
                 "NetworkMode": "none",
-                "Mounts": [{"Type": "volume", "Source": station.volume, "Target": TOOLS}],
+                "Mounts": [{"Type": "volume", "Source": volume, "Target": TOOLS}],
             },
         },
         PIECE_SECONDS,

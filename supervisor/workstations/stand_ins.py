@@ -15,6 +15,7 @@ from supervisor.workstations.ground import Ground
 from supervisor.workstations.keys import keys_folder
 from supervisor.workstations.local import SALVAGE_SECONDS, NotDoneError, not_done
 from supervisor.workstations.tending import TEND_SECONDS, not_tended, tend_arguments, tended
+from supervisor.workstations.tools import remove_volume
 
 # Of what a stand-in says the end is kept: a line that counts, and those before it.
 SAID_LINES, SAID_BYTES = 200, 64 * 1024
@@ -41,7 +42,7 @@ def keep_up(
     remove_left(ground, station.name)
     if chore.kind == "recreate":
         if chore.fresh_tools:
-            snapshots.remove_volume(ground.engine, station)
+            remove_volume(ground.engine, station.volume)
         return {"fresh_tools": chore.fresh_tools}
     ground.check_image(station)
     if chore.kind == "restore":

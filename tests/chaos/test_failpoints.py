@@ -16,6 +16,7 @@ from agent_daemon.failpoints import (
     LEASE_FAILPOINTS,
     MINT_FAILPOINTS,
     MOVED_BASE_FAILPOINTS,
+    RESTORE_FAILPOINTS,
     SUPERVISOR_FAILPOINTS,
     VARIABLE,
 )
@@ -220,5 +221,6 @@ def test_every_failpoint_in_the_code_is_swept() -> None:
         named |= set(re.findall(r'reach\("([a-z_.]+)"\)', path.read_text()))
         if path.name == "loop.py":
             named |= set(re.findall(r'": "([a-z_]+\.[a-z_]+)"', path.read_text()))
-    swept = {*CLEANUP_FAILPOINTS, *FORGE_FAILPOINTS, *LEASE_FAILPOINTS, *MINT_FAILPOINTS, *MOVED_BASE_FAILPOINTS}
+    swept = {*CLEANUP_FAILPOINTS, *FORGE_FAILPOINTS, *LEASE_FAILPOINTS, *MINT_FAILPOINTS}
+    swept |= {*MOVED_BASE_FAILPOINTS, *RESTORE_FAILPOINTS}
     assert named == {*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS, *swept}

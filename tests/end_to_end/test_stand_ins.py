@@ -1,5 +1,6 @@
 """What is done in the place of a daemon, in real containers: bounded, and cleared after a kill."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from agent_daemon.protocol.files import make_folder
+from agent_daemon.failpoints import RESTORE_FAILPOINTS, VARIABLE
+from agent_daemon.protocol.codec import encode
+from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.paths import Root
 from supervisor.core.chores import Chore
 from supervisor.core.settings import Config, MaintenanceSettings
+from supervisor.errors import CloudCodeError
 from supervisor.root_identity import next_epoch
-from supervisor.workstations import stand_ins
+from supervisor.workstations import snapshots, stand_ins
 from supervisor.workstations.container_options import Station
 from supervisor.workstations.containers import ROOT_LABEL
 from supervisor.workstations.docker import DockerWorkstations
@@ -57,6 +61,12 @@ def tend_for_ever(folder: Path) -> None:
     stand_ins.tend(ground, ground.station(NAME, "backend"), TEND)
 
 
+def calling(function: str, folder: Path) -> list[str]:
+    """What calls one of these functions in a process of its own."""
+    script = "import sys, pathlib; from tests.end_to_end import test_stand_ins as t; "
+    return [sys.executable, "-c", f"{script}t.{function}(pathlib.Path(sys.argv[1]))", str(folder)]
+
+
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
     made = ground_of(tmp_path)
@@ -71,10 +81,15 @@ def station(ground: Ground) -> Station:
 
 def lay_tool(station: Station, script: str) -> None:
     """Something in `/tools`, as an agent may put it there, that is run when tools are brought up to date."""
-    volume = f"type=volume,source={station.volume},target=/tools"
     laying = 'mkdir -p /tools/bin /tools/uv/mine && printf "#!/bin/sh\\n%s\\n" "$0" > /tools/bin/uv'
+    in_tools(station, f"{laying} && chmod 755 /tools/bin/uv", script)
+
+
+def in_tools(station: Station, *script: str) -> str:
+    """What a line of shell says in a container that has the tools of a workstation."""
+    volume = f"type=volume,source={station.volume},target=/tools"
     entry = ["run", "--rm", "--network", "none", "--mount", volume, "--entrypoint", "sh", station.image]
-    docker(*entry, "-c", f"{laying} && chmod 755 /tools/bin/uv", script)
+    return docker(*entry, "-c", *script)
 
 
 def of_root(ground: Ground) -> list[str]:
@@ -105,11 +120,9 @@ def test_what_a_killed_supervisor_had_begun_is_ended_before_a_daemon_is_there(
     ground: Ground, station: Station
 ) -> None:
     lay_tool(station, "sleep 10000")
-    script = "import sys, pathlib; from tests.end_to_end import test_stand_ins as t; "
-    script += "t.tend_for_ever(pathlib.Path(sys.argv[1]))"
 
     def killed() -> None:
-        with subprocess.Popen([sys.executable, "-c", script, str(ground.root.path)], env=os.environ) as process:
+        with subprocess.Popen(calling("tend_for_ever", ground.root.path)) as process:
             wait_for(lambda: docker("ps", "-q", "--filter", f"name={station.container}-tend"), 120, "it tends")
             process.send_signal(signal.SIGKILL)
         second = int(time.time())  # (the engine tells when a container was made in whole ones)
@@ -128,3 +141,61 @@ def test_what_a_killed_supervisor_had_begun_is_ended_before_a_daemon_is_there(
     lay_tool(station, "true")
     chore = Chore(kind="maintain", why="asked")
     assert stand_ins.keep_up(ground, station, chore, TEND, lambda _: None)["updated"] == ["uv"]
+
+
+def volumes(ground: Ground) -> list[str]:
+    return docker("volume", "ls", "-q", "--filter", f"name=cc-{ground.id}-").split()
+
+
+def restore(folder: Path) -> None:
+    """What a supervisor is at when it is killed; another process runs this."""
+    ground = ground_of(folder)
+    snapshots.restore(ground.engine, ground.station(NAME, "backend"), None)
+
+
+@pytest.mark.parametrize("place", RESTORE_FAILPOINTS)
+def test_a_restore_that_is_killed_leaves_all_of_the_old_tools_or_of_the_new_ones(
+    ground: Ground, station: Station, place: str
+) -> None:
+    in_tools(station, "echo saved > /tools/mine; seq 99999 > /tools/much")
+    snapshots.take(ground.engine, station, 1)
+    in_tools(station, "echo later > /tools/mine; rm /tools/much")
+    command = calling("restore", ground.root.path)
+    killed = subprocess.run(command, env=os.environ | {VARIABLE: place}, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    look = "cat /tools/mine; wc -l < /tools/much || true"
+    assert in_tools(station, look).split() == (["later"] if place == "restore.filled" else ["saved", "99999"])
+    station.tools.clear_left(ground.engine)
+    assert volumes(ground) == [station.volume]
+    restore(ground.root.path)
+    assert in_tools(station, look).split() == ["saved", "99999"]
+    assert volumes(ground) == [station.volume]
+
+
+def test_a_restore_that_the_engine_refuses_half_way_leaves_the_tools_as_they_were(
+    ground: Ground, station: Station
+) -> None:
+    in_tools(station, "echo saved > /tools/mine; head -c 3000000 /dev/urandom > /tools/much")
+    snapshots.take(ground.engine, station, 1)
+    in_tools(station, "echo later > /tools/mine")
+    folder = snapshots.folder_of(ground.root, NAME)
+    (snapshot,) = snapshots.snapshots_of(ground.root, NAME)
+    archive = folder / f"{snapshot.name}.tar.gz"
+    half = archive.read_bytes()[:1_500_000]
+    archive.write_bytes(half)  # and by its description so it is
+    changed = snapshot.evolve(sha256=hashlib.sha256(half).hexdigest())
+    write_file(folder / f"{snapshot.name}.yaml", encode(changed))
+    with pytest.raises(CloudCodeError) as refused:
+        restore(ground.root.path)
+    assert refused.value.code == "E_ENGINE"
+    assert in_tools(station, "cat /tools/mine").split() == ["later"] and volumes(ground) == [station.volume]
+    assert not of_root(ground)
+
+
+def test_a_damaged_name_of_the_tools_is_no_empty_tools(ground: Ground, station: Station) -> None:
+    path = ground.root.state / "tools" / f"{NAME}.yaml"
+    make_folder(path.parent)
+    path.write_text("volume: [")
+    with pytest.raises(CloudCodeError) as refused:
+        ground.options(station, ground.root.path, None, free=False)
+    assert refused.value.code == "E_TOOLS_FILE" and station.tools.usual in refused.value.mend
