@@ -278,15 +278,18 @@ class GitLab(Forge):
             "web_url": f"{self.origin}/{login}",
         }
 
+    def _notes_of_people(self, path: str, kind: str, iid: int) -> int:
+        notes = self.projects[path]["notes"].values()
+        return sum(note["kind"] == kind and note["iid"] == iid and not note["system"] for note in notes)
+
     def issue(self, path: str, iid: int) -> dict[str, Any]:
         item, project = self.projects[path]["issues"][iid], self.projects[path]
-        notes = [n for n in project["notes"].values() if n["kind"] == "issues" and n["iid"] == iid]
         return {
             **self._common(item, path),
             "type": "ISSUE",
             "issue_type": "issue",
             "web_url": f"{self.origin}/{path}/-/issues/{iid}",
-            "user_notes_count": sum(not note["system"] for note in notes),
+            "user_notes_count": self._notes_of_people(path, "issues", iid),
             "due_date": None,
             "confidential": False,
             "discussion_locked": None,
@@ -350,7 +353,7 @@ class GitLab(Forge):
             "force_remove_source_branch": item["remove_source_branch"],
             "should_remove_source_branch": None,
             "web_url": f"{self.origin}/{path}/-/merge_requests/{iid}",
-            "user_notes_count": 0,
+            "user_notes_count": self._notes_of_people(path, "requests", iid),
             "squash": False,
             "head_pipeline": pipelines[-1] if pipelines else None,
             "diff_refs": {"base_sha": target, "head_sha": sha, "start_sha": target},
