@@ -46,7 +46,7 @@ LONGEST_BEAT_SECONDS = 5.0
 
 @dataclass
 class Station:
-    """One workstation as the running supervisor sees it; `worked`: an attempt was there since its last start.
+    """One workstation as the running supervisor sees it.
 
     `disk_bytes` is what it takes by its own word, `too_large` that this is more than it may.
     """
@@ -58,7 +58,6 @@ class Station:
     refused: str | None = None
     current_task: str | None = None
     retired: bool = False
-    worked: bool = False
     disk_bytes: int | None = None
     too_large: bool = False
     refusal_told: float = -1e9
@@ -189,8 +188,7 @@ class Fleet:
         # What the last daemon has left is no sign of life of this one.
         station.vitals = Vitals(beat_at=now, heartbeat=station.vitals.heartbeat)
         station.life, station.refused = started(station.life, now), None
-        station.worked = False
-        self._save(station, file.noting(handle))
+        self._save(station, file.noting(handle).evolve(worked=False))
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 
     def _environment(self, kind: str) -> dict[str, str]:
@@ -250,10 +248,9 @@ class Fleet:
         self._save(station, station.file)
 
     def note_work(self, busy: Iterable[str]) -> None:
-        """These have an attempt: who is made anew after each gets no other before that."""
-        for name in busy:
-            if name in self.stations:
-                self.stations[name].worked = True
+        """These have an attempt: who is made anew after each gets no other before that, over restarts too."""
+        for station in (self.stations[name] for name in busy if name in self.stations):
+            self._save(station, station.file.evolve(worked=True))
 
     def restart(self, name: str) -> DaemonHandle | None:
         """Mark for a restart; returns the daemon that has to be stopped first, if one runs."""
@@ -300,7 +297,7 @@ class Fleet:
         """Whether a task may be given to it now."""
         station = self.stations[name]
         at_work = station.file.handle is not None and station.wanted == "running" and not station.moves
-        spent = station.settings.recreate == "per_task" and station.worked
+        spent = station.settings.recreate == "per_task" and station.file.worked
         reserved = station.life.stopping or station.life.chores or spent or station.too_large
         ready = not reserved and station.speech.understood
         healthy = station.life.state is not StationState.UNHEALTHY

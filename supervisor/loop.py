@@ -182,6 +182,8 @@ class Loop:
         for name in self.fleet.stations:
             self._listen(name, watched)
         busy = self._busy()
+        with self.guard("noting who works"):
+            self.fleet.note_work(self._occupied())
         with self.guard("minding the pools"):
             self.pools.look(watched, busy)
         with self.guard("renewing daemons"):
@@ -317,20 +319,23 @@ class Loop:
 
     def _busy(self) -> set[str]:
         """Workstations with an attempt under way, or one being prepared."""
-        busy = self.work.reserved()
+        return self.work.reserved() | self._occupied()
+
+    def _occupied(self) -> set[str]:
+        """Workstations with an attempt under way."""
+        occupied = set()
         for box in self.ledger.under_way.values():
             task = self.ledger.tasks[box.task_id]
             report = self.ledger.reports.get(task.id, {}).get(box.attempt)
             if task.live is not None and occupies(task, task.live, report):
-                busy.add(box.workstation)
-        return busy
+                occupied.add(box.workstation)
+        return occupied
 
     def _schedule(self) -> None:
         self._scheduling_due = False
         if not self.may_begin():
             return
         busy = self._busy()
-        self.fleet.note_work(busy)
         free = [name for name in self.fleet.stations if name not in busy and self.fleet.usable(name)]
         pending = self._pending() if free or self.pools.wanted else []
         if not pending:

@@ -20,6 +20,7 @@ class StationFile(Stored):
     """`state/workstations/<name>.yaml`: what the supervisor knows of a workstation.
 
     `state` is there where the rest does not tell it (`core.life.NOTED`); `chores` are still to be done.
+    `worked`: an attempt was there since its last start, or nobody knows.
     """
 
     version: Literal[1] = 1
@@ -34,6 +35,7 @@ class StationFile(Stored):
     boot_id: str | None = None
     run: str | None = None
     restarts: int = 0
+    worked: bool = True
 
     @property
     def handle(self) -> DaemonHandle | None:

@@ -54,7 +54,6 @@ class Upkeep:
         `now` in seconds of watching.
         """
         self._tell_steps()
-        self.fleet.note_work(busy)
         if self._asked.is_set():
             self._asked.clear()
             up = [name for name, station in self.fleet.stations.items() if station.wanted == "running"]
@@ -95,7 +94,7 @@ class Upkeep:
             self._due.remove(name)
             return Chore(kind="maintain", why="schedule")
         handle = station.file.handle
-        worked = station.settings.recreate == "per_task" and station.worked and idle
+        worked = station.settings.recreate == "per_task" and station.file.worked and idle
         if handle is None or not (worked or look_closely):
             return None
         condition = self.drivers[station.file.driver].condition(name, station.file.type, handle)

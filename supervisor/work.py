@@ -266,6 +266,7 @@ class Work:
         )
         if cli_for(task, chain, unstuck) != job.cli:  # handed over meanwhile: what was laid ready is for another
             return Decision(task=task)
+        self.fleet.note_work([workstation])
         return assign(
             task,
             outcome,

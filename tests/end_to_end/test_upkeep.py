@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from supervisor.workstations.snapshots import snapshots_of
 from tests import docker_engine
 from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, begin, go_on
 from tests.site import wait_for
+
+GIT = shutil.which("git")
 
 
 @pytest.fixture
@@ -84,6 +87,11 @@ def test_a_container_is_made_anew_after_each_task_and_when_its_image_changes(sit
     repository, _, version = tag.partition(":")
     site.engine.post(f"/images/{docker_engine.image()}/tag", repo=repository, tag=version)
     site.config["workstations"]["backend"] |= {"image": tag, "recreate": "per_task"}
+    slow = site.folder / "slow"  # (a remote far away: what is made ready takes longer than from look to look)
+    slow.mkdir()
+    (slow / "git").write_text(f'#!/bin/sh\ncase "$*" in *fetch*) sleep 1.5 ;; esac\nexec {GIT} "$@"\n')
+    (slow / "git").chmod(0o755)
+    site.environment["PATH"] = f"{slow}:{os.environ['PATH']}"
     site.use_script("sed -i 's/a - b/a + b/' calc.py")
     site.write_config()
     site.start()

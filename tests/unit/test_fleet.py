@@ -12,6 +12,7 @@ from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.fleet import Fleet, FleetNews
 from supervisor.ports import DaemonHandle
+from supervisor.stations import station_path
 
 NAME = "backend-1"
 
@@ -188,3 +189,27 @@ def test_another_driver_takes_over_when_the_daemon_of_the_former_one_has_ended(
     history.fleet.stopped(NAME)
     assert history.pass_by(2, beating=True) == ["started"]
     assert other.living and history.fleet.stations[NAME].file.driver == "docker" and history.fleet.usable(NAME)
+
+
+def test_who_is_made_anew_after_each_task_is_known_to_have_worked_over_restarts(
+    history: History, tmp_path: Path, config: Config
+) -> None:
+    settings = config.workstations["backend"].model_copy(update={"driver": "docker", "recreate": "per_task"})
+    untrusted = config.model_copy(update={"workstations": {"backend": settings}})
+    drivers = {"docker": history.daemons}
+
+    def restart() -> Fleet:
+        history.fleet = Fleet(Root(tmp_path), untrusted, drivers)
+        history.fleet.adopt(0.0)
+        return history.fleet
+
+    restart()
+    history.pass_by(2, beating=True, busy=False)
+    assert restart().usable(NAME), "nobody has worked there"
+    history.fleet.note_work([NAME])
+    assert not restart().usable(NAME)
+    station_path(Root(tmp_path), NAME).unlink()
+    assert not restart().usable(NAME), "nor where nobody knows"
+    history.daemons.living.clear()
+    history.pass_by(3, beating=True, busy=False)
+    assert restart().usable(NAME)
