@@ -24,6 +24,7 @@ from agent_daemon.event_log import EventLog, Wording
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.going_on import session_to_resume
+from agent_daemon.memory import MemoryWatch
 from agent_daemon.meter import Meter, Spent, in_words, spent_before
 from agent_daemon.notes import LOOK_SECONDS, take_notes
 from agent_daemon.protocol.model import Session, SessionSum
@@ -75,6 +76,7 @@ class CodingRun:
     mend: str = field(default="install it where the workstation finds it, or correct its argv", init=False)
     session_id: str | None = field(default=None, init=False)
     wording: Wording = field(default_factory=Wording, init=False)
+    memory: MemoryWatch = field(default_factory=MemoryWatch, init=False)
 
     def __post_init__(self) -> None:
         cli, before = self.attempt.config.cli, self.before or spent_before(self.attempt.known.usage)
@@ -189,6 +191,8 @@ class CodingRun:
     def _judge(self, finished: Finished, events: list[Progress], previous: CliUsage) -> Verdict:
         adapter = ADAPTERS[self.attempt.config.cli.adapter]
         verdict = adapter.verdict(finished, events, previous=previous)
+        if verdict.outcome == "crashed" and (why := self.memory.ran_out()):
+            verdict = replace(verdict, message=f"{why}; {verdict.message}")
         if self.attempt.task.phase == "plan":
             verdict = planning.judge(verdict, last_message(events, "message"))
         limit = as_outcome(self.attempt.stop.reason)

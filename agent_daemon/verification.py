@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent_daemon.execution import Finished, Invocation, OnTick, ProcessLimits, Stop, run_process
 from agent_daemon.hiding import Mask
+from agent_daemon.memory import MemoryWatch
 from agent_daemon.protocol.model import VerificationCommand, VerificationResult
 
 # What shells and `timeout` use for the same events. A command that we end may still exit with 0: never trust it.
@@ -60,7 +61,7 @@ def _run(
 ) -> VerificationResult:
     log = place.logs / log_name
     log.unlink(missing_ok=True)
-    tail = _Tail()
+    tail, memory = _Tail(), MemoryWatch()
     shell = "bash" if shutil.which("bash", path=place.environment.get("PATH")) else "sh"
     finished = run_process(
         Invocation(
@@ -76,6 +77,8 @@ def _run(
         on_tick=on_tick,
         mask=place.mask,
     )
+    if not finished.succeeded and (why := memory.ran_out()):
+        tail.add("", f"[{why}]")
     return VerificationResult(
         name=command.name,
         command=command.command,

@@ -105,8 +105,9 @@ class Serving:
         if self.notifier.wants_status():
             there = [s for s in supervisor.fleet.stations.values() if s.wanted != "removed"]
             running = sum(station.file.handle is not None for station in there)
-            tasks = supervisor.ledger.tasks.values()
-            self.notifier.status(standing(tasks, running, len(there), drained=supervisor.draining.drained))
+            away = any(supervisor.fleet.driver_of(station.file.name).away() for station in there)
+            tasks, drained = supervisor.ledger.tasks.values(), supervisor.draining.drained
+            self.notifier.status(standing(tasks, running, len(there), drained=drained, engine_away=away))
 
     def _take_up(self, supervisor: Supervisor) -> None:
         """Look at the file; with another configuration in it this supervisor ends, and a next one follows."""

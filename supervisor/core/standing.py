@@ -8,8 +8,10 @@ from supervisor.core.states import ACTIVE, State
 from supervisor.core.words import count
 
 
-def standing(tasks: Iterable[TaskRecord], running: int, workstations: int, *, drained: bool) -> str:
-    """The tasks by what becomes of them, the workstations that have a daemon, whether attempts are given out."""
+def standing(
+    tasks: Iterable[TaskRecord], running: int, workstations: int, *, drained: bool, engine_away: bool = False
+) -> str:
+    """The tasks by what becomes of them, the workstations that have a daemon, and first what holds all up."""
     states = Counter(task.state for task in tasks)
     under_way = sum(states[state] for state in ACTIVE)
     parts = [
@@ -20,4 +22,5 @@ def standing(tasks: Iterable[TaskRecord], running: int, workstations: int, *, dr
     if states[State.BLOCKED]:
         parts.append(f"{states[State.BLOCKED]} blocked")
     parts.append(f"{running} of {count(workstations, 'workstation')} running")
-    return ("drained; " if drained else "") + ", ".join(parts)
+    held_up = ["the Docker engine does not answer"] * engine_away + ["drained"] * drained
+    return "; ".join([*held_up, ", ".join(parts)])

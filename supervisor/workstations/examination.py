@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from agent_daemon.protocol.errors import Problem
@@ -20,6 +21,7 @@ from supervisor.workstations.container_options import clis_of_image, image_of, r
 from supervisor.workstations.egress import UNIT
 from supervisor.workstations.engine import Engine, engine_socket
 from supervisor.workstations.remap import COMMAND, free_refusal, missing_hole
+from supervisor.workstations.usage import unmounted_groups
 
 OLDEST = (20, 10)
 
@@ -34,6 +36,7 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         version, about = engine.version(), engine.get("/info")
         yield version_check(name, str(engine.path), version)
         yield from engine_checks(name, about, os.getuid())
+        yield from memory_checks(name, about, _kernel("cgroup"), _kernel("mountinfo"))
         yield from remap_checks(name, about, settings)
         found = engine.image(image_of(kind, settings))
         mend = build_command(config, kind)
@@ -76,6 +79,23 @@ def engine_checks(name: str, about: dict[str, Any], uid: int) -> Iterator[Check]
     if uid == 0:
         detail = "the supervisor is root, and so are its agents in their containers, if without any capability"
         yield Check(name=name, status="warning", detail=detail, mend="run it as a user of its own")
+
+
+def memory_checks(name: str, about: dict[str, Any], own: str, mounts: str) -> Iterator[Check]:
+    """Whether the engine can see that memory ran out (`workstation.out_of_memory`)."""
+    lacks = unmounted_groups(own, mounts) if about.get("CgroupVersion", "1") == "1" else []
+    for group in lacks:
+        place = f"/sys/fs/cgroup/{group.removeprefix('name=')}"
+        detail = f"the control groups `{group}` are mounted nowhere: containerd 1.6 tells no lack of memory then"
+        mend = f"sudo mkdir -p {place} && sudo mount -t cgroup -o {group} cgroup {place}"
+        yield Check(name=name, status="warning", detail=detail, mend=mend)
+
+
+def _kernel(what: str) -> str:
+    try:
+        return Path("/proc/self", what).read_text()
+    except OSError:
+        return ""
 
 
 def remap_checks(name: str, about: dict[str, Any], settings: WorkstationSettings) -> Iterator[Check]:

@@ -33,6 +33,17 @@ def use_of_group(pid: int, proc: Path = Path("/proc"), groups: Path = GROUPS) ->
     )
 
 
+def unmounted_groups(own: str, mounts: str) -> list[str]:
+    """The hierarchies of version 1 that are mounted nowhere, by `/proc/self/cgroup` and `/proc/self/mountinfo`.
+
+    With one of these containerd 1.6 follows no memory: "cannot find cgroup mount destination".
+    """
+    halves = (line.partition(" - ")[2].split() for line in mounts.splitlines())
+    mounted = {option for half in halves if half[:1] == ["cgroup"] for option in half[-1].split(",")}
+    named = (line.split(":", 2)[1] for line in own.splitlines() if line.count(":") >= 2)
+    return sorted(group for group in named if group and not mounted.intersection(group.split(",")))
+
+
 def use_of_family(pid: int) -> Use:
     """Of a process and all that it has started, which have no control group of their own."""
     table = process_table()

@@ -200,6 +200,17 @@ finally:
     wait_for(lambda: site.events("workstation.out_of_memory"), PATIENCE_SECONDS, "it is told")
 
 
+def test_an_agent_whose_memory_ran_out_is_told_of_as_that(site: DockerSite) -> None:
+    site.use_script("python3 -c \"b'x' * (600 << 20)\"")
+    site.config["projects"]["demo"]["limits"] = {"max_failures": 1}
+    site.write_config()
+    site.start()
+    site.write_task("fix-add", verification=[CHECK])
+    site.wait_state("demo.fix-add", "blocked", timeout_seconds=PATIENCE_SECONDS)
+    said = site.cli("task", "show", "demo.fix-add").stdout
+    assert "out of memory" in said and "256 MiB" in said and "exit code -9" in said, said
+
+
 def test_two_roots_on_one_engine_do_not_touch_each_other(site: DockerSite, tmp_path: Path) -> None:
     other = DockerSite(tmp_path / "other")
     other.engine = site.engine

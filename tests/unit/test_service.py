@@ -139,3 +139,5 @@ def test_one_line_says_how_a_root_does() -> None:
     assert standing(tasks, 1, 2, drained=True) == (
         "drained; 0 tasks under way, 1 to begin, 0 in review, 1 blocked, 1 of 2 workstations running"
     )
+    away = standing([], 1, 2, drained=True, engine_away=True)
+    assert away.startswith("the Docker engine does not answer; drained; 0 tasks under way, ")

@@ -11,7 +11,7 @@ from agent_daemon.room import measure, tools_folder
 from supervisor.core.disk import is_over
 from supervisor.core.settings import WorkstationSettings
 from supervisor.ports import Use
-from supervisor.workstations.examination import remap_checks
+from supervisor.workstations.examination import memory_checks, remap_checks
 from supervisor.workstations.remap import missing_hole
 from supervisor.workstations.usage import use_of_family, use_of_group
 from tests.site import wait_for
@@ -130,3 +130,21 @@ def test_a_free_workstation_is_refused_where_root_inside_is_root_of_the_host() -
     assert not list(remap_checks("workstation backend", {"SecurityOptions": [seccomp]}, hardened))
     (found,) = remap_checks("workstation backend", {"SecurityOptions": ["name=userns"]}, hardened)
     assert found.status == "error" and "--userns-remap" in found.mend
+
+
+MOUNTS = """\
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+41 31 0:38 / /tmp rw - tmpfs pids rw,size=4096k
+"""
+
+
+def test_a_group_that_is_mounted_nowhere_hides_a_lack_of_memory_on_version_1_alone() -> None:
+    own = "9:name=systemd:/a\n8:pids:/\n4:memory:/a:b\n1:cpuacct,cpu:/\n0::/\n"
+    found = list(memory_checks("workstation backend", {"CgroupVersion": "1"}, own, MOUNTS))
+    assert [check.mend.rpartition(" ")[2] for check in found] == ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/pids"]
+    assert "mount -t cgroup -o name=systemd cgroup" in found[0].mend
+    assert not list(memory_checks("workstation backend", {"CgroupVersion": "2"}, own, MOUNTS))
+    assert not list(memory_checks("workstation backend", {}, "0::/\n", MOUNTS))
+    assert not list(memory_checks("workstation backend", {}, "", ""))
