@@ -198,14 +198,15 @@ def test_a_request_is_opened_once_made_ready_and_reviewed(
     writer.delete_branch("cloud-code/1-fix")
 
 
-def test_a_command_on_a_request_of_somebody_else_is_seen_once(
-    lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
+@pytest.mark.parametrize("ended", [False, True], ids=["of somebody else", "of an ended task"])
+def test_a_command_on_a_request_that_nobody_works_on_is_seen_once(
+    lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path, ended: bool
 ) -> None:
     push_branch(lab.repositories[PROJECT], "theirs", tmp_path)
     number = writer.open_request(request_text("theirs")).number
     cursor = poll(client, Cursor()).cursor
     lab.note(PROJECT, number, "ada", "/cloud-code status", "requests")
-    news = poll(client, cursor)
+    news = poll(client, cursor, Watched(ended=frozenset({number} if ended else ())))
     assert [(c.kind, c.issue, c.body) for c in news.comments] == [("request", str(number), "/cloud-code status")]
     lab.note(PROJECT, number, "ada", "thanks", "requests")
     assert not poll(client, news.cursor).comments

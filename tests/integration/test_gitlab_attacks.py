@@ -135,18 +135,6 @@ def test_whoever_goes_on_talking_holds_up_no_review(
     assert authors == {"ada", "eve"}
 
 
-def test_a_command_on_a_request_of_an_ended_task_is_heard(
-    lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
-) -> None:
-    push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
-    number = writer.open_request(request_text("cloud-code/1-fix")).number
-    cursor = poll(client, Cursor()).cursor
-    lab.note(PROJECT, number, "ada", "/cloud-code retry", "requests")
-    assert not poll(client, cursor).comments
-    (heard,) = poll(client, cursor, Watched(ended=frozenset({number}))).comments
-    assert (heard.kind, heard.issue) == ("request", str(number))
-
-
 @pytest.mark.parametrize(
     ("login", "is_bot"),
     [("project_12_bot_0f3a", True), ("group_7_bot", True), ("project_1_bot2", True), ("project_bottle", False)],

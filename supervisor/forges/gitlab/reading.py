@@ -77,7 +77,7 @@ class Poll:
                 commands = [note for note in said if note.path is None and parse_slash(note.body) is not None]
                 comments += commands
                 reviews += _reviews_of(item, [note for note in said if note not in commands])
-            elif number in watched.ended or self._may_speak(item):
+            elif self._may_speak(item):
                 comments += self._comments(self._new_notes("merge_requests", item), item, "merge_requests")
             if number not in {*watched.requests, *watched.ended} and self._asked_for_review(item):
                 issues += self._review_asked(item)
