@@ -208,6 +208,7 @@ def synchronised_check(synchronised: bool | None) -> Check:
         )
     detail = "nothing keeps the clock right: times, quotas and tokens of forges go wrong with it"
     mend = "sudo timedatectl set-ntp true (sudo apt-get install systemd-timesyncd)"
+    mend += "; where that is set already, `timedatectl timesync-status`: no server of time was reached yet"
     return Check(name="clock source", status="warning", detail=detail, mend=mend)
 
 
