@@ -180,8 +180,23 @@ def restart_step() -> Step:
     return Step(
         what="the supervisor runs in this version; agents work on meanwhile",
         command=f"systemctl restart {UNIT}",
-        do=partial(call, "systemctl", "restart", UNIT),
+        do=_restart,
     )
+
+
+def _restart() -> None:
+    try:
+        call("systemctl", "restart", UNIT)
+    except CloudCodeError as error:
+        log = asked("journalctl", f"_SYSTEMD_UNIT={UNIT}", "--output=cat", "--lines=2") or error.message
+        said = " ".join(log.split())[-700:]
+        raise CloudCodeError(
+            "E_UPGRADE",
+            f"The supervisor does not start in version {__version__}. Its log ends: {said}",
+            f"journalctl -u {UNIT} -o cat -n 50 shows more. It is tried again every few seconds, and agents "
+            "work on meanwhile. To go back: install the former version of the package in the same place, and "
+            "then `sudo cloud-code upgrade` (docs/install.md, Going back).",
+        ) from None
 
 
 def _is_of_group(folder: Path) -> bool:

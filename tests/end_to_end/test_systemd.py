@@ -78,6 +78,7 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
     goes_on_with_another_configuration(host, begun["MainPID"])
     is_started_anew_where_it_hangs(host)
     is_upgraded(host, program)
+    says_that_a_version_does_not_start(host)
     assert host.sh("systemctl show -P MainPID cloud-code-egress").strip() == proxy, (
         "nothing of all that touched it"
     )
@@ -126,6 +127,15 @@ def is_upgraded(host: SystemdHost, program: str) -> None:
     assert state(host)["MainPID"] != before
     assert "drained" in wait_for(lambda: state(host)["StatusText"]), "it stays so"
     assert "WatchdogSec=2" in host.sh("systemctl cat cloud-code"), "a person's drop-in stays"
+
+
+def says_that_a_version_does_not_start(host: SystemdHost) -> None:
+    package = "$(echo /opt/cloud-code/lib/python3*/site-packages/supervisor)"
+    host.sh(f"mv {package}/loop.py /root/; rm -rf {package}/__pycache__")
+    said = host.sh("! cloud-code upgrade")
+    assert "E_UPGRADE" in said and "No module named 'supervisor.loop'" in said and "Going back" in said
+    host.sh(f"mv /root/loop.py {package}/; cloud-code upgrade")
+    wait_for(lambda: state(host)["ActiveState"] == "active", what="it runs again in the version of before")
 
 
 def is_removed(host: SystemdHost, program: str) -> None:
