@@ -241,6 +241,10 @@ class GitLab(Forge):
     def level(self, login: str, path: str) -> int:
         return int(self.people.get(login, {"levels": {}})["levels"].get(path, 0))
 
+    def may_use_git(self, login: str, repository: str, *, push: bool) -> bool:
+        """All projects here are private."""
+        return self.level(login, repository) >= (DEVELOPER if push else REPORTER)
+
     # --- webhooks -----------------------------------------------------------------------------------------
 
     def _tell(self, path: str, event: str, kind: str, login: str, iid: int, action: str) -> None:
@@ -779,7 +783,7 @@ class GitLab(Forge):
         number, token = self.next_id(), f"glpat-{uuid.uuid4().hex}"
         bot = self.add_person(f"project_{number}_bot", token, {path: body.get("access_level", MAINTAINER)})
         self.projects[path]["tokens"][number] = token
-        self.minted.append({"id": number, **body})
+        self.minted.append({"id": number, "token": token, **body})
         shown = {"id": number, "name": body["name"], "token": token, "scopes": body["scopes"], "revoked": False}
         more = {"active": True, "user_id": self.people[bot]["id"], "expires_at": body["expires_at"]}
         level = {"access_level": body.get("access_level", MAINTAINER), "created_at": now()}
@@ -788,7 +792,8 @@ class GitLab(Forge):
     @route("GET", _P + "/access_tokens")
     def _list_tokens(self, call: Call) -> Reply:
         live = self.projects[self.project_of(call, MAINTAINER)]["tokens"]
-        return Reply(body=[{"active": True, **one} for one in self.minted if one["id"] in live], paged=True)
+        shown = [{"active": True, **one} for one in self.minted if one["id"] in live]
+        return Reply(body=[{k: v for k, v in one.items() if k != "token"} for one in shown], paged=True)
 
     @route("DELETE", _P + "/access_tokens/{token}")
     def _delete_token(self, call: Call) -> Reply:

@@ -180,6 +180,10 @@ class Forge(Served):
     def pushed(self, repository: str, login: str) -> None:
         """Called after each push over HTTP: a forge brings its requests up to date."""
 
+    def may_use_git(self, login: str, repository: str, *, push: bool) -> bool:
+        """Whether who signs in so may fetch, or push: without it the repository is not there for them."""
+        return True
+
     def deliver(self, url: str, data: bytes, headers: dict[str, str]) -> None:
         """Send a webhook from a thread of its own; what became of it stands in `deliveries`."""
         threading.Thread(target=self._deliver, args=(url, data, headers), daemon=True).start()
@@ -426,6 +430,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {key.lower(): value for key, value in self.headers.items()}
         login = forge.tokens.get(_token(headers), "")
         bare = forge.repositories.get(name)
+        if bare is not None and login and not forge.may_use_git(login, name, push="receive-pack" in self.path):
+            bare = None
         if bare is None or not login:
             status = 404 if bare is None and login else 401
             self.send_response(status)
