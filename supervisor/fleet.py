@@ -3,7 +3,7 @@
 Times are seconds of watching (`core.liveness`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from agent_daemon.protocol.codec import encode
@@ -21,6 +21,7 @@ from supervisor.core.life import (
     done,
     look,
     not_started,
+    not_stopped,
     started,
 )
 from supervisor.core.liveness import Vitals, observe, pulse
@@ -130,13 +131,10 @@ class Fleet:
     def _driver(self, station: Station) -> Workstations:
         return self._drivers[station.file.driver]
 
-    def check(self, now: float, busy: Iterable[str]) -> list[FleetNews]:
-        """One look at every workstation: start what should run, notice what died or fell silent."""
-        self._now, occupied = now, set(busy)
-        return [news for station in self.stations.values() for news in self._check(station, now, occupied)]
-
-    def _check(self, station: Station, now: float, busy: set[str]) -> list[FleetNews]:
-        driver, handle, name = self._driver(station), station.file.handle, station.file.name
+    def check(self, name: str, now: float, busy: Collection[str]) -> list[FleetNews]:
+        """One look at a workstation: start what should run, notice what died or fell silent."""
+        self._now, station = now, self.stations[name]
+        driver, handle = self._driver(station), station.file.handle
         if driver.away() is not None:  # it is judged by what is seen from then on
             station.vitals = replace(station.vitals, beat_at=now)
             return []
@@ -223,12 +221,14 @@ class Fleet:
             station.vitals = replace(station.vitals, activity=None, quiet_seconds=0.0, input_seconds=0.0)
 
     def stopped(self, name: str) -> None:
-        """The job that stops this workstation's daemon has come back; one that still lives is stopped again."""
+        """The job that stops this workstation's daemon has come back; one that lives is stopped again later."""
         station = self.stations[name]
-        station.life = replace(station.life, stopping=False)
         handle = station.file.handle
-        if handle is not None and not self._driver(station).alive(handle):
-            self._save(station, station.file.noting(None))
+        if handle is not None and self._driver(station).alive(handle):
+            station.life = not_stopped(station.life, self._now, self._config.timing)
+            return
+        station.life = replace(station.life, stopping=False)
+        self._save(station, station.file.noting(None))
 
     def chore_done(self, name: str) -> None:
         """The job that did the first of its chores has come back."""

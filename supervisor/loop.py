@@ -190,8 +190,7 @@ class Loop:
             self.renewal.look(watched, busy)
         with self.guard("looking after the workstations"):
             self._scheduling_due |= self.upkeep.look(watched, busy)
-        for news in self.fleet.check(watched, busy):
-            self._take_fleet_news(news)
+        self._watch_fleet(watched, busy)
         with self.guard("watching over the agents"):
             self.vigil.look(watched)
         if not self._stopping:
@@ -223,6 +222,13 @@ class Loop:
                 tracker.look_again(self.ledger.sources())
         self._wake_due()
         self.on_beat()
+
+    def _watch_fleet(self, watched: float, busy: set[str]) -> None:
+        """Each by itself: one that cannot be looked at keeps nobody from the others."""
+        for name in self.fleet.stations:
+            with self.guard(f"looking at {name}"):
+                for news in self.fleet.check(name, watched, busy):
+                    self._take_fleet_news(news)
 
     def _listen(self, name: str, watched: float) -> None:
         sign = self.mail.read_workstation(name)

@@ -70,6 +70,7 @@ class Work:
     _reserved: dict[str, str] = field(default_factory=dict, init=False)
     _reviews: dict[str, Reviews] = field(default_factory=dict, init=False)
     _mirror_seen_at: dict[str, float] = field(default_factory=dict, init=False)
+    _stop_failures: dict[str, str | None] = field(default_factory=dict, init=False)
     _poll_failures: dict[str, str] = field(default_factory=dict, init=False)
 
     def reserved(self) -> set[str]:
@@ -176,11 +177,19 @@ class Work:
         """Take a job's outcome in. What came too late, or for a task that is gone, changes nothing."""
         kind, _, subject = key.partition(":")
         if kind == "Stop":
-            self.fleet.stopped(subject)
+            self._settle_stop(subject, outcome, ledger)
         elif kind in ("Poll", "Maintain", "Renew"):
             self._settle_for_project(kind, subject, outcome, ledger)
         else:
             self._settle_job(self._open.pop(key), outcome, ledger)
+
+    def _settle_stop(self, name: str, outcome: Any, ledger: Ledger) -> None:
+        """What keeps a daemon from being ended is told once, until one is."""
+        why = outcome.message if isinstance(outcome, Failed) else None
+        if why is not None and self._stop_failures.get(name) != why:
+            ledger.log(Event(name="workstation.not_stopped", details={"message": why}), workstation=name)
+        self._stop_failures[name] = why
+        self.fleet.stopped(name)
 
     def _settle_for_project(self, kind: str, project_name: str, outcome: Any, ledger: Ledger) -> None:
         if isinstance(outcome, Looked):

@@ -134,6 +134,8 @@ def look(life: Life, seen: Seen, timing: TimingSettings) -> Step:
 
 
 def _living(life: Life, seen: Seen, timing: TimingSettings) -> Step:
+    if life.state is _S.STOPPING and seen.now < life.not_before:
+        return Step(life=life)
     if seen.wanted != "running" or seen.moves:
         return _end(life, "stopping", {})
     if life.failures and seen.now - life.started > max(CALM_SECONDS, 2 * timing.restart_after_seconds):
@@ -201,6 +203,11 @@ def not_started(life: Life, now: float, timing: TimingSettings) -> Life:
     """It could not be started: again after the longest wait."""
     later = now + timing.revive_after_seconds[-1]
     return replace(life.moved(_S.RESTARTING), failures=life.failures + 1, not_before=later)
+
+
+def not_stopped(life: Life, now: float, timing: TimingSettings) -> Life:
+    """Its daemon was to be ended, and lives: again after the longest wait."""
+    return replace(life, stopping=False, not_before=now + timing.revive_after_seconds[-1])
 
 
 def done(life: Life) -> Life:

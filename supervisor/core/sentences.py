@@ -37,6 +37,7 @@ _WARNINGS = frozenset(
         "not_prepared",
         "not_read",
         "not_started",
+        "not_stopped",
         "not_told",
         "out_of_memory",
         "outdated",
@@ -249,6 +250,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "egress.back": _form("the egress proxy runs"),
     "egress.refused": _not_connected,
     "workstation.not_started": _form("its daemon cannot be started: {message}"),
+    "workstation.not_stopped": _form("its daemon cannot be ended, which is tried again: {message}"),
     "pool.grown": lambda v: "it is started: " + ("a task waits" if v["why"] == "waiting" else "it is needed"),
     "pool.shrunk": lambda v: (
         f"it goes, for nobody has needed it for {duration(v['idle_seconds'])}; what it holds stays"

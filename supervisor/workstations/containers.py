@@ -109,6 +109,10 @@ class Containers:
         """As of the last list."""
         return (self._seen or {}).get(run)
 
+    def last_of(self, workstation: str) -> list[Container]:
+        """The containers of a workstation as of the last list."""
+        return [container for container in (self._seen or {}).values() if container.workstation == workstation]
+
     def workstation_of(self, run: str) -> str:
         """Whose container this is; empty when it is not known."""
         seen = self._seen or {}

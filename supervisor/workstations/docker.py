@@ -23,7 +23,7 @@ from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry, Use
 from supervisor.workstations import stand_ins
 from supervisor.workstations.container_options import KEYS, Station
-from supervisor.workstations.engine import Engine
+from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError
 from supervisor.workstations.ground import Ground
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
 from supervisor.workstations.local import NotDoneError
@@ -49,15 +49,19 @@ class DockerWorkstations:
     # --- the port -------------------------------------------------------------------------------------
 
     def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
-        """Begin to start it; what goes wrong is raised here at the next try. E_ENGINE_AWAY, E_NO_IMAGE, …"""
+        """Begin to start it; what goes wrong is raised here at the next try. E_ENGINE_AWAY, E_NO_IMAGE, …
+
+        By what the engine told last: the loop waits for no answer but that about an image, and for that not often.
+        """
         if failed := self._failed.pop(name, None):
             raise failed
         if away := self.away():
             raise away
-        if living := self.find(name):
-            return living
+        if living := next((c for c in self._ground.containers.last_of(name) if c.living), None):
+            return DaemonHandle(run=living.run)
         station = self._ground.station(name, kind)
-        self._ground.check_image(station)
+        if self._ground.image_id(station.image) is None:
+            raise self._ground.no_image(station)
         run = uuid.uuid4().hex
         keys = keys_folder(station.root_id, name)
         lay_keys(keys, environment)
@@ -115,6 +119,9 @@ class DockerWorkstations:
 
     def stop(self, handle: DaemonHandle) -> None:
         """End the daemon in order, and with its container everything that it ran; keep the last of its log."""
+        deadline = time.monotonic() + START_SECONDS
+        while handle.run in self._starting and time.monotonic() < deadline:
+            time.sleep(0.05)
         if handle.run in self._starting:
             raise CloudCodeError("E_STARTING", "The container is just being started.")
         found = self._ground.containers.refresh().get(handle.run or "")
@@ -146,7 +153,14 @@ class DockerWorkstations:
         container = self._ground.containers.seen(handle.run or "")
         if container is None or self.away():
             return None
-        wanted = self._ground.image_id(self._ground.station(name, kind).image)
+        try:
+            wanted = self._ground.image_id(self._ground.station(name, kind).image)
+        except (
+            EngineAwayError,
+            EngineRefusalError,
+        ) as error:  # if it lasts, it is told
+            logger.debug("{}", error)
+            return None
         changed = wanted is not None and wanted != container.image
         return Condition(image_changed=changed, age_seconds=time.time() - container.created)
 
@@ -181,6 +195,8 @@ class DockerWorkstations:
         if refused := ground.free_refusal(station):
             raise refused
         for left in ground.seen_of(station.name):
+            if left.living:  # (nobody was told of it yet; it is taken up at the next try)
+                raise CloudCodeError("E_CONTAINER", f"A container of {station.name} runs already.")
             ground.remove(left)
         stand_ins.remove_left(ground, station.name)
         station.tools.clear_left(ground.engine)

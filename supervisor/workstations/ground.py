@@ -93,11 +93,15 @@ class Ground:
         return free_refusal(self.engine.get("/info")) if station.settings.is_free else None
 
     def check_image(self, station: Station) -> None:
-        if self.engine.image(station.image) is not None:
-            return
+        """E_NO_IMAGE, as of now."""
+        if self.engine.image(station.image) is None:
+            raise self.no_image(station)
+
+    def no_image(self, station: Station) -> CloudCodeError:
+        """E_NO_IMAGE, with what makes it."""
         made = recipe_of(station.kind, station.settings)
         mend = f"cloud-code workstation build {made}" if made else "Build it, or pull it."
-        raise CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend)
+        return CloudCodeError("E_NO_IMAGE", f"The engine has no image {station.image}.", mend)
 
     def image_id(self, name: str) -> str | None:
         """Asked of the engine once for all workstations that are looked at together."""
