@@ -6,13 +6,11 @@ import click
 
 from supervisor.cli.giving import give_and_tell
 from supervisor.cli.output import note, say
-from supervisor.cli.reading import reader_of
-from supervisor.core.states import ACTIVE
-from supervisor.core.words import count
+from supervisor.cli.reading import reader_of, under_way
+from supervisor.core.words import count, some
 from supervisor.reader import Reader, is_locked
 
 LOOK_SECONDS = 0.5
-MAX_NAMED = 5
 
 
 @click.command()
@@ -35,18 +33,11 @@ def drain(ctx: click.Context, undo: bool, wait: bool) -> None:
 def _wait(reader: Reader) -> None:
     """Say what is waited for whenever that has changed."""
     told: list[str] = []
-    while under_way := _under_way(reader):
+    while left := under_way(reader):
         if not is_locked(reader.root):
             note("No supervisor is running: nobody would see an attempt end.")
-        if under_way != told:
-            more = f" and {len(under_way) - MAX_NAMED} more" if len(under_way) > MAX_NAMED else ""
-            note(f"{count(len(under_way), 'attempt')} under way: {', '.join(under_way[:MAX_NAMED])}{more}")
-            told = under_way
+        if left != told:
+            note(f"{count(len(left), 'attempt')} under way: {some(left)}")
+            told = left
         time.sleep(LOOK_SECONDS)
     say("no attempt is under way")
-
-
-def _under_way(reader: Reader) -> list[str]:
-    """The tasks with an attempt that a workstation has."""
-    tasks, _ = reader.live()
-    return sorted(task.id for task in tasks.values() if task.state in ACTIVE and task.live is not None)

@@ -6,6 +6,7 @@ from agent_daemon.protocol.errors import ProtocolError
 from supervisor.cli.output import progress
 from supervisor.cli.place import existing_root, record_ids, resolve_id
 from supervisor.core.record import TaskRecord
+from supervisor.core.states import ACTIVE
 from supervisor.errors import CloudCodeError
 from supervisor.forges.task_folder import is_task_file, read_draft
 from supervisor.reader import Reader, TaskFiles
@@ -36,3 +37,9 @@ def picture_of(reader: Reader) -> Picture:
     """Everything that a root shows; said to be read where it takes a while."""
     with progress("reading the tasks"):
         return take_picture(reader)
+
+
+def under_way(reader: Reader) -> list[str]:
+    """The tasks with an attempt that a workstation has."""
+    tasks, _ = reader.live()
+    return sorted(task.id for task in tasks.values() if task.state in ACTIVE and task.live is not None)

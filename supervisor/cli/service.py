@@ -17,15 +17,18 @@ from supervisor import __version__
 from supervisor.cli.init import configuration, make_root
 from supervisor.cli.output import note, progress, say, show, text
 from supervisor.cli.place import USUAL_ROOT, VARIABLE
+from supervisor.cli.reading import TASK_FILES, under_way
 from supervisor.config import load_config
 from supervisor.core import unit
+from supervisor.egress.files import running_proxy
 from supervisor.errors import CloudCodeError
 from supervisor.events import read_events
 from supervisor.packaged import packaged_folder
+from supervisor.reader import Reader
 from supervisor.running import running_supervisor
 from supervisor.service import host as hosts
 from supervisor.service.host import Host
-from supervisor.service.install import install_steps, link_step, restart_step, unit_place, unit_steps
+from supervisor.service.install import egress_step, install_steps, link_step, restart_step, unit_place, unit_steps
 from supervisor.service.remapping import Remapping
 from supervisor.service.removal import purge_steps, uninstall_steps
 from supervisor.service.steps import Step, carry_out
@@ -163,13 +166,19 @@ def _say_next(host: Host) -> None:
 
 @click.command()
 @_where
+@click.option(
+    "--egress",
+    is_flag=True,
+    help="Restart an egress proxy that is another program now, although agents work: their connections break off.",
+)
 @click.pass_context
-def upgrade(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) -> None:
-    """Put this version of the program to work: its unit, then the supervisor restarted. Needs root.
+def upgrade(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool, egress: bool) -> None:
+    """Put this version of the program to work: its units, then the supervisor restarted. Needs root.
 
     First install the new version of the package into the same place. Agents work on meanwhile; the daemon of one
-    whose protocol is too old is started anew as soon as it has nothing to do. A configuration that this version
-    cannot use is refused before anything is changed.
+    whose protocol is too old is started anew as soon as it has nothing to do. The egress proxy, where this version
+    changes it, is restarted when no attempt is under way. A configuration that this version cannot use is refused
+    before anything is changed.
     """
     host = _host(ctx, user, destdir, dry_run=dry_run)
     if not unit_place(host).exists():
@@ -182,9 +191,16 @@ def upgrade(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool) 
     _tell((*unit_steps(host, _units()), link_step(host)), dry_run=dry_run)
     if not host.is_this:
         return
-    if hosts.show().get("ActiveState") not in ("active", "activating", "reloading"):
+    if hosts.show().get("ActiveState") in ("active", "activating", "reloading"):
+        _restart(root, dry_run=dry_run)
+    else:
         say("The service does not run, and is not started: sudo systemctl start cloud-code")
-        return
+    if running_proxy(root) is not None:  # (else systemd starts that of this version)
+        at_work = () if egress else under_way(Reader(root, TASK_FILES))
+        _tell([egress_step(root, at_work)], dry_run=dry_run)
+
+
+def _restart(root: Root, *, dry_run: bool) -> None:
     running = running_supervisor(root)
     seq = _last_event(root)
     with progress("waiting for the supervisor to have started"):

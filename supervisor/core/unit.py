@@ -45,5 +45,10 @@ def examine(text: str) -> Written:
     return Written(version=mark[1], untouched=mark[2] == _digest(text[mark.end() :]))
 
 
+def without_mark(text: str) -> str:
+    """What it says, whoever wrote it and by whichever version."""
+    return _MARK.sub("", text, count=1)
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

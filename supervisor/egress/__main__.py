@@ -15,6 +15,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.egress.dial import Dialer
 from supervisor.egress.files import note_proxy
 from supervisor.egress.process import Egress
+from supervisor.egress.program import OPTION, own_program
 
 
 def serve(root: Root, dialer: Dialer | None = None, *, stays: bool = False) -> int:
@@ -23,7 +24,7 @@ def serve(root: Root, dialer: Dialer | None = None, *, stays: bool = False) -> i
     lock = FileLock(root.egress / "lock", timeout=0)
     try:
         with lock:
-            note_proxy(root, datetime.now(UTC))
+            note_proxy(root, datetime.now(UTC), own_program())
             logger.info("the egress proxy of {} runs, process {}", root.path, os.getpid())
             asyncio.run(Egress(root, dialer, stays=stays).run())
             logger.info("the egress proxy ended")
@@ -36,9 +37,14 @@ def serve(root: Root, dialer: Dialer | None = None, *, stays: bool = False) -> i
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m supervisor.egress", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, help="the root folder")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--root", type=Path, help="the root folder")
+    what.add_argument(OPTION, action="store_true", help="say which program this is, and end")
     parser.add_argument("--stays", action="store_true", help="run also while no workstation needs it")
     given = parser.parse_args()
+    if given.root is None:
+        sys.stdout.write(f"{own_program()}\n")
+        return 0
     logger.remove()
     logger.add(
         sys.stderr, format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False

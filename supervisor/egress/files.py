@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, ConfigDict
 
 from agent_daemon.processes import ProcessIdentity, identify, is_alive
 from agent_daemon.protocol.codec import decode, encode
@@ -37,10 +37,16 @@ class PolicyFile(Stored):
 
 
 class ProxyFile(Stored):
-    """`state/egress/proxy.yml`: the process that was started last."""
+    """`state/egress/proxy.yml`: the process that was started last, in whichever version.
+
+    `program` is a digest of what it consists of (`program.own_program`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     version: Literal[1] = 1
     program_version: str
+    program: str = ""
     pid: int
     start_ticks: int
     boot_id: str
@@ -80,12 +86,12 @@ def read_policy(root: Root, workstation: str) -> Policy:
 # --- the process ---------------------------------------------------------------------------------------
 
 
-def note_proxy(root: Root, now: datetime) -> None:
+def note_proxy(root: Root, now: datetime, program: str) -> None:
     """Write down that this process is the proxy; call it with its lock held."""
     identity = identify(os.getpid())
     if identity is not None:
         known = {"pid": identity.pid, "start_ticks": identity.start_ticks, "boot_id": identity.boot_id}
-        noted = ProxyFile(program_version=__version__, started_at=now, **known)
+        noted = ProxyFile(program_version=__version__, program=program, started_at=now, **known)
         write_file(root.egress / _SELF, encode(noted))
 
 

@@ -24,6 +24,7 @@ from supervisor.egress.files import (
     running_proxy,
     write_policy,
 )
+from supervisor.egress.program import UNIT
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.local import is_service, own_cgroup, start_process
 
@@ -31,7 +32,6 @@ PASSED_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
 LOG_BYTES = 5 * 1024 * 1024
 # A proxy that ends at once is started again after this long.
 RETRY_SECONDS = 5.0
-UNIT = "cloud-code-egress.service"
 
 
 class EgressProxy:

@@ -8,17 +8,16 @@ from typing import Any
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
-from supervisor import __version__
 from supervisor.core.reach import allowed_by, lacking, out_of_reach
 from supervisor.core.remap import engine_is_rootless, engine_remaps
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.core.words import count
 from supervisor.doctor import Check
 from supervisor.egress.files import policy_names, running_proxy
+from supervisor.egress.program import UNIT, installed_program
 from supervisor.errors import CloudCodeError
 from supervisor.images import CLIS, known_types
 from supervisor.workstations.container_options import clis_of_image, image_of, recipe_of
-from supervisor.workstations.egress import UNIT
 from supervisor.workstations.engine import Engine, engine_socket
 from supervisor.workstations.remap import COMMAND, free_refusal, missing_hole
 from supervisor.workstations.usage import unmounted_groups
@@ -174,14 +173,18 @@ def check_egress(root: Root, config: Config, kind: str) -> Iterator[Check]:
     if not config.workstations[kind].controlled:
         return
     name, running = f"workstation {kind}", running_proxy(root)
-    if running is not None and running.program_version == __version__:
+    if running is not None and running.program == installed_program():
         allowed = count(len(allowed_by(config, kind)), "host and port", "hosts and ports")
         yield Check(
             name=name, status="ok", detail=f"the egress proxy runs, process {running.pid}; {allowed} listed"
         )
     elif running is not None:
-        detail = f"the egress proxy is of version {running.program_version}, and this is {__version__}"
-        mend = f"sudo systemctl restart {UNIT}, or `kill {running.pid}`: what it carries just now is cut off"
+        detail = (
+            f"the egress proxy runs in another program than this version's (it is of {running.program_version})"
+        )
+        mend = (
+            f"sudo cloud-code upgrade; without systemd `kill {running.pid}`: what it carries just now is cut off"
+        )
         yield Check(name=name, status="warning", detail=detail, mend=mend)
     elif policy_names(root):
         detail = "E_EGRESS_AWAY: the egress proxy does not run: no workstation connects"

@@ -1,6 +1,7 @@
 """What is done in the place of a workstation's daemon, in containers of their own: each for one step."""
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,6 @@ SAID_LINES, SAID_BYTES = 200, 64 * 1024
 def salvage(ground: Ground, station: Station, task_id: str, attempt: int) -> str:
     """In a container without a network. NotDoneError."""
     ground.check_image(station)
-    remove_left(ground, station.name)
     command = ["salvage", "--workstation", station.name, "--root", str(ground.root.path)]
     command += ["--task", task_id, "--attempt", str(attempt)]
     return _run_once(ground, station, "salvage", command, SALVAGE_SECONDS)[:1000]
@@ -104,12 +104,14 @@ def _run_once(
     given = ground.options(station, keys_folder(station.root_id, station.name), gate, free=free)
     name, labels = station.helper(what)
     given |= {"networks": [network], "name": name, "labels": labels}
+    remove_left(ground, station.name)
     try:
         ground.docker().run(station.image, command, detach=True, healthcheck=False, **given)
         code = _ended(ground, name, seconds)
         said, errors = (_said(ground, name, **{stream: 1}) for stream in ("stdout", "stderr"))
     except DockerException as error:
-        raise not_done(error.return_code, error.stderr or "") from None
+        said = re.split(r"\s+(?:Run|See) 'docker ", error.stderr or "")[0]
+        raise not_done(error.return_code, said) from None
     finally:
         with contextlib.suppress(EngineAwayError):  # the next one removes it
             snapshots.drop(ground.engine, name)

@@ -36,6 +36,10 @@ def state(host: SystemdHost) -> dict[str, str]:
     return dict(line.partition("=")[::2] for line in said.splitlines())
 
 
+def proxy_of(host: SystemdHost) -> str:
+    return host.sh("systemctl show -P MainPID cloud-code-egress").strip()
+
+
 def log(host: SystemdHost) -> str:
     return host.sh("journalctl -u cloud-code -o cat")
 
@@ -59,7 +63,7 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
 
     configure(host, 1)
     host.sh("systemctl start cloud-code")
-    begun, proxy = state(host), host.sh("systemctl show -P MainPID cloud-code-egress").strip()
+    begun, proxy = state(host), proxy_of(host)
     hidden = f"test -e /run/systemd/private && test ! -e /proc/{proxy}/root/run/systemd/private && echo so"
     assert proxy != "0" and host.sh(hidden).strip() == "so", "the proxy runs, and sees nothing of /run"
     assert proxy != "0", "it comes along"
@@ -79,9 +83,8 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
     is_started_anew_where_it_hangs(host)
     is_upgraded(host, program)
     says_that_a_version_does_not_start(host)
-    assert host.sh("systemctl show -P MainPID cloud-code-egress").strip() == proxy, (
-        "nothing of all that touched it"
-    )
+    assert proxy_of(host) == proxy, "nothing of all that touched it"
+    has_its_proxy_upgraded(host, proxy)
     is_removed(host, program)
 
 
@@ -136,6 +139,18 @@ def says_that_a_version_does_not_start(host: SystemdHost) -> None:
     assert "E_UPGRADE" in said and "No module named 'supervisor.loop'" in said and "Going back" in said
     host.sh(f"mv /root/loop.py {package}/; cloud-code upgrade")
     wait_for(lambda: state(host)["ActiveState"] == "active", what="it runs again in the version of before")
+
+
+def has_its_proxy_upgraded(host: SystemdHost, proxy: str) -> None:
+    source = "$(find /opt/cloud-code/lib -path '*/supervisor/egress/dial.py')"
+    host.sh(f"echo '# another version' >> {source}")
+    assert "runs in another program" in host.sh("cloud-code doctor", check=False)
+    assert "would be  the egress proxy" in host.sh("cloud-code upgrade --dry-run")
+    assert proxy_of(host) == proxy
+    done = host.sh("cloud-code upgrade")
+    assert "done      the egress proxy runs as this version's program" in done, done
+    assert proxy_of(host) not in (proxy, "0")
+    assert "is so     the egress proxy" in host.sh("cloud-code upgrade")
 
 
 def is_removed(host: SystemdHost, program: str) -> None:

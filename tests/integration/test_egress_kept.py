@@ -15,6 +15,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.cli.workstation_refused import refused_rows
 from supervisor.core.refusals import Refusal, Told
 from supervisor.core.settings import Config, MaintenanceSettings
+from supervisor.core.unit import marked
 from supervisor.egress.files import (
     ROTATE_BYTES,
     PolicyFile,
@@ -26,7 +27,10 @@ from supervisor.egress.files import (
     write_policy,
 )
 from supervisor.egress.news import RefusedNews
+from supervisor.egress.program import installed_program, own_program
 from supervisor.errors import CloudCodeError
+from supervisor.service.install import egress_step
+from supervisor.service.steps import carry_out
 from supervisor.workstations.egress import EgressProxy
 from supervisor.workstations.engine import Engine
 from supervisor.workstations.examination import check_egress
@@ -169,3 +173,33 @@ def test_the_gate_of_a_maintenance_is_shut_after_it_however_it_ended(root: Root)
     with pytest.raises(CloudCodeError, match="E_ENGINE_AWAY"):
         tend(ground, ground.station("backend-1", "backend"), MaintenanceSettings(update_tools=True))
     assert (root.gate("backend-1").is_dir(), policy_names(root)) == (True, [])
+
+
+def test_which_program_runs_is_known_and_it_is_replaced_only_when_no_agent_works(root: Root) -> None:
+    keep(root, config_with(egress=["pypi"])).open("backend-1", "backend")
+    wait_for(lambda: pid_of(root), what="it runs")
+    running = running_proxy(root)
+    assert running is not None and running.program == installed_program(), "the one is what the other would be"
+    assert egress_step(root, ()).is_done()
+
+    note = root.egress / "proxy.yml"
+    note.write_text(note.read_text().replace(running.program, "0123456789abcdef") + "of_a_later_version: 1\n")
+    assert pid_of(root) == running.pid, "of whichever version it is"
+    step = egress_step(root, ["demo.a", "demo.b"])
+    (told,) = carry_out([step], dry_run=False)
+    assert told.outcome == "kept" and "demo.a, demo.b" in told.note and "--egress" in told.note
+    assert pid_of(root) == running.pid
+    (told,) = carry_out([egress_step(root, ())], dry_run=True)
+    assert (told.outcome, told.note) == ("would", "systemctl restart cloud-code-egress.service")
+    (check, *_) = check_egress(root, config_with(egress=["pypi"]), "backend")
+    assert check.status == "warning" and "another program" in check.detail and "upgrade" in check.mend
+
+
+def test_another_unit_is_another_program_whoever_wrote_it(tmp_path: Path) -> None:
+    without, unit = own_program(tmp_path / "none"), tmp_path / "unit"
+    unit.write_text(marked("[Service]\n", "1"))
+    first = own_program(unit)
+    unit.write_text(marked("[Service]\n", "2"))
+    assert own_program(unit) == first != without
+    unit.write_text(marked("[Service]\nUMask=0077\n", "2"))
+    assert own_program(unit) != first
