@@ -17,6 +17,8 @@ from supervisor.forge_state import ForgeState, read_forge_state
 _MENDS = {
     "E_FORGE_MOVED": "set `repository` of the project to its new name in config.yaml, and restart the supervisor",
     "E_FORGE_DENIED": "`cloud-code project check {0}` says what the token lacks",
+    "E_APP_PERMISSIONS": "`cloud-code project check {0}` says what the App lacks",
+    "E_APP_SUSPENDED": "unsuspend the App in the settings of installed Apps",
     "E_FORGE_TOKEN": "write the secret where config.yaml says that it is",
     "E_FORGE_GONE": "see whether the repository is there, and whether the token may see it",
 }

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from agent_daemon.protocol.model import CredentialRequest, Feedback, TaskReport, WaitReason
 from supervisor.core.decision import Decision, Event
+from supervisor.core.mint_rules import FORGE_TOKENS, why_not_made
 from supervisor.core.record import Attempt, Grant, TaskRecord
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
 from supervisor.core.settings import GIT_USERS, Config, ProjectSettings
@@ -33,7 +34,6 @@ _USUAL: dict[str, tuple[str, frozenset[str]]] = {
     "ssh_key": ("SSH_KEY", frozenset()),
 }
 
-_FORGE_TOKENS = {"github_token": "github", "gitlab_token": "gitlab"}
 _USUAL_FILES = frozenset({"ssh_key"})
 
 
@@ -53,7 +53,7 @@ def granted_by(name: str, access: str, rule: AccessSettings) -> Literal["by_rule
     What pushes is the supervisor's: tokens of forges are for reading, unless somebody says otherwise.
     """
     usual = _USUAL.get(name, ("", frozenset()))[1]
-    others: Literal["by_person", "never"] = "never" if name in _FORGE_TOKENS else "by_person"
+    others: Literal["by_person", "never"] = "never" if name in FORGE_TOKENS else "by_person"
     return rule.granted or ("by_rule" if access in usual else others)
 
 
@@ -192,7 +192,7 @@ def _unfit(
     if settings.specialists and task.specialist not in settings.specialists:
         yield f"it is not for the specialist {task.specialist}"
     scopes = settings.scopes
-    if request.type in _FORGE_TOKENS and not scopes and request.scope:
+    if request.type in FORGE_TOKENS and not scopes and request.scope:
         scopes = (config.projects[task.project].repository,)
     if scopes and not any(fnmatch.fnmatchcase(request.scope, scope) for scope in scopes):
         wrong = f"the scope '{request.scope}' is none of" if request.scope else "say --scope, one of"
@@ -201,17 +201,16 @@ def _unfit(
 
 def _unmintable(request: CredentialRequest, project: ProjectSettings) -> Iterator[str]:
     """Why the task's forge makes no such token: it makes them for the task's repository, and if it can at all."""
-    if project.forge != _FORGE_TOKENS[request.type]:
-        yield f"it is made by the task's forge, and this project's is {project.forge}"
-    elif project.forge == "github" and (project.auth is None or project.auth.app is None):
-        yield "GitHub makes tokens for Apps only, and this project signs in with a token: it has no `auth.app`"
+    why = why_not_made(request.type, project)
+    if why is not None:
+        yield why
     if request.scope not in ("", project.repository):
         yield f"it is made for {project.repository} alone, not for '{request.scope}'"
 
 
 def git_place(credential_type: str, project: ProjectSettings) -> tuple[str, str] | None:
     """Where git may use a token: the host of the project's forge alone, and the name that goes with it there."""
-    if project.forge not in GIT_USERS or project.forge != _FORGE_TOKENS.get(credential_type):
+    if project.forge not in GIT_USERS or project.forge != FORGE_TOKENS.get(credential_type):
         return None
     parts = urlsplit(project.web_address)
     return f"{parts.scheme}://{parts.netloc}", GIT_USERS[project.forge]

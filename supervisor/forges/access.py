@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from agent_daemon.protocol.paths import Root
 from supervisor.core.forge import Finding, budget_line, is_scarce
+from supervisor.core.mint_rules import FORGE_TOKENS, mint_rules, why_not_made
 from supervisor.core.secret_settings import SecretSource
 from supervisor.core.settings import Config, ProjectSettings
 from supervisor.core.webhook import PATH
@@ -18,11 +19,13 @@ from supervisor.ports import CodeHost, Forge
 def check_project(root: Root, config: Config, name: str, read_secret: ReadSecret) -> Iterator[Finding]:
     """Ask everything that a task of this project will need; nothing is changed, and nothing raised."""
     settings = config.projects[name]
+    forges = Forges(root, read_secret)
     try:
-        forge, host = Forges(root, read_secret).open(settings)
+        forge, host = forges.open(settings)
     except CloudCodeError as error:
         yield lack(error)
         return
+    asked: tuple[Finding, ...] = ()
     if forge is not None:
         asked = forge.check_access(f"{PATH}{name}" if settings.webhook is not None else None)
         yield from (_from_here(finding, _secret_of(settings)) for finding in asked)
@@ -31,6 +34,8 @@ def check_project(root: Root, config: Config, name: str, read_secret: ReadSecret
         yield from _budget(forge)
         yield from _hook_secret(read_secret, config, settings)
     yield from _git(name, settings, host)
+    told = {finding.message for finding in asked}
+    yield from (finding for finding in _minting(forges, config, name) if finding.message not in told)
 
 
 def _secret_of(settings: ProjectSettings) -> SecretSource | None:
@@ -89,3 +94,26 @@ def _git(name: str, settings: ProjectSettings, host: CodeHost) -> Iterator[Findi
         yield Finding(what="base branch", ok=False, message=message, mend=mend)
     else:
         yield Finding(what="base branch", ok=True, message=f"{host.url()}: {branch} is at {tip[:12]}")
+
+
+def _minting(forges: Forges, config: Config, name: str) -> Iterator[Finding]:
+    """Whether agents can be made the tokens that the configuration has for them in this project; none is made."""
+    settings = config.projects[name]
+    for kind, rule in mint_rules(config, name):
+        try:
+            _refuse_unmade(kind, name, settings)
+            forges.minter(settings, api=rule.mint == "api").probe()
+        except CloudCodeError as error:
+            yield lack(error, kind).evolve(grave=False)
+        else:
+            yield Finding(what=kind, ok=True, message="agents can be made one, which reads the repository")
+
+
+def _refuse_unmade(kind: str, name: str, settings: ProjectSettings) -> None:
+    why = why_not_made(kind, settings)
+    if why is None:
+        return
+    if settings.forge == FORGE_TOKENS[kind]:
+        mend = "Sign in as a GitHub App (`auth.app`), say `secret:` instead of `mint:`, or name the projects that"
+        raise CloudCodeError("E_NO_MINT", f"{why}.", f"{mend} have one in `credentials.{kind}.projects`.")
+    raise CloudCodeError("E_NO_MINT", f"{why}.", f"Take {name} out of `credentials.{kind}.projects`.")

@@ -66,6 +66,22 @@ def lacks(site: Site, name: str) -> dict[str, str]:
     return {what: finding.message for what, finding in checked(site, name).items() if not finding.ok}
 
 
+def use_app(site: Site) -> None:
+    """The project `hub` signs in as an App."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (site.root.path / "app.pem").write_bytes(pem)
+    (site.root.path / "app.pem").chmod(0o600)
+    site.config["projects"]["hub"]["auth"] = {"app": {"id": "7", "private_key": {"file": "app.pem"}}}
+    site.write_config()
+
+
+def mints(site: Site, kind: str, what: str) -> None:
+    """Agents are to be made tokens of this type."""
+    site.config["credentials"] = {kind: {"access": {"read": {"mint": what}}}}
+    site.write_config()
+
+
 class TestBoth:
     @pytest.fixture(params=["hub", "lab"])
     def named(self, request: pytest.FixtureRequest) -> tuple[str, Forge]:
@@ -204,12 +220,7 @@ class TestGitHub:
 
     def test_an_app_may_what_its_token_was_given_for(self, site: Site, hub: GitHub) -> None:
         """GitHub shows no permissions of an installation."""
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        (site.root.path / "app.pem").write_bytes(pem)
-        (site.root.path / "app.pem").chmod(0o600)
-        site.config["projects"]["hub"]["auth"] = {"app": {"id": "7", "private_key": {"file": "app.pem"}}}
-        site.write_config()
+        use_app(site)
         assert "Install the App" in checked(site, "hub")["access"].mend
         hub.add_app("7", "acme", [REPO])
         hub.repos[REPO]["shown"] = {"permissions": dict.fromkeys(["admin", "pull", "push"], False)}
@@ -218,8 +229,59 @@ class TestGitHub:
         (site.root.path / "app.pem").write_text("no key")
         assert "no private key" in lacks(site, "hub")["secret"]
 
+    def test_an_app_that_is_suspended_or_may_too_little_says_what_was_expected(
+        self, site: Site, hub: GitHub
+    ) -> None:
+        use_app(site)
+        hub.add_app("7", "acme", [REPO])
+        mints(site, "github_token", "repository")
+        assert "agents can be made one" in checked(site, "hub")["github_token"].message and not lacks(site, "hub")
+        assert {made["permissions"]["contents"] for made in hub.apps["7"]["minted"]} == {"write"}, (
+            "none for agents"
+        )
+        del hub.apps["7"]["permissions"]["contents"]
+        found = lacks(site, "hub")
+        assert "E_APP_PERMISSIONS" in found["access"] and "contents: none" in found["github_token"]
+        assert "expected is contents: read" in found["github_token"]
+        hub.apps["7"]["permissions"] = {"contents": "read", "checks": "read", "statuses": "read"}
+        found = lacks(site, "hub")
+        assert "expected is contents: write, issues: write, pull_requests: write" in found["access"]
+        assert "github_token" not in found
+        hub.apps["7"]["suspended_at"] = "2026-03-01T00:00:00Z"
+        found = lacks(site, "hub")
+        assert "E_APP_SUSPENDED" in found["access"] and "github_token" not in found, "it is told once"
+
+    def test_a_plain_token_has_none_made_for_agents(self, site: Site, hub: GitHub) -> None:
+        mints(site, "github_token", "repository")
+        found = checked(site, "hub")["github_token"]
+        assert found.message.startswith("E_NO_MINT: ") and found.status == "warning" and "auth.app" in found.mend
+        told = site.cli("doctor", "--json", check=False).stdout
+        (check,) = [check for check in json.loads(told) if check["name"] == "project hub"]
+        assert "E_NO_MINT" in check["detail"] and check["status"] == "warning" and "auth.app" in check["mend"]
+        site.config["credentials"]["github_token"]["projects"] = ["demo"]
+        site.write_config()
+        assert not lacks(site, "hub")
+        found = checked(site, "demo")["github_token"]
+        assert "this project's is local" in found.message and "credentials.github_token.projects" in found.mend
+
 
 class TestGitLab:
+    def test_who_cannot_have_tokens_made_for_agents_is_told_before_one_asks(self, site: Site, lab: GitLab) -> None:
+        mints(site, "gitlab_token", "api")
+        found = checked(site, "lab")["gitlab_token"]
+        assert found.status == "warning" and "Maintainer" in found.mend
+        assert found.message == (
+            "E_MINT_RIGHTS: GitLab: bot is Developer (30) of the project, expected is Maintainer (40)."
+        )
+        lab.add_person("bot", levels={REPO: MAINTAINER})
+        assert "agents can be made one" in checked(site, "lab")["gitlab_token"].message
+        assert not lacks(site, "lab") and not lab.minted
+        lab.told_of_token["scopes"] = ["read_api", "read_user"]
+        assert "expected is the scope api" in lacks(site, "lab")["gitlab_token"]
+        lab.told_of_token["scopes"] = ["api"]
+        lab.add_person("project_7_bot_1a2b", TOKEN, {REPO: MAINTAINER})
+        assert "can make no others" in lacks(site, "lab")["gitlab_token"]
+
     def test_who_may_only_report(self, site: Site, lab: GitLab) -> None:
         lab.add_person("bot", levels={REPO: 20})
         assert lacks(site, "lab") == {"push": "may not push"}

@@ -11,6 +11,7 @@ import requests
 from github import Auth, GithubException, GithubIntegration
 from jwt.exceptions import PyJWTError
 
+from supervisor.core.mint_rules import lacking
 from supervisor.forges.errors import Answer, ForgeError, limit_ends
 from supervisor.forges.tokens import generation_of
 
@@ -86,7 +87,7 @@ class AppTokens:
         """Another token, with these permissions alone; PyGithub's own call for it cannot name the repository."""
         with self._refusals(permissions):
             requester = self._requester()
-            found = self._installation(requester)
+            found = self._installation(requester, permissions)
             _, made = requester.requestJsonAndCheck(
                 "POST",
                 f"/app/installations/{int(found['id'])}/access_tokens",
@@ -99,14 +100,29 @@ class AppTokens:
                 permissions={str(name): str(level) for name, level in made["permissions"].items()},
             )
 
-    def probe(self) -> None:
-        """ForgeError where the App is not installed on the repository, or cannot sign in."""
-        with self._refusals(PERMISSIONS):
-            self._installation(self._requester())
+    def probe(self, permissions: Mapping[str, str]) -> None:
+        """ForgeError where no token with these permissions could be had now; none is made."""
+        with self._refusals(permissions):
+            self._installation(self._requester(), permissions)
 
-    def _installation(self, requester: "Requester") -> dict[str, Any]:
+    def _installation(self, requester: "Requester", permissions: Mapping[str, str]) -> dict[str, Any]:
+        """The App's installation on the repository; ForgeError where it cannot give these permissions."""
         _, found = requester.requestJsonAndCheck("GET", f"/repos/{self._owner}/{self._name}/installation")
+        if found.get("suspended_at"):
+            raise self._suspended()
+        granted = found.get("permissions") or {}
+        lacks = lacking(granted, permissions)
+        if lacks:
+            has = _named({name: granted.get(name, "none") for name in lacks})
+            message = f"The App's installation on {self._owner} has {has}; expected is {_named(lacks)}."
+            mend = "Give the App that permission, and accept it where the App is installed: it counts only then."
+            raise ForgeError("E_APP_PERMISSIONS", message, mend)
         return dict(found)
+
+    def _suspended(self) -> ForgeError:
+        message = f"The App's installation on {self._owner} is suspended; expected is one that is in force."
+        mend = "Unsuspend it in the settings of installed Apps; where the App's owner did it, only they can."
+        return ForgeError("E_APP_SUSPENDED", message, mend)
 
     def _requester(self) -> "Requester":
         return GithubIntegration(
@@ -130,6 +146,8 @@ class AppTokens:
             if limited is not None:
                 message = f"GitHub gives the App no token now (status {error.status})."
                 raise ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=limited) from None
+            if "suspended" in str(error.data):  # (not every installation tells that of itself)
+                raise self._suspended() from None
             mend = f"Install the App on the repository, with {_named(permissions)}."
             message = f"GitHub gives the App no token for {self._owner}/{self._name} (status {error.status})."
             raise ForgeError("E_FORGE_DENIED", message, mend, retryable=error.status >= 500) from None

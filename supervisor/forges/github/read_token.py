@@ -38,4 +38,4 @@ class ReadTokens:
                 raise
 
     def probe(self) -> None:
-        self._app.probe()
+        self._app.probe(PERMISSIONS)

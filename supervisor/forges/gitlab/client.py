@@ -86,3 +86,9 @@ def _answer_of(method: str, path: str, response: requests.Response) -> Answer:
 def project_path(repository: str) -> str:
     """The API's path of a project that is named ``group/name``."""
     return f"/projects/{quote(repository, safe='')}"
+
+
+def access_level(project: Mapping[str, Any]) -> int:
+    """Our own level in a project as the API shows it, the project's or its group's; 0 where it tells none."""
+    told = project.get("permissions") or {}
+    return max((told.get(kind) or {}).get("access_level") or 0 for kind in ("project_access", "group_access"))

@@ -17,7 +17,7 @@ from supervisor.core.forge import Budget, Cursor, Finding, ForgeNews, Watched
 from supervisor.core.settings import TriggerSettings
 from supervisor.forges.client import time_of
 from supervisor.forges.errors import ForgeError, gathered
-from supervisor.forges.gitlab.client import GitLabClient
+from supervisor.forges.gitlab.client import GitLabClient, access_level
 from supervisor.forges.gitlab.reading import Poll
 from supervisor.forges.gitlab.writing import Writer
 
@@ -50,12 +50,8 @@ class GitLabForge(Writer):
         found = self._client.get(self._path)
         yield judge_name(self._repository, str(found.get("path_with_namespace")))
         yield from self._token()
-        permissions = found.get("permissions") or {}
-        levels = [
-            (permissions.get(kind) or {}).get("access_level") or 0 for kind in ("project_access", "group_access")
-        ]
         mend = "Make the account a Developer of the project, or a Maintainer where branches are protected."
-        yield judge_push(max(levels) >= _DEVELOPER, bool(found.get("archived")), mend)
+        yield judge_push(access_level(found) >= _DEVELOPER, bool(found.get("archived")), mend)
         yield judge_issues(found.get("issues_access_level", "enabled") != "disabled", "the project")
         known = [str(label["name"]) for label in self._client.pages(f"{self._path}/labels", {})]
         yield from judge_labels(self._trigger.labels, known)

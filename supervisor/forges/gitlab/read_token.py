@@ -5,23 +5,27 @@ a Maintainer's token, and on GitLab.com a paid plan (GitLab's documentation of p
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, time, timedelta
 
+from supervisor.core.mint_rules import MAINTAINER, role, scope_lack
 from supervisor.forges.errors import ForgeError
-from supervisor.forges.gitlab.client import GitLabClient, project_path
+from supervisor.forges.gitlab.client import GitLabClient, access_level, project_path
 from supervisor.ports import MintedToken
 
 # Who may read the code of a private project.
 _REPORTER = 20
 _LEAST = timedelta(hours=1)
+# Whose token is a project's or a group's, and makes no others (GitLab's documentation of both).
+_BOT = re.compile(r"(project|group)_[0-9]+_bot")
 
 
 class ReadTokens:
     """See `ports.Minter`. With `api` the token reads the project by the API, too."""
 
     def __init__(self, client: GitLabClient, repository: str, *, api: bool) -> None:
-        self._client = client
+        self._client, self._repository = client, repository
         self._path = f"{project_path(repository)}/access_tokens"
         self._scopes = ["read_repository", *(["read_api"] if api else [])]
 
@@ -51,8 +55,34 @@ class ReadTokens:
         return [str(one["id"]) for one in listed if one.get("name") == name]
 
     def probe(self) -> None:
-        with self._refusals():
+        """E_MINT_RIGHTS where it is known what is missing: a scope, another kind of account, or the role."""
+        why = scope_lack(self._scopes_of_ours())
+        if why is not None:
+            raise ForgeError("E_MINT_RIGHTS", f"GitLab: {why}.", "Sign in with a token that has the scope `api`.")
+        if _BOT.match(self._client.login):
+            message = f"GitLab: {self._client.login} is a project's or group's token, which can make no others."
+            mend = "Sign in with the token of an account that is a Maintainer of the project."
+            raise ForgeError("E_MINT_RIGHTS", message, mend)
+        try:
             self._client.get(self._path, {"per_page": "1"})
+        except ForgeError as error:
+            raise self._role_lack(error) if error.is_hidden else error from None
+
+    def _scopes_of_ours(self) -> list[str]:
+        """The scopes of the token that signs in; not every kind tells them, and then it is tried."""
+        try:
+            return [str(scope) for scope in self._client.get("/personal_access_tokens/self").get("scopes") or ()]
+        except ForgeError as error:
+            if error.retryable:
+                raise
+            return ["api"]
+
+    def _role_lack(self, refused: ForgeError) -> ForgeError:
+        level = access_level(self._client.get(project_path(self._repository)))
+        if level >= MAINTAINER:
+            return refused
+        message = f"GitLab: {self._client.login} is {role(level)} of the project, expected is {role(MAINTAINER)}."
+        return ForgeError("E_MINT_RIGHTS", message, "Make the account a Maintainer of the project.")
 
     @contextlib.contextmanager
     def _refusals(self) -> Iterator[None]:

@@ -27,6 +27,15 @@ from tests.fakes.forge.server import Call, Forge, RefusedError, Reply, newest_fi
 _R = "/repos/{owner}/{name}"
 _LEVELS = {"none": 0, "read": 1, "triage": 2, "write": 3, "maintain": 4, "admin": 5}
 _LEGACY = {"triage": "read", "maintain": "write"}
+# What an App's installation may, unless a test changes it.
+PERMISSIONS = {
+    "contents": "write",
+    "issues": "write",
+    "pull_requests": "write",
+    "checks": "read",
+    "statuses": "read",
+    "metadata": "read",
+}
 # Exchanges that the description does not know although GitHub and PyGithub have them.
 ALLOWED_VIOLATIONS = (
     r"^POST /repos/\{owner\}/\{repo\}/issues/\{issue_number\}/labels: request",  # (a bare array is sent)
@@ -85,13 +94,18 @@ class GitHub(Forge):
             }
 
     def add_app(self, app_id: str, slug: str, repositories: list[str]) -> str:
-        """A GitHub App installed on these repositories; its bot is `slug[bot]`."""
+        """A GitHub App installed on these repositories; its bot is `slug[bot]`.
+
+        `apps[app_id]` holds what its installation may, and since when it is suspended: to be changed by tests.
+        """
         bot = self.add_person(f"{slug}[bot]", permissions=dict.fromkeys(repositories, "write"))
         self.apps[app_id] = {
             "slug": slug,
             "bot": bot,
             "repositories": repositories,
             "installation": self.next_id(),
+            "permissions": dict(PERMISSIONS),
+            "suspended_at": None,
         }
         return bot
 
@@ -916,15 +930,15 @@ class GitHub(Forge):
             "access_tokens_url": f"{url}/access_tokens",
             "repositories_url": f"{self.url}/installation/repositories",
             "html_url": f"{self.origin}/settings/installations/{app['installation']}",
-            "permissions": {"contents": "write", "issues": "write", "pull_requests": "write", "metadata": "read"},
+            "permissions": app["permissions"],
             "events": [],
             "single_file_name": None,
             "has_multiple_single_files": False,
             "single_file_paths": [],
             "created_at": now(),
             "updated_at": now(),
-            "suspended_by": None,
-            "suspended_at": None,
+            "suspended_by": owner if app["suspended_at"] else None,
+            "suspended_at": app["suspended_at"],
         }
 
     @route("POST", "/app/installations/{installation}/access_tokens")
@@ -935,7 +949,12 @@ class GitHub(Forge):
         app = next((a for a in self.apps.values() if a["installation"] == wanted), None)
         if app is None:
             raise self.not_found()
+        if app["suspended_at"]:
+            raise RefusedError(403, {"message": "This installation has been suspended", "documentation_url": ""})
         body = call.body or {}
+        if set(body.get("permissions", ())) - set(app["permissions"]):
+            message = "The permissions requested are not granted to this installation."
+            raise RefusedError(422, {"message": message, "documentation_url": ""})
         names = body.get("repositories") or [r.split("/")[1] for r in app["repositories"]]
         token = f"ghs_{uuid.uuid4().hex}.{uuid.uuid4().hex}.{uuid.uuid4().hex}"
         self.tokens[token] = app["bot"]
