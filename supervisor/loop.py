@@ -345,6 +345,7 @@ class Loop:
         free = [name for name in self.fleet.stations if name not in busy and self.fleet.usable(name)]
         pending = self._pending() if free or self.pools.wanted else []
         if not pending:
+            self.pools.nothing_waits()
             return
         known = self.ledger.dependency_states(iter(pending))
         domains = {name: project.trust_domain for name, project in self.ledger.config.projects.items()}

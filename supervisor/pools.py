@@ -45,6 +45,10 @@ class Pools:
                 self.fleet.want(name, "removed")
                 self._tell("pool.shrunk", name, {"idle_seconds": round(now - self._needed_at[name])})
 
+    def nothing_waits(self) -> None:
+        """What `grow` was told before is over: its task was begun, cancelled, or held."""
+        self._waiting = set()
+
     def grow(
         self,
         waiting: Collection[TaskRecord],

@@ -243,7 +243,10 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "supervisor.started": _started,
     "workstation.started": lambda v: f"its daemon was started{_place(v)}",
     "workstation.adopted": lambda v: f"its daemon was found running{_place(v)}",
-    "workstation.out_of_memory": _form("{workstation} ran out of its memory: the kernel ended something in it"),
+    "workstation.out_of_memory": lambda v: (
+        f"{v['workstation']} ran out of its memory: the kernel ended something in it"
+        + (f", {v['times']} times" if "times" in v else "")
+    ),
     "engine.away": _form("{message}; its agents are left alone until it is back. {mend}"),
     "engine.back": _form("the Docker engine answers"),
     "egress.away": _form("{message}. {mend}"),

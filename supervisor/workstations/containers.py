@@ -4,18 +4,16 @@ The events are hints, the list is the truth. While the engine is away the last l
 taken for dead that nobody can look at.
 """
 
-import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from loguru import logger
 
-from supervisor.core.decision import Event
-from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError
+from supervisor.workstations.engine import Engine, EngineAwayError
 
 ROOT_LABEL = "cloud-code.root"
 PATH_LABEL = "cloud-code.path"
@@ -83,7 +81,9 @@ class Containers:
         self._heard: deque[tuple[object, ...]] = deque(maxlen=512)
         self._closed = False
         self.away: EngineAwayError | None = None
-        self.news: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        # How often memory ran out in each workstation, until that is told. A lock of its own: nobody asks meanwhile.
+        self._ran_out: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     def refresh(self) -> dict[str, Container]:
         """The containers as of now, by their run; EngineAwayError, EngineRefusalError."""
@@ -143,8 +143,8 @@ class Containers:
                 self.away = error
                 time.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
-            except (EngineRefusalError, KeyError, ValueError, TypeError) as error:
-                logger.error("the Docker engine's answer is not understood: {}", error)
+            except Exception as error:  # (whatever it is: with this thread gone, the dead would count as living)
+                logger.error("the Docker engine's answer is not understood: {!r}", error)
                 time.sleep(RETRY_SECONDS[-1])
 
     def _heed(self, event: Mapping[str, Any] | None) -> None:
@@ -160,5 +160,11 @@ class Containers:
             with self._lock:
                 self._dead.add(labels.get(RUN_LABEL, ""))
         elif event["Action"] == "oom":
-            name = labels.get(WORKSTATION_LABEL, "")
-            self.news.put(Event(name="workstation.out_of_memory", details={"workstation": name}))
+            with self._counting:
+                self._ran_out[labels.get(WORKSTATION_LABEL, "")] += 1
+
+    def take_ran_out(self, besides: Collection[str]) -> tuple[str, int] | None:
+        """A workstation whose memory ran out, and how often since it was asked last; none of those `besides`."""
+        with self._counting:
+            name = next((name for name in self._ran_out if name not in besides), None)
+            return None if name is None else (name, self._ran_out.pop(name))

@@ -23,6 +23,7 @@ from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry, Use
 from supervisor.workstations import stand_ins
 from supervisor.workstations.container_options import KEYS, Station
+from supervisor.workstations.containers import Containers
 from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError
 from supervisor.workstations.ground import Ground
 from supervisor.workstations.keys import FILE, keys_folder, lay_keys, remove_keys, remove_read_keys
@@ -30,6 +31,7 @@ from supervisor.workstations.local import NotDoneError
 from supervisor.workstations.usage import use_of_group
 
 START_SECONDS = 15.0
+MEMORY_QUIET_SECONDS = 60.0
 
 
 class DockerWorkstations:
@@ -44,6 +46,7 @@ class DockerWorkstations:
         self._starting: dict[str, str] = {}
         self._failed: dict[str, CloudCodeError] = {}
         self._told_away: str | None = None
+        self._told_memory: dict[str, float] = {}
         self._made_at, self._cleaned = int(time.time()), False
 
     # --- the port -------------------------------------------------------------------------------------
@@ -115,7 +118,18 @@ class DockerWorkstations:
                 name="engine.away",
                 details={"code": away.code, "message": away.message.removesuffix("."), "mend": away.mend},
             )
-        return self._ground.egress.look() if followed.news.empty() else followed.news.get()
+        return self._ground.egress.look() or self._out_of_memory(followed)
+
+    def _out_of_memory(self, followed: Containers) -> Event | None:
+        """Of a workstation once a minute at most: its agent can run out of memory as often as it likes."""
+        now = time.monotonic()
+        self._told_memory = {n: at for n, at in self._told_memory.items() if now - at < MEMORY_QUIET_SECONDS}
+        found = followed.take_ran_out(self._told_memory)
+        if found is None:
+            return None
+        self._told_memory[found[0]] = now
+        details = {"workstation": found[0]} | ({"times": found[1]} if found[1] > 1 else {})
+        return Event(name="workstation.out_of_memory", details=details)
 
     def stop(self, handle: DaemonHandle) -> None:
         """End the daemon in order, and with its container everything that it ran; keep the last of its log."""
