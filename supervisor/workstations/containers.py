@@ -81,7 +81,7 @@ class Containers:
         self._heard: deque[tuple[object, ...]] = deque(maxlen=512)
         self._closed = False
         self.away: EngineAwayError | None = None
-        # How often memory ran out in each workstation, until that is told. A lock of its own: nobody asks meanwhile.
+        # How often memory ran out in each workstation, until that is told; under a lock held for moments.
         self._ran_out: Counter[str] = Counter()
         self._counting = threading.Lock()
 

@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 from supervisor.errors import CloudCodeError, user_name
 
 ANSWER_SECONDS = 5.0
+REMOVAL_SECONDS = 120.0
 SYSTEM_SOCKET = Path("/var/run/docker.sock")
 
 
@@ -113,7 +114,8 @@ class Engine:
             answer.read()
 
     def delete(self, path: str, **query: object) -> None:
-        with self._asked("DELETE", _with(path, query), None, ANSWER_SECONDS) as answer:
+        """What many files lie in takes a while; so nothing is removed where others wait."""
+        with self._asked("DELETE", _with(path, query), None, REMOVAL_SECONDS) as answer:
             answer.read()
 
     def events(

@@ -10,7 +10,7 @@ from loguru import logger
 
 from agent_daemon.protocol.paths import Root
 from agent_daemon.streams import put_aside_full
-from supervisor.core.settings import Config, WorkstationSettings
+from supervisor.core.settings import Config, DiskSettings, WorkstationSettings
 from supervisor.errors import CloudCodeError
 from supervisor.root_identity import root_id_of
 from supervisor.workstations.container_options import (
@@ -59,6 +59,11 @@ class Ground:
     def id(self) -> str:
         self._root_id = self._root_id or root_id_of(self.root)
         return self._root_id
+
+    @property
+    def disk(self) -> DiskSettings:
+        """How much room of the root's disk is left to attempts."""
+        return self._config.disk if self._config else DiskSettings()
 
     @property
     def engine(self) -> Engine:

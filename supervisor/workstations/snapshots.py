@@ -7,7 +7,7 @@ import contextlib
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Literal
@@ -18,8 +18,11 @@ from agent_daemon.protocol.codec import decode, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.paths import Root
+from supervisor.core.disk import is_low
 from supervisor.core.record import Stored
+from supervisor.core.settings import DiskSettings
 from supervisor.core.words import size
+from supervisor.disk import space_of
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.container_options import TOOLS, Station
 from supervisor.workstations.engine import Engine, EngineRefusalError, Source
@@ -29,6 +32,8 @@ PIECE_SECONDS = 120.0
 # Of the tools as they are read: holes in files are zeros then, and a file of terabytes may take no room at all.
 MOST_BYTES = 64 * 1024**3
 _CHUNK_BYTES = 1024 * 1024
+# How often it is looked whether the disk has room for more.
+_LOOK_BYTES = 32 * _CHUNK_BYTES
 
 
 class SnapshotFile(Stored):
@@ -73,8 +78,10 @@ def named(root: Root, workstation: str, name: str | None) -> SnapshotFile:
     return chosen[-1]
 
 
-def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
+def take(engine: Engine, station: Station, keep: int, disk: DiskSettings) -> Mapping[str, object]:
     """Save the tools as they are now; of the snapshots the last `keep` stay. No daemon runs meanwhile.
+
+    It ends where it would take the room by which `disk` has attempts begin.
 
     E_NO_IMAGE, E_SNAPSHOT_NOT_TAKEN.
     """
@@ -98,7 +105,7 @@ def take(engine: Engine, station: Station, keep: int) -> Mapping[str, object]:
                 engine.download(path, PIECE_SECONDS, path=TOOLS) as answer,
                 gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as file,
             ):
-                copy_bounded(answer, file)
+                copy_bounded(answer, file, lambda: not is_low(space_of(folder), disk, was_low=False))
         digest = _digest(fresh)
         fresh.replace(archive)
     finally:
@@ -183,13 +190,19 @@ def drop(engine: Engine, container: str) -> None:
             raise
 
 
-def copy_bounded(source: Source, file: IO[bytes] | gzip.GzipFile, most_bytes: int = MOST_BYTES) -> None:
-    """E_SNAPSHOT_NOT_TAKEN where there is more than that, or the disk does not take it."""
-    count = 0
+def copy_bounded(
+    source: Source, file: IO[bytes] | gzip.GzipFile, has_room: Callable[[], bool], most_bytes: int = MOST_BYTES
+) -> None:
+    """E_SNAPSHOT_NOT_TAKEN where there is more than that, or the disk does not take it: others need it, too."""
+    count, looked = 0, -_LOOK_BYTES
     while piece := source.read(_CHUNK_BYTES):
         count += len(piece)
         if count > most_bytes:
             raise _not_taken(f"the tools and the home are more than {size(most_bytes)}, holes in files counted")
+        if count - looked >= _LOOK_BYTES:
+            looked = count
+            if not has_room():
+                raise _not_taken("the disk of the root has no more room for it")
         try:
             file.write(piece)
         except OSError as error:  # (of this disk, not of the engine's)

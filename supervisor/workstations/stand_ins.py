@@ -53,7 +53,7 @@ def keep_up(
         done |= tend(ground, station, settings)
     if chore.kind == "snapshot" or settings.snapshot:
         say("its tools are saved")
-        done |= snapshots.take(ground.engine, station, settings.keep_snapshots)
+        done |= snapshots.take(ground.engine, station, settings.keep_snapshots, ground.disk)
     return done
 
 

@@ -11,6 +11,10 @@ from supervisor.workstations.snapshots import copy_bounded
 MIB = 1024 * 1024
 
 
+def room() -> bool:
+    return True
+
+
 class Zeros:
     """What the engine makes of one file that is nothing but a hole: zeros, without an end."""
 
@@ -29,14 +33,21 @@ class Full(io.BytesIO):
 def test_holes_in_files_fill_no_disk_and_take_no_hours() -> None:
     zeros = Zeros()
     with pytest.raises(CloudCodeError) as refused:
-        copy_bounded(zeros, io.BytesIO(), 3 * MIB)
+        copy_bounded(zeros, io.BytesIO(), room, 3 * MIB)
     assert refused.value.code == "E_SNAPSHOT_NOT_TAKEN" and zeros.given == 4 * MIB
     taken = io.BytesIO()
-    copy_bounded(io.BytesIO(bytes(3 * MIB)), taken, 3 * MIB)
+    copy_bounded(io.BytesIO(bytes(3 * MIB)), taken, room, 3 * MIB)
     assert len(taken.getvalue()) == 3 * MIB
 
 
 def test_a_full_disk_is_not_taken_for_an_engine_that_is_away() -> None:
     with pytest.raises(CloudCodeError, match="No space left") as refused:
-        copy_bounded(io.BytesIO(b"tools"), Full())
+        copy_bounded(io.BytesIO(b"tools"), Full(), room)
     assert refused.value.code == "E_SNAPSHOT_NOT_TAKEN"
+
+
+def test_the_room_that_attempts_need_is_left_to_them() -> None:
+    zeros, left = Zeros(), [True, True, False]
+    with pytest.raises(CloudCodeError, match="no more room") as refused:
+        copy_bounded(zeros, io.BytesIO(), lambda: left.pop(0))
+    assert refused.value.code == "E_SNAPSHOT_NOT_TAKEN" and zeros.given == 65 * MIB
