@@ -17,6 +17,8 @@ from agent_daemon.protocol.paths import Root
 # Also at the start, and after each piece of work; never sooner than this after the last time.
 MEASURE_SECONDS = 600.0
 REST_SECONDS = 30.0
+CONTAINER_TOOLS = Path("/tools")
+CONTAINER_TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 (only measured)
 _LONGEST_SECONDS = 300
 
 
@@ -26,6 +28,7 @@ class RoomMeter:
     def __init__(self, root: Root, workstation: str, is_busy: Callable[[], bool]) -> None:
         self._workspace = root.workspace(workstation)
         self._tools = tools_folder(Path(os.environ.get("HOME", "")), workstation)
+        self._temporary = temporary_folders(self._tools)
         self._is_busy = is_busy
         self._due = threading.Event()
         self.found: DiskUse | None = None
@@ -48,15 +51,24 @@ class RoomMeter:
 
     def _measure(self) -> None:
         tools = (self._tools,) if self._tools is not None else ()
-        sizes = measure((self._workspace, *tools))
+        sizes = measure((self._workspace, *tools, *self._temporary))
         if sizes is not None:
-            self.found = DiskUse(workspace_bytes=sizes[0], tools_bytes=sum(sizes[1:]))
+            workspace, rest = sizes[0], sizes[1:]
+            in_tools, temporary = sum(rest[: len(tools)]), sum(rest[len(tools) :])
+            self.found = DiskUse(workspace_bytes=workspace, tools_bytes=in_tools, temporary_bytes=temporary)
 
 
 def tools_folder(home: Path, workstation: str) -> Path | None:
     """Where its tools and its home are: `/tools` in a container, a folder of its own on the host."""
     known = home.name == "home" and home.parent.name in ("tools", workstation)
     return home.parent if known and home.parent.is_dir() else None
+
+
+def temporary_folders(tools: Path | None) -> tuple[Path, ...]:
+    """Those of a container, which are volumes of its own on the engine's disk; on a host they are everybody's."""
+    if tools != CONTAINER_TOOLS:
+        return ()
+    return tuple(folder for folder in CONTAINER_TEMPORARY if folder.is_mount())
 
 
 def measure(folders: Sequence[Path]) -> list[int] | None:

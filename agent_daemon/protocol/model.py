@@ -591,14 +591,15 @@ class Activity(Wire):
 
 
 class DiskUse(Wire):
-    """What a workstation takes of the disk, as its daemon measured it last."""
+    """What a workstation takes of the disk, as its daemon measured it last; `temporary` is a container's /tmp."""
 
     workspace_bytes: Count
     tools_bytes: Count = 0
+    temporary_bytes: Count = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.workspace_bytes + self.tools_bytes
+        return self.workspace_bytes + self.tools_bytes + self.temporary_bytes
 
 
 class WorkstationFile(Wire):

@@ -119,8 +119,9 @@ def _lines(one: StationStatus) -> list[RenderableType]:
         _of("processes", "" if use.processes is None else str(use.processes), limits.get("pids")),
     ]
     if row.disk is not None:
-        parts = f" (workspace {size(row.disk.workspace_bytes)}, tools and home {size(row.disk.tools_bytes)})"
-        used.append(_of("disk", size(row.disk.total_bytes), limits.get("disk")) + parts)
+        parts = f"workspace {size(row.disk.workspace_bytes)}, tools and home {size(row.disk.tools_bytes)}"
+        parts += f", /tmp {size(row.disk.temporary_bytes)}" * bool(row.disk.temporary_bytes)
+        used.append(f"{_of('disk', size(row.disk.total_bytes), limits.get('disk'))} ({parts})")
     if any(used):
         lines.append(text("; ".join(filter(None, used)), indent=2))
     if one.snapshots:

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from supervisor.root_identity import root_id_of
+from supervisor.root_identity import next_epoch, root_id_of
 from supervisor.workstations.containers import Container, list_containers
 from supervisor.workstations.engine import Engine
+from supervisor.workstations.ground import Ground
 from supervisor.workstations.keys import keys_folder
 from supervisor.workstations.leavings import remove_all
 from tests import docker_engine
@@ -209,6 +210,33 @@ def test_an_agent_whose_memory_ran_out_is_told_of_as_that(site: DockerSite) -> N
     site.wait_state("demo.fix-add", "blocked", timeout_seconds=PATIENCE_SECONDS)
     said = site.cli("task", "show", "demo.fix-add").stdout
     assert "out of memory" in said and "256 MiB" in said and "exit code -9" in said, said
+
+
+MEASURE = """
+import os, pathlib
+from agent_daemon.protocol.paths import Root
+from agent_daemon.room import RoomMeter
+for place, count in (("/tmp", 3), ("/var/tmp", 2), ("/tools", 5)):
+    pathlib.Path(place, "much").write_bytes(os.urandom(count << 20))
+root = Root(pathlib.Path("/dev/shm/root"))
+root.workspace("backend-1").mkdir(parents=True)
+meter = RoomMeter(root, "backend-1", lambda: False)
+meter._measure()
+print(meter.found.model_dump_json())
+"""
+
+
+def test_what_lies_in_tmp_counts_as_taken_of_the_disk(site: DockerSite) -> None:
+    (site.root.state).mkdir(parents=True)
+    next_epoch(site.root)
+    ground = Ground(site.root, None, site.engine)
+    made = ground.options(ground.station("backend-1", "backend"), site.root.path, None, free=False)["mounts"]
+    mounts = [word for mount in made if mount[0] == "type=volume" for word in ("--mount", ",".join(mount))]
+    python = "/opt/cloud-code/daemon/bin/python"
+    image = docker_engine.image()
+    said = docker_engine.docker("run", "--rm", *mounts, "--entrypoint", python, image, "-c", MEASURE)
+    found = json.loads(said)
+    assert 5 << 20 <= found["temporary_bytes"] < 6 << 20 <= found["tools_bytes"] + (1 << 20)
 
 
 def test_two_roots_on_one_engine_do_not_touch_each_other(site: DockerSite, tmp_path: Path) -> None:

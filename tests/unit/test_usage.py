@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_daemon.room import measure, tools_folder
+from agent_daemon.room import measure, temporary_folders, tools_folder
 from supervisor.core.disk import is_over
 from supervisor.core.settings import WorkstationSettings
 from supervisor.ports import Use
@@ -81,6 +81,7 @@ def test_tools_are_looked_for_only_where_they_are_known_to_be(tmp_path: Path) ->
     assert tools_folder(home, "backend-1") == tmp_path / "backend-1"
     assert tools_folder(home, "backend-2") is None
     assert tools_folder(Path("/root"), "backend-1") is None
+    assert temporary_folders(tmp_path / "backend-1") == (), "/tmp of a host is everybody's"
 
 
 @pytest.mark.parametrize(
