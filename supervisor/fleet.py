@@ -14,7 +14,6 @@ from supervisor.core.chores import Chore
 from supervisor.core.life import (
     NOTED,
     Life,
-    Seen,
     StationState,
     Step,
     Wanted,
@@ -24,12 +23,12 @@ from supervisor.core.life import (
     not_stopped,
     started,
 )
-from supervisor.core.liveness import Vitals, observe, pulse
+from supervisor.core.liveness import Vitals
 from supervisor.core.schedule import WorkstationView
 from supervisor.core.settings import Config, WorkstationSettings
-from supervisor.core.speech import Speech
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Workstations
+from supervisor.station import Station
 from supervisor.stations import (
     StationFile,
     configured_stations,
@@ -40,38 +39,7 @@ from supervisor.stations import (
     with_room,
 )
 
-# A file that is refused is told of once in this time, whatever else is written into it.
-REFUSAL_QUIET_SECONDS = 60.0
 LONGEST_BEAT_SECONDS = 5.0
-
-
-@dataclass
-class Station:
-    """One workstation as the running supervisor sees it.
-
-    `disk_bytes` is what it takes by its own word, `too_large` that this is more than it may.
-    """
-
-    file: StationFile
-    settings: WorkstationSettings
-    vitals: Vitals
-    life: Life
-    refused: str | None = None
-    current_task: str | None = None
-    retired: bool = False
-    disk_bytes: int | None = None
-    too_large: bool = False
-    refusal_told: float = -1e9
-    speech: Speech = field(default_factory=Speech)
-
-    @property
-    def wanted(self) -> Wanted:
-        return "removed" if self.retired else self.file.wanted
-
-    @property
-    def moves(self) -> bool:
-        """Whether it is configured with another driver than that which started it last."""
-        return not self.retired and self.file.driver != self.settings.driver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,17 +106,8 @@ class Fleet:
         if driver.away() is not None:  # it is judged by what is seen from then on
             station.vitals = replace(station.vitals, beat_at=now)
             return []
-        seen = Seen(
-            now=now,
-            wanted=station.wanted,
-            known=handle is not None,
-            alive=handle is not None and driver.alive(handle),
-            beaten=station.vitals.beat_at > station.life.started,
-            pulse=pulse(station.vitals, self._config.timing, now),
-            silent_seconds=now - station.vitals.beat_at,
-            busy=name in busy,
-            moves=station.moves,
-        )
+        alive = handle is not None and driver.alive(handle)
+        seen = station.seen(now, self._config.timing, alive=alive, busy=name in busy)
         step = look(station.life, seen, self._config.timing)
         chore = step.life.chores[0] if step.order == "chore" else None
         self._carry_out(station, step)
@@ -197,28 +156,16 @@ class Fleet:
     def heard(self, name: str, sign: WorkstationFile, now: float) -> bool:
         """A workstation's file was read; returns whether it had been suspect and no longer is."""
         station = self.stations.get(name)
-        if station is None:
-            return False
-        station.current_task = sign.current_task
-        station.disk_bytes = sign.disk.total_bytes if sign.disk is not None else None
-        before, station.vitals = station.vitals, observe(station.vitals, sign, now)
-        if station.vitals is not before:
-            station.speech = station.speech.heard(sign.protocol)
-        return station.vitals is not before and station.life.state is StationState.UNHEALTHY
+        return station is not None and station.heard(sign, now)
 
     def refused(self, name: str, now: float) -> bool:
         """A workstation's file could not be taken, which is no sign of life; whether to tell of it (again)."""
-        station = self.stations[name]
-        if now - station.refusal_told < REFUSAL_QUIET_SECONDS:
-            return False
-        station.refusal_told = now
-        return True
+        return self.stations[name].tells_refusal(now)
 
     def forget_run(self, name: str) -> None:
         """The run of the CLI that was watched has been ended: the next one begins with a clean sheet."""
-        station = self.stations.get(name)
-        if station is not None:
-            station.vitals = replace(station.vitals, activity=None, quiet_seconds=0.0, input_seconds=0.0)
+        if name in self.stations:
+            self.stations[name].forget_run()
 
     def stopped(self, name: str) -> None:
         """The job that stops this workstation's daemon has come back; one that lives is stopped again later."""
@@ -269,11 +216,7 @@ class Fleet:
     def lacks_daemon(self, name: str) -> bool:
         """Whether no daemon of this workstation lives, and none is started at once: others must act for it."""
         station = self.stations.get(name)
-        if station is None:
-            return True
-        if station.file.handle is not None or station.life.stopping or station.life.held:
-            return False
-        return station.wanted != "running" or station.refused is not None or self._now < station.life.not_before
+        return station is None or station.lacks_daemon(self._now)
 
     def driver_of(self, name: str) -> Workstations:
         """The driver of a workstation, be it configured or not any more."""
@@ -296,23 +239,11 @@ class Fleet:
     def usable(self, name: str) -> bool:
         """Whether a task may be given to it now."""
         station = self.stations[name]
-        at_work = station.file.handle is not None and station.wanted == "running" and not station.moves
-        spent = station.settings.recreate == "per_task" and station.file.worked
-        reserved = station.life.stopping or station.life.chores or spent or station.too_large
-        ready = not reserved and station.speech.understood
-        healthy = station.life.state is not StationState.UNHEALTHY
-        return at_work and ready and healthy and self._driver(station).away() is None
+        return station.ready and self._driver(station).away() is None
 
     def view(self, name: str) -> WorkstationView:
         """As scheduling sees it."""
-        station, config = self.stations[name], self._config
-        return WorkstationView(
-            name=name,
-            type=station.file.type,
-            trust_domain=station.settings.trust_domain,
-            clis=station.settings.clis,
-            unstuck={p: config.unstuck_for(p, station.file.type) for p in config.projects},
-        )
+        return self.stations[name].view(self._config)
 
     def _save(self, station: Station, file: StationFile) -> None:
         """Write its file if that has changed."""

@@ -10,8 +10,9 @@ from supervisor.core.life import StationState
 from supervisor.core.pool_size import Member, holds_work, to_raise, to_remove
 from supervisor.core.record import TaskRecord
 from supervisor.core.schedule import DependencyState, schedule
-from supervisor.fleet import Fleet, Station
+from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
+from supervisor.station import Station
 
 _COMING = frozenset({StationState.PROVISIONING, StationState.STOPPED, StationState.REMOVED})
 

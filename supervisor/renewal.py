@@ -7,8 +7,9 @@ from agent_daemon.protocol.model import PROTOCOL_VERSION
 from supervisor.core.chores import Chore, refusal
 from supervisor.core.decision import Event
 from supervisor.core.speech import due
-from supervisor.fleet import Fleet, Station
+from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
+from supervisor.station import Station
 from supervisor.work import Work
 
 CHORE = Chore(kind="recreate", why="protocol")

@@ -13,10 +13,11 @@ from typing import Any
 from supervisor.core.chores import Chore, recreation_due
 from supervisor.core.decision import Event, Failed
 from supervisor.core.disk import is_over
-from supervisor.fleet import Fleet, Station
+from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import Workstations
+from supervisor.station import Station
 
 JOB = "Chore"
 STEP, FAILED = "workstation.upkeep", "workstation.upkeep_failed"
