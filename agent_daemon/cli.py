@@ -122,7 +122,9 @@ def look_at_clis(workstation: str | None, root: Path | None, probe: bool) -> Non
         given = json.loads(line)
         os.environ.update(given["variables"])
         settings = settings_of(CliConfig.model_validate(given["cli"]), Identity(), shared_homes(place, name))
-        click.echo(json.dumps(asdict(look_at(settings, os.environ, probe=probe))))
+        key = bytes.fromhex(given["key"]) if "key" in given else None
+        found = look_at(settings, os.environ, probe=probe, key=key, only_logins=given.get("only_logins", False))
+        click.echo(json.dumps(asdict(found)))
 
 
 @main.command("tend")

@@ -13,6 +13,7 @@ from agent_daemon.clis.base import About, CliSettings, Progress, RunRequest, Ver
 from agent_daemon.clis.mcp import McpError
 from agent_daemon.execution import Invocation, ProcessLimits, run_process
 from agent_daemon.git import git
+from agent_daemon.logins import Lineage, LoginFile, lineages, login_files
 
 PROBE_SECONDS = 60
 VERSION_SECONDS = 20
@@ -42,6 +43,7 @@ class Installed:
     `version` is empty when it does not tell one, `tried` the oldest that is known to work. `login`: the variables
     with its key that are there, the files of a login in its home. `missing` are variables that it is to be passed
     and that are not there. `node` is the version of Node that an npm package runs on, where that is too old.
+    `lineages` is None where no key was given to mark them with.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Installed:
     tried: str = ""
     keys: tuple[str, ...] = ()
     logins: tuple[str, ...] = ()
+    lineages: tuple[Lineage, ...] | None = None
     missing: tuple[str, ...] = ()
     node: str = ""
     install: str = ""
@@ -69,20 +72,48 @@ class Installed:
         return ", ".join(found) or "none found"
 
 
-def look_at(settings: CliSettings, inherited: Mapping[str, str], *, probe: bool = False) -> Installed:
-    """Find a CLI as its workstation would. A `probe`, with this process' environment, is one call of its model."""
+def look_at(
+    settings: CliSettings,
+    inherited: Mapping[str, str],
+    *,
+    probe: bool = False,
+    key: bytes | None = None,
+    only_logins: bool = False,
+) -> Installed:
+    """Find a CLI as its workstation would. A `probe`, with this process' environment, is one call of its model.
+
+    With a `key` it is also told which logins it has that are renewed, marked so; `only_logins` starts nothing.
+    """
     with tempfile.TemporaryDirectory(prefix="cloud-code-cli-") as folder:
         # A version is asked for in a home that is thrown away: only a probe touches the workstation's.
         environment = bare_environment(replace(settings, home=Path(folder)), inherited)
-        found = _found(settings, environment, inherited)
-        if found.program is None:
+        home = settings.home if environment["HOME"] == folder else Path(environment["HOME"])
+        files = login_files(ADAPTERS[settings.adapter].ABOUT, home, environment)
+        found = _found(settings, environment, inherited, files)
+        if key is not None:
+            found = replace(found, lineages=lineages(files, _given(settings, environment), key))
+        if found.program is None or only_logins:
             return found
         version = _version((found.program, *settings.argv[1:]), environment, Path(folder))
         found = replace(found, version=version, node=old_node(found.program, environment, Path(folder)))
     return replace(found, probe=_probe(settings)) if probe else found
 
 
-def _found(settings: CliSettings, environment: Mapping[str, str], inherited: Mapping[str, str]) -> Installed:
+def _given(settings: CliSettings, environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that it is given by the configuration."""
+    return {
+        name: environment[name]
+        for name in (*settings.environment, *settings.pass_environment)
+        if name in environment
+    }
+
+
+def _found(
+    settings: CliSettings,
+    environment: Mapping[str, str],
+    inherited: Mapping[str, str],
+    files: tuple[LoginFile, ...],
+) -> Installed:
     adapter = ADAPTERS[settings.adapter]
     about = adapter.ABOUT
     wanted = settings.argv[0] if settings.argv else adapter.PROGRAM
@@ -93,7 +124,7 @@ def _found(settings: CliSettings, environment: Mapping[str, str], inherited: Map
         program=shutil.which(wanted, path=environment["PATH"]),
         tried=about.tried,
         keys=tuple(name for name in _key_names(settings, about) if environment.get(name)),
-        logins=tuple(name for name in about.logins if (settings.home / name).is_file()),
+        logins=tuple(file.name for file in files if file.is_there),
         missing=tuple(name for name in settings.pass_environment if not inherited.get(name)),
         install=adapter.INSTALL,
     )

@@ -52,16 +52,20 @@ class Check:
 
 CheckProject = Callable[[Root, Config, str], Iterable[Finding]]
 CheckDriver = Callable[[Config, str], Iterable[Check]]
-CheckSecrets = Callable[[Root, Config], Iterable[Check]]
+CheckRoot = Callable[[Root, Config], Iterable[Check]]
 
 
 def examine(
-    root: Root, check_project: CheckProject, check_driver: CheckDriver, check_secrets: CheckSecrets
+    root: Root,
+    check_project: CheckProject,
+    check_driver: CheckDriver,
+    check_secrets: CheckRoot,
+    check_logins: CheckRoot,
 ) -> Iterator[Check]:
     """Look at everything, one after the other; never raises for what it finds.
 
     `check_project` tells what a project lacks; `check_driver` what the driver of a type of workstations does;
-    `check_secrets` what is wrong with the root's own secrets.
+    `check_secrets` what is wrong with the root's own secrets, `check_logins` with those of coding CLIs.
     """
     yield _python()
     yield from _programs()
@@ -76,6 +80,7 @@ def examine(
     if config is not None:
         for kind, station in config.workstations.items():
             yield from _station(root, config, kind, station, check_driver)
+        yield from check_logins(root, config)
         yield from check_secrets(root, config)
         for name in config.projects:
             yield project_check(name, check_project(root, config, name))

@@ -2,21 +2,24 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage
 from agent_daemon.installed import PROBE_SECONDS, VERSION_SECONDS, Installed, Probe, look_at
+from agent_daemon.logins import Lineage
 from agent_daemon.meter import cost_usd, price_of
 from agent_daemon.places import shared_homes
 from agent_daemon.protocol.model import Identity
 from agent_daemon.protocol.paths import Root
 from agent_daemon.request import settings_of
+from supervisor.core.lineage import Holder, Seen
 from supervisor.core.settings import Config
 from supervisor.core.tasking import cli_config
 from supervisor.errors import CloudCodeError
@@ -25,6 +28,9 @@ from supervisor.stations import passed_variables
 
 _HERE = (sys.executable, "-m", "agent_daemon")
 _SLACK_SECONDS = 30
+_NEWER = "Bring it to the version of this supervisor."
+_MOST_LINEAGES = 500
+_MARK = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +40,60 @@ class FoundCli:
     workstation: str
     cli: Installed
     faults: tuple[tuple[str, str], ...] = ()
+    shares_login_with: tuple[Holder, ...] = ()
 
 
 def find_clis(
-    root: Root, config: Config, driver: Workstations, name: str, kind: str, *, probe: bool
+    root: Root, config: Config, driver: Workstations, name: str, kind: str, *, probe: bool, key: bytes
 ) -> Iterator[FoundCli]:
-    """The CLIs of one workstation, each as soon as it is known; CloudCodeError where they cannot be asked for."""
-    daemon = ("agent-daemon",) if config.workstations[kind].driver != "local" else (*_HERE,)
-    command = (*daemon, "clis", "--root", str(root.path), "--workstation", name, *(("--probe",) if probe else ()))
+    """The CLIs of one workstation, each as soon as it is known; CloudCodeError where they cannot be asked for.
+
+    The renewable logins that they have are marked with the `key`.
+    """
+    command = _command(root, config, name, kind, *(("--probe",) if probe else ()))
     variables = driver.variables(name) or passed_variables(config, kind)
     for cli in config.clis_of_station(kind):
-        described = cli_config(cli, config.cli(cli))
-        # On standard input: the variables hold keys, which no command line and no engine is to show.
-        told = json.dumps({"variables": dict(variables), "cli": described.model_dump(mode="json")})
+        told = _question(config, cli, variables, key=key.hex())
         found = _read(_ask(driver.enter(name, command, terminal=False), told))
-        yield judged(name, _with_cost(found, described.model or "", config))
+        yield judged(name, _with_cost(found, config.cli(cli).model or "", config))
+
+
+def find_logins(
+    root: Root, config: Config, driver: Workstations, name: str, kind: str, *, key: bytes
+) -> tuple[Seen, ...]:
+    """The renewable logins of one workstation, marked with the `key`; no CLI is started. CloudCodeError."""
+    clis = [cli for cli in config.clis_of_station(kind) if has_login(config, cli)]
+    variables = driver.variables(name) or passed_variables(config, kind)
+    told = [_question(config, cli, variables, key=key.hex(), only_logins=True) for cli in clis]
+    entry = driver.enter(name, _command(root, config, name, kind), terminal=False)
+    found = [_read(line) for line in _ask(entry, "\n".join(told)).splitlines()]
+    if len(found) < len(clis) or any(cli.lineages is None for cli in found):
+        raise CloudCodeError("E_CLI_NOT_ASKED", "Its daemon does not tell of logins.", _NEWER)
+    return tuple(one for cli in found for one in logins_of(name, cli))
+
+
+def logins_of(workstation: str, cli: Installed) -> Iterator[Seen]:
+    """The renewable logins that a CLI has; a variable is a place for each."""
+    for one in cli.lineages or ():
+        place = one.place or f"{workstation} {cli.name}"
+        yield Seen(Holder(workstation, cli.name, one.login), place, one.mark)
+
+
+def has_login(config: Config, cli: str) -> bool:
+    """Whether a CLI can have a login that is renewed: in a file that is known, or in a variable."""
+    settings = config.cli(cli)
+    return bool(ADAPTERS[settings.adapter or cli].ABOUT.logins or settings.pass_environment)
+
+
+def _command(root: Root, config: Config, name: str, kind: str, *options: str) -> tuple[str, ...]:
+    daemon = ("agent-daemon",) if config.workstations[kind].driver != "local" else (*_HERE,)
+    return (*daemon, "clis", "--root", str(root.path), "--workstation", name, *options)
+
+
+def _question(config: Config, cli: str, variables: Mapping[str, str], **more: object) -> str:
+    """For standard input: the variables hold keys, which no command line and no engine is to show."""
+    described = cli_config(cli, config.cli(cli))
+    return json.dumps({"variables": dict(variables), "cli": described.model_dump(mode="json"), **more})
 
 
 def look_from_here(root: Root, config: Config, kind: str, name: str) -> FoundCli:
@@ -73,6 +118,8 @@ def _ask(entry: Entry, told: str) -> str:
         )
     except subprocess.TimeoutExpired:
         raise CloudCodeError("E_CLI_NOT_ASKED", f"There was no answer within {limit} s.", "Try again.") from None
+    except OSError as error:
+        raise CloudCodeError("E_CLI_NOT_ASKED", f"{entry.argv[0]} cannot be run: {error.strerror}.") from None
     if done.returncode:
         said = done.stderr.strip().rpartition("\n")[2][:500]
         raise CloudCodeError("E_CLI_NOT_ASKED", f"The CLIs could not be looked for: {said}", "")
@@ -83,13 +130,24 @@ def _read(line: str) -> Installed:
     """What a daemon of another version tells besides is passed over; CloudCodeError where it tells too little."""
     try:
         value = _known(Installed, json.loads(line))
-        probe = value.pop("probe", None)
+        probe, lineages = value.pop("probe", None), _lineages(value.pop("lineages", None))
         lists = {key: tuple(found) for key, found in value.items() if isinstance(found, list)}
-        return Installed(**{**value, **lists}, probe=Probe(**_known(Probe, probe)) if probe else None)
-    except (ValueError, TypeError, AttributeError):
+        told = Probe(**_known(Probe, probe)) if probe else None
+        return Installed(**{**value, **lists}, probe=told, lineages=lineages)
+    except (ValueError, TypeError, AttributeError, KeyError):
         said = f"Its daemon, perhaps of another version, does not tell of its CLIs: {line[:200]!r}"
-        mend = "Bring it to the version of this supervisor."
-        raise CloudCodeError("E_CLI_NOT_ASKED", said, mend) from None
+        raise CloudCodeError("E_CLI_NOT_ASKED", said, _NEWER) from None
+
+
+def _lineages(told: Any) -> tuple[Lineage, ...] | None:
+    """What is no mark, or tells more than its login and place, is passed over."""
+    if told is None:
+        return None
+    known = [each for each in told[:_MOST_LINEAGES] if _MARK.fullmatch(each["mark"])]
+    return tuple(
+        Lineage(login=str(each["login"])[:200], place=str(each["place"])[:100], mark=each["mark"])
+        for each in known
+    )
 
 
 def _known(kind: type[Installed] | type[Probe], value: dict[str, Any]) -> dict[str, Any]:

@@ -53,14 +53,14 @@ def _no_more(_settings: CliSettings, _environment: dict[str, str]) -> tuple[str,
 class Profile:
     """What is particular to one CLI.
 
-    `tried` and `logins` are those of `About`. `arguments` make it speak the protocol, `key` and `base_url` are
-    its variables for a key and an endpoint, `own_keys` if that key is for an endpoint of one's own only,
-    `model_option` its option for a model, `environment` keeps it quiet. `start` completes the environment and
-    returns further arguments. `mode` is chosen in the session where it is offered, the tool calls named in
-    `declined` are not allowed. Its words for trying again match `retries`, what nobody needs to read `noise`;
-    where it gives an error for the model's last message, `failures` matches it. `usage_log` finds the file of a
-    session that tells more of its usage than the protocol does, and `parse_usage` reads a line of it; `ledger` is
-    a database in its home that does so.
+    `tried`, `logins`, `log_in` and `folders` are those of `About`. `arguments` make it speak the protocol, `key`
+    and `base_url` are its variables for a key and an endpoint, `own_keys` if that key is for an endpoint of one's
+    own only, `model_option` its option for a model, `environment` keeps it quiet. `start` completes the
+    environment and returns further arguments. `mode` is chosen in the session where it is offered, the tool calls
+    named in `declined` are not allowed. Its words for trying again match `retries`, what nobody needs to read
+    `noise`; where it gives an error for the model's last message, `failures` matches it. `usage_log` finds the
+    file of a session that tells more of its usage than the protocol does, and `parse_usage` reads a line of it;
+    `ledger` is a database in its home that does so.
     """
 
     program: str
@@ -68,6 +68,8 @@ class Profile:
     install: str
     tried: str = ""
     logins: tuple[str, ...] = ()
+    log_in: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
     base_url: str = ""
     own_keys: bool = False
@@ -113,7 +115,13 @@ class AcpAdapter:
     def ABOUT(self) -> About:  # noqa: N802
         """What `workstation clis` and `doctor` look for."""
         profile = self.profile
-        return About(tried=profile.tried, keys=(profile.key,) if profile.key else (), logins=profile.logins)
+        return About(
+            tried=profile.tried,
+            keys=(profile.key,) if profile.key else (),
+            logins=profile.logins,
+            log_in=profile.log_in,
+            folders=profile.folders,
+        )
 
     @property
     def OPTIONS(self) -> frozenset[str]:  # noqa: N802

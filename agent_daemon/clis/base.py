@@ -168,12 +168,15 @@ class About:
     """What is known of a CLI beside how it is driven.
 
     `tried` is the oldest version that was tried; `keys` are the variables in which it looks for a key, `logins`
-    the files in its home that hold a login.
+    the files in its home that hold a login, `log_in` the command that makes one in a terminal without a browser.
+    `folders`: the variables that put a folder of its home elsewhere, with that folder's name.
     """
 
     tried: str = ""
     keys: tuple[str, ...] = ()
     logins: tuple[str, ...] = ()
+    log_in: str = ""
+    folders: Mapping[str, str] = field(default_factory=dict)
 
 
 class Adapter(Protocol):

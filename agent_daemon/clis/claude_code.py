@@ -56,6 +56,8 @@ ABOUT = About(
     tried="2.1.329",
     keys=("ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH_TOKEN"),
     logins=(".claude/.credentials.json",),
+    log_in="claude auth login",
+    folders={"CLAUDE_CONFIG_DIR": ".claude"},
 )
 TELLS_COST: CostTold = "end"
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "max_retries", "fallback_model", "hide_key"})

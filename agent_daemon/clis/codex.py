@@ -47,7 +47,13 @@ MCP = True
 PROGRAM = "codex"
 SPEAKS: Literal["text", "events"] = "events"
 INSTALL = "npm install --global @openai/codex"
-ABOUT = About(tried="0.169.0", keys=("OPENAI_API_KEY", "CODEX_API_KEY"), logins=(".codex/auth.json",))
+ABOUT = About(
+    tried="0.169.0",
+    keys=("OPENAI_API_KEY", "CODEX_API_KEY"),
+    logins=(".codex/auth.json",),
+    log_in="codex login --device-auth",
+    folders={"CODEX_HOME": ".codex"},
+)
 TELLS_COST: CostTold = "never"
 _PATIENCE = ("request_max_retries", "stream_max_retries", "stream_idle_timeout_ms")
 OPTIONS: frozenset[str] = frozenset({"base_url", "env_key", "shell_environment", *_PATIENCE})

@@ -14,6 +14,7 @@ from supervisor.cli.reading import TASK_FILES
 from supervisor.config import load_config
 from supervisor.core.words import count
 from supervisor.errors import CloudCodeError
+from supervisor.logins import shared_variables
 from supervisor.notices import config_changed, refused_edits, vanished_files
 from supervisor.reader import Reader
 from supervisor.running import running_supervisor
@@ -65,7 +66,8 @@ def _notes(root: Root) -> list[Problem]:
     except CloudCodeError:
         config = None
     changed = config_changed(root, config, running)
-    return [*([changed] if changed else []), *(missing_clis(config, root) if config else ())]
+    about_config = [*missing_clis(config, root), *shared_variables(config, root)] if config else []
+    return [*([changed] if changed else []), *about_config]
 
 
 def _unfit(root: Root) -> list[Problem]:

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from agent_daemon.protocol.paths import Root
+from supervisor.app import DRIVERS
 from supervisor.cli.forges import check_project
 from supervisor.cli.output import json_option, print_json, progress, show, state_text, table, text
 from supervisor.cli.place import as_owner
 from supervisor.core.settings import Config
 from supervisor.doctor import Check, examine, told
+from supervisor.logins import check_logins
 from supervisor.secrets.examination import check_secrets
 from supervisor.service.examination import check_service
 from supervisor.workstations.examination import check_docker, check_egress
@@ -31,7 +33,7 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
     as_owner(ctx.obj)
     with progress("looking at this host and at the repositories"):
         checks = [
-            *examine(ctx.obj, check_project, partial(_check_driver, ctx.obj), check_secrets),
+            *examine(ctx.obj, check_project, partial(_check_driver, ctx.obj), check_secrets, _check_logins),
             *check_service(ctx.obj),
         ]
     if as_json:
@@ -43,6 +45,10 @@ def doctor(ctx: click.Context, as_json: bool) -> int:
         ]
         show(table(("", "WHAT", "FOUND"), [(a, b, text(c, lines=True)) for a, b, c in rows]))
     return 1 if any(check.status == "error" for check in checks) else 0
+
+
+def _check_logins(root: Root, config: Config) -> Iterator[Check]:
+    return check_logins(root, config, lambda kind: DRIVERS[config.workstations[kind].driver](root, config))
 
 
 def _check_driver(root: Root, config: Config, kind: str) -> Iterator[Check]:

@@ -11,6 +11,7 @@ from supervisor.cli.place import complete_workstation, existing_root
 from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import FoundCli, find_clis
+from supervisor.logins import compared, new_key
 from supervisor.stations import configured_stations
 
 
@@ -23,8 +24,8 @@ def clis(ctx: click.Context, name: str | None, probe: bool, as_json: bool) -> in
     """Show the coding CLIs of every workstation, or of one: program, version, key or login.
 
     They are looked for with the environment of the workstation's daemon; of keys only the names are shown. With
-    --probe each is asked for one word, in an empty folder and for at most a minute. Exit code 1 if a program is
-    missing or a probe fails.
+    --probe each is asked for one word, in an empty folder and for at most a minute. A login that several of them
+    have is told. Exit code 1 if a program is missing or a probe fails.
     """
     root = existing_root(ctx)
     config = load_config(root)
@@ -32,15 +33,16 @@ def clis(ctx: click.Context, name: str | None, probe: bool, as_json: bool) -> in
     if not stations:
         there = ", ".join(config.workstations)
         raise CloudCodeError("E_NO_WORKSTATION", f"There is no workstation '{name}'.", f"There are types {there}.")
-    found: list[FoundCli] = []
+    found, key = list[FoundCli](), new_key()
     for station, kind in stations:
         driver = DRIVERS[config.workstations[kind].driver](root, config)
-        asked = find_clis(root, config, driver, station, kind, probe=probe)
+        asked = find_clis(root, config, driver, station, kind, probe=probe, key=key)
         for cli in config.clis_of_station(kind):
             if probe:
                 note(f"asking {cli} of {station} …")
             with nullcontext() if probe else progress(f"looking at {cli} of {station}"):
                 found.append(next(asked))
+    found = compared(root, config, found)
     if as_json:
         print_json(found)
     else:

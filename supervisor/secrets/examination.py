@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from agent_daemon.logins import renews
 from agent_daemon.protocol.paths import Root
+from supervisor.core.credentials import variable_of
 from supervisor.core.settings import Config
 from supervisor.core.times import duration
 from supervisor.core.words import count
@@ -43,6 +45,7 @@ def check_secrets(root: Root, config: Config) -> Iterator[Check]:
     named = places_of(config)
     if named:
         yield told_of_missing(store, named)
+        yield from lent_logins(store, config)
 
 
 def told_of_missing(store: SecretStore, named: dict[str, tuple[str, ...]]) -> Check:
@@ -56,6 +59,21 @@ def told_of_missing(store: SecretStore, named: dict[str, tuple[str, ...]]) -> Ch
         return Check(name="secrets", status="ok", detail=detail)
     places = "; ".join(f"{name} ({', '.join(named[name])})" for name in missing)
     return Check(name="secrets", status="warning", detail=f"not set: {places}", mend=store.mend(missing[0]))
+
+
+def lent_logins(store: SecretStore, config: Config) -> Iterator[Check]:
+    """Credentials that give every attempt a copy of one login of a subscription, which the first renewal ends."""
+    for name, credential in config.credentials.items():
+        for access, rule in credential.access.items():
+            try:
+                value = (store.get(rule.secret) if rule.secret else None) or ""
+            except CloudCodeError:  # told already
+                continue
+            if renews(variable_of(name, credential), value):
+                place = f"credentials.{name}.access.{access}"
+                detail = f"E_LOGIN_SHARED: {place} gives each attempt a copy of a login that the first one renews"
+                mend = "take it out, and log in at each workstation by itself, or give a key"
+                yield Check(name="secrets", status="warning", detail=detail, mend=mend)
 
 
 def _vault_checks(config: Config, session: VaultSession) -> Iterator[Check]:
