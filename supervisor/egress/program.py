@@ -34,7 +34,7 @@ def own_program(unit: Path = UNIT_FILE) -> str:
 @cache
 def installed_program() -> str:
     """What the proxy would be if it were started now: asked of it itself. Empty where it says nothing."""
-    command = [sys.executable, "-m", "supervisor.egress", OPTION]
+    command = [sys.executable, "-P", "-m", "supervisor.egress", OPTION]  # (nothing of the folder that we are in)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -3,6 +3,7 @@
 import os
 import shlex
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,6 +14,7 @@ from supervisor import __version__
 from supervisor.core import unit
 from supervisor.core.words import some
 from supervisor.egress.files import running_proxy
+from supervisor.egress.program import OPTION as SAY_PROGRAM
 from supervisor.egress.program import UNIT as EGRESS_UNIT
 from supervisor.egress.program import installed_program
 from supervisor.errors import CloudCodeError, user_name
@@ -227,9 +229,12 @@ def egress_step(root: Root, at_work: Sequence[str]) -> Step:
     def do() -> None:
         if at_work:
             return
+        if not installed_program():
+            message = "The egress proxy of this version cannot be started; the one that runs was left alone."
+            raise CloudCodeError("E_INSTALL", message, f"{sys.executable} -m supervisor.egress {SAY_PROGRAM}")
+        before, deadline = running_proxy(root), time.monotonic() + PROXY_SECONDS
         call("systemctl", "restart", EGRESS_UNIT)
-        deadline = time.monotonic() + PROXY_SECONDS
-        while not is_done():
+        while (running := running_proxy(root)) is None or running == before:
             if time.monotonic() > deadline:
                 raise CloudCodeError(
                     "E_INSTALL", "The egress proxy does not come back.", f"journalctl -u {EGRESS_UNIT}"

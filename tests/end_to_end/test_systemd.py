@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 import yaml
 
+from agent_daemon.protocol.codec import encode
+from supervisor.core.states import State
 from tests.docker_engine import control_groups
 from tests.site import wait_for
 from tests.systemd_host import SystemdHost
+from tests.unit.conftest import make_attempt, make_task
 
 CONFIG = {
     "projects": {"demo": {"repository": "/srv/demo.git", "base_branch": "main"}},
@@ -147,7 +151,16 @@ def has_its_proxy_upgraded(host: SystemdHost, proxy: str) -> None:
     assert "runs in another program" in host.sh("cloud-code doctor", check=False)
     assert "would be  the egress proxy" in host.sh("cloud-code upgrade --dry-run")
     assert proxy_of(host) == proxy
-    done = host.sh("cloud-code upgrade")
+    host.sh("systemctl stop cloud-code")
+    attempt = make_attempt(started_at=datetime.now(UTC))
+    record = make_task(id="demo.one", project="demo", state=State.IN_PROGRESS, attempt=1, attempts=(attempt,))
+    place = "/srv/cloud-code/state/tasks/demo.one.yaml"
+    host.sh(f"cat > {place} <<'EOF'\n{encode(record).decode()}\nEOF\nchown cloud-code: {place}")
+    kept = host.sh("cloud-code upgrade")
+    assert "kept      the egress proxy" in kept and "the connections of demo.one" in kept, kept
+    assert proxy_of(host) == proxy
+    host.sh(f"rm {place}; systemctl start cloud-code")
+    done = host.sh("mkdir -p /root/x/supervisor; cd /root/x; cloud-code upgrade")
     assert "done      the egress proxy runs as this version's program" in done, done
     assert proxy_of(host) not in (proxy, "0")
     assert "is so     the egress proxy" in host.sh("cloud-code upgrade")
