@@ -28,7 +28,8 @@ from supervisor.reader import Reader
 from supervisor.running import running_supervisor
 from supervisor.service import host as hosts
 from supervisor.service.host import Host
-from supervisor.service.install import egress_step, install_steps, link_step, restart_step, unit_place, unit_steps
+from supervisor.service.install import install_steps, link_step, restart_step, unit_place, unit_steps
+from supervisor.service.proxy import egress_step
 from supervisor.service.remapping import Remapping
 from supervisor.service.removal import purge_steps, uninstall_steps
 from supervisor.service.steps import Step, carry_out

@@ -3,27 +3,18 @@
 import os
 import shlex
 import stat
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from agent_daemon.protocol.paths import Root
 from supervisor import __version__
 from supervisor.core import unit
-from supervisor.core.words import some
-from supervisor.egress.files import running_proxy
-from supervisor.egress.program import OPTION as SAY_PROGRAM
-from supervisor.egress.program import UNIT as EGRESS_UNIT
-from supervisor.egress.program import installed_program
 from supervisor.errors import CloudCodeError, user_name
 from supervisor.service.host import UNIT, UNITS_FOLDER, Host, asked, call, show
 from supervisor.service.steps import Step
 
 LINK = "/usr/local/bin/cloud-code"
 ENGINE_GROUP = "docker"
-PROXY_SECONDS = 30.0
 _ENVIRONMENT = """\
 # Variables for the supervisor, one NAME=value a line: keys of coding CLIs that config.yaml names under
 # `pass_environment`, or DOCKER_HOST. Root alone can read this file. After a change: systemctl restart cloud-code
@@ -206,48 +197,6 @@ def _restart() -> None:
             "work on meanwhile. To go back: install the former version of the package in the same place, and "
             "then `sudo cloud-code upgrade` (docs/install.md, Going back).",
         ) from None
-
-
-def egress_step(root: Root, at_work: Sequence[str]) -> Step:
-    """A proxy of this version instead of one that is another program, unless there are tasks `at_work`.
-
-    It carries the connections of their agents, of which each would break off.
-    """
-
-    def is_done() -> bool:
-        running = running_proxy(root)
-        return running is not None and running.program == installed_program()
-
-    def kept() -> str:
-        if not at_work:
-            return ""
-        return (
-            f"it goes on as it was, for a restart would cut the connections of {some(at_work)}. When nothing is "
-            "under way (`cloud-code drain --wait`), give this command again; or now, with --egress"
-        )
-
-    def do() -> None:
-        if at_work:
-            return
-        if not installed_program():
-            message = "The egress proxy of this version cannot be started; the one that runs was left alone."
-            raise CloudCodeError("E_INSTALL", message, f"{sys.executable} -m supervisor.egress {SAY_PROGRAM}")
-        before, deadline = running_proxy(root), time.monotonic() + PROXY_SECONDS
-        call("systemctl", "restart", EGRESS_UNIT)
-        while (running := running_proxy(root)) is None or running == before:
-            if time.monotonic() > deadline:
-                raise CloudCodeError(
-                    "E_INSTALL", "The egress proxy does not come back.", f"journalctl -u {EGRESS_UNIT}"
-                )
-            time.sleep(0.1)
-
-    return Step(
-        what="the egress proxy runs as this version's program",
-        command=f"systemctl restart {EGRESS_UNIT}",
-        is_done=is_done,
-        kept=kept,
-        do=do,
-    )
 
 
 def _is_of_group(folder: Path) -> bool:

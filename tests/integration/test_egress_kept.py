@@ -29,7 +29,7 @@ from supervisor.egress.files import (
 from supervisor.egress.news import RefusedNews
 from supervisor.egress.program import installed_program, own_program
 from supervisor.errors import CloudCodeError
-from supervisor.service.install import egress_step
+from supervisor.service.proxy import egress_step
 from supervisor.service.steps import carry_out
 from supervisor.workstations.egress import EgressProxy
 from supervisor.workstations.engine import Engine
