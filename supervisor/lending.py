@@ -20,6 +20,8 @@ JOB = "Lease"
 # How often values that lie still are compared with what was given, and what could not be done is tried again.
 _COMPARE_SECONDS = 5.0
 _AGAIN_SECONDS = 5.0
+# What a job does, as it is told where it fails.
+_VERBS = {"revoke": "revoked", "renew": "renewed", "compare": "compared", "signed-in": "looked after"}
 
 GrantKey = tuple[str, str]
 
@@ -72,7 +74,7 @@ class Lending:
     _compare_at: float = field(default=0.0, init=False)
     _signed_in_at: float = field(default=0.0, init=False)
     _rest: dict[str, float] = field(default_factory=dict, init=False)
-    _told: dict[str, str] = field(default_factory=dict, init=False)
+    _failing: dict[str, str] = field(default_factory=dict, init=False)
     _owners: dict[str, GrantKey] = field(default_factory=dict, init=False)
 
     def look(self) -> None:
@@ -83,8 +85,11 @@ class Lending:
             self._owners[page.name] = page.grant_key
             if self._rest.get(page.name, 0.0) <= now:
                 self._look_after(page)
-        for name in self._rest.keys() - {page.name for page in pages}:
+        names = {page.name for page in pages}
+        for name in self._rest.keys() - names:
             del self._rest[name]
+        for subject in [one for one in self._failing if one.partition(":")[2] not in names | {""}]:
+            self._works(subject)
         if self.lender.lends and now >= self._signed_in_at:
             self._signed_in_at = now + _AGAIN_SECONDS
             self.pool.submit(f"{JOB}:signed-in:", self.lender.keep_signed_in)
@@ -93,6 +98,8 @@ class Lending:
             given = self._given()
             if given:
                 self.pool.submit(f"{JOB}:compare:", partial(self.lender.changed, given))
+            else:
+                self._works("compare:")
 
     def _look_after(self, page: Page) -> None:
         task_id, grant_id = page.grant_key
@@ -124,9 +131,9 @@ class Lending:
         what, _, name = subject.partition(":")
         if isinstance(outcome, Failed):
             self._rest[name] = self.clock.monotonic() + _AGAIN_SECONDS
-            self._tell_failure(what, name, outcome)
+            self._tell_failure(subject, outcome)
             return
-        self._told.pop(what, None)
+        self._works(subject)
         if what == "compare" and isinstance(outcome, list):
             for key in outcome:
                 self._give_anew(key, "its value is another one by now")
@@ -155,15 +162,20 @@ class Lending:
             details |= {"type": grant.type, "access": grant.access, "scope": grant.scope}
         self.ledger.log(Event(name=event, details=details), task)
 
-    def _tell_failure(self, what: str, name: str, failed: Failed) -> None:
-        """Once, whatever else fails for the same reason."""
-        known = failed.code in self._told.values()
-        self._told[what] = failed.code
+    def _tell_failure(self, subject: str, failed: Failed) -> None:
+        """Once for each thing that is done, whatever it fails for besides for the same reason."""
+        what, _, name = subject.partition(":")
+        known = (what, failed.code) in {(one.partition(":")[0], code) for one, code in self._failing.items()}
+        self._failing[subject] = failed.code
         if known:
             return
-        verb = {"revoke": "revoked", "renew": "renewed", "compare": "compared"}.get(what, "looked after")
-        details = {"code": failed.code, "message": failed.message, "what": verb, "lease": name}
+        details = {"code": failed.code, "message": failed.message, "what": _VERBS[what], "lease": name}
         self.ledger.log(Event(name="lease.failed", details=details))
+
+    def _works(self, subject: str) -> None:
+        """This is done, or is to be done no longer; told once nothing fails any more."""
+        if self._failing.pop(subject, None) is not None and not self._failing:
+            self.ledger.log(Event(name="lease.works"))
 
 
 def _left_seconds(grant: Grant, now: datetime) -> float:

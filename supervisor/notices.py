@@ -7,6 +7,7 @@ from agent_daemon.protocol.files import read_file
 from agent_daemon.protocol.paths import TASKING_REJECTED, Root
 from supervisor.core.intake import Draft
 from supervisor.core.record import TaskRecord
+from supervisor.core.secret_wait import mend_of
 from supervisor.core.settings import Config
 from supervisor.core.words import count
 from supervisor.records import RecordStore, taken_otherwise
@@ -31,6 +32,24 @@ def config_changed(root: Root, config: Config | None, supervisor: Running | None
         file=str(root.config),
         mend=mend,
     )
+
+
+def failing_leases(events: Iterable[Mapping[str, object]]) -> Iterator[Problem]:
+    """What the supervisor cannot do with what agents were given, by its newest events; nothing once it can."""
+    failing: dict[str, tuple[str, list[str]]] = {}
+    for event in events:
+        details = event.get("details")
+        if event.get("event") in ("lease.works", "supervisor.started"):
+            failing.clear()
+        elif event.get("event") == "lease.failed" and isinstance(details, dict):
+            code, message, verb = (str(details.get(key, "")) for key in ("code", "message", "what"))
+            verbs = failing.get(code, ("", []))[1]
+            failing[code] = message, [*(one for one in verbs if one != verb), verb]
+    for code, (message, verbs) in failing.items():
+        text, command = mend_of(code)
+        what = f"what agents were given cannot be {' or '.join(verbs)} now, and is tried again"
+        mend = f"{text[0].lower()}{text[1:]} (`{command}`)"
+        yield Problem(code=code, message=f"{what}: {message.removesuffix('.')}", mend=mend)
 
 
 def refused_edits(root: Root, tasks: Mapping[str, TaskRecord]) -> Iterator[Problem]:

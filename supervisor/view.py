@@ -21,7 +21,7 @@ from supervisor.draining import Drained, read_drained
 from supervisor.errors import CloudCodeError
 from supervisor.fleet_view import StationRow, away_problems, read_stations
 from supervisor.forge_view import ForgeRow, forge_problems, forge_rows
-from supervisor.notices import config_changed, misplaced_files, refused_edits, vanished_files
+from supervisor.notices import config_changed, failing_leases, misplaced_files, refused_edits, vanished_files
 from supervisor.reader import Reader, Report, is_locked
 from supervisor.running import Running, running_supervisor
 from supervisor.spending import read_spending, unreadable_problem
@@ -153,8 +153,11 @@ def take_picture(reader: Reader) -> Picture:
     problems += misplaced.values()
     disk = seen_state(reader.root, config.disk) if config is not None else None
     problems += [low] if disk is not None and (low := low_problem(disk)) is not None else []
-    if running and config is not None and any(s.driver == "docker" for s in config.workstations.values()):
-        problems += away_problems(reader.recent_events())
+    if running and config is not None:
+        events = reader.recent_events()
+        problems += failing_leases(events)
+        if any(station.driver == "docker" for station in config.workstations.values()):
+            problems += away_problems(events)
     forges = forge_rows(reader.root, config, tasks)
     problems += forge_problems(forges)
     dependencies, damaged = reader.dependency_states(tasks)

@@ -24,8 +24,11 @@ _OUTAGES = frozenset(
     {"E_UNREACHABLE", "E_STATE_DISK", "E_GIT_TIMEOUT", "E_MIRROR_BUSY", "E_FORGE_DOWN", "E_FORGE_LIMIT"}
 )
 _MAX_TRIES_IN_AN_OUTAGE = 100
-# Where secrets are kept cannot be asked, or refuses: mended there, and asked again for as long as it takes.
-AWAITED = frozenset({"E_VAULT_DOWN", "E_VAULT_SEALED", "E_VAULT_DENIED", "E_VAULT_REFUSED", "E_VAULT_WRAPPED"})
+# Where secrets are kept cannot be asked or opened, or refuses: mended there, and asked again as long as it takes.
+AWAITED = frozenset(
+    {"E_VAULT_DOWN", "E_VAULT_SEALED", "E_VAULT_DENIED", "E_VAULT_REFUSED", "E_VAULT_WRAPPED"}
+    | {"E_SECRETS_IDENTITY", "E_SECRETS_UNREADABLE", "E_NO_SECRET"}
+)
 LONGEST_AWAITED_SECONDS = 30
 # What is not there may be back in a moment, like a path on a network; a wrong address is not: 4 tries are 22 s.
 _ABSENCES = frozenset({"E_NO_REPOSITORY"})

@@ -32,6 +32,15 @@ _MENDS = {
         "Bring Vault back, or correct `secrets.vault`: then it goes on by itself",
         "cloud-code doctor",
     ),
+    "E_SECRETS_IDENTITY": (
+        "Bring the identity that opens the secrets back, for its user alone: then it goes on by itself",
+        "cloud-code doctor",
+    ),
+    "E_SECRETS_UNREADABLE": (
+        "Bring the file of secrets, or its identity, back: then it goes on by itself",
+        "cloud-code doctor",
+    ),
+    "E_NO_SECRET": ("Put the secret where it is looked for: then it goes on by itself", "cloud-code doctor"),
 }
 _OTHER_MEND = ("Mend what is in the way: then it goes on by itself", "cloud-code doctor")
 GOES_ON = f"It goes on by itself, {duration(LONGEST_AWAITED_SECONDS)} after that can be had again at the latest."

@@ -329,6 +329,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     ),
     "credential.returned": _form("{id}: {message}"),
     "lease.failed": _form("{code}: what agents were given cannot be {what} now, and is tried again: {message}"),
+    "lease.works": _form("what agents were given is looked after again"),
     "credential.revoked": lambda v: f"{_wanted(v)} is taken back: {v['message']}",
     "edit.refused": _form("{message}; kept as {kept}"),
     "source.held": _form("{ref} vanished with too many others to be taken for deleted; the task goes on"),

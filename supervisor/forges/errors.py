@@ -65,7 +65,7 @@ def gathered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def lack(error: CloudCodeError, what: str = "access") -> Finding:
     """What went wrong as the finding that it is."""
-    named = "secret" if error.code == "E_FORGE_TOKEN" else what
+    named = "secret" if error.code == "E_FORGE_TOKEN" or error.code.startswith("E_SECRETS_") else what
     mend = error.mend or _MENDS.get(error.code, "")
     return Finding(what=named, ok=False, message=f"{error.code}: {error.message}", mend=mend)
 

@@ -52,10 +52,11 @@ class TokenFrom:
 def sign_in_with(read: ReadSecret, source: SecretSource) -> str:
     """The secret that a forge is signed in to with; ForgeError E_FORGE_TOKEN where there is none.
 
-    A place that cannot be asked now keeps its own code: that passes.
+    A place that cannot be asked or opened now keeps its own code: that passes.
     """
     try:
         return read(source)
     except CloudCodeError as error:
-        code = error.code if getattr(error, "retryable", False) else "E_FORGE_TOKEN"
+        passes = getattr(error, "retryable", False) or error.code.startswith("E_SECRETS_")
+        code = error.code if passes else "E_FORGE_TOKEN"
         raise ForgeError(code, error.message, error.mend, retryable=True) from None

@@ -174,6 +174,32 @@ def test_what_is_missing_is_told_and_given_once_it_is_there(broker: Site) -> Non
     site.wait_state("demo.fix-add", "review")
 
 
+def test_work_waits_while_what_opens_the_secrets_is_gone_and_goes_on_by_itself(broker: Site) -> None:
+    """Nothing is pushed unsearched; nobody need say when the identity is back."""
+    site = broker
+    site.use_script("sed -i 's/a - b/a + b/' calc.py")
+    site.write_config()
+    identity = site.folder / "home" / ".config" / "cloud-code" / "identity"
+    away = identity.rename(site.folder / "away")
+    site.start()
+    site.write_task("fix-add")
+
+    def waits() -> list[dict[str, str]]:
+        return [
+            one for one in json.loads(site.cli("status", "--json").stdout)["tasks"] if "blocked" in one["doing"]
+        ]
+
+    (shown,) = wait_for(waits, what="it is shown as blocked")
+    assert (
+        shown["doing"].startswith("blocked: credential: its work is done") and "cannot be read" in shown["doing"]
+    )
+    assert shown["state"] == "in_progress" and "main" in git("branch", "--list", cwd=site.remote)
+    assert "identity that opens the secrets" in site.cli("task", "explain", "fix-add").stdout
+    away.rename(identity)
+    task = site.wait_state("demo.fix-add", "review")
+    assert [attempt.verdict for attempt in task.attempts] == ["completed"]
+
+
 def test_a_person_is_asked_on_the_issue_and_only_who_may_write_decides(tmp_path: Path) -> None:
     with forge_site(tmp_path) as forges:
         site = forges.site

@@ -249,6 +249,29 @@ def test_sealed_the_task_waits_with_the_reason_and_goes_on_by_itself(lender: Sit
     assert sums in (site.folder / "sum").read_text()
 
 
+def test_status_says_that_nothing_is_renewed_while_it_is_sealed(lender: Site, vault: VaultSite) -> None:
+    site, fake = lender, fake_of(vault)
+    vault.lends(default_ttl="6s", max_ttl="1h")
+    go = hold(site)
+    site.start()
+    site.write_task("fix-add")
+    wait_for((site.folder / "has").exists, what="the agent has it")
+
+    def told() -> list[dict[str, str]]:
+        problems = json.loads(site.cli("status", "--json").stdout)["problems"]
+        return [one for one in problems if one["code"] == "E_VAULT_SEALED" and "renewed" in one["message"]]
+
+    assert not told()
+    fake.seal()
+    (problem,) = wait_for(told, what="status tells it")
+    assert problem["message"].startswith("what agents were given cannot be ")
+    assert "vault operator unseal" in problem["mend"]
+    fake.unseal()
+    wait_for(lambda: not told(), what="it is over")
+    go.touch()
+    site.wait_state("demo.fix-add", "review")
+
+
 def test_another_value_reaches_an_agent_that_works_and_the_same_is_not_given_again(
     lender: Site, vault: VaultSite
 ) -> None:

@@ -49,6 +49,18 @@ def test_it_is_called_blocked_for_a_credential_with_the_next_step(task: TaskReco
     assert "Waits for working credentials" in render_story(task, AROUND)
 
 
+@pytest.mark.parametrize("code", ["E_SECRETS_IDENTITY", "E_SECRETS_UNREADABLE", "E_NO_SECRET"])
+def test_secrets_that_cannot_be_opened_are_waited_for_as_a_sealed_vault_is(code: str) -> None:
+    lost = Failed(code=code, message="The identity cannot be read.")
+    task = make_task(state=State.IN_PROGRESS, attempt=1, attempts=(make_attempt(),))
+    task = fail_inspection(task, 1, lost, None, NOW).task
+    assert task.state is State.IN_PROGRESS and headline(task, AROUND).startswith("blocked: credential: ")
+    (answer,) = answers(task)
+    assert answer.text.endswith("then it goes on by itself") and answer.command == "cloud-code doctor"
+    preparing = fail_preparation(make_task(state=State.PENDING), lost, NOW).task
+    assert preparing.state is State.PENDING and secret_wait(preparing) is not None
+
+
 def test_it_is_tried_for_as_long_as_it_takes_at_least_twice_a_minute_and_told_once() -> None:
     task, now, told = claimed(), NOW, 0
     for _ in range(300):
