@@ -17,20 +17,23 @@ PROGRAMS = {
     "backend": ("poetry", "pipx", "ruff", "mypy", "pytest", "psql", "redis-cli"),
     "frontend": ("node", "npm", "yarn", "pnpm", "bun", "tsc", "eslint", "prettier", "playwright"),
     "database": ("psql", "mysql", "redis-cli", "sqlite3", "alembic", "mongosh"),
-    "devops": ("ansible", "kubectl", "make", "ssh"),
+    "devops": ("ansible", "kubectl", "make", "ssh", "buildah", "podman"),
     "reviewer": ("ruff", "mypy", "eslint", "bandit", "semgrep", "detect-secrets"),
     "testing": ("pytest", "coverage", "locust", "jest", "playwright", "chromium"),
 }
 # How a program is asked whether it runs, where it is not by `--version`.
 ASKED = {"kubectl": "version --client", "ssh": "-V"}
-# As a workstation is run: no rights, no network, nothing to be written but /tmp and the home.
+# As a workstation is run: no rights, no network, nothing to be written but /tmp, /var/tmp and /tools.
 CONFINED = (
     "--network=none",
     "--read-only",
     "--cap-drop=ALL",
     "--security-opt=no-new-privileges",
-    "--tmpfs=/tmp",
-    "--tmpfs=/tools/home",
+    "--memory=2g",
+    "--pids-limit=512",
+    "--mount=type=volume,target=/tmp",
+    "--mount=type=volume,target=/var/tmp",
+    "--mount=type=volume,target=/tools",
 )
 
 
@@ -51,3 +54,39 @@ def test_the_image_of_a_type_has_its_programs(kind: str, tmp_path: Path) -> None
     assert ran == ""
     settings = json.loads(docker("image", "inspect", tag))[0]["Config"]
     assert settings["User"] == f"{os.getuid()}:{os.getgid()}" and settings["Healthcheck"]["Test"]
+    if kind == "devops":
+        containers_are_built_and_run_on_a_kernel_of_their_own(tag)
+
+
+BUILD_AND_RUN = r"""
+set -eu
+mkdir -p /tmp/made/root/bin && cd /tmp/made
+for one in /bin/sh /bin/chown /bin/ls /bin/cat; do
+    cp --parents $one $(ldd $one | grep -o '/[^ ]*') root
+done
+cat >Dockerfile <<'END'
+FROM scratch
+COPY root /
+RUN echo built >/built && chown 7:8 /built
+CMD ["/bin/sh", "-c", "cat /built; ls -ln /built; echo $HTTP_PROXY"]
+END
+python3 -m http.server --bind 127.0.0.1 3128 >/tmp/asked 2>&1 &
+export HTTP_PROXY=http://127.0.0.1:3128 http_proxy=http://127.0.0.1:3128
+{ buildah bud -t made . && podman save -o made.tar made; } >/tmp/told 2>&1 || { cat /tmp/told; exit 1; }
+podman run --rm --memory 64m made
+podman run --rm made /bin/sh -c 'exit 3' || echo "ended with $?"
+own-kernel sh -c 'curl --silent --output /dev/null http://example.org/ && echo there >seen'
+ls -n seen made.tar | cut -d ' ' -f 3,4
+grep -o 'GET http://example.org/' /tmp/asked
+ls /dev/shm
+"""
+
+
+def containers_are_built_and_run_on_a_kernel_of_their_own(tag: str) -> None:
+    """With everything that a hardened workstation is not given: mounts, users, name spaces."""
+    ran = docker("run", "--rm", *CONFINED, "--entrypoint", "bash", tag, "-c", BUILD_AND_RUN, seconds=300).split(
+        "\n"
+    )
+    user = f"{os.getuid()} {os.getgid()}"
+    assert ran[0] == "built" and ran[1].split()[2:4] == ["7", "8"]
+    assert ran[2:] == ["http://10.0.2.2:3128", "ended with 3", user, user, "GET http://example.org/", ""]

@@ -30,6 +30,8 @@ def test_the_scripts_are_shell(kind: str) -> None:
     recipes = packaged_folder("dockerfiles")
     for path in (recipes / "install.sh", recipes / "types" / f"{kind}.sh"):
         subprocess.run(["sh", "-n", path], check=True)
+    for name, shell in (("own-kernel", "bash"), ("init", "sh")):
+        subprocess.run([shell, "-n", recipes / "own-kernel" / name], check=True)
 
 
 def test_the_same_source_gives_the_same_context(tmp_path: Path) -> None:
