@@ -83,6 +83,8 @@ CLOSE_SECONDS = 25
 GROUP_FOLDER = 0o2770
 # Creates on a forge wait for each other: few threads, so that nothing else waits with them.
 TELLERS = 4
+# What is done to idle workstations may take an hour: it takes no thread from the work on tasks.
+KEEPERS = 8
 
 
 def _local(root: Root, _config: Config | None) -> Workstations:
@@ -201,8 +203,9 @@ class Supervisor:
         self.people.money, self.work.purse = self.money, self.money.purse
         desks = open_desks(root, self.projects)
         self.issues = Issues(self.clock, self.ledger, self.pool, desks)
-        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, self.pool, self.cleaning.start)
-        tellers = JobPool(self.inbox, threads=TELLERS)
+        keepers, tellers = JobPool(self.inbox, threads=KEEPERS), JobPool(self.inbox, threads=TELLERS)
+        self._pools = (self.pool, keepers, tellers)
+        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, self.cleaning.start)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch
         self.webhooks = _webhooks(self.config, secrets.read, self.inbox)
@@ -308,15 +311,22 @@ class Supervisor:
             watcher.stop()
             self.close()
 
+    @property
+    def working(self) -> bool:
+        """Whether a thread is at slow work."""
+        return any(pool.running for pool in self._pools)
+
     def close(self) -> None:
         """End what slow work is left; it is begun anew after the next start."""
         if self.webhooks:
             self.webhooks.stop()
-        self.pool.close()
-        self.storyteller.pool.close()
+        for pool in self._pools:
+            pool.close()
         deadline = self.clock.monotonic() + CLOSE_SECONDS
-        while self.pool.running and self.clock.monotonic() < deadline:
+        while self.working and self.clock.monotonic() < deadline:
             end_leftovers(self.root.path, timeout_seconds=1)  # jobs wait for git, and some for each other
+            for driver in self.drivers.values():
+                driver.interrupt()
             self.loop.on_pass()
             time.sleep(0.05)
         for driver in self.drivers.values():

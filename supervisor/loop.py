@@ -97,7 +97,10 @@ class Loop:
         self.drain()
 
     def drain(self) -> None:
-        """Take in the outcomes of the jobs under way; start nothing new."""
+        """Take in the outcomes of the jobs under way; start nothing new.
+
+        What is done to idle workstations is not waited for: it stands in their files, and is begun anew.
+        """
         deadline = self.clock.monotonic() + 20
         while (self.pool.count or self.storyteller.pool.count) and self.clock.monotonic() < deadline:
             for message in self.receive(0.2):
@@ -305,6 +308,7 @@ class Loop:
         _, key, outcome = message
         self.pool.finished(key)
         self.storyteller.pool.finished(key)
+        self.upkeep.pool.finished(key)
         self._scheduling_due = True
         reach_outcome(key)
         kind, _, subject = key.partition(":")

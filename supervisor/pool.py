@@ -11,6 +11,7 @@ from loguru import logger
 from agent_daemon.protocol.errors import ProtocolError
 from supervisor.core.decision import Failed
 from supervisor.errors import CloudCodeError
+from supervisor.threads import SLOW_WORK
 
 Message = tuple[Any, ...]
 
@@ -20,7 +21,7 @@ class JobPool:
 
     def __init__(self, inbox: "queue.SimpleQueue[Message]", threads: int = 16) -> None:
         self._inbox = inbox
-        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="job")
+        self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix=SLOW_WORK)
         self._under_way: set[str] = set()
         self._running = 0
         self._lock = threading.Lock()

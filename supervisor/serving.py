@@ -134,7 +134,7 @@ class Serving:
     def _await_jobs(self, supervisor: Supervisor) -> None:
         """What is still sent by the former supervisor must not be sent by the next one, too. E_JOBS_LEFT."""
         deadline = time.monotonic() + JOBS_SECONDS
-        while supervisor.pool.running or supervisor.storyteller.pool.running:
+        while supervisor.working:
             if time.monotonic() > deadline:
                 raise CloudCodeError(
                     "E_JOBS_LEFT",

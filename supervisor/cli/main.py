@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import sys
+import threading
 from typing import Any
 
 import click
@@ -12,6 +13,7 @@ from supervisor import __version__
 from supervisor.cli.lazy import ROOT_OPTION, Entry, LazyGroup
 from supervisor.cli.streams import OutputError, abandon_output, prepare
 from supervisor.errors import CloudCodeError
+from supervisor.threads import SLOW_WORK
 
 # Every command is registered here, in the order of the listing; `cloud-code COMMAND --help` is its docstring.
 COMMANDS = {
@@ -146,7 +148,13 @@ def main() -> None:
     """The program `cloud-code`."""
     gc.set_threshold(GARBAGE_THRESHOLD)
     prepare()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if any(thread.name.startswith(SLOW_WORK) for thread in threading.enumerate()):
+        # Slow work that did not end in time is begun anew after the next start, and is not waited for.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

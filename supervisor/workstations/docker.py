@@ -92,6 +92,18 @@ class DockerWorkstations:
     def away(self) -> CloudCodeError | None:
         return self._ground.containers.away
 
+    def interrupt(self) -> None:
+        if self._ground.followed is None or self.away():
+            return
+        self._ground.interrupted.set()
+        self._remove_left(None)
+
+    def _remove_left(self, before: float | None) -> None:
+        try:
+            stand_ins.remove_left(self._ground, before=before)
+        except (EngineAwayError, EngineRefusalError) as error:  # the next start of a workstation tries again
+            logger.debug("{}", error)
+
     def close(self) -> None:
         """Wait for those that are just being started: the next supervisor would start them once more."""
         deadline = time.monotonic() + START_SECONDS
@@ -108,7 +120,7 @@ class DockerWorkstations:
         away = self.away()
         if away is None and not self._cleaned:
             self._cleaned = True
-            stand_ins.remove_left(self._ground, before=self._made_at)
+            threading.Thread(target=self._remove_left, args=(self._made_at,), name="left", daemon=True).start()
         said = away.message if away else None
         if said != self._told_away:
             self._told_away = said

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from supervisor.errors import CloudCodeError, user_name
 
@@ -108,7 +108,7 @@ class Engine:
         with self._asked("GET", _with(path, query), None, seconds) as answer:
             yield answer
 
-    def upload(self, path: str, file: IO[bytes], seconds: float, /, **query: object) -> None:
+    def upload(self, path: str, file: Source, seconds: float, /, **query: object) -> None:
         """Send a file whole, piece by piece."""
         with self._asked("PUT", _with(path, query), file, seconds) as answer:
             answer.read()

@@ -54,6 +54,7 @@ class Ground:
         self._image_ids: dict[str, tuple[float, str | None]] = {}
         self._one_at_a_time = threading.Lock()
         self.egress = EgressProxy(root, config)
+        self.interrupted = threading.Event()
 
     @property
     def id(self) -> str:
@@ -101,6 +102,11 @@ class Ground:
         """E_NO_IMAGE, as of now."""
         if self.engine.image(station.image) is None:
             raise self.no_image(station)
+
+    def refuse_interrupted(self) -> None:
+        """E_INTERRUPTED once the supervisor ends."""
+        if self.interrupted.is_set():
+            raise CloudCodeError("E_INTERRUPTED", "The supervisor ends; this is begun anew after its next start.")
 
     def no_image(self, station: Station) -> CloudCodeError:
         """E_NO_IMAGE, with what makes it."""

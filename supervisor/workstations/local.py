@@ -56,6 +56,8 @@ class LocalWorkstations:
 
     def __init__(self, root: Root) -> None:
         self._root = root
+        self._stand_ins: set[subprocess.Popen[bytes]] = set()
+        self._interrupted = False
 
     def start(self, name: str, kind: str, environment: Mapping[str, str]) -> DaemonHandle:
         """Start the daemon; raises CloudCodeError under systemd, whose control group would end it."""
@@ -111,7 +113,17 @@ class LocalWorkstations:
         """Bundle and report what an attempt left behind; should this process be killed, that one ends too."""
         argv = [sys.executable, "-m", "agent_daemon", "salvage", "--tied", "--workstation", name]
         argv += ["--root", str(self._root.path), "--task", task_id, "--attempt", str(attempt)]
-        read_end, write_end = os.pipe()
+        try:
+            return _outcome(*self._stand_in(name, argv, SALVAGE_SECONDS))
+        except subprocess.TimeoutExpired:
+            message = f"bundling took more than {SALVAGE_SECONDS} s"
+            raise NotDoneError("E_NOT_BUNDLED", message) from None
+
+    def _stand_in(self, name: str, argv: list[str], seconds: float) -> tuple[int, bytes, bytes]:
+        """How it ended, and what it said; E_INTERRUPTED, and TimeoutExpired once it is ended."""
+        if self._interrupted:
+            raise NotDoneError("E_INTERRUPTED", "the supervisor ends; this is begun anew after its next start")
+        read_end, write_end = os.pipe()  # (a salvage ends with this process)
         try:
             process = subprocess.Popen(
                 argv,
@@ -122,14 +134,18 @@ class LocalWorkstations:
                 stderr=subprocess.PIPE,
                 start_new_session=True,
             )
-            return _outcome(process, *process.communicate(timeout=SALVAGE_SECONDS))
-        except subprocess.TimeoutExpired:
-            family = [process.pid, *descendants(process.pid)]
-            known = [identity for pid in family if (identity := identify(pid)) is not None]
-            sweep(lambda: [one.pid for one in known if is_alive(one)], grace_seconds=0.5)
-            process.communicate()
-            message = f"bundling took more than {SALVAGE_SECONDS} s"
-            raise NotDoneError("E_NOT_BUNDLED", message) from None
+            self._stand_ins.add(process)
+            try:
+                output, errors = process.communicate(timeout=seconds)
+            except subprocess.TimeoutExpired:
+                family = [process.pid, *descendants(process.pid)]
+                known = [identity for pid in family if (identity := identify(pid)) is not None]
+                sweep(lambda: [one.pid for one in known if is_alive(one)], grace_seconds=0.5)
+                process.communicate()
+                raise
+            finally:
+                self._stand_ins.discard(process)
+            return process.returncode, output, errors
         finally:
             os.close(read_end)
             os.close(write_end)
@@ -139,16 +155,13 @@ class LocalWorkstations:
     ) -> Mapping[str, object]:
         """Its caches are kept within their limit; its tools are those of this machine. E_NOT_TENDED."""
         argv = [sys.executable, "-m", "agent_daemon", *tend_arguments(self._root, name, settings.cache_bytes)]
-        environment = self._environment(name)
         try:
-            done = subprocess.run(
-                argv, cwd=self._root.path, env=environment, capture_output=True, timeout=TEND_SECONDS, check=False
-            )
+            code, output, errors = self._stand_in(name, argv, TEND_SECONDS)
         except subprocess.TimeoutExpired:
             raise CloudCodeError("E_NOT_TENDED", f"It took more than {TEND_SECONDS} s.") from None
-        if done.returncode != 0:
-            raise not_tended(done.stderr.decode(errors="replace"))
-        return tended(done.stdout.decode(errors="replace"))
+        if code != 0:
+            raise not_tended(errors.decode(errors="replace"))
+        return tended(output.decode(errors="replace"))
 
     def use(self, name: str) -> Use | None:
         found = self.find(name)
@@ -161,6 +174,13 @@ class LocalWorkstations:
     def away(self) -> CloudCodeError | None:
         """Processes of this machine can always be seen."""
         return None
+
+    def interrupt(self) -> None:
+        """They are ended as if killed; what they do is safe against that."""
+        self._interrupted = True
+        for process in list(self._stand_ins):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """They are not followed."""
@@ -247,11 +267,11 @@ def daemon_argv(root: Root, name: str, kind: str) -> list[str]:
     ]
 
 
-def _outcome(process: subprocess.Popen[bytes], output: bytes, errors: bytes) -> str:
+def _outcome(code: int, output: bytes, errors: bytes) -> str:
     """The sentence that a one-shot ended with; CloudCodeError where it could not do what was asked."""
-    if process.returncode == 0:
+    if code == 0:
         return output.decode(errors="replace").strip()[:1000]
-    raise not_done(process.returncode, errors.decode(errors="replace"))
+    raise not_done(code, errors.decode(errors="replace"))
 
 
 def not_done(exit_code: int | None, errors: str) -> NotDoneError:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Literal
@@ -78,10 +79,12 @@ def named(root: Root, workstation: str, name: str | None) -> SnapshotFile:
     return chosen[-1]
 
 
-def take(engine: Engine, station: Station, keep: int, disk: DiskSettings) -> Mapping[str, object]:
+def take(
+    engine: Engine, station: Station, keep: int, disk: DiskSettings, go_on: Callable[[], None]
+) -> Mapping[str, object]:
     """Save the tools as they are now; of the snapshots the last `keep` stay. No daemon runs meanwhile.
 
-    It ends where it would take the room by which `disk` has attempts begin.
+    It ends where it would take the room by which `disk` has attempts begin, and where `go_on` raises.
 
     E_NO_IMAGE, E_SNAPSHOT_NOT_TAKEN.
     """
@@ -105,7 +108,7 @@ def take(engine: Engine, station: Station, keep: int, disk: DiskSettings) -> Map
                 engine.download(path, PIECE_SECONDS, path=TOOLS) as answer,
                 gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as file,
             ):
-                copy_bounded(answer, file, lambda: not is_low(space_of(folder), disk, was_low=False))
+                copy_bounded(Going(answer, go_on), file, lambda: not is_low(space_of(folder), disk, was_low=False))
         digest = _digest(fresh)
         fresh.replace(archive)
     finally:
@@ -128,10 +131,10 @@ def take(engine: Engine, station: Station, keep: int, disk: DiskSettings) -> Map
     return {"snapshot": name, "bytes": snapshot.bytes, "removed": [old.name for old in gone]}
 
 
-def restore(engine: Engine, station: Station, name: str | None) -> Mapping[str, object]:
+def restore(engine: Engine, station: Station, name: str | None, go_on: Callable[[], None]) -> Mapping[str, object]:
     """Put the tools of a snapshot in the place of those that there are, which stay until it is whole.
 
-    E_NO_SNAPSHOT, E_SNAPSHOT_DAMAGED.
+    It ends where `go_on` raises. E_NO_SNAPSHOT, E_SNAPSHOT_DAMAGED.
     """
     snapshot = named(station.root, station.name, name)
     archive = _archive(folder_of(station.root, station.name), snapshot.name)
@@ -143,7 +146,7 @@ def restore(engine: Engine, station: Station, name: str | None) -> Mapping[str, 
         _holder(engine, station, fresh) as holder,
         archive.open("rb") as file,
     ):
-        engine.upload(f"/containers/{holder}/archive", file, PIECE_SECONDS, path="/")
+        engine.upload(f"/containers/{holder}/archive", Going(file, go_on), PIECE_SECONDS, path="/")
     current = engine.image(station.image)
     same = current is not None and current["Id"] == snapshot.image_id
     return {"snapshot": snapshot.name, "other_image": None if same else snapshot.image}
@@ -188,6 +191,18 @@ def drop(engine: Engine, container: str) -> None:
     except EngineRefusalError as error:
         if error.status != 404:
             raise
+
+
+@dataclass(frozen=True)
+class Going:
+    """A source that ends where `go_on` raises."""
+
+    source: Source
+    go_on: Callable[[], None]
+
+    def read(self, count: int, /) -> bytes:
+        self.go_on()
+        return self.source.read(count)
 
 
 def copy_bounded(

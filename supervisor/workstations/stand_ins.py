@@ -46,14 +46,16 @@ def keep_up(
         return {"fresh_tools": chore.fresh_tools}
     ground.check_image(station)
     if chore.kind == "restore":
-        return snapshots.restore(ground.engine, station, chore.snapshot)
+        return snapshots.restore(ground.engine, station, chore.snapshot, ground.refuse_interrupted)
     done: dict[str, object] = {}
     if chore.kind == "maintain":
         say("its caches are looked at" + (", its tools brought up to date" if settings.update_tools else ""))
         done |= tend(ground, station, settings)
     if chore.kind == "snapshot" or settings.snapshot:
         say("its tools are saved")
-        done |= snapshots.take(ground.engine, station, settings.keep_snapshots, ground.disk)
+        done |= snapshots.take(
+            ground.engine, station, settings.keep_snapshots, ground.disk, ground.refuse_interrupted
+        )
     return done
 
 
@@ -105,6 +107,7 @@ def _run_once(
     name, labels = station.helper(what)
     given |= {"networks": [network], "name": name, "labels": labels}
     remove_left(ground, station.name)
+    ground.refuse_interrupted()
     try:
         ground.docker().run(station.image, command, detach=True, healthcheck=False, **given)
         code = _ended(ground, name, seconds)

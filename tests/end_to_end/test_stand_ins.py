@@ -150,7 +150,7 @@ def volumes(ground: Ground) -> list[str]:
 def restore(folder: Path) -> None:
     """What a supervisor is at when it is killed; another process runs this."""
     ground = ground_of(folder)
-    snapshots.restore(ground.engine, ground.station(NAME, "backend"), None)
+    snapshots.restore(ground.engine, ground.station(NAME, "backend"), None, ground.refuse_interrupted)
 
 
 @pytest.mark.parametrize("place", RESTORE_FAILPOINTS)
@@ -158,7 +158,7 @@ def test_a_restore_that_is_killed_leaves_all_of_the_old_tools_or_of_the_new_ones
     ground: Ground, station: Station, place: str
 ) -> None:
     in_tools(station, "echo saved > /tools/mine; seq 99999 > /tools/much")
-    snapshots.take(ground.engine, station, 1)
+    snapshots.take(ground.engine, station, 1, ground.disk, ground.refuse_interrupted)
     in_tools(station, "echo later > /tools/mine; rm /tools/much")
     command = calling("restore", ground.root.path)
     killed = subprocess.run(command, env=os.environ | {VARIABLE: place}, timeout=120, check=False)
@@ -176,7 +176,7 @@ def test_a_restore_that_the_engine_refuses_half_way_leaves_the_tools_as_they_wer
     ground: Ground, station: Station
 ) -> None:
     in_tools(station, "echo saved > /tools/mine; head -c 3000000 /dev/urandom > /tools/much")
-    snapshots.take(ground.engine, station, 1)
+    snapshots.take(ground.engine, station, 1, ground.disk, ground.refuse_interrupted)
     in_tools(station, "echo later > /tools/mine")
     folder = snapshots.folder_of(ground.root, NAME)
     (snapshot,) = snapshots.snapshots_of(ground.root, NAME)
