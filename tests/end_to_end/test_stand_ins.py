@@ -133,7 +133,7 @@ def test_what_a_killed_supervisor_had_begun_is_ended_before_a_daemon_is_there(
     driver = DockerWorkstations(ground.root, engine=ground.engine)
     assert driver.find(NAME) is None
     driver.look()
-    assert not of_root(ground)
+    wait_for(lambda: not of_root(ground), what="it is removed, beside the loop")
 
     killed()
     stand_ins.remove_left(ground, "backend-2")
