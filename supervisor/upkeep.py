@@ -93,7 +93,7 @@ class Upkeep:
     def _chore(self, station: Station, name: str, *, look_closely: bool, idle: bool) -> Chore | None:
         if name in self._due:
             self._due.remove(name)
-            return Chore(kind="maintain", why="schedule")
+            return Chore(kind="maintain", why="disk" if station.too_large else "schedule")
         handle = station.file.handle
         worked = station.settings.recreate == "per_task" and station.file.worked and idle
         if handle is None or not (worked or look_closely):

@@ -24,7 +24,7 @@ class Chore(Stored):
     """
 
     kind: ChoreKind
-    why: Literal["asked", "schedule", "image", "task", "age", "protocol"] = "asked"
+    why: Literal["asked", "schedule", "disk", "image", "task", "age", "protocol"] = "asked"
     id: str = ""
     fresh_tools: bool = False
     snapshot: str | None = None

@@ -37,6 +37,7 @@ def test_one_that_takes_too_much_of_the_disk_gets_no_task_until_room_was_made(si
     site.wait_state("demo.one", "review")
     names = ["workstation.disk_full", "workstation.maintained", "workstation.disk_recovered", "task.assigned"]
     assert [event["event"] for event in site.events(*names)] == names
+    assert site.events("workstation.maintained")[0]["details"]["why"] == "disk"
     (found,) = json.loads(site.cli("workstation", "status", "--json").stdout)
     assert found["limits"]["disk"] == "2m" and found["row"]["disk"]["workspace_bytes"] < 2_000_000
     assert found["use"]["memory_bytes"] > 1_000_000 and found["use"]["processes"] >= 1
