@@ -27,7 +27,7 @@ class Attempt:
     `known` is what the report says so far, `latest()` the task as it reads now, `stage` how far earlier runs
     have come. `resumed`: the CLI was run before; `changed`: with another text; `begun`: there has been a
     worktree. `external`: what belongs to the project and is not in that. `given`: what it was granted in secret.
-    `mask` hides the keys that its CLI is given.
+    `mask` hides the keys that its CLI is given. `supervisor` is the id of who asks for it.
     """
 
     task: TaskingTask
@@ -43,6 +43,7 @@ class Attempt:
     begun: bool = False
     mask: Mask = field(default_factory=lambda: Mask(()))
     external: External | None = None
+    supervisor: str = ""
     stop: StopRequest = field(default_factory=StopRequest)
     meter: ActivityMeter = field(default_factory=ActivityMeter)
     given: Given = field(default_factory=lambda: Given(None))

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from agent_daemon import planning
@@ -10,6 +12,7 @@ from agent_daemon.attempt import Attempt
 from agent_daemon.bounds import Bounds
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import (
+    CliSettings,
     Progress,
     SessionGoneError,
     Verdict,
@@ -24,6 +27,7 @@ from agent_daemon.event_log import EventLog, Wording
 from agent_daemon.execution import Finished, ProcessLimits, run_process
 from agent_daemon.failpoints import reach
 from agent_daemon.going_on import session_to_resume
+from agent_daemon.logins import keep_marks, key_of, login_files
 from agent_daemon.memory import MemoryWatch
 from agent_daemon.meter import Meter, Spent, in_words, spent_before
 from agent_daemon.notes import LOOK_SECONDS, take_notes
@@ -154,10 +158,12 @@ class CodingRun:
         with log:
             log.started(attempt.config.cli.name, session)
             attempt.meter.begin()
+            self._keep_logins(settings, invocation.environment)
             try:
                 finished = run()
             finally:
                 attempt.meter.end()
+                self._keep_logins(settings, invocation.environment)
             look_at_usage(ended=True)
             self._tell({}, at_once=True)
             verdict = self._judge(finished, events, previous)
@@ -182,6 +188,12 @@ class CodingRun:
         counted = SessionSum(**{name: getattr(self.meter.session, name) for name in SessionSum.model_fields})
         told = counted if counted != SessionSum() else None
         return Session(cli=self.attempt.config.cli.name, id=session_id[:500], counted=told)
+
+    def _keep_logins(self, settings: CliSettings, environment: Mapping[str, str]) -> None:
+        """Before and after, for a run may renew them."""
+        home = Path(environment.get("HOME", settings.home))
+        files = login_files(ADAPTERS[settings.adapter].ABOUT, home, environment)
+        keep_marks(files, key_of(self.attempt.supervisor), settings.home)
 
     def _take_notes(self) -> None:
         if time.monotonic() - self.looked_at >= LOOK_SECONDS:

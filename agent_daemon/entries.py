@@ -112,6 +112,7 @@ class Entry:
             resumed=stage is not None or known.status in _UNDER_WAY,
             changed=stage is not None and stage.text_sha256 != text_digest(assignment.task),
             begun=has_begun(known, stage),
+            supervisor=assignment.tasking.supervisor.id,
             meter=meter,
         )
 

@@ -91,7 +91,8 @@ def look_at(
         files = login_files(ADAPTERS[settings.adapter].ABOUT, home, environment)
         found = _found(settings, environment, inherited, files)
         if key is not None:
-            found = replace(found, lineages=lineages(files, _given(settings, environment), key))
+            given = _given(settings, environment)
+            found = replace(found, lineages=lineages(files, key, given=given, home=settings.home))
         if found.program is None or only_logins:
             return found
         version = _version((found.program, *settings.argv[1:]), environment, Path(folder))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from typing import Any
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage
 from agent_daemon.installed import PROBE_SECONDS, VERSION_SECONDS, Installed, Probe, look_at
-from agent_daemon.logins import Lineage
+from agent_daemon.logins import MARK, Lineage
 from agent_daemon.meter import cost_usd, price_of
 from agent_daemon.places import shared_homes
 from agent_daemon.protocol.model import Identity
@@ -30,7 +29,6 @@ _HERE = (sys.executable, "-m", "agent_daemon")
 _SLACK_SECONDS = 30
 _NEWER = "Bring it to the version of this supervisor."
 _MOST_LINEAGES = 500
-_MARK = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ def logins_of(workstation: str, cli: Installed) -> Iterator[Seen]:
     """The renewable logins that a CLI has; a variable is a place for each."""
     for one in cli.lineages or ():
         place = one.place or f"{workstation} {cli.name}"
-        yield Seen(Holder(workstation, cli.name, one.login), place, one.mark)
+        yield Seen(Holder(workstation, cli.name, one.login), place, one.mark, one.past)
 
 
 def has_login(config: Config, cli: str) -> bool:
@@ -143,10 +141,15 @@ def _lineages(told: Any) -> tuple[Lineage, ...] | None:
     """What is no mark, or tells more than its login and place, is passed over."""
     if told is None:
         return None
-    known = [each for each in told[:_MOST_LINEAGES] if _MARK.fullmatch(each["mark"])]
     return tuple(
-        Lineage(login=str(each["login"])[:200], place=str(each["place"])[:100], mark=each["mark"])
-        for each in known
+        Lineage(
+            login=str(each["login"])[:200],
+            place=str(each["place"])[:100],
+            mark=each["mark"],
+            past=each.get("past") is True,
+        )
+        for each in told[:_MOST_LINEAGES]
+        if MARK.fullmatch(each["mark"])
     )
 
 

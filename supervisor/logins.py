@@ -1,7 +1,7 @@
 """One login of a subscription copied to several workstations: noticed, and told with what mends it.
 
-The logins are compared by marks under a key that is made for one look and kept nowhere: not the root's id, which
-stands in every label and tasking, so that no mark means anything to whoever sees it, or another day.
+They are compared by marks under a key of the root. Whoever has a token could tell its mark; nobody else can tell
+anything from a mark but that two are alike.
 """
 
 import os
@@ -14,17 +14,18 @@ from itertools import chain
 from pathlib import Path
 
 from agent_daemon.clis import ADAPTERS
-from agent_daemon.logins import lineages, login_files, renews
+from agent_daemon.logins import key_of, lineages, login_files, renews
 from agent_daemon.places import shared_homes
-from agent_daemon.protocol.errors import Problem
+from agent_daemon.protocol.errors import Problem, ProtocolError
 from agent_daemon.protocol.paths import Root
-from supervisor.core.lineage import Holder, Seen, shared_logins, who_has
+from supervisor.core.lineage import Holder, Seen, Shared, shared_logins, who_has
 from supervisor.core.settings import Config
 from supervisor.core.words import count
 from supervisor.doctor import Check
 from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import FoundCli, find_logins, has_login, logins_of
 from supervisor.ports import Workstations
+from supervisor.root_identity import root_id_of
 from supervisor.stations import configured_stations, passed_variables
 
 E_SHARED = "E_LOGIN_SHARED"
@@ -32,9 +33,12 @@ _OWN_HOME = "your own home"
 _AT_ONCE = 4
 
 
-def new_key() -> bytes:
-    """The key of one look, for all workstations alike."""
-    return secrets.token_bytes(32)
+def look_key(root: Root, config: Config) -> bytes:
+    """The key of the marks, that of the daemons; where nothing ever ran there is none of theirs."""
+    try:
+        return key_of(config.id or root_id_of(root))
+    except (CloudCodeError, ProtocolError, OSError):
+        return secrets.token_bytes(32)
 
 
 def check_logins(root: Root, config: Config, driver_of: Callable[[str], Workstations]) -> Iterator[Check]:
@@ -44,7 +48,10 @@ def check_logins(root: Root, config: Config, driver_of: Callable[[str], Workstat
         for name, kind in configured_stations(config)
         if root.workspace(name).is_dir() and any(has_login(config, cli) for cli in config.clis_of_station(kind))
     ]
-    key, drivers = new_key(), {kind: driver_of(kind) for kind in dict.fromkeys(kind for _, kind in stations)}
+    key, drivers = (
+        look_key(root, config),
+        {kind: driver_of(kind) for kind in dict.fromkeys(kind for _, kind in stations)},
+    )
 
     def look(station: tuple[str, str]) -> Sequence[Seen] | CloudCodeError:
         name, kind = station
@@ -56,9 +63,9 @@ def check_logins(root: Root, config: Config, driver_of: Callable[[str], Workstat
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = dict(zip((name for name, _ in stations), pool.map(look, stations), strict=True))
     seen = [one for each in found.values() if not isinstance(each, CloudCodeError) for one in each]
-    for holders in shared_logins([*seen, *(_own_logins(config, key) if seen else ())]):
-        if any(one.workstation != _OWN_HOME for one in holders):
-            said, mend = told_shared(root, config, holders)
+    for shared in shared_logins([*seen, *(_own_logins(config, key) if seen else ())]):
+        if any(one.workstation != _OWN_HOME for one in shared.now):
+            said, mend = told_shared(root, config, shared)
             yield Check(name="logins", status="warning", detail=said, mend=mend)
     unseen = {name: each.message for name, each in found.items() if isinstance(each, CloudCodeError)}
     if seen or unseen:
@@ -74,7 +81,7 @@ def _own_logins(config: Config, key: bytes) -> list[Seen]:
     return [
         Seen(Holder(_OWN_HOME, adapter, one.login), one.place, one.mark)
         for adapter, about in abouts.items()
-        for one in lineages(login_files(about, Path.home(), os.environ), {}, key)
+        for one in lineages(login_files(about, Path.home(), os.environ), key)
     ]
 
 
@@ -95,39 +102,35 @@ def compared(root: Root, config: Config, found: Iterable[FoundCli]) -> list[Foun
     return [_with_shared(root, config, each, shared) for each in clis]
 
 
-def _with_shared(root: Root, config: Config, found: FoundCli, shared: Sequence[Sequence[Holder]]) -> FoundCli:
+def _with_shared(root: Root, config: Config, found: FoundCli, shared: Sequence[Shared]) -> FoundCli:
     faults, others = list(found.faults), list[Holder]()
-    for holders in shared:
-        here = [one for one in holders if (one.workstation, one.cli) == (found.workstation, found.cli.name)]
+    for each in shared:
+        here = [one for one in each.now if (one.workstation, one.cli) == (found.workstation, found.cli.name)]
         if here:
-            faults.append(told_shared(root, config, holders, here[0]))
-            others += [one for one in holders if one not in here]
+            faults.append(told_shared(root, config, each, here[0]))
+            others += [one for one in each.holders if one not in here]
     unmarked = replace(found.cli, lineages=None)
     return replace(found, cli=unmarked, faults=tuple(faults), shares_login_with=tuple(dict.fromkeys(others)))
 
 
-def told_shared(
-    root: Root, config: Config, holders: Sequence[Holder], here: Holder | None = None
-) -> tuple[str, str]:
+def told_shared(root: Root, config: Config, shared: Shared, here: Holder | None = None) -> tuple[str, str]:
     """What is wrong about a login that several have, as one of them sees it or as a whole, and what to do."""
-    if here is not None:
-        others = who_has(one for one in holders if one != here)
-        said = f"{E_SHARED}: the login in {here.login} is also that of {others}"
-    else:
-        said = f"{E_SHARED}: one login is that of {who_has(holders)}"
-    said += "; the first that renews it logs out the others"
-    copies = [one for one in holders if one.workstation != _OWN_HOME]
-    return said, _mend(root, config, here or copies[-1])
+    others = [one for one in shared.now if one != here]
+    parts = [f"that of {who_has(others)}"] if others else []
+    parts += [f"what {who_has(shared.before)} had before"] if shared.before else []
+    what = "one login is" if here is None else f"the login in {here.login} is also"
+    said = f"{E_SHARED}: {what} {' and '.join(parts)}; whoever renews it logs out the others"
+    copies = [one for one in shared.now if one.workstation != _OWN_HOME]
+    return said, _mend(root, config, here or copies[-1], alive=not shared.before)
 
 
-def _mend(root: Root, config: Config, holder: Holder) -> str:
+def _mend(root: Root, config: Config, holder: Holder, *, alive: bool) -> str:
     if holder.login.startswith("variable "):
         variable = holder.login.removeprefix("variable ")
         return f"take {variable} out of what its CLIs are passed, and log in at each workstation by itself"
+    which = "keep it at one of them; at each other" if alive else "at each that has it now"
     command = log_in_command(root, config, holder)
-    return (
-        f"keep it at one of them; at each other remove that file, without a `logout`, and log in there: {command}"
-    )
+    return f"{which} remove that file, without a `logout`, and log in there: {command}"
 
 
 def log_in_command(root: Root, config: Config, holder: Holder) -> str:

@@ -11,7 +11,7 @@ from supervisor.cli.place import complete_workstation, existing_root
 from supervisor.config import load_config
 from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import FoundCli, find_clis
-from supervisor.logins import compared, new_key
+from supervisor.logins import compared, look_key
 from supervisor.stations import configured_stations
 
 
@@ -33,7 +33,7 @@ def clis(ctx: click.Context, name: str | None, probe: bool, as_json: bool) -> in
     if not stations:
         there = ", ".join(config.workstations)
         raise CloudCodeError("E_NO_WORKSTATION", f"There is no workstation '{name}'.", f"There are types {there}.")
-    found, key = list[FoundCli](), new_key()
+    found, key = list[FoundCli](), look_key(root, config)
     for station, kind in stations:
         driver = DRIVERS[config.workstations[kind].driver](root, config)
         asked = find_clis(root, config, driver, station, kind, probe=probe, key=key)

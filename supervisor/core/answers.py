@@ -221,6 +221,10 @@ def remote_answers(task: TaskRecord, error: str) -> list[Action]:
 def _credential_answers(task: TaskRecord, wait: Wait) -> list[Action]:
     if wait.ref is None:
         return [
+            Action(
+                text="See its keys and logins, and whether a login was copied",
+                command="cloud-code workstation clis",
+            ),
             Action(text="Give the coding CLI working credentials (`clis` in config.yaml)"),
             retry_action(task, "Then make another attempt"),
         ]

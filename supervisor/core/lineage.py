@@ -17,28 +17,51 @@ class Holder:
 
 @dataclass(frozen=True)
 class Seen:
-    """A renewable login that somebody has. `mark` stands for it; `place` tells the files of a host apart."""
+    """A renewable login that somebody has, or had in the same place before another one (`past`).
+
+    `mark` stands for it; `place` tells the files of a host apart.
+    """
 
     holder: Holder
     place: str
     mark: str
+    past: bool = False
 
 
-def shared_logins(seen: Iterable[Seen]) -> tuple[tuple[Holder, ...], ...]:
-    """For each login that is in more than one place all who have it, sorted.
+@dataclass(frozen=True, order=True)
+class Shared:
+    """A login in more than one place: who has it, and who had it before theirs was renewed; both sorted."""
+
+    now: tuple[Holder, ...]
+    before: tuple[Holder, ...] = ()
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        return (*self.now, *self.before)
+
+
+def shared_logins(seen: Iterable[Seen]) -> tuple[Shared, ...]:
+    """Each login that somebody has and that is, or was, in another place, too.
 
     Who by configuration has the same file has it in one place: there it is renewed for all of them.
     """
     by_mark: dict[str, set[Seen]] = defaultdict(set)
     for one in seen:
         by_mark[one.mark].add(one)
-    groups = {
-        frozenset(one.holder for one in group)
-        for group in by_mark.values()
-        if len({one.place for one in group}) > 1
-    }
-    whole = [group for group in groups if not any(group < other for other in groups)]
-    return tuple(sorted(tuple(sorted(group)) for group in whole))
+    found = {_shared(group) for group in by_mark.values() if _is_shared(group)}
+    parts = [one for one in found if any(set(one.holders) < set(other.holders) for other in found)]
+    return tuple(sorted(found.difference(parts)))
+
+
+def _is_shared(group: set[Seen]) -> bool:
+    return len({one.place for one in group}) > 1 and not all(one.past for one in group)
+
+
+def _shared(group: set[Seen]) -> Shared:
+    now = {one.holder for one in group if not one.past}
+    places = {one.place for one in group if not one.past}
+    before = {one.holder for one in group if one.past and one.place not in places}
+    return Shared(tuple(sorted(now)), tuple(sorted(before - now)))
 
 
 def who_has(holders: Iterable[Holder]) -> str:

@@ -22,6 +22,7 @@ FIX = "sed -i 's/a - b/a + b/' calc.py"
 CHECK = {"name": "sum", "command": "python3 -c 'import calc; assert calc.add(1, 2) == 3'"}
 # Containers start slowly where six tests share two processors.
 PATIENCE_SECONDS = 120
+OLD_TOKEN = "rt_0123456789abcdefghijklmnop"
 
 
 class DockerSite(Site):
@@ -292,6 +293,34 @@ def test_what_is_lacking_is_said_and_mends_itself(site: DockerSite) -> None:
     examined = site.cli("doctor", check=False)
     assert examined.returncode == 1 and "E_NO_IMAGE" in examined.stdout and "Docker engine" in examined.stdout
     assert site.cli("workstation", "shell", "backend-1", check=False).stderr.count("E_NOT_RUNNING")
+
+
+def test_a_login_that_was_copied_is_told_before_and_after_one_of_the_two_is_renewed(site: DockerSite) -> None:
+    renews = f"sed -i s/{OLD_TOKEN}/rt_renewed_renewed_renewed/ $CODEX_HOME/auth.json"
+    site.config["clis"]["codex"] = {"adapter": "codex", "argv": ["bash", "-c", renews]}
+    site.use_docker(count=2, clis=["codex"])
+    site.write_config()
+    site.start()
+    wait_for(lambda: len(site.living()) == 2, PATIENCE_SECONDS)
+    for name in ("backend-1", "backend-2"):
+        login = json.dumps({"tokens": {"refresh_token": OLD_TOKEN}})
+        lay = f"mkdir -p .homes/codex/.codex && echo '{login}' > .homes/codex/.codex/auth.json"
+        site.cli("workstation", "shell", name, "sh", "-c", lay)
+
+    def told() -> str:
+        checks = json.loads(site.cli("doctor", "--json", check=False).stdout)
+        return "\n".join(check["detail"] for check in checks if check["name"] == "logins")
+
+    assert "one login is that of codex of backend-1, backend-2 (.codex/auth.json);" in told()
+    site.write_task("fix-add")
+    files = [site.root.workspace(name) / ".homes/codex/.cloud-code-logins" for name in ("backend-1", "backend-2")]
+    kept = wait_for(lambda: next((file for file in files if file.exists() and len(marks(file)) == 2), None))
+    assert OLD_TOKEN not in kept.read_text()
+    assert f"what codex of {kept.parts[-4]} (.codex/auth.json) had before" in told()
+
+
+def marks(file: Path) -> list[str]:
+    return list(json.loads(file.read_text()))
 
 
 @pytest.mark.timeout(600)  # the image may have to be built first, and is carried from one engine to the other

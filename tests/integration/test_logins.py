@@ -6,13 +6,15 @@ import hmac
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from agent_daemon.logins import key_of
+from agent_daemon.protocol.model import CliConfig
 from agent_daemon.protocol.paths import Root
 from supervisor.app import DRIVERS
 from supervisor.config import load_config
@@ -20,11 +22,12 @@ from supervisor.core.lineage import Holder
 from supervisor.core.settings import Config
 from supervisor.doctor import Check
 from supervisor.installed_clis import find_clis
-from supervisor.logins import check_logins, log_in_command, new_key
+from supervisor.logins import check_logins, log_in_command, look_key
 from supervisor.ports import Entry
 from supervisor.secrets.examination import lent_logins
 from supervisor.workstations.local import LocalWorkstations
 from tests import preloaded
+from tests.coding_run import Run
 from tests.site import PATIENCE_SECONDS
 
 TOKEN = "rt_0123456789abcdefghijklmnop"
@@ -205,7 +208,32 @@ def test_a_token_gets_nowhere(told: Told) -> None:
     assert [path for path in files(told.root) - told.before if path.is_relative_to(told.root.path / "state")] == []
 
 
-def test_the_mark_of_a_token_is_another_one_at_each_look(tmp_path: Path) -> None:
+RENEWS = """sed -i 's/rt_[a-z0-9]*/rt_renewed_renewed_renewed/' "$CODEX_HOME/auth.json"; cat > /dev/null"""
+
+
+def test_a_copy_of_what_was_renewed_meanwhile_is_told_until_it_is_mended(tmp_path: Path) -> None:
+    """The original is renewed by a run of its CLI: from then on the two files have no token in common."""
+    root = configured(tmp_path, workstations={"backend": {"count": 2, "clis": ["codex"]}})
+    (root.path / "state/root-id").write_text("id: 0123456789ab\nepoch: 1\n")
+    original, copy = log_in(root, "backend-1", TOKEN), log_in(root, "backend-2", TOKEN)
+    program = tmp_path / "bin/renewing"
+    program.write_text(f"#!/bin/sh\n{RENEWS}\n")
+    program.chmod(0o755)
+    run = Run(tmp_path, CliConfig(name="codex", adapter="codex", argv=(str(program),)))
+    run.attempt.places = replace(run.attempt.places, homes=original.parents[2])
+    run.attempt.supervisor = "0123456789ab"
+    run.tree.mkdir()
+    run.code()
+    assert "renewed" in original.read_text() and TOKEN in copy.read_text()
+    check, _ = looked(root)
+    assert "one login is that of codex of backend-2 (.codex/auth.json) and what codex of backend-1" in check.detail
+    assert "workstation shell backend-2 env" in check.mend and "keep it" not in check.mend
+    assert TOKEN not in "".join(path.read_text() for path in original.parents[1].iterdir() if path.is_file())
+    log_in(root, "backend-2", OTHER)
+    assert [check.status for check in looked(root)] == ["ok"]
+
+
+def test_the_mark_of_a_token_is_another_one_in_each_root(tmp_path: Path) -> None:
     root = configured(tmp_path)
     log_in(root, "backend-1", TOKEN)
     config, driver = load_config(root), LocalWorkstations(root)
@@ -215,8 +243,9 @@ def test_the_mark_of_a_token_is_another_one_at_each_look(tmp_path: Path) -> None
         assert found.cli.lineages is not None and TOKEN not in repr(found)
         return [one.mark for one in found.cli.lineages]
 
-    key = new_key()
-    assert marks(key) == marks(key) != marks(new_key())
+    assert marks(look_key(root, config)) != marks(look_key(root, config))  # nothing ever ran here
+    (root.path / "state/root-id").write_text("id: 0123456789ab\nepoch: 1\n")
+    assert marks(look_key(root, config)) == marks(key_of("0123456789ab")) != marks(key_of("0123456789ac"))
 
 
 def test_a_login_in_a_variable_is_told_by_check_and_doctor(

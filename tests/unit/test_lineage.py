@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import About
-from agent_daemon.logins import lineages, login_files, renews
-from supervisor.core.lineage import Holder, Seen, shared_logins, who_has
+from agent_daemon.logins import EARLIER, keep_marks, key_of, lineages, login_files, renews
+from supervisor.core.lineage import Holder, Seen, Shared, shared_logins, who_has
 
 TOKEN = "rt_0123456789abcdefghijklmnop"
 KEY = b"k" * 32
 ABOUT = About(logins=(".codex/auth.json",), folders={"CODEX_HOME": ".codex"})
 
 
-def seen(workstation: str, place: str, mark: str, cli: str = "codex") -> Seen:
-    return Seen(Holder(workstation, cli, ".codex/auth.json"), place, mark)
+def seen(workstation: str, place: str, mark: str, cli: str = "codex", past: bool = False) -> Seen:
+    return Seen(Holder(workstation, cli, ".codex/auth.json"), place, mark, past)
 
 
-def names(groups: tuple[tuple[Holder, ...], ...]) -> list[list[str]]:
-    return [[holder.workstation for holder in group] for group in groups]
+def names(found: tuple[Shared, ...]) -> list[list[str]]:
+    return [[holder.workstation for holder in shared.holders] for shared in found]
 
 
 def test_copies_are_shared_and_one_file_is_not() -> None:
@@ -38,7 +38,7 @@ def test_copies_are_shared_and_one_file_is_not() -> None:
 
 def test_two_clis_of_one_workstation_have_two_homes() -> None:
     (group,) = shared_logins([seen("b-1", "1", "m"), seen("b-1", "2", "m", cli="codex-acp")])
-    assert who_has(group) == "codex of b-1 (.codex/auth.json); codex-acp of b-1 (.codex/auth.json)"
+    assert who_has(group.now) == "codex of b-1 (.codex/auth.json); codex-acp of b-1 (.codex/auth.json)"
 
 
 def test_several_tokens_of_one_file_are_told_once() -> None:
@@ -46,18 +46,36 @@ def test_several_tokens_of_one_file_are_told_once() -> None:
     assert names(shared_logins([*both, seen("b-3", "3", "n")])) == [["b-1", "b-2", "b-3"]]
 
 
-@given(st.lists(st.builds(seen, st.sampled_from("abcd"), st.sampled_from("1234"), st.sampled_from("mno"))))
+def test_a_copy_is_told_from_the_login_that_was_renewed_elsewhere() -> None:
+    renewed = [seen("b-1", "1", "m", past=True), seen("b-1", "1", "n"), seen("b-2", "2", "m")]
+    (shared,) = shared_logins(renewed)
+    assert ([one.workstation for one in shared.now], [one.workstation for one in shared.before]) == (
+        ["b-2"],
+        ["b-1"],
+    )
+    assert shared_logins([*renewed[:2], seen("b-2", "2", "m", past=True), seen("b-2", "2", "o")]) == ()
+    assert shared_logins([seen("b-1", "1", "m", past=True), seen("b-2", "1", "m")]) == ()  # one file
+
+
+SEEN = st.builds(
+    seen, st.sampled_from("abcd"), st.sampled_from("1234"), st.sampled_from("mno"), past=st.booleans()
+)
+
+
+@given(st.lists(SEEN))
 def test_whatever_is_seen(found: list[Seen]) -> None:
-    groups = shared_logins(found)
-    assert groups == shared_logins(reversed(found)) == shared_logins(found * 2)
+    shared = shared_logins(found)
+    assert shared == shared_logins(reversed(found)) == shared_logins(found * 2)
+    assert all(one.now and not set(one.now) & set(one.before) for one in shared)
     for mark in {one.mark for one in found}:
         alike = [one for one in found if one.mark == mark]
-        told = any(set(group) >= {one.holder for one in alike} for group in groups)
-        assert told or len({one.place for one in alike}) == 1
+        now = {one.holder for one in alike if not one.past}
+        told = any(set(one.holders) >= now for one in shared)
+        assert told or not now or len({one.place for one in alike}) == 1
 
 
 def marks(folder: Path, key: bytes = KEY, about: About = ABOUT, **environment: str) -> list[str]:
-    return [one.mark for one in lineages(login_files(about, folder, environment), {}, key)]
+    return [one.mark for one in lineages(login_files(about, folder, environment), key)]
 
 
 def lay(folder: Path, content: Any, name: str = ".codex/auth.json") -> Path:
@@ -112,7 +130,7 @@ def test_keys_and_tokens_that_are_not_renewed_are_no_login(tmp_path: Path) -> No
     )
     assert marks(tmp_path) == []
     given = {"OPENAI_API_KEY": "sk-" + "0" * 30, "CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-" + "0" * 30}
-    assert lineages((), given, KEY) == ()
+    assert lineages((), KEY, given=given) == ()
 
 
 @pytest.mark.parametrize(
@@ -127,7 +145,7 @@ def test_keys_and_tokens_that_are_not_renewed_are_no_login(tmp_path: Path) -> No
 )
 def test_a_variable_that_hands_out_a_login(name: str, value: str, is_one: bool) -> None:
     assert renews(name, value) is is_one
-    assert [one.login for one in lineages((), {name: value}, KEY)] == [f"variable {name}"] * is_one
+    assert [one.login for one in lineages((), KEY, given={name: value})] == [f"variable {name}"] * is_one
 
 
 def test_what_is_no_plain_file_is_not_read(tmp_path: Path) -> None:
@@ -173,9 +191,56 @@ def test_a_token_that_is_no_text_and_very_many(tmp_path: Path) -> None:
     assert len(marks(tmp_path)) == 50
 
 
+def test_what_a_login_was_before_it_was_renewed_is_kept_by_its_mark(tmp_path: Path) -> None:
+    files = login_files(ABOUT, tmp_path, {})
+
+    def held() -> list[tuple[str, bool]]:
+        return [(one.mark, one.past) for one in lineages(files, KEY, home=tmp_path)]
+
+    keep_marks(files, KEY, tmp_path)
+    assert list(tmp_path.iterdir()) == []  # no login, no file
+    lay(tmp_path, CODEX)
+    keep_marks(files, KEY, tmp_path)
+    ((first, past),) = held()
+    assert not past
+    lay(tmp_path, {"tokens": {"refresh_token": "another" * 5}})
+    keep_marks(files, KEY, tmp_path)
+    assert {(first, True)} < set(held()) and len(held()) == 2
+    kept = tmp_path / EARLIER
+    assert TOKEN not in kept.read_text() and kept.stat().st_mode & 0o777 == 0o600
+    for number in range(60):
+        lay(tmp_path, {"tokens": {"refresh_token": f"{number:030}"}})
+        keep_marks(files, KEY, tmp_path)
+    assert len(json.loads(kept.read_text())) == 50
+    (tmp_path / ".codex/auth.json").unlink()
+    assert held() == []  # who has no login is in nobody's way
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"3", b"[[" * 90_000, b'["x", 3, null, {}]', b"[" + b"1," * 999_999]
+)
+def test_what_an_agent_writes_over_what_was_kept(tmp_path: Path, content: bytes) -> None:
+    lay(tmp_path, CODEX)
+    lay(tmp_path, content, EARLIER)
+    files = login_files(ABOUT, tmp_path, {})
+    assert [one.past for one in lineages(files, KEY, home=tmp_path)] == [False]
+    keep_marks(files, KEY, tmp_path)
+    assert len(json.loads((tmp_path / EARLIER).read_text())) == 1
+
+
+def test_what_was_kept_is_no_link_to_be_written_through(tmp_path: Path) -> None:
+    elsewhere = lay(tmp_path, b"mine", "elsewhere")
+    (tmp_path / EARLIER).symlink_to(elsewhere)
+    lay(tmp_path, CODEX)
+    keep_marks(login_files(ABOUT, tmp_path, {}), KEY, tmp_path)
+    assert elsewhere.read_bytes() == b"mine" and not (tmp_path / EARLIER).is_symlink()
+    assert key_of("a") != key_of("b")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 
 
@@ -184,6 +249,6 @@ def test_a_token_is_found_however_deep_it_lies(around: Any, way: list[str]) -> N
     value: Any = {"refreshToken": TOKEN, "around": around}
     for name in way:
         value = [{name: value}, around]
-    (wanted,) = (one.mark for one in lineages((), {"X": json.dumps({"refreshToken": TOKEN})}, KEY))
-    assert wanted in {one.mark for one in lineages((), {"X": json.dumps(value)}, KEY)}
-    assert TOKEN not in repr(lineages((), {"X": json.dumps(value)}, KEY))
+    (wanted,) = lineages((), KEY, given={"X": json.dumps({"refreshToken": TOKEN})})
+    found = lineages((), KEY, given={"X": json.dumps(value)})
+    assert wanted in found and TOKEN not in repr(found)
