@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from supervisor.forges.webhooks import Webhooks
 
 CLOSE_SECONDS = 25
+CLOCK_BACK_SECONDS = 30.0
 GROUP_FOLDER = 0o2770
 # Creates on a forge wait for each other: few threads, so that nothing else waits with them.
 TELLERS = 4
@@ -208,6 +209,7 @@ class Supervisor:
         self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, self.cleaning.start)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch
+        self._clock_ahead: float | None = None
         self.webhooks = _webhooks(self.config, secrets.read, self.inbox)
         self.loop = Loop(
             self.inbox,
@@ -282,6 +284,7 @@ class Supervisor:
             self.fleet,
             self.mail,
             self.projects,
+            lambda: self.loop.on_pass(),
         )
         self.tasks.remember(self.ledger.sources())
         self.clearing.note_leftovers()
@@ -303,6 +306,7 @@ class Supervisor:
         watcher.watch(self.root.tasks, ("sources",))
         self._plan_calendar(calendar)
         calendar.start()
+        self.loop.looks = (*self.loop.looks, partial(self._look_at_clock, calendar))
         try:
             ready()
             self.loop.run(stop)
@@ -335,6 +339,16 @@ class Supervisor:
             self.runs.note()
         self.ledger.log(Event(name="supervisor.stopped"))
         self.events.close()
+
+    def _look_at_clock(self, calendar: BackgroundScheduler) -> Event | None:
+        """A clock that is set back would have the calendar wait until it is where it was: it is planned anew."""
+        ahead, before = time.time() - self.clock.monotonic(), self._clock_ahead
+        self._clock_ahead = ahead
+        if before is None or before - ahead < CLOCK_BACK_SECONDS:
+            return None
+        calendar.remove_all_jobs()
+        self._plan_calendar(calendar)
+        return Event(name="clock.set_back", details={"seconds": round(before - ahead)})
 
     def _plan_calendar(self, calendar: BackgroundScheduler) -> None:
         """Calendar work only wakes the loop; the polls are spread so that projects do not ask all at once."""

@@ -49,7 +49,8 @@ class Loop:
 
     `looks` are taken once a sweep, each by itself; what one returns is told. No attempt is given out while
     `may_begin` says no: without room on the disk, or where somebody stopped that. `on_beat` is called once a
-    sweep, `on_pass` at the end of every pass that did not fail, or failed for the disk: the work goes on.
+    sweep, `on_pass` with each task that is planned and at the end of every pass that did not fail, or failed for
+    the disk: the work goes on.
     """
 
     inbox: "queue.SimpleQueue[Message]"
@@ -277,11 +278,15 @@ class Loop:
     # --- plan and apply -------------------------------------------------------------------------------
 
     def _plan(self) -> None:
+        planned = set[str]()
         while self.ledger.dirty:
             task = self.ledger.tasks.get(self.ledger.dirty.pop())
             if task is not None:
                 with self.guard(f"planning {task.id}", task.id):
                     self._plan_task(task)
+                if task.id not in planned:  # the first pass has thousands, and that takes long
+                    planned.add(task.id)
+                    self.on_pass()
 
     def _plan_task(self, task: TaskRecord) -> None:
         seen = self.ledger.seen(task.id)

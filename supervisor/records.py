@@ -1,7 +1,7 @@
 """Task records on disk: one file a task, replaced atomically; ended ones move to the archive."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from agent_daemon.protocol.codec import decode, encode
@@ -30,13 +30,17 @@ class RecordStore:
     def __init__(self, root: Root) -> None:
         self._root = root
 
-    def load(self) -> Loaded:
-        """All live records. A damaged file is moved to `state/quarantine/`, never treated as empty."""
+    def load(self, on_each: Callable[[], None] = lambda: None) -> Loaded:
+        """All live records. A damaged file is moved to `state/quarantine/`, never treated as empty.
+
+        `on_each`: called with each, for there may be thousands.
+        """
         loaded = Loaded()
         for name in sorted(os.listdir(self._root.records)):
             task_id = name.removesuffix(".yaml")
             if name.startswith(".") or task_id == name:
                 continue
+            on_each()
             try:
                 loaded.tasks[task_id] = self.read(task_id)
             except ProtocolError as error:

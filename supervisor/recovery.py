@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
@@ -34,14 +34,18 @@ def recover(
     fleet: Fleet,
     mail: Mail,
     projects: Mapping[str, Project],
+    on_progress: Callable[[], None] = lambda: None,
 ) -> None:
-    """Bring memory, mail and workstations together again after whatever ended the last run."""
+    """Bring memory, mail and workstations together again after whatever ended the last run.
+
+    `on_progress`: called often; with much to take up it takes long.
+    """
     end_leftovers(root.path)
     for project in projects.values():
         make_folder(project.mirror.path.parent)
         remove_stale_locks(project.mirror)
     remove_leftovers(root)
-    loaded = store.load()
+    loaded = store.load(on_progress)
     for problem in loaded.damaged:
         details = {"code": problem.code, "message": problem.message, "file": problem.file, "mend": problem.mend}
         ledger.log(Event(name="record.damaged", details=details))
@@ -58,6 +62,7 @@ def recover(
         ledger.log(Event(name=news.event, details=dict(news.details)), workstation=news.workstation)
     for name in fleet.stations:
         mail.prepare_folders(name)
+        on_progress()
     _follow_configuration(config, ledger, fleet, clock)
     ledger.retell()
 

@@ -248,6 +248,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         + (f", {v['times']} times" if "times" in v else "")
     ),
     "engine.away": _form("{message}; its agents are left alone until it is back. {mend}"),
+    "clock.set_back": lambda v: f"the clock was set back by {duration(v['seconds'])}: the calendar begins anew",
     "engine.back": _form("the Docker engine answers"),
     "egress.away": _form("{message}. {mend}"),
     "egress.back": _form("the egress proxy runs"),

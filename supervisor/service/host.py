@@ -135,10 +135,10 @@ def hidden_from_service(places: Sequence[Path]) -> Path | None:
     return None
 
 
-def call(*argv: str) -> str:
+def call(*argv: str, seconds: float = COMMAND_SECONDS) -> str:
     """Run a program of the system; CloudCodeError E_INSTALL with what it said where it fails."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CloudCodeError("E_INSTALL", f"`{' '.join(argv)}`: {error}.") from None
     if done.returncode != 0:

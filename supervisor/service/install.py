@@ -15,6 +15,8 @@ from supervisor.service.steps import Step
 
 LINK = "/usr/local/bin/cloud-code"
 ENGINE_GROUP = "docker"
+# A supervisor with much to take up says that it goes on, and systemd waits.
+RESTART_SECONDS = 1800
 _ENVIRONMENT = """\
 # Variables for the supervisor, one NAME=value a line: keys of coding CLIs that config.yaml names under
 # `pass_environment`, or DOCKER_HOST. Root alone can read this file. After a change: systemctl restart cloud-code
@@ -186,7 +188,7 @@ def restart_step() -> Step:
 
 def _restart() -> None:
     try:
-        call("systemctl", "restart", UNIT)
+        call("systemctl", "restart", UNIT, seconds=RESTART_SECONDS)
     except CloudCodeError as error:
         log = asked("journalctl", f"_SYSTEMD_UNIT={UNIT}", "--output=cat", "--lines=2") or error.message
         said = " ".join(log.split())[-700:]

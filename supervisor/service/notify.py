@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 # So many signs of life are sent in the time after which systemd takes the process for hung.
 SIGNS_PER_INTERVAL = 4
 STATUS_SECONDS = 5.0
+# A start that goes on may take so much longer from each sign on (`TimeoutStartSec` of the unit).
+BEGINNING_SECONDS = 120.0
 
 
 @dataclass
@@ -17,6 +19,7 @@ class Notifier:
 
     address: str = ""
     watchdog_seconds: float | None = None
+    _begins: bool = field(default=True, init=False)
     _signed_at: float = field(default=-1e9, init=False)
     _status: str = field(default="", init=False)
     _status_at: float = field(default=-1e9, init=False)
@@ -31,20 +34,24 @@ class Notifier:
 
     def ready(self) -> None:
         """The start, or the taking up of another configuration, is over."""
+        self._begins = False
         self._send("READY=1")
 
     def reloading(self) -> None:
+        self._begins = True
         self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         self._send("STOPPING=1", "STATUS=finishing what is under way; agents go on working")
 
     def sign(self) -> None:
-        """The work goes on. Call it wherever it does, as often as it does."""
+        """The work goes on, or the start, which may take its time then. Call it wherever, as often as it does."""
         now = time.monotonic()
-        if self.watchdog_seconds and now - self._signed_at >= self.watchdog_seconds / SIGNS_PER_INTERVAL:
+        wait = self.watchdog_seconds / SIGNS_PER_INTERVAL if self.watchdog_seconds else STATUS_SECONDS
+        if (self.watchdog_seconds or self._begins) and now - self._signed_at >= wait:
             self._signed_at = now
-            self._send("WATCHDOG=1")
+            longer = [f"EXTEND_TIMEOUT_USEC={int(BEGINNING_SECONDS * 1e6)}"] if self._begins else []
+            self._send("WATCHDOG=1", *longer)
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`, sent when it has changed, and not more often than every few seconds."""

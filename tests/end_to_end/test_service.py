@@ -17,7 +17,7 @@ import pytest
 
 from supervisor.running import running_supervisor
 from supervisor.service.notify import Notifier
-from tests.site import Site, wait_for
+from tests.site import FAKES, Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 
@@ -56,6 +56,8 @@ def test_systemd_is_told_how_it_goes_and_not_told_that_a_hanging_loop_lives(
     site.write_config()
     process = site.start(NOTIFY_SOCKET=str(site.folder / "notify"), WATCHDOG_USEC="2000000")
     wait_for(lambda: listener.lines("READY=1"))
+    told = [line for _, line in listener.said]
+    assert "EXTEND_TIMEOUT_USEC=120000000" in told[: told.index("READY=1")], "a start that goes on may take long"
     wait_for(lambda: len(listener.lines("WATCHDOG=1")) >= 2)
     status = wait_for(lambda: listener.lines("STATUS="))[0]
     assert status.startswith("STATUS=0 tasks under way") and status.endswith("of 1 workstation running")
@@ -179,3 +181,18 @@ def test_an_idle_daemon_of_an_older_protocol_gets_no_task_and_is_started_anew(si
     task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1 and old not in site.daemons()
     assert len(site.events("workstation.outdated")) == 1 and len(site.events("workstation.started")) == 2
+
+
+def test_a_clock_that_is_set_back_keeps_no_poll_waiting(site: Site) -> None:
+    shift = site.folder / "clock"
+    shift.write_text("0")
+    site.use_script("cat > /dev/null", FIX)
+    site.write_config()
+    site.start(PYTHONPATH=str(FAKES / "clock"), FAKE_CLOCK=str(shift))
+    site.write_task("fix-add")
+    task = site.wait_state("demo.fix-add", "review")
+    shift.write_text("-3600")
+    wait_for(lambda: site.events("clock.set_back"))
+    assert "set back by 60 min" in site.cli("events").stdout
+    git("update-ref", "refs/heads/main", f"refs/heads/{task.branch}", cwd=site.remote)
+    site.wait_state("demo.fix-add", "completed")
