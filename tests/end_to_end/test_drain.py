@@ -3,7 +3,14 @@
 import json
 import threading
 
+import pytest
+
+from supervisor.cli import drain
+from supervisor.cli.main import run
+from supervisor.core.states import State
+from tests.desk import Desk
 from tests.site import Site, wait_for
+from tests.unit.conftest import make_attempt
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 
@@ -45,3 +52,14 @@ def test_a_drained_fleet_comes_to_rest_and_stays_so_over_a_restart(site: Site) -
         "fleet.drained",
         "fleet.undrained",
     ]
+
+
+def test_where_nobody_would_see_an_attempt_end_that_is_said_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.write_config()
+    Desk(site).keep("running", state=State.IN_PROGRESS, attempts=(make_attempt(),), attempt=1)
+    monkeypatch.setattr(drain, "GONE_SECONDS", 0.1)
+    assert run(["--root", str(site.root.path), "drain", "--wait"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("under way: demo.running") == 1 and said.count("cloud-code run") == 1
