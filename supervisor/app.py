@@ -190,7 +190,7 @@ class Supervisor:
         self.tasks = TaskFolder(root.tasks, self.config, self.clock)
         self.people = People(root, self.clock, self.store, self.fleet, self.work, self.tasks.offer)
         edits = Edits(self.clock, self.mail)
-        self.disk = DiskWatch(root, self.config.disk, self.clock)
+        self.disk = DiskWatch(root, self.config.disk, self.clock, self._filled_places)
         self.draining = Draining(root, self.clock)
         self.people.draining, self.work.may_begin = self.draining, self.draining.may_begin
         self.clearing = Clearing(root, self.store, self.mail, self.ledger)
@@ -253,6 +253,9 @@ class Supervisor:
     def _preparing(self) -> list[TaskRecord]:
         """The tasks whose next attempt is being made ready."""
         return [task for task in self.ledger.tasks.values() if self.work.preparing(task.id)]
+
+    def _filled_places(self) -> list[Path]:
+        return [place for driver in self.drivers.values() if (place := driver.place()) is not None]
 
     def _look_at_disk(self) -> Event | None:
         """Where room becomes scarce, clean-up does not wait for its hour."""

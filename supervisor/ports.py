@@ -253,6 +253,9 @@ class Workstations(Protocol):
     def away(self) -> CloudCodeError | None:
         """Why nothing can be seen or done of these workstations now: nobody is then started or given up."""
 
+    def place(self) -> Path | None:
+        """The folder of this host that they fill beside the root, as far as it is known; asks nobody."""
+
     def interrupt(self) -> None:
         """End what stands in for daemons, now and from now on; it is done anew after the next start."""
 

@@ -5,6 +5,7 @@ Each start is a new container of the same name, but for *free* ones that died (`
 `live-restore` the engine, too.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -98,11 +99,19 @@ class DockerWorkstations:
     def away(self) -> CloudCodeError | None:
         return self._ground.containers.away
 
+    def place(self) -> Path | None:
+        return self._ground.data_folder
+
     def interrupt(self) -> None:
         if self._ground.followed is None or self.away():
             return
         self._ground.interrupted.set()
         self._remove_left(None)
+
+    def _look_once(self) -> None:
+        with contextlib.suppress(EngineAwayError, EngineRefusalError):
+            self._ground.learn_data_folder()
+        self._remove_left(self._made_at)
 
     def _remove_left(self, before: float | None) -> None:
         try:
@@ -126,7 +135,7 @@ class DockerWorkstations:
         away = self.away()
         if away is None and not self._cleaned:
             self._cleaned = True
-            threading.Thread(target=self._remove_left, args=(self._made_at,), name="left", daemon=True).start()
+            threading.Thread(target=self._look_once, name="look at the engine", daemon=True).start()
         said = away.message if away else None
         if said != self._told_away:
             self._told_away = said

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from supervisor.core.reach import allowed_by, lacking, out_of_reach
 from supervisor.core.remap import engine_is_rootless, engine_remaps
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.core.words import count
-from supervisor.doctor import Check
+from supervisor.disk import ENGINE_MEND, nearest, space_of
+from supervisor.doctor import Check, disk_check
 from supervisor.egress.files import policy_names, running_proxy
 from supervisor.egress.program import UNIT, installed_program
 from supervisor.errors import CloudCodeError
@@ -34,7 +37,9 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         engine = Engine(engine_socket())
         version, about = engine.version(), engine.get("/info")
         yield version_check(name, str(engine.path), version)
+        yield from program_checks(name, shutil.which("docker"))
         yield from engine_checks(name, about, os.getuid())
+        yield from engine_disk_checks(name, str(about.get("DockerRootDir") or ""))
         yield from memory_checks(name, about, _kernel("cgroup"), _kernel("mountinfo"))
         yield from remap_checks(name, about, settings)
         found = engine.image(image_of(kind, settings))
@@ -56,6 +61,30 @@ def version_check(name: str, place: str, version: str) -> Check:
         wanted = ".".join(map(str, OLDEST))
         return Check(name=name, status="error", detail=detail, mend=f"install Docker {wanted} or newer")
     return Check(name=name, status="ok", detail=detail)
+
+
+def program_checks(name: str, program: str | None) -> Iterator[Check]:
+    """The engine's program, which starts containers and builds images; a package of its own since Debian 13."""
+    if program is None:
+        detail = "the program `docker` is not on PATH: no container can be started"
+        yield Check(
+            name=name,
+            status="error",
+            detail=detail,
+            mend="sudo apt-get install docker-cli, before Debian 13 docker.io",
+        )
+
+
+def engine_disk_checks(name: str, folder: str) -> Iterator[Check]:
+    """Whether what containers write has room; nothing where all is well, or the folder is none of this host."""
+    try:
+        free = space_of(nearest(Path(folder))).free_bytes
+    except OSError:
+        return
+    found = disk_check(Path(folder), free)
+    if found.status != "ok":
+        detail = f"{found.detail} for the Docker engine ({folder})"
+        yield replace(found, name=name, detail=detail, mend=ENGINE_MEND)
 
 
 def engine_checks(name: str, about: dict[str, Any], uid: int) -> Iterator[Check]:

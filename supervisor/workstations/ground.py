@@ -56,6 +56,7 @@ class Ground:
         self._one_at_a_time = threading.Lock()
         self.egress = EgressProxy(root, config)
         self.interrupted = threading.Event()
+        self.data_folder: Path | None = None
 
     @property
     def id(self) -> str:
@@ -111,6 +112,11 @@ class Ground:
         """E_NO_IMAGE, as of now."""
         if self.engine.image(station.image) is None:
             raise self.no_image(station)
+
+    def learn_data_folder(self) -> None:
+        """Where the engine keeps what containers write, so that its disk is looked at, too."""
+        named = self.engine.get("/info").get("DockerRootDir")
+        self.data_folder = Path(named) if named else None
 
     def refuse_interrupted(self) -> None:
         """E_INTERRUPTED once the supervisor ends."""

@@ -175,6 +175,10 @@ class LocalWorkstations:
         """Processes of this machine can always be seen."""
         return None
 
+    def place(self) -> Path | None:
+        """They have none but the root."""
+        return None
+
     def interrupt(self) -> None:
         """They are ended as if killed; what they do is safe against that."""
         self._interrupted = True

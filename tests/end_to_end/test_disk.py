@@ -8,6 +8,11 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from supervisor.app import open_root
+from supervisor.clock import Clock
+from supervisor.core.settings import DiskSettings
+from supervisor.disk import DiskWatch, low_problem, seen_state
+from supervisor.workstations.examination import engine_disk_checks
 from tests import reliability
 from tests.site import Site, git, wait_for
 
@@ -40,6 +45,36 @@ def small(site: Site) -> Iterator[Site]:
     finally:
         site.close()
         subprocess.run(["umount", "--lazy", str(site.root.path)], check=True)
+
+
+def test_the_disk_of_the_engine_counts_as_that_of_the_root_does(site: Site) -> None:
+    engine = site.folder / "engine"
+    engine.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(engine)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        open_root(site.root)
+        settings = DiskSettings.model_validate(MARKS)
+        watch = DiskWatch(site.root, settings, Clock(), lambda: [engine])
+        assert watch.look() is None and watch.has_room()
+        ballast = engine / "ballast"
+        ballast.write_bytes(bytes(DISK_BYTES - MARKS["stop_below_bytes"] + MEBIBYTE))
+        event = watch.look()
+        assert event is not None and (event.name, event.details["path"]) == ("disk.low", str(engine))
+        assert not watch.has_room() and not DiskWatch(site.root, settings, Clock()).has_room()
+        seen = seen_state(site.root, settings)
+        assert seen is not None and seen.path == str(engine)
+        problem = low_problem(seen)
+        assert problem is not None and "docker system df" in (problem.mend or "")
+        (check,) = engine_disk_checks("backend", str(engine))
+        assert check.status == "error" and str(engine) in check.detail
+        assert not list(engine_disk_checks("backend", "/of/another/host"))
+        ballast.unlink()
+        event = watch.look()
+        assert event is not None and event.name == "disk.recovered"
+    finally:
+        subprocess.run(["umount", "--lazy", str(engine)], check=True)
 
 
 def fill(site: Site, leave_bytes: int) -> None:

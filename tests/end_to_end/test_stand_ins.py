@@ -134,6 +134,7 @@ def test_what_a_killed_supervisor_had_begun_is_ended_before_a_daemon_is_there(
     assert driver.find(NAME) is None
     driver.look()
     wait_for(lambda: not of_root(ground), what="it is removed, beside the loop")
+    assert driver.place() == Path(ground.engine.get("/info")["DockerRootDir"])
 
     killed()
     stand_ins.remove_left(ground, "backend-2")

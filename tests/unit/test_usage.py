@@ -11,7 +11,7 @@ from agent_daemon.room import measure, temporary_folders, tools_folder
 from supervisor.core.disk import is_over
 from supervisor.core.settings import WorkstationSettings
 from supervisor.ports import Use
-from supervisor.workstations.examination import memory_checks, remap_checks
+from supervisor.workstations.examination import memory_checks, program_checks, remap_checks
 from supervisor.workstations.remap import missing_hole
 from supervisor.workstations.usage import use_of_family, use_of_group
 from tests.site import wait_for
@@ -149,3 +149,9 @@ def test_a_group_that_is_mounted_nowhere_hides_a_lack_of_memory_on_version_1_alo
     assert not list(memory_checks("workstation backend", {"CgroupVersion": "2"}, own, MOUNTS))
     assert not list(memory_checks("workstation backend", {}, "0::/\n", MOUNTS))
     assert not list(memory_checks("workstation backend", {}, "", ""))
+
+
+def test_an_engine_without_its_program_starts_nothing() -> None:
+    (found,) = program_checks("workstation backend", None)
+    assert found.status == "error" and "docker-cli" in found.mend
+    assert not list(program_checks("workstation backend", "/usr/bin/docker"))
