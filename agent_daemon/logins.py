@@ -24,7 +24,7 @@ _MOST = 50
 EARLIER = ".cloud-code-logins"
 _LEAST_CHARACTERS = 16
 # refreshToken (Claude Code), refresh_token (Codex, Gemini CLI, Qwen Code), refresh (OpenCode).
-_NAME = re.compile(r"(.*[_-])?refresh([_-]?token)?", re.IGNORECASE)
+_NAME = re.compile(r"refresh|.*refresh[_-]?token", re.IGNORECASE)
 MARK = re.compile(r"[0-9a-f]{64}")
 _VARIABLE = re.compile(r".*REFRESH_?TOKEN")
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
@@ -12,21 +11,25 @@ from typing import Any
 from agent_daemon.clis import ADAPTERS
 from agent_daemon.clis.base import Usage
 from agent_daemon.installed import PROBE_SECONDS, VERSION_SECONDS, Installed, Probe, look_at
-from agent_daemon.logins import MARK, Lineage
+from agent_daemon.logins import MARK, Lineage, lineages
 from agent_daemon.meter import cost_usd, price_of
 from agent_daemon.places import shared_homes
 from agent_daemon.protocol.model import Identity
 from agent_daemon.protocol.paths import Root
 from agent_daemon.request import settings_of
+from supervisor.asking import ask
 from supervisor.core.lineage import Holder, Seen
 from supervisor.core.settings import Config
 from supervisor.core.tasking import cli_config
 from supervisor.errors import CloudCodeError
-from supervisor.ports import Entry, Workstations
+from supervisor.ports import Workstations
 from supervisor.stations import passed_variables
 
 _HERE = (sys.executable, "-m", "agent_daemon")
-_SLACK_SECONDS = 30
+# By its path: what is first on the PATH of a container, its agents may have put there.
+_THERE = ("/opt/cloud-code/daemon/bin/agent-daemon",)
+_LOOK_SECONDS = 30
+_ANSWER_SECONDS = 2 * VERSION_SECONDS + PROBE_SECONDS + 30
 _NEWER = "Bring it to the version of this supervisor."
 _MOST_LINEAGES = 500
 
@@ -52,22 +55,40 @@ def find_clis(
     variables = driver.variables(name) or passed_variables(config, kind)
     for cli in config.clis_of_station(kind):
         told = _question(config, cli, variables, key=key.hex())
-        found = _read(_ask(driver.enter(name, command, terminal=False), told))
+        found = _read(ask(driver.enter(name, command, terminal=False), told, _ANSWER_SECONDS))
         yield judged(name, _with_cost(found, config.cli(cli).model or "", config))
 
 
 def find_logins(
     root: Root, config: Config, driver: Workstations, name: str, kind: str, *, key: bytes
 ) -> tuple[Seen, ...]:
-    """The renewable logins of one workstation, marked with the `key`; no CLI is started. CloudCodeError."""
+    """The renewable logins of one workstation, marked with the `key`; no CLI is started. CloudCodeError.
+
+    Those in variables are seen from here. Its daemon is told of variables those that say where a home is.
+    """
     clis = [cli for cli in config.clis_of_station(kind) if has_login(config, cli)]
     variables = driver.variables(name) or passed_variables(config, kind)
-    told = [_question(config, cli, variables, key=key.hex(), only_logins=True) for cli in clis]
+    told = [
+        _question(config, cli, _places_among(config, cli, variables), key=key.hex(), only_logins=True)
+        for cli in clis
+    ]
     entry = driver.enter(name, _command(root, config, name, kind), terminal=False)
-    found = [_read(line) for line in _ask(entry, "\n".join(told)).splitlines()]
-    if len(found) < len(clis) or any(cli.lineages is None for cli in found):
+    found = [_read(line) for line in ask(entry, "\n".join(told), _LOOK_SECONDS).splitlines()]
+    if [cli.name for cli in found] != clis or any(cli.lineages is None for cli in found):
         raise CloudCodeError("E_CLI_NOT_ASKED", "Its daemon does not tell of logins.", _NEWER)
-    return tuple(one for cli in found for one in logins_of(name, cli))
+    passed = [replace(cli, lineages=_in_variables(config, cli.name, variables, key)) for cli in found]
+    return tuple(one for cli in (*found, *passed) for one in logins_of(name, cli))
+
+
+def _places_among(config: Config, cli: str, variables: Mapping[str, str]) -> dict[str, str]:
+    folders = ADAPTERS[config.cli(cli).adapter or cli].ABOUT.folders
+    return {name: value for name, value in variables.items() if name in ("HOME", *folders)}
+
+
+def _in_variables(config: Config, cli: str, variables: Mapping[str, str], key: bytes) -> tuple[Lineage, ...]:
+    return lineages(
+        (), key, given={name: variables[name] for name in config.cli(cli).variables if name in variables}
+    )
 
 
 def logins_of(workstation: str, cli: Installed) -> Iterator[Seen]:
@@ -84,7 +105,7 @@ def has_login(config: Config, cli: str) -> bool:
 
 
 def _command(root: Root, config: Config, name: str, kind: str, *options: str) -> tuple[str, ...]:
-    daemon = ("agent-daemon",) if config.workstations[kind].driver != "local" else (*_HERE,)
+    daemon = _THERE if config.workstations[kind].driver != "local" else _HERE
     return (*daemon, "clis", "--root", str(root.path), "--workstation", name, *options)
 
 
@@ -102,33 +123,11 @@ def look_from_here(root: Root, config: Config, kind: str, name: str) -> FoundCli
     return judged(workstation, look_at(settings, environment))
 
 
-def _ask(entry: Entry, told: str) -> str:
-    limit = 2 * VERSION_SECONDS + PROBE_SECONDS + _SLACK_SECONDS
-    try:
-        done = subprocess.run(
-            entry.argv,
-            input=told,
-            capture_output=True,
-            text=True,
-            env=dict(entry.environment),
-            timeout=limit,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise CloudCodeError("E_CLI_NOT_ASKED", f"There was no answer within {limit} s.", "Try again.") from None
-    except OSError as error:
-        raise CloudCodeError("E_CLI_NOT_ASKED", f"{entry.argv[0]} cannot be run: {error.strerror}.") from None
-    if done.returncode:
-        said = done.stderr.strip().rpartition("\n")[2][:500]
-        raise CloudCodeError("E_CLI_NOT_ASKED", f"The CLIs could not be looked for: {said}", "")
-    return done.stdout
-
-
 def _read(line: str) -> Installed:
     """What a daemon of another version tells besides is passed over; CloudCodeError where it tells too little."""
     try:
         value = _known(Installed, json.loads(line))
-        probe, lineages = value.pop("probe", None), _lineages(value.pop("lineages", None))
+        probe, lineages = value.pop("probe", None), _told_lineages(value.pop("lineages", None))
         lists = {key: tuple(found) for key, found in value.items() if isinstance(found, list)}
         told = Probe(**_known(Probe, probe)) if probe else None
         return Installed(**{**value, **lists}, probe=told, lineages=lineages)
@@ -137,7 +136,7 @@ def _read(line: str) -> Installed:
         raise CloudCodeError("E_CLI_NOT_ASKED", said, _NEWER) from None
 
 
-def _lineages(told: Any) -> tuple[Lineage, ...] | None:
+def _told_lineages(told: Any) -> tuple[Lineage, ...] | None:
     """What is no mark, or tells more than its login and place, is passed over."""
     if told is None:
         return None

@@ -87,7 +87,8 @@ def _own_logins(config: Config, key: bytes) -> list[Seen]:
 
 def _looked_at(seen: Sequence[Seen], unseen: Mapping[str, str]) -> str:
     """How many there are, and who could not be asked: they with the reason of the first, mostly that of all."""
-    told = [f"{count(len({one.mark for one in seen}), 'login')} of subscriptions found"] if seen else []
+    there = len({one.mark for one in seen if not one.past})
+    told = [f"{count(there, 'login')} of subscriptions found"] if there else []
     if unseen:
         (first, why), *others = unseen.items()
         listed = (f"{first} ({why.removesuffix('.')})", *(name for name, _ in others))

@@ -22,6 +22,11 @@ FIX = "sed -i 's/a - b/a + b/' calc.py"
 CHECK = {"name": "sum", "command": "python3 -c 'import calc; assert calc.add(1, 2) == 3'"}
 # Containers start slowly where six tests share two processors.
 PATIENCE_SECONDS = 120
+# What comes first on the PATH inside, and would be told keys by whoever asks for CLIs by a name.
+IN_ITS_PLACE = (
+    "mkdir -p /tools/bin && cd /tools/bin && printf '#!/bin/sh\ncat > /tools/bin/told' > agent-daemon"
+    " && chmod +x agent-daemon"
+)
 OLD_TOKEN = "rt_0123456789abcdefghijklmnop"
 
 
@@ -305,7 +310,7 @@ def test_a_login_that_was_copied_is_told_before_and_after_one_of_the_two_is_rene
     for name in ("backend-1", "backend-2"):
         login = json.dumps({"tokens": {"refresh_token": OLD_TOKEN}})
         lay = f"mkdir -p .homes/codex/.codex && echo '{login}' > .homes/codex/.codex/auth.json"
-        site.cli("workstation", "shell", name, "sh", "-c", lay)
+        site.cli("workstation", "shell", name, "sh", "-c", f"{lay}; {IN_ITS_PLACE}")
 
     def told() -> str:
         checks = json.loads(site.cli("doctor", "--json", check=False).stdout)
@@ -317,6 +322,8 @@ def test_a_login_that_was_copied_is_told_before_and_after_one_of_the_two_is_rene
     kept = wait_for(lambda: next((file for file in files if file.exists() and len(marks(file)) == 2), None))
     assert OLD_TOKEN not in kept.read_text()
     assert f"what codex of {kept.parts[-4]} (.codex/auth.json) had before" in told()
+    site.cli("workstation", "clis")
+    assert site.inside("ls", "/tools/bin").split() == ["agent-daemon"]  # nobody asked that one
 
 
 def marks(file: Path) -> list[str]:

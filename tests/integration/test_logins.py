@@ -17,10 +17,12 @@ from agent_daemon.logins import key_of
 from agent_daemon.protocol.model import CliConfig
 from agent_daemon.protocol.paths import Root
 from supervisor.app import DRIVERS
+from supervisor.asking import ask
 from supervisor.config import load_config
 from supervisor.core.lineage import Holder
 from supervisor.core.settings import Config
 from supervisor.doctor import Check
+from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import find_clis
 from supervisor.logins import check_logins, log_in_command, look_key
 from supervisor.ports import Entry
@@ -33,6 +35,7 @@ from tests.site import PATIENCE_SECONDS
 TOKEN = "rt_0123456789abcdefghijklmnop"
 CLAUDE = ".claude/.credentials.json"
 OTHER = "rt_another_another_another_xx"
+PATH = os.environ["PATH"]
 COMMAND = {"adapter": "command", "argv": ["true"]}
 
 
@@ -329,3 +332,19 @@ def test_a_daemon_that_answers_otherwise(tmp_path: Path, lines: list[Any], statu
     assert TOKEN not in repr(checks) and len(repr(checks)) < 1000
     told = "unseen" if any("not looked at: backend-1" in check.detail for check in checks) else ""
     assert (told or "".join(check.status for check in checks)) == status
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("exec cat /dev/zero", "more than"),
+        ("echo one >&2; echo two >&2; exit 3", "looked for: two"),
+        ("exec cat /dev/zero >&2", "no answer within 1 s"),
+        ("exec < /dev/null; exec sleep 100", "no answer within 1 s"),
+    ],
+)
+def test_a_program_that_never_comes_to_an_end(program: str, why: str) -> None:
+    entry = Entry(argv=("bash", "-c", program), cwd=Path("/"), environment={"PATH": PATH})
+    with pytest.raises(CloudCodeError, match=why) as refused:
+        ask(entry, "x" * 1_000_000, 1)
+    assert refused.value.code == "E_CLI_NOT_ASKED"

@@ -88,11 +88,14 @@ def lay(folder: Path, content: Any, name: str = ".codex/auth.json") -> Path:
 CODEX = {
     "OPENAI_API_KEY": None,
     "tokens": {"id_token": "i" * 20, "access_token": "a" * 20, "refresh_token": TOKEN},
+    "last_refresh": "2026-01-07T10:30:00.123456Z",
 }
 LOGINS = {
     "codex": CODEX,
     "codex-acp": CODEX,
-    "claude-code": {"claudeAiOauth": {"accessToken": "a" * 20, "refreshToken": TOKEN, "expiresAt": 1}},
+    "claude-code": {
+        "claudeAiOauth": {"accessToken": "a" * 20, "refreshToken": TOKEN, "refreshTokenExpiresAt": "9" * 20}
+    },
     "claude-agent-acp": {"claudeAiOauth": {"accessToken": "a" * 20, "refreshToken": TOKEN, "expiresAt": 1}},
     "gemini": {"access_token": "a" * 20, "refresh_token": TOKEN, "expiry_date": 1},
     "qwen": {"access_token": "a" * 20, "refresh_token": TOKEN, "resource_url": "portal.qwen.ai"},
