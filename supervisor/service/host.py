@@ -68,6 +68,13 @@ class Host:
                 return int(uid), int(gid)
         return None
 
+    def is_own_user(self) -> bool:
+        """Whether the user is one that `install` makes: its home is the service's."""
+        if self.is_this:
+            return pwd.getpwnam(self.user).pw_dir == unit.HOME
+        fields = (line.split(":") for line in _lines(self.at("/etc/passwd")))
+        return any(field[0] == self.user and field[5] == unit.HOME for field in fields)
+
     def groups(self) -> dict[str, list[str]]:
         """Every group, with its members."""
         fields = (line.split(":") for line in _lines(self.at("/etc/group")))

@@ -94,8 +94,17 @@ def purge_steps(host: Host, end_containers: Callable[[], None], engine: Iterable
         what=f"the user {host.user} goes",
         command=" ".join(["userdel", *host.prefix, host.user]),
         is_done=lambda: host.ids() is None,
-        do=partial(call, "userdel", *host.prefix, host.user),
+        kept=_kept_user(host),
+        do=_remove_user(host),
     )
+
+
+def _kept_user(host: Host) -> Callable[[], str]:
+    return lambda: "" if host.is_own_user() else "it is a person's, or another program's: it stays"
+
+
+def _remove_user(host: Host) -> Callable[[], object]:
+    return lambda: call("userdel", *host.prefix, host.user) if host.is_own_user() else None
 
 
 def _is_gone(folder: Path) -> bool:

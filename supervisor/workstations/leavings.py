@@ -1,24 +1,35 @@
 """What an engine has of a root that is to be gone: its containers, volumes, networks and names of images."""
 
 import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from agent_daemon.protocol.paths import Root
+from supervisor.errors import CloudCodeError
 from supervisor.root_identity import root_id_of
-from supervisor.workstations.containers import ROOT_LABEL
+from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
 from supervisor.workstations.snapshots import REPOSITORY
 
 
 def remove_from_engine(root: Root) -> None:
-    """Remove them all. CloudCodeError: E_ENGINE_AWAY, E_ENGINE, E_NOT_RUNNING (the root never had any)."""
+    """Remove them all. CloudCodeError: E_ENGINE_AWAY, E_ENGINE, E_ROOT_COPIED,
+    E_NOT_RUNNING (the root never had any).
+    """
     remove_all(Engine(engine_socket()), root)
 
 
 def remove_all(engine: Engine, root: Root) -> None:
-    """The same of an engine that is known."""
+    """The same of an engine that is known. E_ROOT_COPIED where these are another root's, too."""
     root_id = root_id_of(root)
     label = {"label": [f"{ROOT_LABEL}={root_id}"]}
-    for container in engine.get("/containers/json", all=1, filters=label):
+    containers = engine.get("/containers/json", all=1, filters=label)
+    if others := {place for one in containers if (place := _other_root(one, root)) is not None}:
+        message = f"{', '.join(sorted(others))} has the id of {root.path}, of which one is a copy, and containers."
+        mend = "Nothing of the engine was removed. Remove what is left once both are to go."
+        raise CloudCodeError("E_ROOT_COPIED", message, mend)
+    for container in containers:
         engine.delete(f"/containers/{container['Id']}", force=1, v=1)
     for volume in engine.get("/volumes", filters={"name": [f"cc-{root_id}-"]})["Volumes"] or ():
         engine.delete(f"/volumes/{volume['Name']}")
@@ -29,3 +40,9 @@ def remove_all(engine: Engine, root: Root) -> None:
             if name.startswith(f"{REPOSITORY}/{root_id}-"):  # (its other names stay)
                 with contextlib.suppress(EngineRefusalError):
                     engine.delete(f"/images/{name}")
+
+
+def _other_root(container: Mapping[str, Any], root: Root) -> str | None:
+    """The root that a container belongs to, if that is there and not this one."""
+    place = str(container["Labels"].get(PATH_LABEL, root.path))
+    return place if place != str(root.path) and Root(Path(place)).root_id.exists() else None

@@ -118,6 +118,16 @@ def test_another_root_and_user_stand_in_the_unit_and_are_known_from_it(top: Path
     assert not (top / "srv/robots").exists() and "robot" not in (top / "etc/passwd").read_text()
 
 
+def test_a_user_who_was_there_before_outlives_the_service(top: Path) -> None:
+    with (top / "etc/passwd").open("a") as users, (top / "etc/group").open("a") as groups:
+        users.write("ada:x:1000:1000::/home/ada:/bin/bash\n")
+        groups.write("ada:x:1000:\n")
+    call(top, "install", "--user", "ada")
+    said = call(top, "uninstall", "--purge", "--yes")
+    assert "ada:x:1000" in (top / "etc/passwd").read_text() and not (top / "srv/cloud-code").exists()
+    assert "kept      the user ada goes" in said and "it stays" in said
+
+
 def test_what_cannot_be_installed_is_said_with_what_mends_it(top: Path) -> None:
     assert "E_NOT_INSTALLED" in call(top, "upgrade", code=1)
     assert "E_INSTALL_PLACE" in call(top, "install", code=1, root="/home/ada/cloud-code")

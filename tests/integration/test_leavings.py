@@ -6,7 +6,11 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agent_daemon.protocol.paths import Root
+from supervisor.errors import CloudCodeError
+from supervisor.workstations.containers import PATH_LABEL
 from supervisor.workstations.engine import Engine
 from supervisor.workstations.leavings import remove_all
 from tests.fakes.engine import EngineSocket
@@ -19,6 +23,7 @@ class StandIn(EngineSocket):
 
     def __init__(self, path: Path) -> None:
         self.deleted: list[str] = []
+        self.containers: list[dict[str, Any]] = []
         super().__init__(str(path), Answers)
 
 
@@ -28,6 +33,8 @@ class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         place = urllib.parse.urlsplit(self.path)
         told: Any = {"Volumes": None} if place.path == "/volumes" else []
+        if place.path == "/containers/json":
+            told = self.server.containers
         if place.path == "/images/json":
             filters = json.loads(urllib.parse.parse_qs(place.query)["filters"][0])
             assert filters == {"reference": ["cloud-code-snapshot/abc-*"]}
@@ -54,3 +61,20 @@ def test_no_name_of_an_image_is_left_of_a_root_and_no_other_goes(tmp_path: Path)
     with server.served():
         remove_all(Engine(tmp_path / "s"), root)
     assert server.deleted == [f"/images/{tag}" for tag in TAGS[:2]], "the one that is used does not keep the next"
+
+
+def test_what_a_copy_of_the_root_uses_stays(tmp_path: Path) -> None:
+    root, copy = Root(tmp_path / "root"), Root(tmp_path / "copy")
+    for one in (root, copy):
+        one.state.mkdir(parents=True)
+        one.root_id.write_text("id: abc\nepoch: 1\n")
+    server = StandIn(tmp_path / "s")
+    places = [{}, {PATH_LABEL: str(root.path)}, {PATH_LABEL: str(copy.path)}]
+    server.containers = [{"Id": str(number), "Labels": labels} for number, labels in enumerate(places)]
+    with server.served():
+        with pytest.raises(CloudCodeError, match="E_ROOT_COPIED"):
+            remove_all(Engine(tmp_path / "s"), root)
+        assert not server.deleted
+        copy.root_id.unlink()  # (nor is it another root that was moved)
+        remove_all(Engine(tmp_path / "s"), root)
+    assert len([path for path in server.deleted if path.startswith("/containers/")]) == 3
