@@ -61,6 +61,7 @@ from supervisor.renewal import Renewal
 from supervisor.replies import Replies
 from supervisor.reports import Reports
 from supervisor.root_identity import next_epoch
+from supervisor.rounds import Rounds
 from supervisor.running import note_start, running_supervisor
 from supervisor.runs import RunLog
 from supervisor.schemas import write_schemas
@@ -206,7 +207,8 @@ class Supervisor:
         self.issues = Issues(self.clock, self.ledger, self.pool, desks)
         keepers, tellers = JobPool(self.inbox, threads=KEEPERS), JobPool(self.inbox, threads=TELLERS)
         self._pools = (self.pool, keepers, tellers)
-        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, self.cleaning.start)
+        rounds = Rounds(root, self.config.maintenance)
+        self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, rounds, self.cleaning.start)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch
         self._clock_ahead: float | None = None
@@ -291,6 +293,7 @@ class Supervisor:
         )
         self.tasks.remember(self.ledger.sources())
         self.clearing.note_leftovers()
+        self.upkeep.rounds.take_up()
 
     def run(self, stop: threading.Event | None = None, ready: Callable[[], None] = lambda: None) -> None:
         """Work until `stop` is set; SIGTERM and SIGINT set it when it is not given."""

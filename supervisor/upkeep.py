@@ -17,6 +17,7 @@ from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 from supervisor.ports import Workstations
+from supervisor.rounds import Rounds
 from supervisor.station import Station
 
 JOB = "Chore"
@@ -39,10 +40,10 @@ class Upkeep:
     fleet: Fleet
     drivers: dict[str, Workstations]
     pool: JobPool
+    rounds: Rounds
     clean: Callable[[], object] = lambda: None
     _asked: threading.Event = field(default_factory=threading.Event, init=False)
     _said: "queue.SimpleQueue[tuple[str, str]]" = field(default_factory=queue.SimpleQueue, init=False)
-    _due: list[str] = field(default_factory=list, init=False)
     _looked: float = field(default=-LOOK_SECONDS, init=False)
 
     def begin_maintenance(self) -> None:
@@ -55,10 +56,10 @@ class Upkeep:
         `now` in seconds of watching.
         """
         self._tell_steps()
-        if self._asked.is_set():
+        if self._asked.is_set() or self.rounds.missed:
             self._asked.clear()
             up = [name for name, station in self.fleet.stations.items() if station.wanted == "running"]
-            self._due += [name for name in up if name not in self._due]
+            self.rounds.begin(up)
         recovered = [name for name in self.fleet.stations if self._look_at_disk(name)]
         due = now - self._looked >= LOOK_SECONDS
         self._looked = now if due else self._looked
@@ -87,12 +88,11 @@ class Upkeep:
         self.ledger.log(Event(name=event, details=details), workstation=name)
         if station.too_large:
             self.clean()
-            self._due += [name] if name not in self._due else []
+            self.rounds.add(name)
         return was
 
     def _chore(self, station: Station, name: str, *, look_closely: bool, idle: bool) -> Chore | None:
-        if name in self._due:
-            self._due.remove(name)
+        if self.rounds.take(name):
             return Chore(kind="maintain", why="disk" if station.too_large else "schedule")
         handle = station.file.handle
         worked = station.settings.recreate == "per_task" and station.file.worked and idle

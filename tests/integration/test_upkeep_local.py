@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 
 from tests.site import Site, wait_for
 
@@ -42,3 +44,31 @@ def test_one_that_takes_too_much_of_the_disk_gets_no_task_until_room_was_made(si
     assert found["limits"]["disk"] == "2m" and found["row"]["disk"]["workspace_bytes"] < 2_000_000
     assert found["use"]["memory_bytes"] > 1_000_000 and found["use"]["processes"] >= 1
     assert "processors" in site.cli("workstation", "status", "backend-1").stdout
+
+
+def test_a_round_that_was_due_while_nobody_ran_is_made_up_for_and_one_that_was_cut_off_goes_on(site: Site) -> None:
+    site.config["maintenance"] = {"schedule": "30 3 * * sun"}
+    site.config["workstations"]["backend"]["count"] = 2
+    site.write_config()
+    site.start()
+    file = site.root.state / "maintenance.yaml"
+    first = wait_for(lambda: file.exists() and file.read_text())
+    wait_for(lambda: len(site.daemons()) == 2)
+    site.stop_supervisors(signal.SIGKILL)
+    file.write_text(re.sub(r"(?m)^since: .*", "since: '2026-01-01T00:00:00Z'", first))
+    site.start()
+    wait_for(lambda: len(site.events("workstation.maintained")) == 2)
+    assert {event["details"]["why"] for event in site.events("workstation.maintained")} == {"schedule"}
+    site.stop_supervisors()
+    file.write_text(re.sub(r"(?m)^due: .*", "due: [backend-2]", file.read_text()))
+    site.start()
+    wait_for(lambda: len(site.events("workstation.maintained")) == 3)
+    assert site.events("workstation.maintained")[-1]["workstation"] == "backend-2"
+    wait_for(lambda: "due: []" in file.read_text())
+    site.stop_supervisors()
+    site.config["maintenance"] = {"schedule": "30 3 * * *"}
+    site.write_config()
+    file.write_text(re.sub(r"(?m)^since: .*", "since: '2026-01-01T00:00:00Z'", file.read_text()))
+    site.start()
+    wait_for(lambda: "30 3 * * * UTC" in file.read_text(), what="another schedule counts from now on")
+    assert len(site.events("workstation.maintained")) == 3
