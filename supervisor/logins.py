@@ -81,7 +81,7 @@ def _own_logins(config: Config, key: bytes) -> list[Seen]:
     return [
         Seen(Holder(_OWN_HOME, adapter, one.login), one.place, one.mark)
         for adapter, about in abouts.items()
-        for one in lineages(login_files(about, Path.home(), os.environ), key)
+        for one in lineages(login_files(about, Path(os.environ.get("HOME", "/nonexistent")), os.environ), key)
     ]
 
 

@@ -44,8 +44,9 @@ def check_secrets(root: Root, config: Config) -> Iterator[Check]:
         yield Check(name="leases", status="warning", detail=detail, mend=mend)
     named = places_of(config)
     if named:
-        yield told_of_missing(store, named)
-        yield from lent_logins(store, config)
+        check = told_of_missing(store, named)
+        yield check
+        yield from lent_logins(store, config) if check.status != "error" else ()
 
 
 def told_of_missing(store: SecretStore, named: dict[str, tuple[str, ...]]) -> Check:

@@ -26,7 +26,7 @@ from supervisor.errors import CloudCodeError
 from supervisor.installed_clis import find_clis
 from supervisor.logins import check_logins, log_in_command, look_key
 from supervisor.ports import Entry
-from supervisor.secrets.examination import lent_logins
+from supervisor.secrets.examination import check_secrets
 from supervisor.workstations.local import LocalWorkstations
 from tests import preloaded
 from tests.coding_run import Run
@@ -269,23 +269,16 @@ def test_a_login_in_a_variable_is_told_by_check_and_doctor(
     assert "E_LOGIN_SHARED" not in commanded(root, "check", "config")[1]
 
 
-class _Given:
-    """A store with one value for every name."""
-
-    def __init__(self, value: str) -> None:
-        self.value = value
-
-    def get(self, name: str) -> str:
-        return self.value
-
-
 @pytest.mark.parametrize(
     ("value", "told"), [(json.dumps({"tokens": {"refresh_token": TOKEN}}), 1), ("sk-0123456789", 0)]
 )
-def test_a_credential_that_lends_a_login_is_told(tmp_path: Path, value: str, told: int) -> None:
+def test_a_credential_that_lends_a_login_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, told: int
+) -> None:
     lends = {"codex_login": {"access": {"use": {"secret": "codex/login"}}, "deliver": "file"}}
-    config = load_config(configured(tmp_path, credentials=lends))
-    checks = list(lent_logins(_Given(value), config))  # type: ignore[arg-type]
+    root = configured(tmp_path, credentials=lends, secrets={"backend": "env"})
+    monkeypatch.setenv("CLOUD_CODE_SECRET_CODEX_LOGIN", value)
+    checks = [check for check in check_secrets(root, load_config(root)) if "E_LOGIN_SHARED" in check.detail]
     assert [check.status for check in checks] == ["warning"] * told
     assert all(
         "credentials.codex_login.access.use" in check.detail and TOKEN not in repr(check) for check in checks
