@@ -12,7 +12,7 @@ from supervisor.jobs.project import Project
 
 @dataclass
 class Desk:
-    """One project's forge. `again`: something may be new that the read under way has missed."""
+    """One project's forge. `again`: something may be new that the read under way, or a rest, has kept from us."""
 
     root: Root
     name: str
@@ -24,6 +24,7 @@ class Desk:
     polls: int = 0
     news_at: datetime | None = None
     failures: int = 0
+    rests_until: datetime | None = None
     not_before: datetime | None = None
 
     def write(self) -> None:

@@ -1,7 +1,7 @@
 """What is read on forges becomes decisions about tasks: issues, comments, reviews, requests."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from supervisor.core.forge import (
     ReviewSeen,
     Trigger,
     Watched,
+    rest_after,
 )
 from supervisor.core.issue_intake import is_allowed, take_issue, task_id_of
 from supervisor.core.record import TaskRecord
@@ -61,6 +62,9 @@ class Issues:
         desk.polls += by_timer
         if desk.not_before is not None and now < desk.not_before:
             return  # (whoever asks: deliveries of webhooks may come while a rate limit is reached)
+        if desk.rests_until is not None and now < desk.rests_until:
+            desk.again = True
+            return
         if by_timer:
             wanted, last = desk.state.budget.poll_seconds, desk.state.read_at
             if wanted is not None and last is not None and now - last < timedelta(seconds=wanted):
@@ -71,6 +75,14 @@ class Issues:
         assert forge is not None  # noqa: S101 (only such projects have a desk)
         if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)) and not by_timer:
             desk.again = True
+
+    def look(self) -> None:
+        """Ask where somebody wanted to know what is new while a forge was let rest."""
+        now = self.clock.now()
+        for name, desk in self.desks.items():
+            if desk.again and desk.rests_until is not None and now >= desk.rests_until:
+                desk.again, desk.rests_until = False, None
+                self.poll(name, by_timer=False)
 
     def _is_quiet(self, name: str, desk: Desk, now: datetime) -> bool:
         busy = any(task.project == name for task in self.ledger.tasks.values())
@@ -105,6 +117,9 @@ class Issues:
         if desk.state.problem:
             self.ledger.log(Event(name="forge.recovered", details={"project": name}))
         before = desk.state
+        # However many deliveries come, what they cost stays below what a forge refuses.
+        passed = now - before.read_at if before.read_at is not None else timedelta(0)
+        desk.rests_until = now + rest_after(outcome.budget.calls - before.budget.calls, passed)
         desk.state = desk.state.evolve(budget=outcome.budget, problem="", problem_since=None, read_at=now)
         reach("forge.news_before_record")
         for problem in outcome.problems:
@@ -188,13 +203,13 @@ class Issues:
         elif found is not None and issue.trigger is not None:
             key = f"trigger-{issue.trigger.id}"
             if key not in desk.state.heard:
-                self.ledger.log(found)
+                self.ledger.log(replace(found, details={"project": name} | found.details))
                 desk.state = desk.state.hear(key)
             return one_line_code(str(found.details["message"]))
         return ""
 
     def _refuse(self, desk: Desk, key: str, ref: str, by: Person, task: TaskRecord | None) -> None:
-        details = {"ref": ref, "message": f"{by.login} may not steer"}
+        details = {"project": desk.name, "ref": ref, "message": f"{by.login} may not steer"}
         self.ledger.log(Event(name="command.refused", details=details, actor=by.login), task)
         desk.state = desk.state.hear(key)
 

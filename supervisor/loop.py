@@ -205,6 +205,7 @@ class Loop:
             if not self._stopping:
                 self.storyteller.look()
                 self.replies.look()
+                self.issues.look()
         with self.guard("looking for edits"):
             self.edits.look(self.ledger)
         self.reports.look_after_troubles()

@@ -59,7 +59,7 @@ class Replies:
         desk.state = desk.state.evolve(replies=tuple(p for p in others if p is not None))
         desk.write()
         for event in events:
-            self.ledger.log(replace(event, details={"project": name} | event.details))
+            self.ledger.log(replace(event, details={"project": name, "ref": str(post.number)} | event.details))
 
 
 def _said(key: str, work: Callable[[], str]) -> tuple[str, Failed | str]:

@@ -5,7 +5,7 @@ person wrote (titles, bodies, names) is as it came: hostile until it has been cl
 """
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
@@ -142,6 +142,16 @@ class Budget(Stored):
     calls: int = 0
     charged: int = 0
     poll_seconds: float | None = None
+
+
+# What GitHub allows in a minute is 900 points, a read being one: half of it is for what is told meanwhile.
+_CALLS_A_SECOND = 450 / 60
+_LONGEST_REST = timedelta(seconds=60)
+
+
+def rest_after(calls: int, passed: timedelta) -> timedelta:
+    """For how long a project's forge is not read again, after so many calls in that time."""
+    return min(max(timedelta(0), timedelta(seconds=calls / _CALLS_A_SECOND) - passed), _LONGEST_REST)
 
 
 def budget_line(budget: Budget, now: datetime) -> str:

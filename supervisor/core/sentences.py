@@ -235,6 +235,15 @@ def _restored(v: Mapping[str, Any]) -> str:
     return f"its tools are those of snapshot {v['snapshot']}{told}"
 
 
+def _whose(v: Mapping[str, Any]) -> str:
+    """A task's forge, or that of a project where no task is."""
+    return f"the forge of {v['project']}, on {v['ref']}" if v.get("project") else "its forge"
+
+
+def _where(v: Mapping[str, Any]) -> str:
+    return f"{v['ref']} of {v['project']}" if v.get("project") else str(v["ref"])
+
+
 def _form(form: str) -> Callable[[Mapping[str, Any]], str]:
     return form.format_map
 
@@ -356,13 +365,13 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "cleanup.removed": lambda v: f"the {_thing(v)} is gone" + (f": {v['reason']}" if v.get("reason") else ""),
     "cleanup.kept": lambda v: f"the {_thing(v)} stays: {v['reason']}",
     "cleanup.doubt": lambda v: f"the {_thing(v)} is left to a person: {v['reason']}",
-    "forge.told": lambda v: f"on its forge: {v['kind']}" + (f" {v['id']}" if v.get("id") else ""),
-    "forge.not_told": _form("its forge does not take the {kind}: {code}: {message}"),
-    "forge.waits": _form("to be told on its forge, later: {code}: {message}"),
+    "forge.told": lambda v: f"on {_whose(v)}: {v['kind']}" + (f" {v['id']}" if v.get("id") else ""),
+    "forge.not_told": lambda v: f"{_whose(v)} does not take the {v['kind']}: {v['code']}: {v['message']}",
+    "forge.waits": lambda v: f"to be told on {_whose(v)}, later: {v['code']}: {v['message']}",
     "forge.not_read": _form("the forge of {project} cannot be read, and is asked again: {code}: {message}"),
     "forge.recovered": _form("the forge of {project} can be read again"),
-    "trigger.refused": _form("{actor} asks for a run of {ref}: {message}"),
-    "command.refused": _form("a command by {actor} on {ref} is not heeded: {message}"),
+    "trigger.refused": lambda v: f"{v['actor']} asks for a run of {_where(v)}: {v['message']}",
+    "command.refused": lambda v: f"a command by {v['actor']} on {_where(v)} is not heeded: {v['message']}",
     "source.changed": _form("{message}; it is held ({approval})"),
     "source.refused": _form("{actor}, who may not steer, changed {ref}: {message}"),
     "request.reviewed": lambda v: f"{v['by']}: {v['verdict']}, {count(v['comments'], 'comment')}",

@@ -73,6 +73,22 @@ def test_quiet_polls_are_one_request_and_cost_nothing(hub: GitHub, client: GitHu
     assert (hub.points() - spent, len(hub.journal) - calls) == (0, 5)
 
 
+def test_a_comment_that_was_edited_last_costs_nothing_afterwards(
+    hub: GitHub, client: GitHubClient, writer: Writer
+) -> None:
+    """As the story is: its edit makes the comment newer than the issue it stands on."""
+    number = hub.open_issue(REPO, "ada", "Fix it", labels=["cloud-code"])
+    said = writer.post_comment(Place(kind="issue", number=str(number)), "Begun")
+    edited = datetime.now(UTC) + timedelta(seconds=2)
+    hub.repos[REPO]["comments"][int(said)]["updated_at"] = edited.strftime("%Y-%m-%dT%H:%M:%SZ")
+    hub.ahead_seconds = 10
+    cursor = poll(client, Cursor()).cursor
+    spent = hub.points()
+    for _ in range(3):
+        cursor = poll(client, cursor).cursor
+    assert hub.points() == spent
+
+
 def test_what_is_not_ours_is_left_alone(hub: GitHub, client: GitHubClient) -> None:
     hub.open_issue(REPO, "ada", "Not for us", labels=["bug"])
     assert not poll(client, Cursor()).issues

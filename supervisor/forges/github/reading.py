@@ -165,7 +165,8 @@ class Poll:
         now, known = self._client.forge_now(), self._since.get("comments", begun)
         issues, spoken = newest_of(changed, self._since.get("issues"), now), newest_of(comments, known, now)
         self._since |= {kind: at for kind, at in (("issues", issues), ("comments", spoken)) if at is not None}
-        seen = (issues, newest_of(comments, None, now), self._happened)
+        written = [item | {"updated_at": item["created_at"]} for item in comments]  # (an edit touches no issue)
+        seen = (issues, newest_of(written, None, now), self._happened)
         latest = max((at for at in seen if at is not None), default=None)
         if self._client.is_racy(latest) or latest != issues:
             for path in ("issues", "issues/comments", "issues/events"):
