@@ -267,7 +267,7 @@ class Issues:
             helped = f"helped-{comment.kind}-{comment.issue}"
             text, emoji = reply_to(slash, comment, desk.settings.trigger, helped=helped in desk.state.heard)
             self._reply(desk, comment, text, emoji)
-            if not slash.verb:
+            if not slash.verb and slash.word not in VERBS:
                 desk.state = desk.state.hear(helped)
         desk.state = desk.state.hear(key)
 
@@ -282,7 +282,8 @@ class Issues:
         text, emoji, after = "", "+1", Decision(task=task)
         if not slash.verb:
             text, emoji = _help_once(task, slash.word), "confused"
-            after = Decision(task=task.evolve(metadata=task.metadata | {"helped": "yes"}))
+            if slash.word not in VERBS:
+                after = Decision(task=task.evolve(metadata=task.metadata | {"helped": "yes"}))
         elif slash.verb == "help":
             text = render_help()
         elif slash.verb == "status":

@@ -184,8 +184,10 @@ def _answer(task: TaskRecord, command: Command, now: datetime) -> Decision:
 
 def _run(task: TaskRecord, command: Command, now: datetime) -> Decision:
     """Another run of a task that has ended, or at once an attempt of one that waits; with a CLI, by that one."""
-    cli = str(command.args.get("cli") or "") or None
+    cli = str(command.args.get("cli") or "")
     decision = _retry(task, command, now)
+    if not cli:
+        return decision
     return Decision(task=decision.task.evolve(cli=cli, unstuck=False), events=decision.events)
 
 

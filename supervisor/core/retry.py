@@ -134,7 +134,9 @@ def fail_attempt(
     if enough:
         conflicts = any(item.code == BASE_CONFLICT for item in feedback)
         reason = WaitReason.CONFLICT if conflicts else WaitReason.HUMAN
-        message = f"{count(failures, 'attempt')} failed; the last one: {why}" + _tried(task)
+        tried = _tried(task)
+        failed = "all that was tried failed" if tried else f"{count(failures, 'attempt')} failed"
+        message = f"{failed}; the last one: {why}{tried}"
         return block(task, reason=reason, message=message, now=now, why=why, not_before=None, **changes)
     return _try_again(task, why, _pause_seconds(then, failures, retry), now, changes)
 

@@ -237,7 +237,7 @@ def _restored(v: Mapping[str, Any]) -> str:
 
 def _whose(v: Mapping[str, Any]) -> str:
     """A task's forge, or that of a project where no task is."""
-    return f"the forge of {v['project']}, on {v['ref']}" if v.get("project") else "its forge"
+    return f"the forge of {v['project']}, on {v['ref']}" if v.get("ref") else "its forge"
 
 
 def _where(v: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from supervisor.core.times import duration
 
 SHOWN_STEPS = 8
 SHOWN_CRITERIA = 50
+SHOWN_GRANTS = 3
 # How often the comment may be edited: often at first, rarely for a task that takes hours (seconds of age, gap).
 _GAPS = ((600, 15), (3600, 45))
 _LONGEST_GAP_SECONDS = 120
@@ -131,10 +132,16 @@ def _steering(task: TaskRecord) -> str:
 
 
 def steering(task: TaskRecord) -> list[str]:
-    """The commands that make sense now."""
-    waits = [wait.reason for wait in task.waits_for]
+    """The commands that make sense now; what the agent asks for in secret comes first."""
     if task.ended:
         return ["retry"]
+    asked = [grant.id for grant in task.grants if grant.status == "asked"][:SHOWN_GRANTS]
+    deciding = [command for ref in asked for command in (f"approve {ref}", f"deny {ref} REASON")]
+    return deciding + _going_on(task)
+
+
+def _going_on(task: TaskRecord) -> list[str]:
+    waits = [wait.reason for wait in task.waits_for]
     if WaitReason.QUESTION in waits:
         return ["answer TEXT", "cancel"]
     if WaitReason.APPROVAL in waits:

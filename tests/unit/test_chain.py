@@ -243,3 +243,9 @@ def test_the_strongest_is_named_by_project_or_workstation() -> None:
     assert config.unstuck_for("one", "backend") == "claude-code"
     assert config.clis_for("two", "backend") == ("aider", "codex")
     assert config.clis_of_station("backend") == ("aider", "claude-code", "codex")
+
+
+def test_a_run_that_names_no_cli_takes_nothing_from_the_one_that_was_named() -> None:
+    task = make_task(cli="aider", not_before=NOW)
+    again = command(task, "", "run")
+    assert (again.state, again.cli, again.not_before) == (State.PENDING, "aider", None)

@@ -161,6 +161,23 @@ def test_an_unknown_command_is_helped_once_on_each_issue_and_a_stranger_never(fo
     assert [kind for kind, _ in _told(found)] == ["reaction", "comment", "reaction", "reaction", "comment"]
 
 
+def test_a_command_that_lacks_something_uses_up_no_help(found: Found) -> None:
+    words = ("approve", "what", "what else")
+    on = [("7", word) for word in words] + [("8", word) for word in words]
+    found.ledger.tasks["acme.8"] = make_task(id="acme.8", source=SOURCE.evolve(ref="8"))
+    found.take(
+        comments=[
+            CommentSeen(id=str(n), issue=ref, author=ADA, at=NOW, body=f"/cloud-code {word}")
+            for n, (ref, word) in enumerate(on)
+        ]
+    )
+    posts = found.ledger.tasks["acme.8"].posts
+    for said in (_told(found), [(post.kind, post.text) for post in posts]):
+        texts = [text for kind, text in said if kind == "comment"]
+        assert len(texts) == 2 and texts[0].startswith("Write what belongs to it")
+        assert texts[1].startswith("There is no such command")
+
+
 @pytest.mark.parametrize(
     ("change", "answered"),
     [({"labels": ("wontfix",)}, "the label 'wontfix' keeps it"), ({"open": False}, "This issue is closed")],

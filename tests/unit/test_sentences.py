@@ -34,6 +34,15 @@ def event(name: str, **details: Any) -> dict[str, Any]:
             event("task.cli_changed", rule="quota", failures=0, **{"from": "claude-code", "to": "codex"}),
             "the quota of claude-code is used up: codex takes over",
         ),
+        (event("forge.told", kind="comment", id="7", project="acme"), "on its forge: comment 7"),
+        (
+            event("forge.told", kind="comment", id="7", project="acme", ref="12"),
+            "on the forge of acme, on 12: comment 7",
+        ),
+        (
+            event("command.refused", project="acme", ref="12", message="ada may not steer"),
+            "a command by ada on 12 of acme is not heeded: ada may not steer",
+        ),
         (event("claim.accepted", attempt=1, files=1, commits=2), "passed the checks: 1 file, 2 commits"),
         (event("workstation.died", failures=1, restart_in_seconds=0.0), "it is started again at once"),
         (

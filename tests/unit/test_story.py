@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_daemon.protocol.model import Criterion, ProgressEntry, ReportStatus, TaskReport, WaitReason
-from supervisor.core.record import Wait
+from supervisor.core.record import Grant, Wait
 from supervisor.core.states import State
-from supervisor.core.story import marker, render_story, story_due, story_gap_seconds, text_hash
+from supervisor.core.story import marker, render_story, steering, story_due, story_gap_seconds, text_hash
 from supervisor.core.surroundings import Surroundings
 from tests.unit.conftest import make_attempt, make_task
 
@@ -54,6 +54,23 @@ def test_a_question_can_be_answered_from_the_comment() -> None:
     wait = Wait(reason=WaitReason.QUESTION, message="Which port?")
     told = render_story(make_task(state=State.BLOCKED, waits_for=(wait,)), around())
     assert "Which port?" in told and "`/cloud-code answer TEXT`" in told
+
+
+def test_what_the_agent_asks_for_in_secret_can_be_decided_from_the_comment() -> None:
+    grant = Grant(
+        id="cred-001",
+        asked_as="cred-001",
+        type="npm_token",
+        access="publish",
+        attempt=1,
+        asked_at=NOW,
+        status="asked",
+    )
+    wait = Wait(reason=WaitReason.CREDENTIAL, message="I need it")
+    task = make_task(state=State.BLOCKED, waits_for=(wait,), grants=(grant,))
+    assert steering(task) == ["approve cred-001", "deny cred-001 REASON", "retry NOTE", "cancel"]
+    decided = task.evolve(grants=(grant.evolve(status="denied"),))
+    assert steering(decided) == ["retry NOTE", "cancel"]
 
 
 def test_a_task_that_waits_for_money_says_for_which() -> None:
