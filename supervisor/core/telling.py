@@ -185,6 +185,11 @@ def _needs_person(task: TaskRecord) -> str:
     failed = next((item.message for item in task.feedback if item.code == "E_VERIFICATION_FAILED"), "")
     if failed and task.state is State.BLOCKED:
         lines += ["", "What it was told last:", "", fence(failed[-_SUMMARY_CHARACTERS:])]
+    if task.offered is not None:
+        lines += [
+            "",
+            "Approved, the text as it is now counts; denied, it goes on with the one that was approved before.",
+        ]
     offered = steering(task)
     lines += ["", "\n".join(f"- `/cloud-code {command}`" for command in offered)]
     return "\n".join(lines)

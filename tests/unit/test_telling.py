@@ -78,7 +78,7 @@ def test_who_changes_a_held_text_again_and_again_calls_nobody() -> None:
     offered = Offered(title="t", description="d", text_hash="h", at=NOW)
     held = on_forge(state=State.PAUSED, waits_for=(wait,), offered=offered)
     (post,) = announce(on_forge(trigger="x"), held, HUB).posts
-    assert post.kind == "comment"
+    assert post.kind == "comment" and "the text as it is now counts" in post.text
     other = held.evolve(waits_for=(wait.evolve(ref="a2"),), offered=offered.evolve(text_hash="i"))
     assert announce(held, other, HUB).posts == ()
 
