@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent_daemon.protocol.paths import Root
+from supervisor.core.forge import CALLS_AT_ONCE
 from supervisor.core.settings import ProjectSettings
 from supervisor.forge_state import ForgeState, read_forge_state, write_forge_state
 from supervisor.jobs.project import Project
@@ -25,6 +26,7 @@ class Desk:
     news_at: datetime | None = None
     failures: int = 0
     rests_until: datetime | None = None
+    calls_left: float = CALLS_AT_ONCE
     not_before: datetime | None = None
 
     def write(self) -> None:

@@ -20,6 +20,7 @@ from supervisor.core.forge import (
     ReviewSeen,
     Trigger,
     Watched,
+    calls_left,
     rest_after,
 )
 from supervisor.core.issue_intake import is_allowed, take_issue, task_id_of
@@ -119,7 +120,8 @@ class Issues:
         before = desk.state
         # However many deliveries come, what they cost stays below what a forge refuses.
         passed = now - before.read_at if before.read_at is not None else timedelta(0)
-        desk.rests_until = now + rest_after(outcome.budget.calls - before.budget.calls, passed)
+        desk.calls_left = calls_left(desk.calls_left, outcome.budget.calls - before.budget.calls, passed)
+        desk.rests_until = now + rest_after(desk.calls_left)
         desk.state = desk.state.evolve(budget=outcome.budget, problem="", problem_since=None, read_at=now)
         reach("forge.news_before_record")
         for problem in outcome.problems:

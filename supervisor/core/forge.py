@@ -144,14 +144,21 @@ class Budget(Stored):
     poll_seconds: float | None = None
 
 
-# What GitHub allows in a minute is 900 points, a read being one: half of it is for what is told meanwhile.
-_CALLS_A_SECOND = 450 / 60
-_LONGEST_REST = timedelta(seconds=60)
+# GitHub bears 900 points a minute, a read being one of them: a third of it, and some at once after a pause.
+_CALLS_A_SECOND = 5.0
+CALLS_AT_ONCE = 225.0
+_LONGEST_REST_SECONDS = 60.0
 
 
-def rest_after(calls: int, passed: timedelta) -> timedelta:
-    """For how long a project's forge is not read again, after so many calls in that time."""
-    return min(max(timedelta(0), timedelta(seconds=calls / _CALLS_A_SECOND) - passed), _LONGEST_REST)
+def calls_left(left: float, calls: int, passed: timedelta) -> float:
+    """How many calls a project may make at once now, after some in that time; below zero its forge is let rest."""
+    refilled = min(left + passed.total_seconds() * _CALLS_A_SECOND, CALLS_AT_ONCE)
+    return max(refilled - max(calls, 0), -_LONGEST_REST_SECONDS * _CALLS_A_SECOND)
+
+
+def rest_after(left: float) -> timedelta:
+    """For how long a forge is not read again."""
+    return timedelta(seconds=max(0.0, -left / _CALLS_A_SECOND))
 
 
 def budget_line(budget: Budget, now: datetime) -> str:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent_daemon.protocol.paths import Root
 from supervisor.clock import Clock
-from supervisor.core.forge import Budget, ForgeNews, rest_after
+from supervisor.core.forge import CALLS_AT_ONCE, Budget, ForgeNews, calls_left, rest_after
 from supervisor.core.settings import ProjectSettings
 from supervisor.desks import open_desks
 from supervisor.issues import Issues
@@ -59,9 +61,9 @@ def test_deliveries_read_a_forge_no_faster_than_it_bears(tmp_path: Path) -> None
         made = issues.desks["hub"].state.budget.calls + calls
         issues.settle_read("hub", ForgeNews(budget=Budget(calls=made)))
 
-    read_with(3)
-    clock.at += timedelta(seconds=2)
-    read_with(45)  # (six seconds' worth, two of which have passed)
+    for _ in range(5):  # (what may be made at once, and 20 more)
+        read_with(49)
+        clock.at += timedelta(seconds=0.2)
     issues.poll("hub", by_timer=False)
     issues.look()
     assert not submitted
@@ -71,7 +73,18 @@ def test_deliveries_read_a_forge_no_faster_than_it_bears(tmp_path: Path) -> None
     assert submitted == ["Read:hub"]
 
 
+@given(st.lists(st.tuples(st.integers(0, 200), st.floats(0, 120)), max_size=60))
+def test_deliveries_make_no_more_calls_than_come_back(readings: list[tuple[int, float]]) -> None:
+    """Each reading begins once the forge has rested, whenever it was asked for."""
+    left, made, seconds = CALLS_AT_ONCE, 0, 0.0
+    for calls, pause in readings:
+        waited = max(rest_after(left).total_seconds(), pause)
+        seconds += waited
+        assert made <= CALLS_AT_ONCE + 5 * seconds + 0.01 and rest_after(left) <= timedelta(seconds=60)
+        left = calls_left(left, calls, timedelta(seconds=waited))
+        made += calls
+
+
 def test_a_few_calls_now_and_then_make_nobody_wait() -> None:
-    assert rest_after(60, timedelta(seconds=30)) == timedelta(0)
-    assert rest_after(-5, timedelta(seconds=0)) == timedelta(0)
-    assert rest_after(10_000, timedelta(seconds=1)) == timedelta(seconds=60)
+    assert rest_after(calls_left(CALLS_AT_ONCE, 200, timedelta(0))) == timedelta(0)
+    assert calls_left(0, -5, timedelta(seconds=90)) == CALLS_AT_ONCE
