@@ -46,11 +46,15 @@ class Station:
         return not self.retired and self.file.driver != self.settings.driver
 
     @property
+    def spent(self) -> bool:
+        """Whether it is to be made anew before it gets another task."""
+        return self.settings.recreate == "per_task" and self.file.worked
+
+    @property
     def ready(self) -> bool:
         """Whether a task may be given to it now, as far as it is up to itself."""
         at_work = self.file.handle is not None and self.wanted == "running" and not self.moves
-        spent = self.settings.recreate == "per_task" and self.file.worked
-        reserved = self.life.stopping or self.life.chores or spent or self.too_large
+        reserved = self.life.stopping or self.life.chores or self.spent or self.too_large
         healthy = self.life.state is not StationState.UNHEALTHY
         return at_work and not reserved and self.speech.understood and healthy
 

@@ -64,10 +64,12 @@ class Upkeep:
         due = now - self._looked >= LOOK_SECONDS
         self._looked = now if due else self._looked
         at_it = {s.file.type for s in self.fleet.stations.values() if s.life.chores}
-        for name, station in self.fleet.stations.items():
-            if station.wanted != "running" or station.file.type in at_it:
+        # Idle ones first: one that works may drain for hours, with nobody else of its type at it meanwhile.
+        for name, station in sorted(self.fleet.stations.items(), key=lambda entry: entry[0] in busy):
+            if station.wanted != "running" or station.life.chores:
                 continue
-            chore = self._chore(station, name, look_closely=due, idle=name not in busy)
+            alone = station.file.type not in at_it
+            chore = self._chore(station, name, alone=alone, look_closely=due and alone, idle=name not in busy)
             if chore is not None:
                 self.fleet.ask(name, chore)
                 at_it.add(station.file.type)
@@ -91,11 +93,11 @@ class Upkeep:
             self.rounds.add(name)
         return was
 
-    def _chore(self, station: Station, name: str, *, look_closely: bool, idle: bool) -> Chore | None:
-        if self.rounds.take(name):
+    def _chore(self, station: Station, name: str, *, alone: bool, look_closely: bool, idle: bool) -> Chore | None:
+        """What is to be done to it; while another of its type is at it, only what makes it of use again."""
+        if alone and self.rounds.take(name):
             return Chore(kind="maintain", why="disk" if station.too_large else "schedule")
-        handle = station.file.handle
-        worked = station.settings.recreate == "per_task" and station.file.worked and idle
+        handle, worked = station.file.handle, station.spent and idle
         if handle is None or not (worked or look_closely):
             return None
         condition = self.drivers[station.file.driver].condition(name, station.file.type, handle)
