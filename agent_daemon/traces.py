@@ -1,7 +1,7 @@
 """What an attempt was given in secret, taken out of what it leaves behind in its workstation.
 
-Coding CLIs keep what commands print in their homes, and git keeps what was committed, whether or not it was
-pushed: the next attempt's agent could read either.
+Coding CLIs keep what commands print in their homes, programs keep what they sign in with in files that git
+ignores, and git keeps what was committed, whether or not it was pushed: another attempt's agent could read any.
 """
 
 import os
@@ -9,13 +9,14 @@ import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 from loguru import logger
 
 from agent_daemon.clone import clone_lock
 from agent_daemon.credentials import Given
-from agent_daemon.git import GitError, git_text
+from agent_daemon.git import GitError, git_paths, git_text
 from agent_daemon.hiding import Mask
 from agent_daemon.ownership import owned_since
 from agent_daemon.parting import put_away, refuse_if_used
@@ -36,21 +37,22 @@ def folders_of_container() -> tuple[Path, ...]:
 
 
 def remove_traces(was_given: Given, places: AttemptPlaces, also: Iterable[Path] = ()) -> None:
-    """At the end of an attempt: blank what it was given in its CLIs' homes; mark a shared clone that holds it.
+    """At an attempt's end: blank what it was given in its CLIs' homes and in what git ignores in its worktree.
 
-    `also` are folders that are looked through as homes are.
+    A shared clone that holds it is marked. `also` are folders that are looked through as homes are. What is handed
+    in stays as it is.
     """
     given = was_given.everything
     if not given:
         return
     # (to a daemon that was killed meanwhile it was given before)
     since = min(was_given.since, owned_since(places.worktree) or was_given.since)
-    for folder in (places.homes, *also):
-        for path, data in _written_since(folder, since):
-            blanked = given.blank(data)
-            if blanked != data:
-                logger.info("what the attempt was given is taken out of {}", given.hide(str(path)))
-                _overwrite(path, blanked)
+    kept = (path for folder in (places.homes, *also) for path in _files_in(folder))
+    for path, data in _written_since(chain(kept, _ignored_in(places.worktree)), since):
+        blanked = given.blank(data)
+        if blanked != data:
+            logger.info("what the attempt was given is taken out of {}", given.hide(str(path)))
+            _overwrite(path, blanked)
     if places.own is None and _holds(places.clone, given, since):
         _mark(places.clone).touch()
 
@@ -88,7 +90,7 @@ def _mark(clone: Path) -> Path:
 def _holds(clone: Path, given: Mask, since: int) -> bool:
     """Whether a value stands in what git has kept there since then, or in a name; packs are not looked into."""
     repository = clone / ".git"
-    for path, data in _written_since(repository, since):
+    for path, data in _written_since(_files_in(repository), since):
         name = str(path.relative_to(repository))
         if path.suffix == ".pack" or given.hides(os.fsencode(name)) or given.hides(data):
             return True
@@ -104,21 +106,37 @@ def _unpacked(data: bytes) -> bytes:
         return b""
 
 
-def _written_since(folder: Path, since: int) -> Iterator[tuple[Path, bytes]]:
-    """The regular files below a folder that were made or changed since then, with their content."""
-    for place, _, names in os.walk(folder):
-        for name in names:
-            path = Path(place, name)
-            try:
-                found = path.lstat()
-                if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns < since:
-                    continue
-                if found.st_size > _MAX_BYTES:
-                    logger.warning("{} is too large to be searched for what the attempt was given", path)
-                    continue
-                yield path, path.read_bytes()
-            except OSError:  # it is gone, or not ours to read
+def _files_in(folder: Path) -> Iterator[Path]:
+    return (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+
+
+def _ignored_in(worktree: Path) -> Iterator[Path]:
+    """What git ignores in a worktree, and all of the repositories that were made or cloned into it."""
+    listed = ("ls-files", "-z", "--others", "--exclude-standard")
+    try:
+        ignored = git_paths(*listed, "--ignored", folder=worktree)
+        within = [name for name in git_paths(*listed, folder=worktree) if name.endswith(b"/")]
+    except (GitError, OSError) as error:
+        logger.warning("what git ignores in {} is not searched: {}", worktree, error)
+        return
+    for name in (*ignored, *within):
+        path = worktree / os.fsdecode(name)
+        yield from _files_in(path) if name.endswith(b"/") else (path,)
+
+
+def _written_since(files: Iterable[Path], since: int) -> Iterator[tuple[Path, bytes]]:
+    """Those that are regular, and were made or changed since then, with their content."""
+    for path in files:
+        try:
+            found = path.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns < since:
                 continue
+            if found.st_size > _MAX_BYTES:
+                logger.warning("{} is too large to be searched for what the attempt was given", path)
+                continue
+            yield path, path.read_bytes()
+        except OSError:  # it is gone, or not ours to read
+            continue
 
 
 def _overwrite(path: Path, data: bytes) -> None:

@@ -35,8 +35,8 @@ def start_worker(key: Key, attempt: Attempt, job: Job, done: Callable[[dict[str,
             logger.exception("attempt {} {}", *key)
             fields = give_up(attempt, error)
         if fields.get("status") in ENDED:
-            fields |= leave(attempt.task, attempt.places)
             _clean_up(attempt)
+            fields |= leave(attempt.task, attempt.places)  # (last: what is written later counts as touched)
         done(fields)
 
     threading.Thread(target=body, name=f"attempt {key[0]} {key[1]}", daemon=True).start()

@@ -66,6 +66,28 @@ def test_homes_are_blanked_in_place(places: AttemptPlaces, given: Given) -> None
         assert database.execute("select count(*) from said where text like '%***'").fetchone() == (500,)
 
 
+def test_what_git_ignores_in_the_worktree_is_blanked_and_work_is_not(places: AttemptPlaces, given: Given) -> None:
+    tree = places.worktree
+    (tree / "cache").mkdir()
+    (tree / "cache" / ".gitignore").write_text("*\n")
+    for name in ("a.txt", "new.txt", "cache/npmrc"):
+        (tree / name).write_text(f"token={VALUE}")
+    git("init", "-q", "theirs", cwd=tree)
+    git("remote", "add", "origin", f"https://x:{VALUE}@git.example.org/b.git", cwd=tree / "theirs")
+    (tree / "cache" / "away").symlink_to(tree / "a.txt")
+    remove_traces(given, places)
+    assert (tree / "cache" / "npmrc").read_text() == f"token={'*' * len(VALUE)}"
+    assert VALUE not in (tree / "theirs" / ".git" / "config").read_text()
+    assert all(VALUE in (tree / name).read_text() for name in ("a.txt", "new.txt"))
+
+
+def test_homes_are_blanked_where_the_worktree_is_none_any_more(places: AttemptPlaces, given: Given) -> None:
+    (places.homes / "session.jsonl").write_text(VALUE)
+    (places.worktree / ".git").write_text("gitdir: /nowhere")
+    remove_traces(given, places)
+    assert VALUE not in (places.homes / "session.jsonl").read_text()
+
+
 def test_what_was_written_before_the_daemon_was_killed_is_blanked_too(places: AttemptPlaces, given: Given) -> None:
     (places.worktree.parent / ".tree.owner").touch()
     (places.homes / "session.jsonl").write_text(f"it is {VALUE}")
