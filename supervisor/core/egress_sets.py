@@ -23,6 +23,12 @@ SETS: Final[dict[str, tuple[str, ...]]] = {
     "go": ("proxy.golang.org:443", "sum.golang.org:443"),
     "maven": ("repo.maven.apache.org:443", "repo1.maven.org:443"),
     "rubygems": ("rubygems.org:443", "index.rubygems.org:443"),
+    # images of containers (Docker's list of hosts to allow); one of them is a bucket that only Docker fills
+    "docker": (
+        *("registry-1.docker.io:443", "auth.docker.io:443"),
+        *("production.cloudflare.docker.com:443", "production.cloudfront.docker.com:443"),
+        "docker-images-prod.6aa30f8b08e16409b46e0173d6de2f56.r2.cloudflarestorage.com:443",
+    ),
     # what installs further parts of Node and of Playwright
     "node": ("nodejs.org:443",),
     "playwright": ("cdn.playwright.dev:443", "playwright.download.prss.microsoft.com:443"),
