@@ -1,5 +1,6 @@
 #!/bin/sh
-# The steps that the images of all types share: install.sh base | type | cli NAME | agent UID GID | daemon.
+# The steps that the images of all types share: install.sh base | type | cli NAME | packages NAME... | agent
+# UID GID | daemon.
 # Only what the base image lacks is installed, so that an official image of a language and a bare Debian both serve.
 set -eu
 build=/opt/cloud-code/build
@@ -81,6 +82,10 @@ cli)
         exit 1
         ;;
     esac
+    ;;
+packages)
+    shift
+    if [ $# -gt 0 ]; then packages "$@"; fi
     ;;
 agent)
     getent group "$3" >/dev/null || groupadd --gid "$3" agent

@@ -31,6 +31,7 @@ class Wanted:
     kind: str
     tag: str
     clis: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
     base: str | None = None
     certificates: Path | None = None
     uid: int
@@ -84,6 +85,7 @@ def arguments(wanted: Wanted) -> dict[str, str]:
         "BASE_IMAGE": wanted.base or pinned()[f"BASE_IMAGE_{wanted.kind.upper()}"],
         "TYPE": wanted.kind,
         "CLIS": " ".join(wanted.clis),
+        "PACKAGES": " ".join(wanted.packages),
         "AGENT_UID": str(wanted.uid),
         "AGENT_GID": str(wanted.gid),
     }

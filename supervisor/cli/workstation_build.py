@@ -1,5 +1,6 @@
 """`cloud-code workstation build`: the images of workstations."""
 
+import re
 from pathlib import Path
 
 import click
@@ -7,8 +8,9 @@ import click
 from supervisor import images
 from supervisor.cli.output import note
 from supervisor.cli.place import as_owner
+from supervisor.core.settings import PACKAGE
 from supervisor.errors import CloudCodeError
-from supervisor.workstations.container_options import clis_of_image, image_of, recipe_of
+from supervisor.workstations.container_options import clis_of_image, image_of, packages_of_image, recipe_of
 from supervisor.workstations.engine import Engine, engine_socket
 
 
@@ -22,9 +24,22 @@ def _words(_ctx: click.Context, _parameter: click.Parameter, given: str | None) 
     return words
 
 
+def _packages(_ctx: click.Context, _parameter: click.Parameter, given: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    words = tuple(word.strip() for word in given.split(",") if word.strip())
+    for word in words:
+        if not re.fullmatch(PACKAGE, word):
+            raise click.BadParameter(f"{word!r} is no name of a Debian package, such as libpq-dev.")
+    return words
+
+
 @click.command()
 @click.argument("types", metavar="[TYPE]...", nargs=-1)
 @click.option("--clis", callback=_words, metavar="NAMES", help="Coding CLIs to install, such as codex,aider.")
+@click.option(
+    "--packages", callback=_packages, metavar="NAMES", help="Debian packages to install, such as libpq-dev,gdb."
+)
 @click.option("--tag", metavar="NAME", help="The image's name, instead of cloud-code/TYPE; for one TYPE.")
 @click.option("--base", metavar="IMAGE", help="The Debian-based image to build upon, instead of the type's own.")
 @click.option(
@@ -37,6 +52,7 @@ def build(
     ctx: click.Context,
     types: tuple[str, ...],
     clis: tuple[str, ...] | None,
+    packages: tuple[str, ...] | None,
     tag: str | None,
     base: str | None,
     certificates: Path | None,
@@ -44,8 +60,8 @@ def build(
     """Build the images of workstation types; without a TYPE those that config.yaml has with `driver: docker`.
 
     Without --clis each gets the coding CLIs of all types that config.yaml has it for, as far as they can be
-    installed. The agents in it are the user whose the root is if root builds, else this one, so build as the user
-    who runs the supervisor.
+    installed; without --packages, their `packages`. The agents in it are the user whose the root is if root
+    builds, else this one, so build as the user who runs the supervisor.
     """
     configured = _configured(ctx, needed=not types)
     wanted = types or tuple(configured)
@@ -61,11 +77,13 @@ def build(
     engine.version()
     uid, gid = images.own_user()
     for kind in wanted:
-        chosen = clis if clis is not None else configured.get(kind, ())
+        known_clis, known_packages = configured.get(kind, ((), ()))
+        chosen = clis if clis is not None else known_clis
         image = images.Wanted(
             kind=kind,
             tag=tag or f"cloud-code/{kind}",
             clis=chosen,
+            packages=packages if packages is not None else known_packages,
             base=base,
             certificates=certificates,
             uid=uid,
@@ -77,8 +95,8 @@ def build(
     return 0
 
 
-def _configured(ctx: click.Context, *, needed: bool) -> dict[str, tuple[str, ...]]:
-    """What to build for the types with the driver docker: the images' types, and the CLIs of each.
+def _configured(ctx: click.Context, *, needed: bool) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+    """What to build for the types with the driver docker: the images' types, and the CLIs and packages of each.
 
     None without a configuration, unless it is needed; an image of the operator's own is not built here.
     """
@@ -93,7 +111,8 @@ def _configured(ctx: click.Context, *, needed: bool) -> dict[str, tuple[str, ...
     found = {}
     for kind, settings in config.workstations.items():
         if settings.driver == "docker" and (made := recipe_of(kind, settings)) is not None:
-            found[made] = clis_of_image(config, image_of(kind, settings))
+            image = image_of(kind, settings)
+            found[made] = clis_of_image(config, image), packages_of_image(config, image)
         elif settings.driver == "docker" and needed:
             note(f"{image_of(kind, settings)}, for {kind}, is an image of your own, and is not built here.")
     return found

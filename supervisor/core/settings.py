@@ -179,6 +179,11 @@ CONTAINER_LIMITS = {
 }
 
 
+# A package of Debian (Debian Policy 5.6.1), and its version if it matters (5.6.12).
+PACKAGE = r"[a-z0-9][a-z0-9+.-]*[a-z0-9+](=[A-Za-z0-9.+:~-]+)?"
+Package = Annotated[str, StringConstraints(pattern=rf"^{PACKAGE}$", max_length=200)]
+
+
 class WorkstationSettings(Written):
     """A pool of specialists of one type: a fixed `count`, or between `min` and `max` as they are needed.
 
@@ -206,6 +211,7 @@ class WorkstationSettings(Written):
     egress_networks: tuple[EgressNetwork, ...] | None = None
     recreate: Literal["never", "per_task", "weekly"] | None = None
     preset: Literal["hardened", "free"] | None = None
+    packages: tuple[Package, ...] | None = None
 
     @property
     def is_free(self) -> bool:
@@ -272,7 +278,9 @@ class WorkstationSettings(Written):
         )
 
 
-_DOCKER_ONLY = ("image", "memory", "cpus", "pids", "network", "egress", "egress_networks", "recreate", "preset")
+_DOCKER_ONLY = (
+    *("image", "memory", "cpus", "pids", "network", "egress", "egress_networks", "recreate", "preset", "packages"),
+)
 
 
 class McpServerSettings(Written):

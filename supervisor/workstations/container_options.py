@@ -97,8 +97,18 @@ def recipe_of(kind: str, settings: WorkstationSettings) -> str | None:
 
 def clis_of_image(config: Config, image: str) -> tuple[str, ...]:
     """The coding CLIs that can be installed, of all types with this image."""
-    of_it = [k for k, s in config.workstations.items() if s.driver == "docker" and image_of(k, s) == image]
+    of_it = _types_of_image(config, image)
     return tuple(sorted({cli for kind in of_it for cli in config.clis_of_station(kind)}.intersection(CLIS)))
+
+
+def packages_of_image(config: Config, image: str) -> tuple[str, ...]:
+    """The packages that are configured for it, of all types with this image."""
+    types = [config.workstations[kind] for kind in _types_of_image(config, image)]
+    return tuple(sorted({package for settings in types for package in settings.packages or ()}))
+
+
+def _types_of_image(config: Config, image: str) -> list[str]:
+    return [k for k, s in config.workstations.items() if s.driver == "docker" and image_of(k, s) == image]
 
 
 def network_of(root_id: str) -> str:

@@ -44,6 +44,7 @@ def check_docker(config: Config, kind: str) -> Iterator[Check]:
         yield from remap_checks(name, about, settings)
         found = engine.image(image_of(kind, settings))
         mend = build_command(config, kind)
+        wanted += settings.packages or ()
         yield from image_checks(name, image_of(kind, settings), wanted, found, os.getuid(), mend)
     except CloudCodeError as error:
         yield Check(name=name, status="error", detail=f"{error.code}: {error.message}", mend=error.mend)
@@ -180,7 +181,7 @@ def build_command(config: Config, kind: str) -> str:
 def image_checks(
     name: str, image: str, wanted: tuple[str, ...], found: dict[str, Any] | None, uid: int, mend: str
 ) -> Iterator[Check]:
-    """Whether the image is there, was made for this user, and has the coding CLIs that are configured."""
+    """Whether the image is there, was made for this user, and has the CLIs and packages that are configured."""
     if found is None:
         yield Check(name=name, status="error", detail=f"E_NO_IMAGE: the engine has no image {image}", mend=mend)
         return
@@ -191,7 +192,8 @@ def image_checks(
     if made_for is not None and made_for != str(uid):
         detail = f"E_IMAGE_USER: the image {image} was built for user {made_for}, and this is {uid}"
         yield Check(name=name, status="error", detail=detail, mend=mend)
-    lacking = [cli for cli in wanted if cli not in str(labels.get("cloud-code.clis", "")).split()]
+    built = f"{labels.get('cloud-code.clis', '')} {labels.get('cloud-code.packages', '')}".split()
+    lacking = [one for one in wanted if one not in built]
     if lacking and labels:
         detail = f"the image {image} was built without {', '.join(lacking)}"
         yield Check(name=name, status="warning", detail=detail, mend=mend)

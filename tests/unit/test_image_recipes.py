@@ -4,13 +4,16 @@ import os
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from pydantic import ValidationError
 
 from agent_daemon.protocol.paths import Root
 from supervisor.cli.place import as_owner
+from supervisor.cli.workstation_build import build
 from supervisor.core.settings import Config, WorkstationSettings
 from supervisor.service.examination import push_checks
-from supervisor.workstations.container_options import clis_of_image, recipe_of
-from supervisor.workstations.examination import build_command
+from supervisor.workstations.container_options import clis_of_image, packages_of_image, recipe_of
+from supervisor.workstations.examination import build_command, image_checks
 
 
 def config(**stations: WorkstationSettings) -> Config:
@@ -47,6 +50,26 @@ def test_an_image_has_the_clis_of_all_types_that_use_it() -> None:
     assert clis_of_image(both, "cloud-code/backend") == ("aider", "codex")
     for kind in ("backend", "coder"):
         assert build_command(both, kind) == "cloud-code workstation build backend --clis aider,codex"
+
+
+def test_an_image_has_the_packages_of_all_types_that_use_it_and_a_lack_is_told() -> None:
+    settings = [docker("none").model_copy(update={"packages": names}) for names in (("gdb", "jo"), ("g++", "gdb"))]
+    coder = settings[1].model_copy(update={"image": "cloud-code/backend"})
+    some = config(backend=settings[0], coder=coder)
+    assert packages_of_image(some, "cloud-code/backend") == ("g++", "gdb", "jo")
+    found = {"Config": {"Labels": {"cloud-code.clis": "codex", "cloud-code.packages": "gdb jo"}}}
+    told = [
+        c.detail for c in image_checks("w", "i", ("codex", "g++", "gdb"), found, 1, "build") if c.status != "ok"
+    ]
+    assert told == ["the image i was built without g++"]
+
+
+@pytest.mark.parametrize("name", ["-o", "a b", "Gdb", "gdb-", "gdb;true", "$(id)", "gdb=", "../x", ""])
+def test_what_is_no_name_of_a_package_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="packages"):
+        WorkstationSettings.model_validate({"driver": "docker", "clis": ["codex"], "packages": [name]})
+    said = CliRunner().invoke(build, ["backend", "--packages", f"gdb,{name or '-'}"]).output
+    assert "no name of a Debian package" in said
 
 
 def test_a_mend_names_no_type_that_cannot_be_built() -> None:
