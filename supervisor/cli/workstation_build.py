@@ -12,6 +12,7 @@ from supervisor.core.settings import PACKAGE
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.container_options import clis_of_image, image_of, packages_of_image, recipe_of
 from supervisor.workstations.engine import Engine, engine_socket
+from supervisor.workstations.leavings import remove_unnamed
 
 
 def _words(_ctx: click.Context, _parameter: click.Parameter, given: str | None) -> tuple[str, ...] | None:
@@ -90,7 +91,10 @@ def build(
             gid=gid,
         )
         note(f"Building {image.tag}" + (f" with {', '.join(chosen)}" if chosen else "") + ": takes some minutes.")
+        before = engine.image(image.tag)
         images.build(str(engine.path), image)
+        if before is not None:
+            remove_unnamed(engine, before["Id"])
         note(f"{image.tag} is built.")
     return 0
 

@@ -32,6 +32,7 @@ from supervisor.workstations.engine import (
     Source,
     engine_socket,
 )
+from supervisor.workstations.leavings import remove_unnamed
 from supervisor.workstations.local import LOG_BYTES
 from supervisor.workstations.remap import free_refusal
 
@@ -167,15 +168,29 @@ class Ground:
         try:
             if container.living:
                 self.engine.post(f"/containers/{container.id}/stop", None, STOP_SECONDS + 10, t=STOP_SECONDS)
-            said = self.last_said(container.id, LOG_LINES_KEPT, LOG_BYTES, stdout=1, stderr=1)
-            log = self.root.workstations / f"{container.workstation}.log"
-            put_aside_full(log, LOG_BYTES)
-            with log.open("ab") as file:
-                file.write(said)
+            self._keep_log(container)
             self.engine.delete(f"/containers/{container.id}", v=1, force=1)
+            if not self._is_configured(container.image):
+                remove_unnamed(self.engine, container.image)
         except EngineRefusalError as error:
             if error.status != 404:  # somebody else has removed it
                 raise
+
+    def _is_configured(self, image_id: str) -> bool:
+        """Whether a type names this image by its id, or by a part of that."""
+        stations = self._config.workstations.values() if self._config else ()
+        named = [s.image.removeprefix("sha256:") for s in stations if s.image]
+        return any(image_id.removeprefix("sha256:").startswith(name) for name in named)
+
+    def _keep_log(self, container: Container) -> None:
+        said = self.last_said(container.id, LOG_LINES_KEPT, LOG_BYTES, stdout=1, stderr=1)
+        log = self.root.workstations / f"{container.workstation}.log"
+        try:
+            put_aside_full(log, LOG_BYTES)
+            with log.open("ab") as file:
+                file.write(said)
+        except OSError as error:  # a full disk keeps no container from being ended
+            logger.warning("the log of {} is not kept: {}", container.name, error)
 
     def last_said(self, container: str, lines: int, most_bytes: int, **streams: int) -> bytes:
         """The end of what a container has said: agents may have a hand in it, so that it is bounded twice."""

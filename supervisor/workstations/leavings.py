@@ -9,8 +9,10 @@ from agent_daemon.protocol.paths import Root
 from supervisor.errors import CloudCodeError
 from supervisor.root_identity import root_id_of
 from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL
-from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
+from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError, engine_socket
 from supervisor.workstations.snapshots import REPOSITORY
+
+TYPE_LABEL = "cloud-code.type"  # (of dockerfiles/Dockerfile)
 
 
 def remove_from_engine(root: Root) -> None:
@@ -18,6 +20,16 @@ def remove_from_engine(root: Root) -> None:
     E_NOT_RUNNING (the root never had any).
     """
     remove_all(Engine(engine_socket()), root)
+
+
+def remove_unnamed(engine: Engine, image_id: str) -> None:
+    """Remove an image of ours that another one has replaced, once no container, snapshot or name has it."""
+    with contextlib.suppress(EngineAwayError, EngineRefusalError):
+        found = engine.image(image_id)
+        labels = ((found or {}).get("Config") or {}).get("Labels") or {}
+        named = found is None or found.get("RepoTags") or found.get("RepoDigests")
+        if not named and TYPE_LABEL in labels:
+            engine.delete(f"/images/{image_id}")
 
 
 def remove_all(engine: Engine, root: Root) -> None:

@@ -29,6 +29,14 @@ def site(tmp_path: Path) -> Iterator[DockerSite]:
     made.close()
 
 
+def build(site: DockerSite, tag: str, number: int) -> None:
+    """Another image of this name."""
+    command = ["docker", "--host", f"unix://{site.engine.path}", "build", "--quiet", "--tag", tag, "-"]
+    recipe = f"FROM {docker_engine.image()}\nLABEL changed={number}\n"
+    environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    subprocess.run(command, input=recipe, text=True, check=True, env=environment)
+
+
 def test_it_is_drained_first_made_anew_then_and_keeps_its_tools_unless_they_are_to_go(site: DockerSite) -> None:
     before = begin(site)
     site.inside("bash", "-c", "mkdir -p /tools/bin && echo true > /tools/bin/mine")
@@ -106,13 +114,14 @@ def test_a_container_is_made_anew_after_each_task_and_when_its_image_changes(sit
     assert assigned[0] < made_anew < assigned[1], "not two in one container"
 
     wait_for(lambda: "idle" in site.cli("workstation", "list").stdout, PATIENCE_SECONDS)
-    with subprocess.Popen(
-        ["docker", "build", "--quiet", "--tag", tag, "-"],
-        stdin=subprocess.PIPE,
-        env={**os.environ, "DOCKER_BUILDKIT": "0"},
-    ) as build:
-        build.communicate(f"FROM {docker_engine.image()}\nLABEL changed=1\n".encode())
+    build(site, tag, 1)
     wait_for(lambda: len(site.events("workstation.recreated")) == 3, PATIENCE_SECONDS, "it is made anew")
     assert site.events("workstation.recreated")[-1]["details"]["why"] == "image"
+    assert site.engine.image(docker_engine.image()), "it has another name"
+
+    replaced = wait_for(site.living, PATIENCE_SECONDS)[0].image
+    build(site, tag, 2)
+    wait_for(lambda: site.engine.image(replaced) is None, PATIENCE_SECONDS, "nothing has it any more")
+    assert len(site.events("workstation.recreated")) >= 3
     site.stop_supervisors()
     site.engine.delete(f"/images/{tag}", force=1)

@@ -12,7 +12,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.containers import PATH_LABEL
 from supervisor.workstations.engine import Engine
-from supervisor.workstations.leavings import remove_all
+from supervisor.workstations.leavings import remove_all, remove_unnamed
 from tests.fakes.engine import EngineSocket
 
 TAGS = ["cloud-code-snapshot/abc-backend-1:1", "cloud-code-snapshot/abc-backend-1:2", "cloud-code/backend:latest"]
@@ -24,6 +24,7 @@ class StandIn(EngineSocket):
     def __init__(self, path: Path) -> None:
         self.deleted: list[str] = []
         self.containers: list[dict[str, Any]] = []
+        self.images: dict[str, dict[str, Any]] = {}
         super().__init__(str(path), Answers)
 
 
@@ -39,6 +40,8 @@ class Answers(BaseHTTPRequestHandler):
             filters = json.loads(urllib.parse.parse_qs(place.query)["filters"][0])
             assert filters == {"reference": ["cloud-code-snapshot/abc-*"]}
             told = [{"RepoTags": TAGS}, {"RepoTags": None}]
+        if place.path.startswith("/images/sha256:"):
+            told = self.server.images[place.path.split("/")[2]]
         self._say(200, told)
 
     def do_DELETE(self) -> None:
@@ -78,3 +81,18 @@ def test_what_a_copy_of_the_root_uses_stays(tmp_path: Path) -> None:
         copy.root_id.unlink()  # (nor is it another root that was moved)
         remove_all(Engine(tmp_path / "s"), root)
     assert len([path for path in server.deleted if path.startswith("/containers/")]) == 3
+
+
+def test_an_image_that_something_names_or_that_is_not_ours_stays(tmp_path: Path) -> None:
+    server = StandIn(tmp_path / "s")
+    ours = {"Config": {"Labels": {"cloud-code.type": "backend"}}}
+    server.images = {
+        "sha256:1": ours | {"RepoTags": ["cloud-code-snapshot/abc-backend-1:1"]},
+        "sha256:2": ours | {"RepoTags": [], "RepoDigests": ["registry.example.org/x@sha256:2"]},
+        "sha256:3": {"Config": {"Labels": None}, "RepoTags": []},
+        "sha256:4": ours | {"RepoTags": None},
+    }
+    with server.served():
+        for image in server.images:
+            remove_unnamed(Engine(tmp_path / "s"), image)
+    assert server.deleted == ["/images/sha256:4"]
