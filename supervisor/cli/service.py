@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -239,7 +239,7 @@ def uninstall(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool
         if not dry_run and not yes:
             _confirm(host)
     units = _units()
-    changed = _tell(uninstall_steps(host, units, partial(_end_agents, host)), dry_run=dry_run)
+    changed = _tell(uninstall_steps(host, units, partial(_end_agents, host), _left(host)), dry_run=dry_run)
     engine = _remapping(host, yes=yes).removal_steps()
     if purge:
         _tell(purge_steps(host, partial(_end_containers, host), engine), dry_run=dry_run)
@@ -280,6 +280,20 @@ def _end_agents(host: Host) -> None:
         time.sleep(0.2)
     if left := _living(root):
         note(f"Still there: {', '.join(left)}. `docker ps --filter label=cloud-code.root` shows them.")
+
+
+def _left(host: Host) -> Iterator[Step]:
+    """Agents of a service that did not run any more: nobody was there to end them."""
+    from supervisor.workstations.leavings import running_of, stop_running
+
+    if host.is_this:
+        engine, root = Engine(SYSTEM_SOCKET), Root(host.root)
+        yield Step(
+            what="no container of this root runs any more; what they hold is kept",
+            command=f"docker stop $(docker ps -q --filter label=cloud-code.path={host.root})",
+            is_done=lambda: not running_of(engine, root),
+            do=partial(stop_running, engine, root),
+        )
 
 
 def _living(root: Root) -> list[str]:

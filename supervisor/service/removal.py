@@ -12,8 +12,13 @@ from supervisor.service.install import LINK, read_unit, unit_place
 from supervisor.service.steps import Step
 
 
-def uninstall_steps(host: Host, units: Mapping[str, str], end_agents: Callable[[], None]) -> Iterator[Step]:
-    """The service goes; what it made and was told stays."""
+def uninstall_steps(
+    host: Host, units: Mapping[str, str], end_agents: Callable[[], None], left: Iterable[Step] = ()
+) -> Iterator[Step]:
+    """The service goes; what it made and was told stays.
+
+    `left`: the steps that end what the supervisor has not, once it is stopped.
+    """
     if host.is_this:
         yield Step(
             what="the workstations are ended: nobody would look after them; what they hold is kept",
@@ -28,6 +33,7 @@ def uninstall_steps(host: Host, units: Mapping[str, str], end_agents: Callable[[
             is_done=lambda: not there,
             do=partial(call, "systemctl", "disable", "--quiet", "--now", *there),
         )
+    yield from left
     for name in units:
         yield _unit_removal(host, name)
     if host.is_this:

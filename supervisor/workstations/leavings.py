@@ -8,7 +8,8 @@ from typing import Any
 from agent_daemon.protocol.paths import Root
 from supervisor.errors import CloudCodeError
 from supervisor.root_identity import root_id_of
-from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL
+from supervisor.workstations.container_options import STOP_SECONDS
+from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL, root_labels
 from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError, engine_socket
 from supervisor.workstations.snapshots import REPOSITORY
 
@@ -20,6 +21,21 @@ def remove_from_engine(root: Root) -> None:
     E_NOT_RUNNING (the root never had any).
     """
     remove_all(Engine(engine_socket()), root)
+
+
+def running_of(engine: Engine, root: Root) -> list[str]:
+    """The containers of a root that run; none where no engine answers, or the root never had any."""
+    try:
+        labels = root_labels(root_id_of(root), str(root.path))
+        return [found["Id"] for found in engine.get("/containers/json", filters={"label": labels})]
+    except CloudCodeError:
+        return []
+
+
+def stop_running(engine: Engine, root: Root) -> None:
+    """End them in order; what they hold stays. E_ENGINE_AWAY, E_ENGINE."""
+    for container in running_of(engine, root):
+        engine.post(f"/containers/{container}/stop", None, STOP_SECONDS + 10, t=STOP_SECONDS)
 
 
 def remove_unnamed(engine: Engine, image_id: str) -> None:

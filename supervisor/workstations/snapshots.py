@@ -7,9 +7,9 @@ import contextlib
 import gzip
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO, Literal
 
@@ -91,11 +91,12 @@ def take(
     folder = folder_of(station.root, station.name)
     make_folder(folder)
     folder.chmod(0o700)  # (logins of coding CLIs may be in it)
-    whole = {f"{known.name}.tar.gz" for known in snapshots_of(station.root, station.name)}
+    there = snapshots_of(station.root, station.name)
+    whole = {f"{known.name}.tar.gz" for known in there}
     for left in (*folder.glob(".*.new"), *folder.glob("*.tar.gz")):
         if left.name not in whole:  # of a supervisor that was killed meanwhile
             left.unlink()
-    now = datetime.now(UTC).replace(microsecond=0)
+    now = next_time(datetime.now(UTC), there)
     name = f"{now:%Y%m%d-%H%M%S}"
     image = engine.image(station.image)
     if image is None:
@@ -129,6 +130,13 @@ def take(
     for old in gone:
         remove(engine, folder, old)
     return {"snapshot": name, "bytes": snapshot.bytes, "removed": [old.name for old in gone]}
+
+
+def next_time(now: datetime, there: Sequence[SnapshotFile]) -> datetime:
+    """When the next one is taken: later than those that there are, whose order is that of their names."""
+    newest = max((snapshot.taken_at for snapshot in there), default=None)
+    later = newest + timedelta(seconds=1) if newest is not None else now
+    return max(now, later).replace(microsecond=0)
 
 
 def restore(engine: Engine, station: Station, name: str | None, go_on: Callable[[], None]) -> Mapping[str, object]:

@@ -12,7 +12,7 @@ from agent_daemon.protocol.paths import Root
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.containers import PATH_LABEL
 from supervisor.workstations.engine import Engine
-from supervisor.workstations.leavings import remove_all, remove_unnamed
+from supervisor.workstations.leavings import remove_all, remove_unnamed, running_of, stop_running
 from tests.fakes.engine import EngineSocket
 
 TAGS = ["cloud-code-snapshot/abc-backend-1:1", "cloud-code-snapshot/abc-backend-1:2", "cloud-code/backend:latest"]
@@ -23,6 +23,7 @@ class StandIn(EngineSocket):
 
     def __init__(self, path: Path) -> None:
         self.deleted: list[str] = []
+        self.stopped: list[str] = []
         self.containers: list[dict[str, Any]] = []
         self.images: dict[str, dict[str, Any]] = {}
         super().__init__(str(path), Answers)
@@ -43,6 +44,10 @@ class Answers(BaseHTTPRequestHandler):
         if place.path.startswith("/images/sha256:"):
             told = self.server.images[place.path.split("/")[2]]
         self._say(200, told)
+
+    def do_POST(self) -> None:
+        self.server.stopped.append(self.path)
+        self._say(204, None)
 
     def do_DELETE(self) -> None:
         self.server.deleted.append(self.path)
@@ -96,3 +101,15 @@ def test_an_image_that_something_names_or_that_is_not_ours_stays(tmp_path: Path)
         for image in server.images:
             remove_unnamed(Engine(tmp_path / "s"), image)
     assert server.deleted == ["/images/sha256:4"]
+
+
+def test_what_runs_of_a_root_is_ended_in_order_and_kept(tmp_path: Path) -> None:
+    root = Root(tmp_path / "root")
+    assert running_of(Engine(tmp_path / "nowhere"), root) == []
+    root.state.mkdir(parents=True)
+    root.root_id.write_text("id: abc\nepoch: 1\n")
+    server = StandIn(tmp_path / "s")
+    server.containers = [{"Id": "1"}, {"Id": "2"}]
+    with server.served():
+        stop_running(Engine(tmp_path / "s"), root)
+    assert server.stopped == ["/containers/1/stop?t=13", "/containers/2/stop?t=13"] and not server.deleted

@@ -2,11 +2,12 @@
 
 import errno
 import io
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from supervisor.errors import CloudCodeError
-from supervisor.workstations.snapshots import copy_bounded
+from supervisor.workstations.snapshots import SnapshotFile, copy_bounded, next_time
 
 MIB = 1024 * 1024
 
@@ -51,3 +52,22 @@ def test_the_room_that_attempts_need_is_left_to_them() -> None:
     with pytest.raises(CloudCodeError, match="no more room") as refused:
         copy_bounded(zeros, io.BytesIO(), lambda: left.pop(0))
     assert refused.value.code == "E_SNAPSHOT_NOT_TAKEN" and zeros.given == 65 * MIB
+
+
+def test_the_newest_is_the_last_one_whatever_the_clock_says() -> None:
+    taken = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    there = [
+        SnapshotFile(
+            name=f"{taken:%Y%m%d-%H%M%S}",
+            workstation="backend-1",
+            taken_at=taken,
+            image="i",
+            image_id="1",
+            bytes=1,
+            sha256="",
+        )
+    ]
+    assert next_time(taken - timedelta(hours=2), there) == taken + timedelta(seconds=1)
+    assert next_time(taken, there) == taken + timedelta(seconds=1)
+    later = taken + timedelta(seconds=5, microseconds=7)
+    assert next_time(later, there) == later.replace(microsecond=0) == next_time(later, [])
