@@ -64,11 +64,18 @@ def _row(root: Root, name: str, forge: str, repository: str, tasks: list[TaskRec
 
 
 def forge_line(row: ForgeRow, now: datetime) -> str:
-    """One forge in a line: ``acme: github acme/app, read 3 s ago; 4998 of 5000 calls left``."""
-    read = f"read {duration((now - row.read_at).total_seconds())} ago" if row.read_at else "not read yet"
+    """One forge in a line: ``acme: github acme/app, read within the last minute; 4998 of 5000 calls left``.
+
+    Its file is written once a minute while nothing happens.
+    """
+    read = f"read {_ago((now - row.read_at).total_seconds())}" if row.read_at else "not read yet"
     waits = f"; {count(row.waiting, 'thing waits', 'things wait')} to be told there" if row.waiting else ""
     budget = f"; {budget_line(row.budget, now)}" if row.budget.calls else ""
     return f"{row.project}: {row.forge} {row.repository}, {read}{budget}{waits}"
+
+
+def _ago(seconds: float) -> str:
+    return "within the last minute" if seconds < 60 else f"{duration(seconds)} ago"
 
 
 def untold(task: TaskRecord) -> list[str]:

@@ -22,6 +22,7 @@ _READ_POINTS, _WRITE_POINTS = 1, 5
 # … but not for longer than this each: whatever is read, what there is to tell is told.
 _LONGEST_YIELD_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 10
+_RESTS = "it has refused a request, and wants no other for a while"
 
 
 class Pace:
@@ -45,7 +46,7 @@ class Pace:
         """ForgeError E_FORGE_LIMIT while the forge wants no request at all."""
         pause = self._rest_until - self._clock()
         if pause > 0:
-            raise _refused(pause)
+            raise _refused(_RESTS, pause)
 
     def was_read(self) -> None:
         """Something was read: it counts for the minute's points."""
@@ -74,7 +75,10 @@ class Pace:
     def _wait(self, pause_before: Callable[[float], float]) -> None:
         while (pause := pause_before(self._clock())) > 0:
             if pause > _LONGEST_WAIT_SECONDS:
-                raise _refused(pause)
+                rests = self._rest_until > self._clock()
+                raise _refused(
+                    _RESTS if rests else f"{len(self._made)} things were made there within an hour", pause
+                )
             self._sleep(pause)
         self._next = self._clock() + self._gap_seconds * _CHANGE_SHARE
         self._points.append((self._clock(), _WRITE_POINTS))
@@ -103,7 +107,6 @@ class Pace:
         return max(self._next, last, full, self._when_points_are_left(now)) - now
 
 
-def _refused(pause_seconds: float) -> ForgeError:
+def _refused(why: str, pause_seconds: float) -> ForgeError:
     again = datetime.now(UTC) + timedelta(seconds=pause_seconds)
-    message = "The forge would refuse it: it has had its share of this hour, or asked for a rest."
-    return ForgeError("E_FORGE_LIMIT", message, retryable=True, retry_at=again)
+    return ForgeError("E_FORGE_LIMIT", f"The forge was not asked: {why}.", retryable=True, retry_at=again)

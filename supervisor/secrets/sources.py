@@ -85,7 +85,7 @@ class SecretReader:
             mend = f"Write the secret into {path}, readable for the supervisor's user alone (chmod 600)."
             found = _read(path, mend)
         if not found.strip():
-            raise CloudCodeError("E_NO_SECRET", f"There is no secret in {source}.", mend)
+            raise CloudCodeError("E_NO_SECRET", f"There is nothing in {source}.", mend)
         return found.strip()
 
     def _kept(self, name: str) -> str:
