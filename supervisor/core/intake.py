@@ -85,8 +85,14 @@ def text_of(draft: Draft, config: Config) -> dict[str, Any]:
         "workspace_mode": _workspace_mode(written, project, config.workstations.get(specialist)),
         "expects": written.expects,
         "allow_empty": written.allow_empty,
-        "plan_approval": project.plan_approval if written.plan_approval is None else written.plan_approval,
+        "plan_approval": _plan_approval(written, project),
     }
+
+
+def _plan_approval(written: TaskFile, project: ProjectSettings) -> bool:
+    """The task's own wish over the project's, which is meant for work: a review changes nothing."""
+    by_project = project.plan_approval and written.expects == "commits"
+    return by_project if written.plan_approval is None else written.plan_approval
 
 
 def _full_id(dependency: Dependency, project: str) -> Dependency:

@@ -34,7 +34,7 @@ def take_plan(task: TaskRecord, attempt: Attempt, report: TaskReport, now: datet
         task,
         reason=WaitReason.APPROVAL,
         ref=plan.id,
-        message=message,
+        message=f"to be approved: {message}",
         now=now,
         plan=plan,
         approvals=(*task.approvals, approval),

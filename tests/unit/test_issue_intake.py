@@ -246,3 +246,13 @@ def test_whatever_is_written_becomes_a_draft(title: str, body: str, labels: list
     draft = draft_of(seen, "acme", CONFIG.projects["acme"], Trigger(id="1", kind="label", by=ADA, at=NOW))
     assert draft.text.title and "\x00" not in draft.text.description
     assert draft.source.text_hash == text_digest(title, body)
+
+
+def test_a_project_that_wants_plans_wants_none_of_a_review() -> None:
+    planned = CONFIG.model_copy(
+        update={"projects": {"acme": CONFIG.projects["acme"].model_copy(update={"plan_approval": True})}}
+    )
+    for kind in ("issue", "request"):
+        decision = take_issue(issue(kind=kind, branch="b", base="main"), None, "acme", planned, NOW)
+        assert isinstance(decision, Decision)
+        assert (decision.task.next_phase == "plan") == (kind == "issue")

@@ -87,7 +87,7 @@ def test_an_hour_has_its_share(pace: Pace, clock: Clock) -> None:
 def test_a_forge_that_refuses_is_left_alone(pace: Pace, clock: Clock) -> None:
     pace.rest(60)
     for write in (pace.change, pace.create):
-        with pytest.raises(ForgeError, match="E_FORGE_LIMIT.*wants no other for a while"):
+        with pytest.raises(ForgeError, match=r"E_FORGE_LIMIT.*wants no other for a while"):
             write()
     clock.now = 55
     pace.change()
