@@ -47,6 +47,11 @@ class ForgeError(CloudCodeError):
         self.retryable, self.retry_at, self.moved_to, self.silent = retryable, retry_at, moved_to, silent
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether the forge said that it does not do it, so that nothing was done."""
+        return not self.retryable and self.code != "E_FORGE_ANSWER"
+
+    @property
     def is_hidden(self) -> bool:
         """Whether what was asked for is not shown to us: some of it is said not to be there."""
         return self.code in ("E_FORGE_DENIED", "E_FORGE_GONE")

@@ -135,6 +135,8 @@ class Minting:
         except CloudCodeError as error:
             if getattr(error, "silent", False):
                 lent.shown_at = time.monotonic() + _SILENCE_SECONDS
+            if getattr(error, "is_refusal", False):  # (there is nothing to be looked for)
+                self._forget(lent)
             raise
         reach("mint.made")
         sealed = base64.b64encode(seal(made.token.encode(), self.identity)).decode()
@@ -174,9 +176,12 @@ class Minting:
             if datetime.now(UTC) < entry.ends:  # (else it has ended by itself)
                 raise
         reach("mint.revoked")
-        remove_page(self.folder, name)
+        self._forget(lent)
+
+    def _forget(self, lent: Minted) -> None:
+        remove_page(self.folder, lent.name)
         with self._lock:
-            self._book.pop(name, None)
+            self._book.pop(lent.name, None)
             if lent.token:
                 self._former.append(lent.token)
 

@@ -148,10 +148,11 @@ def test_who_may_make_none_is_told_why(lab: GitLab, tmp_path: Path) -> None:
     book = minting(tmp_path, "gitlab", lab.origin, "lab-token")
     with pytest.raises(CloudCodeError) as refused:
         book.mint("lab.1", "cred-001", 1, api=False)
-    assert refused.value.code == "E_FORGE_DENIED" and "Maintainer" in refused.value.mend
+    assert refused.value.code == "E_MINT_RIGHTS" and "Maintainer" in refused.value.mend
     with pytest.raises(CloudCodeError):
         book.minter("lab", False).probe()
-    assert not [page for page in book.pages() if page.is_lent]
+    assert not book.pages() and not list(book.folder.iterdir()), "nothing was made that is to be looked for"
+    assert len(lab.calls("GET", "access_tokens$")) == 1, "by the look whether one could be made"
 
 
 @pytest.mark.parametrize("place", MINT_FAILPOINTS)

@@ -276,6 +276,10 @@ class TestGitLab:
         lab.add_person("bot", levels={REPO: MAINTAINER})
         assert "agents can be made one" in checked(site, "lab")["gitlab_token"].message
         assert not lacks(site, "lab") and not lab.minted
+        lab.projects[REPO]["has_tokens"] = False
+        found = checked(site, "lab")["gitlab_token"]
+        assert "shows bot no access tokens" in found.message and "paid plan" in found.mend
+        lab.projects[REPO]["has_tokens"] = True
         lab.told_of_token["scopes"] = ["read_api", "read_user"]
         assert "expected is the scope api" in lacks(site, "lab")["gitlab_token"]
         lab.told_of_token["scopes"] = ["api"]

@@ -17,6 +17,7 @@ from supervisor.ports import MintedToken
 # Who may read the code of a private project.
 _REPORTER = 20
 _LEAST = timedelta(hours=1)
+_NO_PLAN = "On GitLab.com it takes a paid plan; elsewhere an administrator or the group may have turned them off."
 # Whose token is a project's or a group's, and makes no others (GitLab's documentation of both).
 _BOT = re.compile(r"(project|group)_[0-9]+_bot")
 
@@ -66,7 +67,7 @@ class ReadTokens:
         try:
             self._client.get(self._path, {"per_page": "1"})
         except ForgeError as error:
-            raise self._role_lack(error) if error.is_hidden else error from None
+            raise self._role_lack() if error.is_hidden else error from None
 
     def _scopes_of_ours(self) -> list[str]:
         """The scopes of the token that signs in; not every kind tells them, and then it is tried."""
@@ -77,10 +78,14 @@ class ReadTokens:
                 raise
             return ["api"]
 
-    def _role_lack(self, refused: ForgeError) -> ForgeError:
+    def _role_lack(self) -> ForgeError:
+        """Who may make tokens may see them, and nobody sees any where the plan has none."""
         level = access_level(self._client.get(project_path(self._repository)))
         if level >= MAINTAINER:
-            return refused
+            message = (
+                f"GitLab shows {self._client.login} no access tokens of the project, whose {role(level)} it is."
+            )
+            return ForgeError("E_MINT_RIGHTS", f"{message} Expected is a project that has such.", _NO_PLAN)
         message = f"GitLab: {self._client.login} is {role(level)} of the project, expected is {role(MAINTAINER)}."
         return ForgeError("E_MINT_RIGHTS", message, "Make the account a Maintainer of the project.")
 
@@ -89,8 +94,8 @@ class ReadTokens:
         try:
             yield
         except ForgeError as error:
-            if not error.is_hidden:
+            told = "does not have permission" in error.message  # (by a 400)
+            if error.code != "E_FORGE_DENIED" and not told:
                 raise
             message = f"GitLab lets us make no token of the project: {error.message}"
-            mend = "Sign in with a Maintainer's token; on GitLab.com it takes a paid plan."
-            raise ForgeError(error.code, message, mend) from None
+            raise ForgeError("E_MINT_RIGHTS", message, f"Sign in with a Maintainer's token. {_NO_PLAN}") from None
