@@ -93,3 +93,23 @@ def containers_are_built_and_run_on_a_kernel_of_their_own(tag: str) -> None:
     user = f"{os.getuid()} {os.getgid()}"
     assert ran[0] == "built" and ran[1].split()[2:4] == ["7", "8"]
     assert ran[2:] == ["http://10.0.2.2:3128", "ended with 3", user, user, "GET http://example.org/", ""]
+
+
+def test_a_build_that_fails_leaves_the_former_image_and_no_container(tmp_path: Path) -> None:
+    engine()
+    need_base()
+    tag, broken = (f"cloud-code-test/{name}:{tmp_path.name}" for name in ("kept", "broken"))
+    recipe = f"FROM {BASE}\nRUN ln -sf /bin/false /usr/bin/apt-get\n"
+    command = ["docker", "build", "--quiet", "--tag", broken, "-"]
+    subprocess.run(command, input=recipe, text=True, check=True, env={**os.environ, "DOCKER_BUILDKIT": "0"})
+    docker("tag", BASE, tag)
+    before = docker("image", "inspect", "--format", "{{.Id}}", tag)
+    build = [sys.executable, "-m", "supervisor", "--root", str(tmp_path / "root"), "workstation", "build", "base"]
+    built = subprocess.run([*build, "--tag", tag, "--base", broken], capture_output=True, text=True, check=False)
+    try:
+        assert built.returncode == 1 and "E_IMAGE_BUILD" in built.stderr, built.stderr
+        assert "install.sh base" in built.stdout + built.stderr, "what failed stands above"
+        assert docker("image", "inspect", "--format", "{{.Id}}", tag) == before
+        assert docker("ps", "--all", "--quiet", "--filter", f"ancestor={broken}") == ""
+    finally:
+        docker("rmi", tag, broken)
