@@ -93,6 +93,6 @@ def forge_problems(rows: tuple[ForgeRow, ...]) -> Iterator[Problem]:
         waits = f"; {count(row.waiting, 'thing waits', 'things wait')} to be told there" if row.waiting else ""
         yield Problem(
             code=code,
-            message=f"the forge of {row.project}: {message}{waits}; agents go on working",
+            message=f"the forge of {row.project}: {message.removesuffix('.')}{waits}; agents go on working",
             mend=_MENDS.get(code, "nothing: it is tried again by itself").format(row.project),
         )
