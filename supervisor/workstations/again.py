@@ -19,7 +19,7 @@ from supervisor.workstations.engine import Engine, EngineRefusalError
 # A container that lived shorter than that would fare no better a second time.
 LIVED_SECONDS = 10.0
 # The engine tells of a death a moment before its container has ended.
-END_SECONDS = 5.0
+END_SECONDS = 15.0
 START_SECONDS = 60.0
 
 
@@ -38,7 +38,8 @@ def start_again(engine: Engine, left: Container) -> bool:
     """Start a container that died; whether it was, else it is of no use. EngineAwayError."""
     try:
         state = _ended(engine, left)
-        if lived_seconds(state) < LIVED_SECONDS:
+        if (lived := lived_seconds(state)) < LIVED_SECONDS:
+            logger.info("{} is made anew: it lived for {:.1f} s", left.name, lived)
             return False
         engine.post(f"/containers/{left.id}/start", None, START_SECONDS)
     except EngineRefusalError as error:

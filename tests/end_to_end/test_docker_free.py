@@ -9,9 +9,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,12 @@ def what_died_is_started_again_as_it_was_and_what_was_ended_is_made_anew(site: F
     site.wait_state("demo.fix-add", "in_progress", timeout_seconds=PATIENCE_SECONDS)
     wait_for(lambda: "sleep" in site.inside("ps", "-eo", "comm"), PATIENCE_SECONDS, "the agent works")
     (first,) = site.living()
-    wait_for(lambda: time.time() - first.created > LIVED_SECONDS + 1, PATIENCE_SECONDS, "it has lived for a while")
+
+    def lived_seconds() -> float:
+        began = site.engine.get(f"/containers/{first.id}/json")["State"]["StartedAt"]
+        return (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds()
+
+    wait_for(lambda: lived_seconds() > LIVED_SECONDS + 1, PATIENCE_SECONDS, "it has lived for a while")
 
     def after_a_death(of: Container) -> Container:
         deaths = len(site.events("workstation.died"))
