@@ -124,7 +124,7 @@ def install(
 
     _tell(install_steps(host, _units(), make), dry_run=dry_run)
     if userns_remap:
-        _tell(_remapping(host, yes=yes).steps(), dry_run=dry_run)
+        _tell(_remapping(host, yes=yes or dry_run).steps(), dry_run=dry_run)
     if not dry_run and host.is_this:
         _say_next(host)
 
@@ -240,7 +240,7 @@ def uninstall(ctx: click.Context, user: str | None, destdir: Path, dry_run: bool
             _confirm(host)
     units = _units()
     changed = _tell(uninstall_steps(host, units, partial(_end_agents, host), _left(host)), dry_run=dry_run)
-    engine = _remapping(host, yes=yes).removal_steps()
+    engine = _remapping(host, yes=yes or dry_run).removal_steps()
     if purge:
         _tell(purge_steps(host, partial(_end_containers, host), engine), dry_run=dry_run)
         return

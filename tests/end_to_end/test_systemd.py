@@ -65,6 +65,9 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
         *("root", "600"),
     ]
 
+    would = host.sh(f"{program} install --userns-remap --dry-run")
+    assert "→ systemctl restart docker" in would and "now?" not in would, "nothing is asked before a look"
+
     configure(host, 1)
     host.sh("systemctl start cloud-code")
     begun, proxy = state(host), proxy_of(host)
