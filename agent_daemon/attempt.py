@@ -1,5 +1,6 @@
 """One attempt under work, as everything that works on it sees it."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN = "paused", "cancelled",
 # The supervisor sees no sign of life of the CLI: that alone is ended, and the work goes on.
 STOP_UNRESPONSIVE = "unresponsive"
 _STOPS_FROM_OUTSIDE = frozenset({STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN})
+# How long a start waits for what was granted: laid ready it is within a second of its being seen.
+PATIENCE_SECONDS = 5
 
 Tell = Callable[[dict[str, Any], str | None], None]
 
@@ -69,3 +72,18 @@ def has_begun(report: TaskReport, stage: Stage | None) -> bool:
     """Whether the attempt had a worktree; it may have been paused before."""
     not_yet = (ReportStatus.RECEIVED, ReportStatus.PLANNING, ReportStatus.PAUSED)
     return stage is not None or report.status not in not_yet
+
+
+def wait_for_given(attempt: Attempt) -> None:
+    """Give what was granted before a moment to come, so that what is started now has it in its variables.
+
+    Such is what a person approved while the task waited for it, and everything after a daemon's restart.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _is_to_come(attempt) and not attempt.stop.is_set() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_to_come(attempt: Attempt) -> bool:
+    coming = (one for one in attempt.latest().credentials if one.on_its_way or one.status == "injected")
+    return any(not attempt.given.has(one.id) for one in coming)

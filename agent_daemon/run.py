@@ -8,7 +8,7 @@ from typing import Any
 from loguru import logger
 
 from agent_daemon import artifacts, handing_in, planning, workplace
-from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt
+from agent_daemon.attempt import STOP_CANCELLED, STOP_PAUSED, STOP_UNRESPONSIVE, Attempt, wait_for_given
 from agent_daemon.clis.base import mask_for
 from agent_daemon.coding import run_cli
 from agent_daemon.execution import StopRequest
@@ -90,6 +90,7 @@ def _code(attempt: Attempt) -> dict[str, Any] | None:
     attempt.tell({"status": status}, f"Starting {attempt.config.cli.name}{what}")
     if plans:
         planning.remember(attempt)
+    wait_for_given(attempt)
     coding, verdict = run_cli(attempt)
     reach("daemon.cli_finished")
     take_notes(attempt, last=True)

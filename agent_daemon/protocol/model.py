@@ -175,6 +175,7 @@ class Credential(Wire):
     """The supervisor's decision on something that the agent asked for.
 
     `file` lies in `credentials/`, encrypted for this `recipient`; `delivery` grows when it is laid there anew.
+    `on_its_way`: it is granted, and is laid there in a moment.
     """
 
     id: Line
@@ -186,6 +187,7 @@ class Credential(Wire):
     file: FileName | None = None
     recipient: Line | None = None
     delivery: Count = 0
+    on_its_way: bool = False
     expires_at: Time | None = None
     reason: Text | None = None
 

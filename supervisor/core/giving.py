@@ -192,5 +192,6 @@ def _told(grant: Grant, attempt: int) -> Credential:
             "expires_at": grant.expires_at if told == "injected" else None,
             "reason": grant.why or (cannot_be_had(grant) if told == "pending" and is_lacking(grant) else None),
             "delivery": grant.deliveries if told == "injected" else 0,
+            "on_its_way": told == "pending" and grant.status == "granted" and grant.giving.error is None,
         }
     )

@@ -2,12 +2,16 @@
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyrage
 import pytest
 
 from agent_daemon import credentials
+from agent_daemon.attempt import wait_for_given
 from agent_daemon.credentials import VARIABLE, Keyring
+from agent_daemon.execution import StopRequest
 from agent_daemon.hiding import Mask
 from agent_daemon.protocol.model import Credential, SealedCredential, TaskingTask
 from tests.unit.conftest import make_tasking
@@ -220,3 +224,23 @@ def test_nothing_is_left_in_memory_by_a_daemon_that_was_killed(keyring: Keyring,
     assert folder is not None and folder.exists()
     Keyring(tmp_path / "mail")
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_what_was_granted_before_is_there_when_a_program_starts(
+    keyring: Keyring, tmp_path: Path, comes: bool
+) -> None:
+    given, looks = keyring.of("demo.a", 1), 0
+    seal(tmp_path, keyring.recipient)
+
+    def latest() -> TaskingTask:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            return tasking(keyring, status="pending", on_its_way=comes, file=None, recipient=None)
+        keyring.take(tmp_path, tasking(keyring))
+        return tasking(keyring)
+
+    attempt: Any = SimpleNamespace(latest=latest, given=given, stop=StopRequest())
+    wait_for_given(attempt)
+    assert (looks, "NPM_TOKEN" in given.environment()) == ((3, True) if comes else (1, False))
