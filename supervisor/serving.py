@@ -49,8 +49,10 @@ class Serving:
 
     def run(self, began: Begun) -> Supervisor:
         """Serve to the end; `began` is called as soon as the first supervisor works. Returns the last one."""
+        self._heed_hangups()
         supervisor = Supervisor(self.root, self.config)
-        self._heed_signals()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
         while True:
             self._serve(supervisor, began)
             if self._next is None:
@@ -73,10 +75,8 @@ class Serving:
 
         supervisor.run(self._stop, ready=ready)
 
-    def _heed_signals(self) -> None:
-        """SIGTERM and SIGINT end it. So does SIGHUP when its terminal is closed; else that means the file."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._end)
+    def _heed_hangups(self) -> None:
+        """SIGHUP ends it when its terminal is closed; else that means the file, also during a start."""
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self._terminal = os.isatty(STANDARD_ERROR)
             signal.signal(signal.SIGHUP, self._ask)
