@@ -4,6 +4,7 @@ Submodules are not initialised, and files of git-lfs stay pointers (see `agent_d
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import stat
@@ -226,6 +227,22 @@ def refuse_occupied(worktree: Path) -> None:
                 mend="look at it and move it away",
             )
         )
+
+
+def set_cut_off_aside(clone: Path, worktree: Path) -> None:
+    """Move away what a power cut left of a worktree just made: git itself writes neither file empty.
+
+    Only for one that the clone does not know. Its files may be empty, too; whoever misses something finds them.
+    """
+    mark = worktree / ".git"
+    if worktree.is_symlink() or mark.is_symlink() or not mark.is_file() or mark.stat().st_size:
+        return
+    for entry in (clone / ".git/worktrees").glob(f"{glob.escape(worktree.name)}*/gitdir"):
+        if not entry.stat().st_size:
+            shutil.rmtree(entry.parent, ignore_errors=True)
+    target = worktree.with_name(f"{worktree.name}.cut-off-{uuid.uuid4().hex[:8]}")
+    worktree.rename(target)
+    logger.warning("{} was cut off while it was written: what is left of it lies in {}", worktree, target)
 
 
 def registration_of(clone: Path, worktree: Path) -> Path | None:

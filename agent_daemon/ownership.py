@@ -83,6 +83,7 @@ def take_possession(request: WorktreeRequest, owner: Owner, *, begun: bool) -> P
     with clone_lock(request.clone):
         registration = checkout.registration_of(request.clone, request.worktree)
         if registration is None:
+            checkout.set_cut_off_aside(request.clone, request.worktree)
             checkout.refuse_occupied(request.worktree)
         elif not checkout.is_half_made(registration, request.worktree):
             checkout.repair(request.worktree, registration)

@@ -131,6 +131,19 @@ def test_nothing_is_moved_for_an_attempt_that_cannot_start(place: Owned) -> None
     assert read_owner(place.worktree) == FIRST
 
 
+def test_what_a_power_cut_left_of_a_worktree_is_in_nobodys_way(place: Owned) -> None:
+    admin = Path(git(place.worktree, "rev-parse", "--absolute-git-dir"))
+    branch = git(place.worktree, "symbolic-ref", "HEAD")
+    for file in (place.worktree / ".git", admin / "gitdir", admin / "index", place.worktree / "calc.py"):
+        file.write_bytes(b"")
+    (place.clone / ".git" / branch).write_text("1" * 40 + "\n")  # (its objects are lost, too)
+
+    assert place.take(FIRST, begun=True) is None
+    (left,) = place.worktree.parent.glob(f"{place.worktree.name}.cut-off-*")
+    assert (left / "precious.txt").exists() and read_owner(place.worktree) == FIRST
+    assert (place.worktree / "calc.py").read_text()
+
+
 def test_a_foreign_folder_gets_no_owner(tmp_path: Path) -> None:
     place = Owned(tmp_path)
     ensure_clone(place.clone, place.mirror)
