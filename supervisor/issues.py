@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,6 @@ from supervisor.core.forge import (
     ReviewSeen,
     Trigger,
     Watched,
-    calls_left,
-    rest_after,
 )
 from supervisor.core.issue_intake import is_allowed, take_issue, task_id_of
 from supervisor.core.record import TaskRecord
@@ -31,16 +29,8 @@ from supervisor.core.request_news import take_request, take_review
 from supervisor.core.slash import VERBS, Slash, parse_slash, render_help, render_lack
 from supervisor.core.telling import answer, summary
 from supervisor.desks import Desk
-from supervisor.forge_state import ForgeState
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
-
-# A project without live tasks, where nothing was new for so long, is asked at every so many-th poll only.
-_QUIET_AFTER = timedelta(minutes=10)
-_QUIET_POLLS = 4
-# A forge that does not answer, or refuses the token, is asked again after these seconds.
-_PAUSES_SECONDS = (5, 15, 60, 300)
-_STATE_EVERY = timedelta(minutes=1)
 
 
 @dataclass
@@ -59,19 +49,9 @@ class Issues:
         desk = self.desks.get(name)
         if desk is None:
             return
-        now = self.clock.now()
-        desk.polls += by_timer
-        if desk.not_before is not None and now < desk.not_before:
-            return  # (whoever asks: deliveries of webhooks may come while a rate limit is reached)
-        if desk.rests_until is not None and now < desk.rests_until:
-            desk.again = True
+        busy = any(task.project == name for task in self.ledger.tasks.values())
+        if not desk.is_due(self.clock.now(), by_timer=by_timer, busy=busy):
             return
-        if by_timer:
-            wanted, last = desk.state.budget.poll_seconds, desk.state.read_at
-            if wanted is not None and last is not None and now - last < timedelta(seconds=wanted):
-                return
-            if self._is_quiet(name, desk, now) and desk.polls % _QUIET_POLLS:
-                return
         watched, forge = self._watched(name, desk), desk.project.forge
         assert forge is not None  # noqa: S101 (only such projects have a desk)
         if not self.pool.submit(f"Read:{name}", partial(forge.read, desk.state.cursor, watched)) and not by_timer:
@@ -84,10 +64,6 @@ class Issues:
             if desk.again and desk.rests_until is not None and now >= desk.rests_until:
                 desk.again, desk.rests_until = False, None
                 self.poll(name, by_timer=False)
-
-    def _is_quiet(self, name: str, desk: Desk, now: datetime) -> bool:
-        busy = any(task.project == name for task in self.ledger.tasks.values())
-        return not busy and desk.news_at is not None and now - desk.news_at > _QUIET_AFTER
 
     def _watched(self, name: str, desk: Desk) -> Watched:
         tasks = [task for task in self.ledger.tasks.values() if task.project == name and not task.ended]
@@ -114,15 +90,10 @@ class Issues:
             return
         if not isinstance(outcome, ForgeNews):
             return
-        desk.failures, desk.not_before = 0, None
         if desk.state.problem:
             self.ledger.log(Event(name="forge.recovered", details={"project": name}))
         before = desk.state
-        # However many deliveries come, what they cost stays below what a forge refuses.
-        passed = now - before.read_at if before.read_at is not None else timedelta(0)
-        desk.calls_left = calls_left(desk.calls_left, outcome.budget.calls - before.budget.calls, passed)
-        desk.rests_until = now + rest_after(desk.calls_left)
-        desk.state = desk.state.evolve(budget=outcome.budget, problem="", problem_since=None, read_at=now)
+        desk.note_read(outcome.budget, now)
         reach("forge.news_before_record")
         for problem in outcome.problems:
             self.ledger.log(Event(name="input.refused", details=problem_details(problem)))
@@ -131,32 +102,16 @@ class Issues:
         desk.state = desk.state.evolve(cursor=outcome.cursor)
         if outcome.issues or outcome.comments or outcome.reviews or outcome.requests or desk.news_at is None:
             desk.news_at = now
-        self._keep(name, desk, before, now)
+        desk.keep(before, now)
         if desk.again:
             desk.again = False
             self.poll(name, by_timer=False)
 
-    def _keep(self, name: str, desk: Desk, before: ForgeState, now: datetime) -> None:
-        """Write what is known now; the budget alone is not worth a write at every poll."""
-        kept = before.evolve(budget=desk.state.budget, read_at=desk.state.read_at)
-        same = desk.state == kept and not before.problem
-        if same and desk.written_at is not None and now - desk.written_at < _STATE_EVERY:
-            return
-        desk.write()
-        desk.written_at = now
-
     def _failed(self, name: str, desk: Desk, failed: Failed, now: datetime) -> None:
         """Told once; agents go on, and what is to be told waits in the records."""
-        pause = _PAUSES_SECONDS[min(desk.failures, len(_PAUSES_SECONDS) - 1)]
-        desk.failures += 1
-        desk.not_before = max(now + timedelta(seconds=pause), failed.retry_at or now)
-        desk.again = False
-        if desk.state.problem != str(failed):
+        if desk.note_failure(failed, now):
             details = {"project": name, "code": failed.code, "message": failed.message}
             self.ledger.log(Event(name="forge.not_read", details=details))
-            since = desk.state.problem_since or now
-            desk.state = desk.state.evolve(problem=str(failed), problem_since=since)
-            desk.write()
 
     def _take_in(self, name: str, desk: Desk, news: ForgeNews, now: datetime) -> None:
         """Requests first: an issue that a merge has closed is no cancellation."""
