@@ -19,11 +19,15 @@ from loguru import logger
 from agent_daemon.clone import PROTOCOL_FOLDER, clone_lock, exclude_protocol_folder
 from agent_daemon.git import GitError, commit_of, git, git_paths, git_text
 from agent_daemon.protocol.errors import Problem, ProtocolError
+from agent_daemon.protocol.files import read_file
 
 SALVAGE_TRAILER = "Cloud-Code-Salvage"
 SALVAGE_VALUE = "uncommitted"
 # Where a `.gitignore` is removed, what it named is seen and removed by the next one.
 _CLEANINGS = 10
+
+# Git writes a path, or a sentence.
+_REGISTRATION_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,18 +252,30 @@ def set_cut_off_aside(clone: Path, worktree: Path) -> None:
 def registration_of(clone: Path, worktree: Path) -> Path | None:
     """The folder in which the clone keeps this worktree's HEAD and index, whether or not its files exist."""
     wanted = os.path.join(os.path.realpath(worktree.parent), worktree.name, ".git")
-    for entry in (clone / ".git/worktrees").glob("*/gitdir"):
-        if entry.read_text(errors="replace").strip() == wanted:
-            return entry.parent
-    return None
+    entries = (clone / ".git/worktrees").glob("*")
+    found = [entry for entry in entries if _written_in(entry, "gitdir").strip() == wanted]  # (each is looked at)
+    return found[0] if found else None
+
+
+def _written_in(entry: Path, name: str) -> str:
+    """What stands in a file of a registration. What git never writes goes: git would wait for a pipe's writer."""
+    try:
+        found = read_file(entry.parent, f"{entry.name}/{name}", max_bytes=_REGISTRATION_BYTES)
+        return found.data.decode(errors="replace")
+    except ProtocolError as error:
+        logger.warning("{} of the registration {} goes, for git wrote no such thing: {}", name, entry, error)
+        with contextlib.suppress(OSError):
+            (entry if entry.is_symlink() else entry / name).unlink()
+    except OSError:  # it is gone, or a folder
+        pass
+    return ""
 
 
 def is_half_made(registration: Path, worktree: Path) -> bool:
     """Git marks a worktree while it makes it and writes the index last: such a one was never given out."""
     if not worktree.is_dir():
         return True
-    mark = registration / "locked"
-    return mark.is_file() and "initializing" in mark.read_text() and not (registration / "index").exists()
+    return "initializing" in _written_in(registration, "locked") and not (registration / "index").exists()
 
 
 def _unregister(clone: Path, worktree: Path, registration: Path) -> None:

@@ -1,11 +1,12 @@
 """Whose worktree it is, with real git: gone on with, set aside, removed, and never mixed up."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from agent_daemon.checkout import WorktreeRequest, ensure_worktree, head
+from agent_daemon.checkout import WorktreeRequest, ensure_worktree, head, registration_of
 from agent_daemon.clone import ensure_clone
 from agent_daemon.handover import make_salvage
 from agent_daemon.ownership import Owner, belongs_to, read_owner, remove_owned, take_possession
@@ -196,3 +197,26 @@ def test_a_request_without_a_worktree_only_notes_the_owner(tmp_path: Path) -> No
     request: WorktreeRequest = place.request
     assert take_possession(request, FIRST, begun=False) is None
     assert read_owner(place.worktree) == FIRST and not place.worktree.exists()
+
+
+@pytest.mark.parametrize("trap", ["pipe", "link to a device", "link for the folder"])
+def test_what_an_agent_puts_among_the_registrations_holds_up_nobody(tmp_path: Path, trap: str) -> None:
+    """Its worktree's clone is open to it, and git waits for the writer of a pipe that it reads."""
+    clone, worktree = tmp_path / "clone", tmp_path / "work"
+    git(tmp_path, "init", "-q", "-b", "main", str(clone))
+    commit = ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "one")
+    git(clone, *commit)
+    git(clone, "worktree", "add", "-q", str(worktree))
+    trapped = clone / ".git/worktrees/a-trap"
+    if trap == "link for the folder":
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        os.mkfifo(elsewhere / "gitdir")
+        trapped.symlink_to(elsewhere)
+    else:
+        trapped.mkdir()
+        os.mkfifo(trapped / "gitdir") if trap == "pipe" else (trapped / "gitdir").symlink_to("/dev/zero")
+    registration = registration_of(clone, worktree)
+    assert registration == clone / ".git/worktrees/work" and not os.path.lexists(trapped / "gitdir")
+    git(clone, "worktree", "prune")
+    assert (worktree / ".git").is_file() and registration_of(clone, worktree) == registration
