@@ -155,6 +155,20 @@ def test_who_may_make_none_is_told_why(lab: GitLab, tmp_path: Path) -> None:
     assert len(lab.calls("GET", "access_tokens$")) == 1, "by the look whether one could be made"
 
 
+def test_one_that_may_too_much_and_cannot_be_revoked_at_once_is_found_by_its_name(
+    lab: GitLab, tmp_path: Path
+) -> None:
+    wrong = {"id": 999, "token": "glpat-of-more", "scopes": ["api"]}
+    lab.fail(method="POST", path=r"/access_tokens$", status=201, body=wrong, after_work=True)
+    lab.fail(method="DELETE", path=r"/access_tokens/999$", status=403)
+    book = minting(tmp_path, "gitlab", lab.origin, "lab-token")
+    with pytest.raises(CloudCodeError) as refused:
+        book.mint("lab.1", "cred-001", 1, api=False)
+    assert refused.value.code == "E_FORGE_ANSWER" and len(book.pages()) == 1
+    take_back(book)
+    assert not lab.projects[PROJECT]["tokens"] and not book.pages()
+
+
 @pytest.mark.parametrize("place", MINT_FAILPOINTS)
 def test_killed_anywhere_nothing_is_left(lab: GitLab, tmp_path: Path, place: str) -> None:
     script = (

@@ -4,6 +4,7 @@ GitHub lists no such tokens: one whose answer was lost ends by itself.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github.app import AppTokens
@@ -23,8 +24,9 @@ class ReadTokens:
     def mint(self, name: str) -> MintedToken:
         made = self._app.ask(PERMISSIONS)
         if set(made.permissions.values()) - {"read"}:
-            self.revoke(name, "", made.token)
-            message = "GitHub made a token that may more than read; it is revoked."
+            with suppress(ForgeError):  # (else it ends within the hour)
+                self.revoke(name, "", made.token)
+            message = "GitHub made a token that may more than read; it is taken back."
             raise ForgeError("E_FORGE_ANSWER", message, "See the App's permissions.")
         return MintedToken(id="", token=made.token, ends=made.ends)
 
