@@ -53,7 +53,10 @@ class LoginFile:
 
     @property
     def is_there(self) -> bool:
-        return (self.folder / self.relative).is_file()
+        try:
+            return (self.folder / self.relative).is_file()
+        except OSError:  # (its folder may be closed)
+            return False
 
 
 def key_of(supervisor: str) -> bytes:

@@ -1,7 +1,10 @@
 """Asking a program in the place of an agent, who may have a hand in it: its answer is bounded in size and time."""
 
+import os
+import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, cast
 
@@ -10,6 +13,8 @@ from supervisor.ports import Entry
 
 _ANSWER_BYTES = 1024 * 1024
 _ERROR_BYTES = 64 * 1024
+# What a program that has ended wrote is read by then; a child of its own that it left may hold the pipes for ever.
+_REST_SECONDS = 1.0
 
 
 def ask(entry: Entry, told: str, limit_seconds: float) -> str:
@@ -21,49 +26,57 @@ def ask(entry: Entry, told: str, limit_seconds: float) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=dict(entry.environment),
+            start_new_session=True,
         )
     except OSError as error:
         raise CloudCodeError("E_CLI_NOT_ASKED", f"{entry.argv[0]} cannot be run: {error.strerror}.") from None
-    late = threading.Event()
-
-    def end() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(limit_seconds, end)
-    timer.start()
+    answer, errors = bytearray(), bytearray()
     try:
-        with process:
-            answer, errors = _talk(process, told)
+        readers = _talk(process, told, answer, errors)
+        late = not _has_ended(process, limit_seconds)
     finally:
-        timer.cancel()
-    if late.is_set():
-        raise CloudCodeError("E_CLI_NOT_ASKED", f"There was no answer within {limit_seconds:g} s.", "Try again.")
+        _end(process)
+    for reader in readers:
+        reader.join(_REST_SECONDS)
     if len(answer) > _ANSWER_BYTES:
         raise CloudCodeError("E_CLI_NOT_ASKED", f"The answer has more than {_ANSWER_BYTES} bytes.")
+    if late:
+        raise CloudCodeError("E_CLI_NOT_ASKED", f"There was no answer within {limit_seconds:g} s.", "Try again.")
     if process.returncode:
-        said = errors.decode(errors="replace").strip().rpartition("\n")[2][:500]
+        said = bytes(errors).decode(errors="replace").strip().rpartition("\n")[2][:500]
         raise CloudCodeError("E_CLI_NOT_ASKED", f"The CLIs could not be looked for: {said}")
-    return answer.decode(errors="replace")
+    return bytes(answer).decode(errors="replace")
 
 
-def _talk(process: "subprocess.Popen[bytes]", told: str) -> tuple[bytes, bytes]:
-    """Its answer and the beginning of its errors; it is ended when it says more than it should."""
+def _has_ended(process: "subprocess.Popen[bytes]", limit_seconds: float) -> bool:
+    try:
+        process.wait(limit_seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it with all that it started in its session."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _talk(
+    process: "subprocess.Popen[bytes]", told: str, answer: bytearray, errors: bytearray
+) -> tuple[threading.Thread, ...]:
+    """Tell it, and take what it says; who says more than it should is ended."""
     stdin, stdout, stderr = (cast(IO[bytes], pipe) for pipe in (process.stdin, process.stdout, process.stderr))
-    errors: list[bytes] = []
-    threads = [
-        threading.Thread(target=_write, args=(stdin, told.encode()), daemon=True),
-        threading.Thread(target=_take, args=(stderr, errors), daemon=True),
-    ]
+    work: tuple[Callable[[], None], ...] = (
+        lambda: _write(stdin, told.encode()),
+        lambda: _take(stdout, answer, _ANSWER_BYTES + 1, lambda: _end(process)),
+        lambda: _take(stderr, errors, _ERROR_BYTES, lambda: None),
+    )
+    threads = tuple(threading.Thread(target=each, daemon=True) for each in work)
     for thread in threads:
         thread.start()
-    answer = stdout.read(_ANSWER_BYTES + 1)
-    if len(answer) > _ANSWER_BYTES:
-        process.kill()
-    process.wait()
-    for thread in threads:
-        thread.join(timeout=5)
-    return answer, b"".join(errors)
+    return threads
 
 
 def _write(pipe: IO[bytes], data: bytes) -> None:
@@ -71,8 +84,11 @@ def _write(pipe: IO[bytes], data: bytes) -> None:
         pipe.write(data)
 
 
-def _take(pipe: IO[bytes], found: list[bytes]) -> None:
-    with suppress(OSError, ValueError):
-        found.append(pipe.read(_ERROR_BYTES))
-        while pipe.read(_ERROR_BYTES):
-            pass
+def _take(pipe: IO[bytes], found: bytearray, most: int, too_much: Callable[[], None]) -> None:
+    """Read to the end, and keep so much of it."""
+    with suppress(OSError, ValueError), pipe:
+        while chunk := os.read(pipe.fileno(), 64 * 1024):
+            if len(found) < most:
+                found += chunk[: most - len(found)]
+                if len(found) == most:
+                    too_much()

@@ -334,6 +334,8 @@ def test_a_daemon_that_answers_otherwise(tmp_path: Path, lines: list[Any], statu
         ("echo one >&2; echo two >&2; exit 3", "looked for: two"),
         ("exec cat /dev/zero >&2", "no answer within 1 s"),
         ("exec < /dev/null; exec sleep 100", "no answer within 1 s"),
+        ("sleep 100 & wait", "no answer within 1 s"),
+        ("setsid sleep 100 & wait", "no answer within 1 s"),
     ],
 )
 def test_a_program_that_never_comes_to_an_end(program: str, why: str) -> None:
