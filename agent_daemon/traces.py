@@ -7,6 +7,7 @@ ignores, and git keeps what was committed, whether or not it was pushed: another
 import os
 import re
 import stat
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -22,8 +23,9 @@ from agent_daemon.ownership import owned_since
 from agent_daemon.parting import put_away, refuse_if_used
 from agent_daemon.places import AttemptPlaces
 
-# What is larger is left, and that is told in the log.
+# What is larger is left, and what was not come to in this time: that is told in the log.
 _MAX_BYTES = 64 * 1024 * 1024
+_LONGEST_SECONDS = 120
 _OF_CONTAINER = ("/tmp", "/var/tmp", "/tools")  # noqa: S108
 _LOOSE = re.compile(r"objects/[0-9a-f]{2}/[0-9a-f]+$")
 
@@ -126,7 +128,11 @@ def _ignored_in(worktree: Path) -> Iterator[Path]:
 
 def _written_since(files: Iterable[Path], since: int) -> Iterator[tuple[Path, bytes]]:
     """Those that are regular, and were made or changed since then, with their content."""
+    deadline = time.monotonic() + _LONGEST_SECONDS
     for path in files:
+        if time.monotonic() > deadline:
+            logger.warning("{} and the rest is not searched for what the attempt was given: it is too much", path)
+            return
         try:
             found = path.lstat()
             if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns < since:

@@ -8,6 +8,8 @@ from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.paths import Root
 from supervisor.core.forge import Budget, budget_line
 from supervisor.core.record import TaskRecord
+from supervisor.core.retry import AWAITED
+from supervisor.core.secret_wait import mend_of
 from supervisor.core.settings import Config
 from supervisor.core.times import duration
 from supervisor.core.words import count
@@ -94,5 +96,9 @@ def forge_problems(rows: tuple[ForgeRow, ...]) -> Iterator[Problem]:
         yield Problem(
             code=code,
             message=f"the forge of {row.project}: {message.removesuffix('.')}{waits}; agents go on working",
-            mend=_MENDS.get(code, "nothing: it is tried again by itself").format(row.project),
+            mend=_mend(code).format(row.project),
         )
+
+
+def _mend(code: str) -> str:
+    return _MENDS.get(code) or (mend_of(code)[0] if code in AWAITED else "nothing: it is tried again by itself")

@@ -147,7 +147,7 @@ class Budget(Stored):
 # GitHub bears 900 points a minute, a read being one of them: a third of it, and some at once after a pause.
 _CALLS_A_SECOND = 5.0
 CALLS_AT_ONCE = 225.0
-_LONGEST_REST_SECONDS = 60.0
+_LONGEST_REST_SECONDS = 300.0
 
 
 def calls_left(left: float, calls: int, passed: timedelta) -> float:

@@ -189,10 +189,10 @@ class Poll:
         path = f"{self._path}/issues/events"
         first = self._client.get_changed(path, _WHOLE, self._tags)
         for event in self._client.pages(path, {}, first) if first is not None else ():
-            self._happened = max(self._happened or time_of(event["created_at"]), time_of(event["created_at"]))
             if is_taken(event["created_at"], self._cursor.since.get("issues")):
                 break
             if self._asks(event):
+                self._happened = max(self._happened or time_of(event["created_at"]), time_of(event["created_at"]))
                 found.setdefault(str((event.get("issue") or {}).get("number", "")), []).append(event)
         return found
 
