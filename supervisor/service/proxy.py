@@ -23,7 +23,7 @@ def egress_step(root: Root, at_work: Sequence[str]) -> Step:
 
     def is_done() -> bool:
         running = running_proxy(root)
-        return running is not None and running.program == installed_program()
+        return running is not None and running.program != "" and running.program == installed_program()
 
     def kept() -> str:
         if not at_work:

@@ -14,7 +14,6 @@ from supervisor.errors import CloudCodeError
 from supervisor.images import CLIS, known_types
 from supervisor.workstations.containers import (
     HELPER_LABEL,
-    MADE_LABEL,
     PATH_LABEL,
     ROOT_LABEL,
     RUN_LABEL,
@@ -59,8 +58,8 @@ class Station:
     def image(self) -> str:
         return image_of(self.kind, self.settings)
 
-    def labels(self, run: str, made_of: str | None = None) -> dict[str, str]:
-        return self._common_labels() | {RUN_LABEL: run} | ({MADE_LABEL: made_of} if made_of else {})
+    def labels(self, run: str) -> dict[str, str]:
+        return self._common_labels() | {RUN_LABEL: run}
 
     def helper(self, what: str) -> tuple[str, dict[str, str]]:
         """The name and the labels of a container that does one thing in the daemon's place."""

@@ -19,8 +19,6 @@ ROOT_LABEL = "cloud-code.root"
 PATH_LABEL = "cloud-code.path"
 WORKSTATION_LABEL = "cloud-code.workstation"
 RUN_LABEL = "cloud-code.run"
-# How it was made, of one that may be started again.
-MADE_LABEL = "cloud-code.made-of"
 # Of what stands in for a daemon for one step.
 HELPER_LABEL = "cloud-code.helper"
 
@@ -32,10 +30,9 @@ _TOLD = ["start", "die", "oom", "destroy", "pause", "unpause"]
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A container of a workstation; `run` tells one from the next.
+    """A container of a workstation; `run` tells one start from the next.
 
-    `image` is the id of its image; `created` is in seconds of the epoch, by the engine's clock; `made_of` tells
-    how it was made (`again`), if it may be started once more.
+    `image` is the id of its image; `created` is in seconds of the epoch, by the engine's clock.
     """
 
     id: str
@@ -45,7 +42,6 @@ class Container:
     living: bool
     image: str = ""
     created: float = 0.0
-    made_of: str | None = None
 
 
 def root_labels(root_id: str, path: str) -> list[str]:
@@ -66,7 +62,6 @@ def list_containers(engine: Engine, root_id: str, path: str) -> dict[str, Contai
             living=entry["State"] in _LIVING,
             image=str(entry.get("ImageID", "")),
             created=float(entry.get("Created", 0)),
-            made_of=told.get(MADE_LABEL),
         )
     return found
 
@@ -79,7 +74,6 @@ class Containers:
         self._seen: dict[str, Container] | None = None
         # The engine says that one died some time before its list does; none is started twice.
         self._dead: set[str] = set()
-        self._begun_ns: dict[str, int] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         # What happens between two subscriptions is asked for, and what is told again is known.
@@ -105,12 +99,6 @@ class Containers:
             finally:
                 self._follow()
             return dict(self._seen)
-
-    def begin_again(self, run: str) -> None:
-        """This one, which died, is started once more, or made anew: what is told of its death so far is past."""
-        with self._lock:
-            self._begun_ns[run] = time.time_ns()
-            self._dead.discard(run)
 
     def is_living(self, run: str) -> bool:
         """Whether this one runs, as far as is known; while nothing could be seen yet, nothing is dead."""
@@ -170,8 +158,7 @@ class Containers:
         self._since_ns = max(self._since_ns, int(event["timeNano"]))
         if event["Action"] == "die":
             with self._lock:
-                if int(event["timeNano"]) > self._begun_ns.get(labels.get(RUN_LABEL, ""), 0):
-                    self._dead.add(labels.get(RUN_LABEL, ""))
+                self._dead.add(labels.get(RUN_LABEL, ""))
         elif event["Action"] == "oom":
             with self._counting:
                 self._ran_out[labels.get(WORKSTATION_LABEL, "")] += 1

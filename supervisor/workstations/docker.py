@@ -1,8 +1,7 @@
 """The driver `docker`: the agent daemon in a container of its own, found again by its labels.
 
-Each start is a new container of the same name, but for *free* ones that died (`again`); what is to outlive it
-(the tools, the clones, the mail) is in volumes and folders. Containers outlive the supervisor, and with
-`live-restore` the engine, too.
+Each start is a new container of the same name; what is to outlive it (the tools, the clones, the mail) is in
+volumes and folders. Containers outlive the supervisor, and with `live-restore` the engine, too.
 """
 
 import contextlib
@@ -24,7 +23,6 @@ from supervisor.core.settings import Config, MaintenanceSettings
 from supervisor.errors import CloudCodeError
 from supervisor.ports import DaemonHandle, Entry, Use
 from supervisor.workstations import stand_ins
-from supervisor.workstations.again import start_again, to_go_on
 from supervisor.workstations.container_options import KEYS, Station
 from supervisor.workstations.containers import Containers
 from supervisor.workstations.engine import Engine, EngineAwayError, EngineRefusalError
@@ -68,15 +66,11 @@ class DockerWorkstations:
         station = self._ground.station(name, kind)
         if self._ground.image_id(station.image) is None:
             raise self._ground.no_image(station)
+        run = uuid.uuid4().hex
         keys = keys_folder(station.root_id, name)
-        made_of = self._ground.made_of(station, keys)
-        again = to_go_on(self._ground.containers.last_of(name), made_of) if made_of else None
-        run = again.run if again else uuid.uuid4().hex
         lay_keys(keys, environment)
         self._starting[run] = name
-        work = threading.Thread(
-            target=self._start, args=(station, run, keys, made_of), name=f"start {name}", daemon=True
-        )
+        work = threading.Thread(target=self._start, args=(station, run, keys), name=f"start {name}", daemon=True)
         work.start()
         return DaemonHandle(run=run)
 
@@ -221,9 +215,9 @@ class DockerWorkstations:
 
     # --- one start, in a thread -----------------------------------------------------------------------
 
-    def _start(self, station: Station, run: str, keys: Path, made_of: str | None) -> None:
+    def _start(self, station: Station, run: str, keys: Path) -> None:
         try:
-            self._run(station, run, keys, made_of)
+            self._run(station, run, keys)
         except Exception as error:
             remove_keys(keys)
             logger.warning("the container of {} was not started: {}", station.name, error)
@@ -231,36 +225,26 @@ class DockerWorkstations:
         finally:
             self._starting.pop(run, None)
 
-    def _run(self, station: Station, run: str, keys: Path, made_of: str | None) -> None:
-        """Start the container of this run again, if there is one, else make one."""
-        ground, again = self._ground, None
+    def _run(self, station: Station, run: str, keys: Path) -> None:
+        ground = self._ground
         if refused := ground.free_refusal(station):
             raise refused
         for left in ground.seen_of(station.name):
             if left.living:  # (nobody was told of it yet; it is taken up at the next try)
                 raise CloudCodeError("E_CONTAINER", f"A container of {station.name} runs already.")
-            if left.run == run:
-                again = left
-                ground.containers.begin_again(run)
-            else:
-                ground.remove(left)
+            ground.remove(left)
         stand_ins.remove_left(ground, station.name)
         station.tools.clear_left(ground.engine)
         for folder, _ in station.folders():
             make_folder(folder)
         network, gate = ground.way_out(station)
-        if again is not None:
-            if start_again(ground.engine, again):
-                ground.containers.refresh()
-                return
-            ground.remove(again)
         place = ["--workstation", station.name, "--root", str(self._root.path), "--type", station.kind]
         ground.docker().run(
             station.image,
             ["--environment", f"{KEYS}/{FILE}", *place],
             detach=True,
             name=station.container,
-            labels=station.labels(run, made_of),
+            labels=station.labels(run),
             networks=[network],
             **ground.options(station, keys, gate, free=station.settings.is_free),
         )

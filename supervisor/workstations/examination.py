@@ -204,7 +204,7 @@ def check_egress(root: Root, config: Config, kind: str) -> Iterator[Check]:
     if not config.workstations[kind].controlled:
         return
     name, running = f"workstation {kind}", running_proxy(root)
-    if running is not None and running.program == installed_program():
+    if running is not None and running.program != "" and running.program == installed_program():
         allowed = count(len(allowed_by(config, kind)), "host and port", "hosts and ports")
         yield Check(
             name=name, status="ok", detail=f"the egress proxy runs, process {running.pid}; {allowed} listed"

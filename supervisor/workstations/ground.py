@@ -13,7 +13,6 @@ from agent_daemon.streams import put_aside_full
 from supervisor.core.settings import Config, DiskSettings, WorkstationSettings
 from supervisor.errors import CloudCodeError
 from supervisor.root_identity import root_id_of
-from supervisor.workstations.again import made_of
 from supervisor.workstations.container_options import (
     STOP_SECONDS,
     Station,
@@ -97,14 +96,6 @@ class Ground:
     def options(self, station: Station, keys: Path, gate: Path | None, *, free: bool) -> dict[str, Any]:
         user = f"{os.getuid()}:{os.getgid()}"
         return options(station, keys, prompt_folders(self._config, station.settings), user, gate, free=free)
-
-    def made_of(self, station: Station, keys: Path) -> str | None:
-        """How its container would be made now, if it is one that is started again when it died."""
-        if not station.settings.is_free:
-            return None
-        gate = self.root.gate(station.name) if station.settings.controlled else None
-        given = self.options(station, keys, gate, free=True)
-        return made_of(self.image_id(station.image), str(station.settings.network), given)
 
     def free_refusal(self, station: Station) -> CloudCodeError | None:
         return free_refusal(self.engine.get("/info")) if station.settings.is_free else None

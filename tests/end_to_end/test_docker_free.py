@@ -11,17 +11,14 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from supervisor.workstations.again import LIVED_SECONDS
-from supervisor.workstations.containers import Container
 from tests import docker_engine
 from tests.docker_engine import AGENT, RemappedEngine
-from tests.end_to_end.test_docker import PATIENCE_SECONDS, UNTIL_TOLD, DockerSite, go_on
+from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite
 from tests.site import GIT_ENVIRONMENT, Supervisor, wait_for
 from tests.site import PATIENCE_SECONDS as PATIENCE
 
@@ -91,7 +88,6 @@ def test_agents_may_be_root_inside_and_what_they_made_is_taken_in_and_taken_back
     for scene in (
         an_agent_installs_with_apt_and_what_root_made_is_work_like_any_other,
         root_inside_gets_nowhere_and_is_nobody_outside,
-        what_died_is_started_again_as_it_was_and_what_was_ended_is_made_anew,
         what_root_made_unreadable_is_told_and_taken_back_by_the_next_container,
     ):
         with free_site(engine) as site:
@@ -224,42 +220,6 @@ def root_inside_gets_nowhere_and_is_nobody_outside(site: FreeSite) -> None:
     assert user[3:] == [*("0", "500000", "61000"), *("61000", "61000", "1"), *("61001", "561001", "4535")]
 
 
-def what_died_is_started_again_as_it_was_and_what_was_ended_is_made_anew(site: FreeSite) -> None:
-    site.use_script("sudo touch /usr/bin/installed", "sed -i 's/a - b/a + b/' calc.py", UNTIL_TOLD, "echo fixed")
-    site.write_config()
-    site.start()
-    site.write_task("fix-add")
-    site.wait_state("demo.fix-add", "in_progress", timeout_seconds=PATIENCE_SECONDS)
-    wait_for(lambda: "sleep" in site.inside("ps", "-eo", "comm"), PATIENCE_SECONDS, "the agent works")
-    (first,) = site.living()
-
-    def lived_seconds() -> float:
-        began = site.engine.get(f"/containers/{first.id}/json")["State"]["StartedAt"]
-        return (datetime.now(UTC) - datetime.fromisoformat(began)).total_seconds()
-
-    wait_for(lambda: lived_seconds() > LIVED_SECONDS + 1, PATIENCE_SECONDS, "it has lived for a while")
-
-    def after_a_death(of: Container) -> Container:
-        deaths = len(site.events("workstation.died"))
-        site.engine.post(f"/containers/{of.id}/kill")
-        wait_for(lambda: len(site.events("workstation.died")) > deaths, PATIENCE_SECONDS, "its death is noticed")
-        return wait_for(site.living, PATIENCE_SECONDS, "it runs again")[0]
-
-    second = after_a_death(first)
-    assert second.id == first.id and "installed" in site.inside("ls", "/usr/bin")
-    wait_for(lambda: "sleep" in site.inside("ps", "-eo", "comm"), PATIENCE_SECONDS, "its attempt goes on")
-    go_on(site)
-    task = site.wait_state("demo.fix-add", "review", timeout_seconds=PATIENCE_SECONDS)
-    assert len(task.attempts) == 1
-
-    site.cli("workstation", "restart", "backend-1")
-    wait_for(lambda: [c.id for c in site.living()] not in ([], [first.id]), PATIENCE_SECONDS, "it is made anew")
-    (third,) = site.living()
-    assert site.cli("workstation", "shell", "backend-1", "ls", "/usr/bin/installed", check=False).returncode != 0
-    assert after_a_death(third).id != third.id, "one that lives for a moment is not started again"
-    assert not site.events("supervisor.bug")
-
-
 def what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site: FreeSite) -> None:
     out = site.root.attempt_out("backend-1", "demo.lost", 1)
     site.use_script(
@@ -286,9 +246,7 @@ def what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site:
     wait_for(lambda: not site.containers(), PATIENCE_SECONDS, "the container is gone")
     site.cli("task", "cancel", "demo.lost")
     wait_for(lambda: site.events("attempt.salvaged"), PATIENCE_SECONDS, "it is bundled although no daemon lives")
-    bundle = site.root.salvage / "demo.lost" / "1.bundle"
-    wait_for(bundle.exists, PATIENCE_SECONDS, "the bundle is put where it belongs")
-    site.git("fetch", "--quiet", str(bundle), "+refs/*:refs/saved/*")
+    site.git("fetch", "--quiet", str(site.root.salvage / "demo.lost" / "1.bundle"), "+refs/*:refs/saved/*")
     saved = site.git("for-each-ref", "--format=%(objectname)", "refs/saved").strip()
     assert site.git("show", f"{saved}:made/file") == "by root\n"
     site.cli("workstation", "start", "backend-1")
