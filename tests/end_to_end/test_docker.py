@@ -62,11 +62,17 @@ class DockerSite(Site):
             remove_all(self.engine, self.root)
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[DockerSite]:
-    made = DockerSite(tmp_path)
+def docker_site(folder: Path) -> DockerSite:
+    """One whose workstations are containers of the tests' engine."""
+    made = DockerSite(folder)
     made.engine = docker_engine.engine()
     made.use_docker()
+    return made
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[DockerSite]:
+    made = docker_site(tmp_path)
     yield made
     made.close()
 

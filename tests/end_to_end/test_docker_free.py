@@ -18,7 +18,7 @@ import pytest
 
 from tests import docker_engine
 from tests.docker_engine import AGENT, RemappedEngine
-from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite
+from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, docker_site
 from tests.site import GIT_ENVIRONMENT, Supervisor, wait_for
 from tests.site import PATIENCE_SECONDS as PATIENCE
 
@@ -256,9 +256,7 @@ def what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site:
 
 
 def test_on_an_engine_that_remaps_nobody_it_is_refused_and_all_others_work(tmp_path: Path) -> None:
-    site = DockerSite(tmp_path)
-    site.engine = docker_engine.engine()
-    site.use_docker()
+    site = docker_site(tmp_path)
     site.config["workstations"]["testing"] = site.config["workstations"]["backend"] | {"preset": "free"}
     site.use_script("sed -i 's/a - b/a + b/' calc.py", "echo fixed the sign")
     site.write_config()

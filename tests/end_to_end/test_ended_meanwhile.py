@@ -10,8 +10,7 @@ import pytest
 
 from supervisor.root_identity import root_id_of
 from supervisor.stations import load_station
-from tests import docker_engine
-from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite
+from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, docker_site
 from tests.site import Supervisor, wait_for
 
 ENDLESS = (
@@ -21,9 +20,7 @@ ENDLESS = (
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[DockerSite]:
-    made = DockerSite(tmp_path)
-    made.engine = docker_engine.engine()
-    made.use_docker()
+    made = docker_site(tmp_path)
     yield made
     made.close()
 

@@ -12,7 +12,7 @@ import pytest
 
 from supervisor.workstations.snapshots import snapshots_of
 from tests import docker_engine
-from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, begin, go_on
+from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, begin, docker_site, go_on
 from tests.site import wait_for
 
 GIT = shutil.which("git")
@@ -20,9 +20,7 @@ GIT = shutil.which("git")
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[DockerSite]:
-    made = DockerSite(tmp_path)
-    made.engine = docker_engine.engine()
-    made.use_docker()
+    made = docker_site(tmp_path)
     yield made
     for tag in [one.image for one in snapshots_of(made.root, "backend-1")]:
         made.engine.delete(f"/images/{tag}")
