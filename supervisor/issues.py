@@ -153,7 +153,7 @@ class Issues:
         """Why it was not taken in, where something asked for that and was refused."""
         task_id = task_id_of(name, issue)
         if self._is_damaged(task_id):
-            return DAMAGED
+            return ""
         found = take_issue(issue, self.ledger.find(task_id), name, self.ledger.config, now)
         if isinstance(found, Decision):
             self._apply(found)
@@ -207,8 +207,9 @@ class Issues:
         if not is_allowed(comment.author, desk.settings.trigger):
             self._refuse(desk, key, comment.issue, comment.author, self.ledger.tasks.get(task_id))
             return
-        task = None if (damaged := self._is_damaged(task_id)) else self.ledger.find(task_id)
-        if task is not None:
+        if self._is_damaged(task_id):
+            self._reply(desk, comment, DAMAGED, "confused")
+        elif (task := self.ledger.find(task_id)) is not None:
             self._command(slash, comment, task, now)
         elif slash.verb == "run" and comment.kind == "issue":
             if issue is None:
@@ -218,8 +219,6 @@ class Issues:
             refused = refused or ("" if issue.open else CLOSED)
             if refused:
                 self._reply(desk, comment, refused, "confused")
-        elif damaged:
-            self._reply(desk, comment, DAMAGED, "confused")
         else:
             helped = f"helped-{comment.kind}-{comment.issue}"
             text, emoji = reply_to(slash, comment, desk.settings.trigger, helped=helped in desk.state.heard)

@@ -48,10 +48,8 @@ def check_logins(root: Root, config: Config, driver_of: Callable[[str], Workstat
         for name, kind in configured_stations(config)
         if root.workspace(name).is_dir() and any(has_login(config, cli) for cli in config.clis_of_station(kind))
     ]
-    key, drivers = (
-        look_key(root, config),
-        {kind: driver_of(kind) for kind in dict.fromkeys(kind for _, kind in stations)},
-    )
+    key = look_key(root, config)
+    drivers = {kind: driver_of(kind) for kind in {kind for _, kind in stations}}
 
     def look(station: tuple[str, str]) -> Sequence[Seen] | CloudCodeError:
         name, kind = station

@@ -10,6 +10,7 @@ from pathlib import Path
 import agent_daemon
 import supervisor
 from supervisor.core.unit import without_mark
+from supervisor.egress.files import ProxyFile
 
 UNIT = "cloud-code-egress.service"
 UNIT_FILE = Path("/etc/systemd/system") / UNIT
@@ -29,6 +30,11 @@ def own_program(unit: Path = UNIT_FILE) -> str:
     if unit.is_file():
         digest.update(without_mark(unit.read_text()).encode())
     return digest.hexdigest()[:16]
+
+
+def is_installed(running: ProxyFile | None) -> bool:
+    """Whether the proxy that runs is what would be started now; one that does not say what it is, is not."""
+    return running is not None and running.program != "" and running.program == installed_program()
 
 
 @cache

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agent_daemon.protocol.paths import Root
 from supervisor.core.words import some
 from supervisor.egress.files import running_proxy
-from supervisor.egress.program import OPTION, UNIT, installed_program
+from supervisor.egress.program import OPTION, UNIT, installed_program, is_installed
 from supervisor.errors import CloudCodeError
 from supervisor.service.host import call
 from supervisor.service.steps import Step
@@ -22,8 +22,7 @@ def egress_step(root: Root, at_work: Sequence[str]) -> Step:
     """
 
     def is_done() -> bool:
-        running = running_proxy(root)
-        return running is not None and running.program != "" and running.program == installed_program()
+        return is_installed(running_proxy(root))
 
     def kept() -> str:
         if not at_work:

@@ -17,7 +17,7 @@ from supervisor.core.words import count
 from supervisor.disk import ENGINE_MEND, nearest, space_of
 from supervisor.doctor import Check, disk_check
 from supervisor.egress.files import policy_names, running_proxy
-from supervisor.egress.program import UNIT, installed_program
+from supervisor.egress.program import UNIT, is_installed
 from supervisor.errors import CloudCodeError
 from supervisor.images import CLIS, known_types
 from supervisor.workstations.container_options import clis_of_image, image_of, recipe_of
@@ -204,7 +204,7 @@ def check_egress(root: Root, config: Config, kind: str) -> Iterator[Check]:
     if not config.workstations[kind].controlled:
         return
     name, running = f"workstation {kind}", running_proxy(root)
-    if running is not None and running.program != "" and running.program == installed_program():
+    if running is not None and is_installed(running):
         allowed = count(len(allowed_by(config, kind)), "host and port", "hosts and ports")
         yield Check(
             name=name, status="ok", detail=f"the egress proxy runs, process {running.pid}; {allowed} listed"
