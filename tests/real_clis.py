@@ -41,6 +41,11 @@ def double_fork(tag: str) -> str:
     return f"(setsid {_SLEEP} {tag} &) ; {_SLEEP} {tag}"
 
 
+def new_tag() -> str:
+    """One that no other test has: several run at once, and their folders may have the same name."""
+    return f"tag-{uuid.uuid4().hex}"
+
+
 def tagged(tag: str) -> list[int]:
     """The living processes that have this argument."""
     found = []
@@ -152,7 +157,7 @@ class Stopped:
 
 def stop_in_a_tool(name: str, folder: Path, reason: str = "interrupted") -> Stopped:
     """Run a real CLI into a tool that double-forks with setsid, and stop it there; benchmarks call it, too."""
-    driver, tag = Driver.in_repository(folder), f"tag-{uuid.uuid4().hex}"
+    driver, tag = Driver.in_repository(folder), new_tag()
     command = double_fork(tag)
     runs_tools = name != "aider"  # it only runs the tests, after an edit
     steps = [{"shell": command}] if runs_tools else [{"patch": PATCH}]

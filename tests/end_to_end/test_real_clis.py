@@ -16,7 +16,7 @@ import pytest
 
 from agent_daemon.clis.base import CliSettings
 from tests.fakes.scripted_model import ScriptedModel
-from tests.real_clis import PATCH, double_fork, settings_of, tagged
+from tests.real_clis import PATCH, double_fork, new_tag, settings_of, tagged
 from tests.site import Pace, Site, git, wait_for
 from tests.thorough import examples
 
@@ -84,7 +84,7 @@ def test_an_interruption_in_a_tool_leaves_nothing_and_the_session_goes_on(
     site: Site, pace: Pace, cli: str
 ) -> None:
     """Its daemon is asked to end, and killed, its task paused; then the session is gone: a packet stands in."""
-    tag = f"tag-{site.folder.name}"
+    tag = new_tag()
     slow: list[dict[str, str]] = [{"shell": double_fork(tag)}] * 100
     with ScriptedModel(steps=slow) as model:
         settings = settings_of(cli, homes(site) / cli, model)
@@ -136,7 +136,7 @@ def test_an_interruption_in_a_tool_leaves_nothing_and_the_session_goes_on(
 @pytest.mark.timeout(300)
 def test_aider_is_ended_with_its_tests_and_goes_on_with_its_history(site: Site, pace: Pace) -> None:
     """It runs no tools of its own accord, but the verification after each edit, which is slow at first."""
-    tag, slow = f"tag-{site.folder.name}", site.folder / "slow"
+    tag, slow = new_tag(), site.folder / "slow"
     slow.touch()
     edits = [{"patch": PATCH.replace("a - b", old).replace("a + b", new)} for old, new in pairwise(SUMS)]
     with ScriptedModel(steps=edits[:1]) as model:
@@ -185,7 +185,7 @@ def status(site: Site) -> str:
 @pytest.mark.timeout(300)
 def test_claude_code_finishes_what_codex_has_begun(site: Site) -> None:
     """Handed over in the middle of a tool: both work is in the result, and the second knew of the first's."""
-    tag = f"tag-{site.folder.name}"
+    tag = new_tag()
     begun = [{"shell": "echo half > half.txt"}, {"shell": double_fork(tag)}]
     with ScriptedModel(steps=begun) as first, ScriptedModel(steps=[{"patch": PATCH}]) as second:
         codex = settings_of("codex", site.folder / "unused", first)

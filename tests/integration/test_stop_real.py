@@ -12,7 +12,7 @@ import pytest
 
 from agent_daemon.processes import sweep
 from tests.fakes.scripted_model import ScriptedModel
-from tests.real_clis import REAL, Driver, double_fork, settings_of, stop_in_a_tool, tagged
+from tests.real_clis import REAL, Driver, double_fork, new_tag, settings_of, stop_in_a_tool, tagged
 from tests.site import wait_for
 
 # From the stop until nothing of the run is left (docs/performance.md).
@@ -33,7 +33,7 @@ def test_a_stop_in_a_tool_that_double_forks_leaves_nothing(name: str, tmp_path: 
 @pytest.mark.parametrize("name", ["gemini", "opencode"])
 def test_what_a_killed_daemon_leaves_is_found_and_ended(name: str, tmp_path: Path) -> None:
     """As `test_real_clis` has it for those that start sooner: the CLI and its bridge outlive who ran them."""
-    driver, tag = Driver.in_repository(tmp_path), f"tag-{tmp_path.name}"
+    driver, tag = Driver.in_repository(tmp_path), new_tag()
     with ScriptedModel(steps=[{"shell": double_fork(tag)}]) as model:
         settings = settings_of(name, driver.home, model)
         daemon = os.fork()
