@@ -57,14 +57,16 @@ class Rounds:
         """One of them alone, besides."""
         if name not in self.due:
             self.due.append(name)
+            self._write(keep_since=True)
 
-    def take(self, name: str) -> bool:
-        """Whether it is due; then it is no longer."""
-        if name not in self.due:
-            return False
-        self.due.remove(name)
-        self._write(keep_since=True)
-        return True
+    def is_due(self, name: str) -> bool:
+        return name in self.due
+
+    def taken(self, name: str) -> None:
+        """Its turn is noted where it is not lost: it is due no longer."""
+        if name in self.due:
+            self.due.remove(name)
+            self._write(keep_since=True)
 
     @property
     def _schedule(self) -> str:

@@ -72,6 +72,8 @@ class Upkeep:
             chore = self._chore(station, name, alone=alone, look_closely=due and alone, idle=name not in busy)
             if chore is not None:
                 self.fleet.ask(name, chore)
+                if chore.kind == "maintain":
+                    self.rounds.taken(name)
                 at_it.add(station.file.type)
         return bool(recovered)
 
@@ -95,7 +97,7 @@ class Upkeep:
 
     def _chore(self, station: Station, name: str, *, alone: bool, look_closely: bool, idle: bool) -> Chore | None:
         """What is to be done to it; while another of its type is at it, only what makes it of use again."""
-        if alone and self.rounds.take(name):
+        if alone and self.rounds.is_due(name):
             return Chore(kind="maintain", why="disk" if station.too_large else "schedule")
         handle, worked = station.file.handle, station.spent and idle
         if handle is None or not (worked or look_closely):

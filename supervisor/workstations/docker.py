@@ -68,10 +68,9 @@ class DockerWorkstations:
             raise self._ground.no_image(station)
         run = uuid.uuid4().hex
         keys = keys_folder(station.root_id, name)
-        lay_keys(keys, environment)
         self._starting[run] = name
-        work = threading.Thread(target=self._start, args=(station, run, keys), name=f"start {name}", daemon=True)
-        work.start()
+        given = (station, run, keys, dict(environment))
+        threading.Thread(target=self._start, args=given, name=f"start {name}", daemon=True).start()
         return DaemonHandle(run=run)
 
     def find(self, name: str) -> DaemonHandle | None:
@@ -99,17 +98,15 @@ class DockerWorkstations:
     def interrupt(self) -> None:
         if self._ground.followed is None or self.away():
             return
-        self._ground.interrupted.set()
-        self._remove_left(None)
+        self._ground.engine.ending.set()
+        with contextlib.suppress(EngineAwayError, EngineRefusalError):  # asked again until all have ended
+            stand_ins.kill_all(self._ground)
 
     def _look_once(self) -> None:
         with contextlib.suppress(EngineAwayError, EngineRefusalError):
             self._ground.learn_data_folder()
-        self._remove_left(self._made_at)
-
-    def _remove_left(self, before: float | None) -> None:
         try:
-            stand_ins.remove_left(self._ground, before=before)
+            stand_ins.remove_left(self._ground, before=self._made_at)
         except (EngineAwayError, EngineRefusalError) as error:  # the next start of a workstation tries again
             logger.debug("{}", error)
 
@@ -215,17 +212,23 @@ class DockerWorkstations:
 
     # --- one start, in a thread -----------------------------------------------------------------------
 
-    def _start(self, station: Station, run: str, keys: Path) -> None:
+    def _start(self, station: Station, run: str, keys: Path, environment: Mapping[str, str]) -> None:
         try:
-            self._run(station, run, keys)
+            self._make_room(station)
+            lay_keys(keys, environment)  # (not earlier: they would be those of one that runs already)
+            try:
+                self._run(station, run, keys)
+            except Exception:
+                remove_keys(keys)
+                raise
         except Exception as error:
-            remove_keys(keys)
             logger.warning("the container of {} was not started: {}", station.name, error)
             self._failed[station.name] = _start_error(station, error)
         finally:
             self._starting.pop(run, None)
 
-    def _run(self, station: Station, run: str, keys: Path) -> None:
+    def _make_room(self, station: Station) -> None:
+        """Remove what was left of the last one. E_CONTAINER where that runs."""
         ground = self._ground
         if refused := ground.free_refusal(station):
             raise refused
@@ -237,6 +240,9 @@ class DockerWorkstations:
         station.tools.clear_left(ground.engine)
         for folder, _ in station.folders():
             make_folder(folder)
+
+    def _run(self, station: Station, run: str, keys: Path) -> None:
+        ground = self._ground
         network, gate = ground.way_out(station)
         place = ["--workstation", station.name, "--root", str(self._root.path), "--type", station.kind]
         ground.docker().run(

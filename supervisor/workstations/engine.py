@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -69,9 +70,13 @@ class _Connection(http.client.HTTPConnection):
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine; every method raises EngineAwayError and EngineRefusalError. May be used from any thread."""
+    """One engine; every method raises EngineAwayError and EngineRefusalError. May be used from any thread.
+
+    Once `ending` is set, no removal is waited for any longer than for any other answer.
+    """
 
     path: Path = field(default_factory=engine_socket)
+    ending: threading.Event = field(default_factory=threading.Event, compare=False)
 
     def version(self) -> str:
         """What the engine says of its version, such as ``20.10.24``; empty when it says nothing."""
@@ -115,7 +120,8 @@ class Engine:
 
     def delete(self, path: str, **query: object) -> None:
         """What many files lie in takes a while; so nothing is removed where others wait."""
-        with self._asked("DELETE", _with(path, query), None, REMOVAL_SECONDS) as answer:
+        seconds = ANSWER_SECONDS if self.ending.is_set() else REMOVAL_SECONDS
+        with self._asked("DELETE", _with(path, query), None, seconds) as answer:
             answer.read()
 
     def events(

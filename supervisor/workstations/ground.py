@@ -55,7 +55,6 @@ class Ground:
         self._image_ids: dict[str, tuple[float, str | None]] = {}
         self._one_at_a_time = threading.Lock()
         self.egress = EgressProxy(root, config)
-        self.interrupted = threading.Event()
         self.data_folder: Path | None = None
 
     @property
@@ -112,7 +111,7 @@ class Ground:
 
     def refuse_interrupted(self) -> None:
         """E_INTERRUPTED once the supervisor ends."""
-        if self.interrupted.is_set():
+        if self.engine.ending.is_set():
             raise CloudCodeError("E_INTERRUPTED", "The supervisor ends; this is begun anew after its next start.")
 
     def no_image(self, station: Station) -> CloudCodeError:

@@ -110,7 +110,7 @@ def take(
                 gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1) as file,
             ):
                 copy_bounded(Going(answer, go_on), file, lambda: not is_low(space_of(folder), disk, was_low=False))
-        digest = _digest(fresh)
+        digest = _digest(fresh, go_on)
         fresh.replace(archive)
     finally:
         fresh.unlink(missing_ok=True)
@@ -146,7 +146,7 @@ def restore(engine: Engine, station: Station, name: str | None, go_on: Callable[
     """
     snapshot = named(station.root, station.name, name)
     archive = _archive(folder_of(station.root, station.name), snapshot.name)
-    if _digest(archive) != snapshot.sha256:
+    if _digest(archive, go_on) != snapshot.sha256:
         mend = "Take an older one (`--snapshot NAME`); the tools are as they were."
         raise CloudCodeError("E_SNAPSHOT_DAMAGED", f"{archive} is not what was written.", mend)
     with (
@@ -246,13 +246,10 @@ def _archive(folder: Path, name: str) -> Path:
     return folder / f"{name}.tar.gz"
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return _sha256(file)
-
-
-def _sha256(file: IO[bytes]) -> str:
+def _digest(path: Path, go_on: Callable[[], None]) -> str:
     digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
+    with path.open("rb") as file:
+        source = Going(file, go_on)
+        while chunk := source.read(_CHUNK_BYTES):
+            digest.update(chunk)
     return digest.hexdigest()

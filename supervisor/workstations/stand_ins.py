@@ -11,7 +11,7 @@ from supervisor.core.settings import MaintenanceSettings
 from supervisor.workstations import snapshots
 from supervisor.workstations.container_options import Station
 from supervisor.workstations.containers import HELPER_LABEL, WORKSTATION_LABEL, root_labels
-from supervisor.workstations.engine import EngineAwayError
+from supervisor.workstations.engine import EngineAwayError, EngineRefusalError
 from supervisor.workstations.ground import Ground
 from supervisor.workstations.keys import keys_folder
 from supervisor.workstations.local import SALVAGE_SECONDS, NotDoneError, not_done
@@ -85,6 +85,14 @@ def remove_left(ground: Ground, workstation: str | None = None, before: float | 
     for found in ground.engine.get("/containers/json", all=1, filters={"label": mine}):
         if before is None or found["Created"] < before:
             snapshots.drop(ground.engine, found["Id"])
+
+
+def kill_all(ground: Ground) -> None:
+    """End what stands in for daemons; whoever waits for one removes it."""
+    mine = [*root_labels(ground.id, str(ground.root.path)), HELPER_LABEL]
+    for found in ground.engine.get("/containers/json", filters={"label": mine}):
+        with contextlib.suppress(EngineRefusalError):  # it has ended meanwhile
+            ground.engine.post(f"/containers/{found['Id']}/kill")
 
 
 def _run_once(

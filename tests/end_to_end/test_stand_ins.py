@@ -8,6 +8,7 @@ import sys
 import time
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ from supervisor.workstations import snapshots, stand_ins
 from supervisor.workstations.container_options import Station
 from supervisor.workstations.containers import ROOT_LABEL
 from supervisor.workstations.docker import DockerWorkstations
+from supervisor.workstations.engine import Engine
 from supervisor.workstations.ground import Ground
+from supervisor.workstations.keys import FILE, keys_folder, lay_keys
 from supervisor.workstations.leavings import remove_all
 from tests import docker_engine
 from tests.docker_engine import docker
@@ -49,7 +52,7 @@ def ground_of(folder: Path) -> Ground:
     if not root.root_id.exists():
         make_folder(root.state)
         next_epoch(root)
-    ground = Ground(root, config, docker_engine.engine())
+    ground = Ground(root, config, Engine(docker_engine.engine().path))
     for path, _ in ground.station(NAME, "backend").folders():
         make_folder(path)
     return ground
@@ -142,6 +145,37 @@ def test_what_a_killed_supervisor_had_begun_is_ended_before_a_daemon_is_there(
     lay_tool(station, "true")
     chore = Chore(kind="maintain", why="asked")
     assert stand_ins.keep_up(ground, station, chore, TEND, lambda _: None)["updated"] == ["uv"]
+
+
+def test_an_end_waits_for_nothing_that_stands_in(ground: Ground, station: Station) -> None:
+    lay_tool(station, "sleep 10000")
+    driver = DockerWorkstations(ground.root, engine=ground.engine)
+    assert driver.find(NAME) is None
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(stand_ins.tend, ground, station, TEND)
+        wait_for(lambda: docker("ps", "-q", "--filter", f"name={station.container}-tend"), 120, "it tends")
+        driver.interrupt()
+        with pytest.raises(CloudCodeError):
+            under_way.result(30)
+    assert not of_root(ground)
+    with pytest.raises(CloudCodeError) as refused:
+        stand_ins.tend(ground, station, TEND)
+    assert refused.value.code == "E_INTERRUPTED" and not of_root(ground)
+
+
+def test_a_start_that_comes_too_late_takes_no_keys_from_the_one_that_runs(
+    ground: Ground, station: Station
+) -> None:
+    keys = keys_folder(station.root_id, NAME)
+    lay_keys(keys, {"KEY": "not read yet"})
+    marks = [word for name, value in station.labels("first").items() for word in ("--label", f"{name}={value}")]
+    docker("run", "--detach", "--network", "none", *marks, "--entrypoint", "sleep", station.image, "10000")
+    driver = DockerWorkstations(ground.root, engine=ground.engine)
+    driver._start(station, "second", keys, {"KEY": "another"})  # (as if nobody had been told of the first one yet)
+    with pytest.raises(CloudCodeError) as refused:
+        driver.start(NAME, "backend", {})
+    assert refused.value.code == "E_CONTAINER"
+    assert "not read yet" in (keys / FILE).read_text()
 
 
 def volumes(ground: Ground) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent_daemon.protocol.files import make_folder
+from agent_daemon.protocol.files import make_folder, write_file
 from agent_daemon.protocol.model import WorkstationFile
 from agent_daemon.protocol.paths import Root
 from supervisor.core.chores import Chore, Condition
@@ -16,6 +16,7 @@ from supervisor.fleet import Fleet
 from supervisor.pool import JobPool
 from supervisor.ports import DaemonHandle
 from supervisor.rounds import Rounds
+from supervisor.stations import load_station
 from supervisor.upkeep import Upkeep
 
 NAMES = ("backend-1", "backend-2", "backend-3")
@@ -73,3 +74,27 @@ def test_in_a_round_the_idle_ones_come_first_and_one_at_a_time(upkeep: Upkeep) -
         "backend-1",
         "backend-3",
     ]
+
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_kill_while_a_turn_is_noted_loses_none(
+    upkeep: Upkeep, killed_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upkeep.rounds.begin(NAMES)
+    written: list[Path] = []
+
+    def write(path: Path, *arguments: Any, **more: Any) -> None:
+        written.append(path)
+        if len(written) == killed_at:
+            raise KeyboardInterrupt
+        write_file(path, *arguments, **more)
+
+    for module in ("fleet", "rounds"):
+        monkeypatch.setattr(f"supervisor.{module}.write_file", write)
+    with pytest.raises(KeyboardInterrupt):
+        upkeep.look(1.0, busy=())
+    next_rounds = Rounds(upkeep.rounds.root, MaintenanceSettings())
+    next_rounds.take_up()
+    known = {name: load_station(upkeep.rounds.root, name) for name in NAMES}
+    noted = {name for name, file in known.items() if file is not None and file.chores}
+    assert noted | set(next_rounds.due) == set(NAMES) and len(noted) == killed_at - 1
