@@ -58,6 +58,27 @@ class TestInit:
         assert config.projects["shop"].repository == written.format(here=tmp_path)
         assert config.workstations["backend"].clis == ("codex",)
 
+    def test_one_on_a_forge_needs_its_token_and_nothing_else(self, tmp_path: Path) -> None:
+        place = ["--forge", "gitlab", "--url", "https://git.example.org"]
+        done = forked("init", "R", "--project", "shop", "--repository", "acme/web/shop", *place, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        shop = load_config(Root(tmp_path / "R")).projects["shop"]
+        assert (shop.forge, shop.repository, shop.web_address) == (
+            "gitlab",
+            "acme/web/shop",
+            "https://git.example.org",
+        )
+        assert shop.auth is not None and f"secret set {shop.auth.token.secret} " in done.stdout  # type: ignore[union-attr]
+
+    def test_the_name_of_a_repository_on_a_forge_is_no_path(self, tmp_path: Path) -> None:
+        done = forked("init", "R", "--project", "shop", "--repository", "acme/shop", cwd=tmp_path)
+        assert done.returncode == 1 and "E_NO_REPOSITORY" in done.stderr and "--forge github" in done.stderr
+        for wrong in (["--forge", "github"], ["--project", "p", "--repository", "a/b", "--url", "https://x.org"]):
+            assert forked("init", "R", *wrong, cwd=tmp_path).returncode == 2
+        address = ["--repository", "https://github.com/acme/shop", "--forge", "github"]
+        assert "owner/name" in forked("init", "R", "--project", "shop", *address, cwd=tmp_path).stderr
+        assert not (tmp_path / "R").exists()
+
     def test_mistakes_are_told_before_anything_is_made(self, tmp_path: Path) -> None:
         assert forked("init", "R", "--project", "shop", cwd=tmp_path).returncode == 2
         assert forked("init", "R", "--cli", "unheard-of", cwd=tmp_path).returncode == 2
