@@ -8,19 +8,16 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apscheduler.schedulers.background import BackgroundScheduler
 from filelock import FileLock, Timeout
 from loguru import logger
 
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.paths import Root
 from supervisor import __version__, log, spool
-from supervisor.calendars import maintenance_trigger
 from supervisor.cleaning import Cleaning
 from supervisor.clearing import Clearing
 from supervisor.clock import Clock
@@ -70,6 +67,7 @@ from supervisor.secrets.live import LiveSecrets
 from supervisor.secrets.sources import SecretReader, open_leases, open_minting, values_of
 from supervisor.spending import Money
 from supervisor.storyteller import Storyteller
+from supervisor.timetable import Timetable
 from supervisor.upkeep import Upkeep
 from supervisor.vigil import Vigil
 from supervisor.watch import Watcher
@@ -81,7 +79,6 @@ if TYPE_CHECKING:
     from supervisor.forges.webhooks import Webhooks
 
 CLOSE_SECONDS = 25
-CLOCK_BACK_SECONDS = 30.0
 GROUP_FOLDER = 0o2770
 # Creates on a forge wait for each other: few threads, so that nothing else waits with them.
 TELLERS = 4
@@ -211,7 +208,9 @@ class Supervisor:
         self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, rounds, self.cleaning.start)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
         self.ledger.on_apply = self.storyteller.touch
-        self._clock_ahead: float | None = None
+        maintain = {name: self._maintenance_of(name) for name in self.projects}
+        begin = self.upkeep.begin_maintenance
+        self.timetable = Timetable(self.config, self.clock, self.inbox, maintain, begin)
         self.webhooks = _webhooks(self.config, secrets.read, self.inbox)
         self.loop = Loop(
             self.inbox,
@@ -241,6 +240,7 @@ class Supervisor:
                 self.runs.look,
                 self.cleaning.look,
                 self.lending.look,
+                self.timetable.look,
                 *([self.webhooks.look] if self.webhooks else []),
                 self.money.look,
             ),
@@ -255,6 +255,10 @@ class Supervisor:
     def _preparing(self) -> list[TaskRecord]:
         """The tasks whose next attempt is being made ready."""
         return [task for task in self.ledger.tasks.values() if self.work.preparing(task.id)]
+
+    def _maintenance_of(self, project: str) -> Callable[[], object]:
+        work = partial(maintain_mirror, self.store, self.projects[project].mirror)
+        return partial(self.pool.submit, f"Maintain:{project}", work)
 
     def _filled_places(self) -> list[Path]:
         return [place for driver in self.drivers.values() if (place := driver.place()) is not None]
@@ -304,20 +308,18 @@ class Supervisor:
         self.recover()
         if self.webhooks:
             self.webhooks.start()
-        watcher, calendar = Watcher(self.inbox), BackgroundScheduler(timezone="UTC")
+        watcher = Watcher(self.inbox)
         watcher.start()
         for name in self.fleet.stations:
             watcher.watch(self.root.mail_out(name), ("bell", name))
         watcher.watch(self.root.commands, ("commands",))
         watcher.watch(self.root.tasks, ("sources",))
-        self._plan_calendar(calendar)
-        calendar.start()
-        self.loop.looks = (*self.loop.looks, partial(self._look_at_clock, calendar))
+        self.timetable.start()
         try:
             ready()
             self.loop.run(stop)
         finally:
-            calendar.shutdown(wait=False)
+            self.timetable.stop()
             watcher.stop()
             self.close()
 
@@ -345,62 +347,6 @@ class Supervisor:
             self.runs.note()
         self.ledger.log(Event(name="supervisor.stopped"))
         self.events.close()
-
-    def _look_at_clock(self, calendar: BackgroundScheduler) -> Event | None:
-        """A clock that is set back would have the calendar wait until it is where it was: it is planned anew."""
-        ahead, before = time.time() - self.clock.monotonic(), self._clock_ahead
-        self._clock_ahead = ahead
-        if before is None or before - ahead < CLOCK_BACK_SECONDS:
-            return None
-        calendar.remove_all_jobs()
-        self._plan_calendar(calendar)
-        return Event(name="clock.set_back", details={"seconds": round(before - ahead)})
-
-    def _plan_calendar(self, calendar: BackgroundScheduler) -> None:
-        """Calendar work only wakes the loop; the polls are spread so that projects do not ask all at once."""
-        for name, project in self.projects.items():
-            seconds = project.settings.poll_seconds
-            calendar.add_job(
-                self.inbox.put,
-                "interval",
-                args=[("poll", name, "timer")],
-                seconds=seconds,
-                jitter=min(seconds * 0.2, 30),
-                id=f"poll:{name}",
-                max_instances=1,
-                coalesce=True,
-                misfire_grace_time=None,
-            )
-            calendar.add_job(
-                self.pool.submit,
-                "cron",
-                args=[f"Maintain:{name}", partial(maintain_mirror, self.store, project.mirror)],
-                hour=3,
-                jitter=3600,
-                id=f"maintain:{name}",
-                misfire_grace_time=None,
-            )
-        if (trigger := maintenance_trigger(self.config.maintenance)) is not None:
-            begin = self.upkeep.begin_maintenance
-            calendar.add_job(begin, trigger, id="maintenance", coalesce=True, misfire_grace_time=3600)
-        if self.config.cleanup.enabled:
-            calendar.add_job(
-                self.inbox.put,
-                "interval",
-                args=[("clean",)],
-                hours=self.config.cleanup.interval_hours,
-                jitter=60,
-                next_run_time=_first_cleaning(),
-                id="clean",
-                max_instances=1,
-                coalesce=True,
-                misfire_grace_time=None,
-            )
-
-
-def _first_cleaning() -> datetime:
-    """Not in the midst of a start; soon enough for a supervisor that is started and stopped often."""
-    return datetime.now(UTC) + timedelta(minutes=5)
 
 
 def _webhooks(config: Config, read_secret: ReadSecret, inbox: "queue.SimpleQueue[Message]") -> "Webhooks | None":
