@@ -68,7 +68,8 @@ def main(
     `salvage` is for a daemon that is dead; the others are what an agent calls in its worktree.
     """
     logger.remove()
-    logger.add(OwnLog(), format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False)
+    log = OwnLog()
+    logger.add(log, format="{time:YYYY-MM-DDTHH:mm:ss.SSSZZ} {level} {message}", level="INFO", diagnose=False)
     if ctx.invoked_subcommand is not None:
         return
     place, name = _place(workstation, root)
@@ -79,6 +80,7 @@ def main(
         _take_environment(environment)
     with _locked(place, name):
         daemon = Daemon(root=place, workstation=name, agent_type=agent_type)
+        log.hide = daemon.hide
         if environment is not None:  # its keys are not to be read by an agent: who laid it there removes it
             daemon.held = environment.exists
         egress.open_way_out(daemon.hear_refused)

@@ -131,6 +131,7 @@ class Keyring:
         self._base = _base_folder(workstation_folder)
         self._given: dict[tuple[str, int], Given] = {}
         self._former: deque[tuple[str, str]] = deque(maxlen=_FORMER)
+        self._mask = Mask(())
         self.close()  # what a daemon left that was killed
 
     def of(self, task_id: str, attempt: int) -> Given:
@@ -165,7 +166,12 @@ class Keyring:
             given.take(opened)
             if (task.id, opened.value) not in self._former:
                 self._former.append((task.id, opened.value))
+                self._mask = Mask(value for _, value in self._former)
         return said
+
+    def hide(self, text: str) -> str:
+        """The text without what any attempt was given; called from any thread."""
+        return self._mask.hide(text)
 
     def expire(self) -> None:
         """Forget what is over, whether or not a supervisor is there to say so."""

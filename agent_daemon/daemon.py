@@ -69,6 +69,10 @@ class Daemon:
         """Called by watchers: look at `in/` now."""
         self._messages.put(("wake",))
 
+    def hide(self, text: str) -> str:
+        """The text without what attempts were given in secret, for the daemon's own log."""
+        return self._keyring.hide(text)
+
     def hear_refused(self, message: str) -> None:
         """Called by the forwarder: something that runs here was not connected."""
         self._messages.put(("refused", message))
@@ -123,7 +127,9 @@ class Daemon:
             key = (assignment.task.id, assignment.task.attempt)
             entry = self._entries.get(key)
             if entry is None:
-                entry = self._entries[key] = open_entry(self.root, self.workstation, self.agent_type, assignment)
+                mask = self._keyring.of(*key).everything
+                entry = open_entry(self.root, self.workstation, self.agent_type, assignment, mask)
+                self._entries[key] = entry
             before = entry.assignment
             entry.heed(assignment)
             for said in self._keyring.take(self.root.attempt_in(self.workstation, *key), assignment.task):

@@ -11,6 +11,7 @@ from agent_daemon.activity import ActivityMeter
 from agent_daemon.assignments import Assignment
 from agent_daemon.attempt import STOP_EDITED, STOP_UNRESPONSIVE, Attempt, Tell, has_begun
 from agent_daemon.failpoints import reach
+from agent_daemon.hiding import Mask
 from agent_daemon.places import AttemptPlaces
 from agent_daemon.protocol.model import ReportStatus
 from agent_daemon.protocol.paths import Root
@@ -117,8 +118,11 @@ class Entry:
         )
 
 
-def open_entry(root: Root, workstation: str, agent_type: str, assignment: Assignment) -> Entry:
-    """The entry of an attempt that is new here; one that nobody has reported on is reported as received."""
+def open_entry(root: Root, workstation: str, agent_type: str, assignment: Assignment, mask: Mask) -> Entry:
+    """The entry of an attempt that is new here; one that nobody has reported on is reported as received.
+
+    `mask` hides what it was given in secret.
+    """
     task = assignment.task
     report = AttemptReport(
         root.attempt_out(workstation, task.id, task.attempt),
@@ -128,6 +132,7 @@ def open_entry(root: Root, workstation: str, agent_type: str, assignment: Assign
         agent_id=workstation,
         agent_type=agent_type,
         cli=assignment.config.cli.name,
+        mask=mask,
     )
     entry = Entry(report)
     if report.revision == 0:

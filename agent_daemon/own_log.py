@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -16,15 +17,16 @@ class OwnLog:
     """A sink for log lines. A full file is copied to ``NAME.1`` and emptied, by the descriptor that all share.
 
     So what the interpreter or a crash writes there lands in the same file. A pipe, a terminal, and a file that
-    is not open for appending are somebody else's to bound.
+    is not open for appending are somebody else's to bound. `hide` takes out what attempts were given in secret.
     """
 
     def __init__(self, stream: TextIO | None = None, limit_bytes: int = LIMIT_BYTES) -> None:
         self._stream = sys.stderr if stream is None else stream
         self._limit_bytes = limit_bytes
+        self.hide: Callable[[str], str] = str
 
     def __call__(self, line: str) -> None:
-        self._stream.write(line)
+        self._stream.write(self.hide(line))
         self._stream.flush()
         with contextlib.suppress(OSError, ValueError):
             self._keep_bounded(self._stream.fileno())

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from loguru import logger
+from pydantic import BaseModel
 
+from agent_daemon.hiding import Mask
 from agent_daemon.protocol.codec import decode_framed, encode
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import make_folder, read_file, ring, write_file
@@ -61,12 +63,28 @@ def clip_bytes(text: str, most: int, note: str = "…") -> str:
     return data[: most - len(note.encode())].decode(errors="ignore") + note
 
 
+def without(value: Any, hide: Callable[[str], str]) -> Any:
+    """The same with `hide` done to every text in it; an enumeration's words are none."""
+    if type(value) is str:
+        return hide(value)
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: without(item, hide) for name, item in value})
+    if isinstance(value, tuple | list):
+        return type(value)(without(item, hide) for item in value)
+    if isinstance(value, dict):
+        return {without(name, hide): without(item, hide) for name, item in value.items()}
+    return value
+
+
 def utc_now() -> datetime:
     return utc(datetime.now(UTC))
 
 
 class AttemptReport:
-    """Holds and writes `reporting.yaml` of one attempt. Used from the daemon's main thread only."""
+    """Holds and writes `reporting.yaml` of one attempt. Used from the daemon's main thread only.
+
+    `mask` hides what the attempt was given in secret, wherever in the report it may stand.
+    """
 
     def __init__(
         self,
@@ -78,8 +96,9 @@ class AttemptReport:
         agent_id: str,
         agent_type: str,
         cli: str = "",
+        mask: Mask | None = None,
     ) -> None:
-        self.folder, self._bell = folder, bell
+        self.folder, self._bell, self._mask = folder, bell, mask
         self.task_id, self._agent_id, self.agent_type = task_id, agent_id, agent_type
         self.cli = cli
         self.revision = 0
@@ -131,12 +150,13 @@ class AttemptReport:
             cli=self.cli,
             updated_at=utc_now(),
             status="working",
-            tasks={self.task_id: self.value},
+            tasks={self.task_id: without(self.value, self._mask.hide) if self._mask else self.value},
         )
         make_folder(self.folder)
         data = encode(reporting, end=True)
         if len(data) > MAX_REPORT_BYTES:
-            shorter = reporting.model_copy(update={"tasks": {self.task_id: shortened(self.value)}})
+            short = {self.task_id: shortened(reporting.tasks[self.task_id])}
+            shorter = reporting.model_copy(update={"tasks": short})
             data = encode(shorter, end=True)
         path = self.folder / "reporting.yaml"
         if path.is_dir() and not path.is_symlink():

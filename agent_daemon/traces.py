@@ -6,6 +6,7 @@ ignores, and git keeps what was committed, whether or not it was pushed: another
 
 import os
 import re
+import shutil
 import stat
 import time
 import zlib
@@ -22,6 +23,8 @@ from agent_daemon.hiding import Mask
 from agent_daemon.ownership import owned_since
 from agent_daemon.parting import put_away, refuse_if_used
 from agent_daemon.places import AttemptPlaces
+from agent_daemon.protocol.paths import REPORTING
+from agent_daemon.stage import STAGE
 
 # What is larger is left, and what was not come to in this time: that is told in the log.
 _MAX_BYTES = 64 * 1024 * 1024
@@ -39,7 +42,8 @@ def folders_of_container() -> tuple[Path, ...]:
 
 
 def remove_traces(was_given: Given, places: AttemptPlaces, also: Iterable[Path] = ()) -> None:
-    """At an attempt's end: blank what it was given in its CLIs' homes and in what git ignores in its worktree.
+    """At an attempt's end: blank what it was given in its CLIs' homes, in what git ignores in its worktree, and in
+    its notes and logs; in files, in their names, and where links lead.
 
     A shared clone that holds it is marked. `also` are folders that are looked through as homes are. What is handed
     in stays as it is.
@@ -49,12 +53,10 @@ def remove_traces(was_given: Given, places: AttemptPlaces, also: Iterable[Path] 
         return
     # (to a daemon that was killed meanwhile it was given before)
     since = min(was_given.since, owned_since(places.worktree) or was_given.since)
-    kept = (path for folder in (places.homes, *also) for path in _files_in(folder))
-    for path, data in _written_since(chain(kept, _ignored_in(places.worktree)), since):
-        blanked = given.blank(data)
-        if blanked != data:
-            logger.info("what the attempt was given is taken out of {}", given.hide(str(path)))
-            _overwrite(path, blanked)
+    kept = (path for folder in (places.homes, *also) for path in _entries_in(folder))
+    for path, data in _written_since(chain(kept, _ignored_in(places.worktree), _told_in(places.outbox)), since):
+        if given.hides(data) or given.hides(os.fsencode(path.name)):
+            _take_out(path, data, given)
     if places.own is None and _holds(places.clone, given, since):
         _mark(places.clone).touch()
 
@@ -92,7 +94,7 @@ def _mark(clone: Path) -> Path:
 def _holds(clone: Path, given: Mask, since: int) -> bool:
     """Whether a value stands in what git has kept there since then, or in a name; packs are not looked into."""
     repository = clone / ".git"
-    for path, data in _written_since(_files_in(repository), since):
+    for path, data in _written_since(_entries_in(repository), since):
         name = str(path.relative_to(repository))
         if path.suffix == ".pack" or given.hides(os.fsencode(name)) or given.hides(data):
             return True
@@ -108,8 +110,20 @@ def _unpacked(data: bytes) -> bytes:
         return b""
 
 
-def _files_in(folder: Path) -> Iterator[Path]:
-    return (Path(place, name) for place, _, names in os.walk(folder) for name in names)
+def _entries_in(folder: Path) -> Iterator[Path]:
+    """Everything in it, folders after what is in them: they can be renamed."""
+    return (
+        Path(place, name) for place, within, names in os.walk(folder, topdown=False) for name in (*names, *within)
+    )
+
+
+def _told_in(outbox: Path) -> Iterator[Path]:
+    """What is told of an attempt, or was put there by its agent, but for bundles and what its daemon goes by."""
+    return (
+        path
+        for path in _entries_in(outbox)
+        if path.parent != outbox or (path.suffix != ".bundle" and path.name not in (REPORTING, STAGE))
+    )
 
 
 def _ignored_in(worktree: Path) -> Iterator[Path]:
@@ -123,11 +137,13 @@ def _ignored_in(worktree: Path) -> Iterator[Path]:
         return
     for name in (*ignored, *within):
         path = worktree / os.fsdecode(name)
-        yield from _files_in(path) if name.endswith(b"/") else (path,)
+        yield from _entries_in(path) if name.endswith(b"/") else (path,)
 
 
 def _written_since(files: Iterable[Path], since: int) -> Iterator[tuple[Path, bytes]]:
-    """Those that are regular, and were made or changed since then, with their content."""
+    """Files, links and folders that were made or changed since then, with their content: that of a link is where
+    it leads, and a folder has none.
+    """
     deadline = time.monotonic() + _LONGEST_SECONDS
     for path in files:
         if time.monotonic() > deadline:
@@ -135,21 +151,36 @@ def _written_since(files: Iterable[Path], since: int) -> Iterator[tuple[Path, by
             return
         try:
             found = path.lstat()
-            if not stat.S_ISREG(found.st_mode) or found.st_ctime_ns < since:
+            if found.st_ctime_ns < since:
                 continue
-            if found.st_size > _MAX_BYTES:
+            if stat.S_ISLNK(found.st_mode):
+                yield path, os.fsencode(path.readlink())
+            elif stat.S_ISREG(found.st_mode) and found.st_size > _MAX_BYTES:
                 logger.warning("{} is too large to be searched for what the attempt was given", path)
-                continue
-            yield path, path.read_bytes()
+                yield path, b""
+            else:
+                yield path, path.read_bytes() if stat.S_ISREG(found.st_mode) else b""
         except OSError:  # it is gone, or not ours to read
             continue
 
 
-def _overwrite(path: Path, data: bytes) -> None:
-    """In place: a database's other pages stay where they are."""
+def _take_out(path: Path, data: bytes, given: Mask) -> None:
+    """In place: a database's other pages stay where they are. A link that leads there, or two of a name, go."""
+    logger.info("what the attempt was given is taken out of {}", given.hide(str(path)))
+    fresh = path.with_name(os.fsdecode(given.blank(os.fsencode(path.name))))
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+        if given.hides(data):
+            if path.is_symlink():
+                path.unlink()
+                return
+            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(given.blank(data))
+        if fresh != path and not os.path.lexists(fresh):
+            path.rename(fresh)
+        elif fresh != path and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif fresh != path:
+            path.unlink()
     except OSError as error:
-        logger.warning("{} still holds what the attempt was given: {}", path, error)
+        logger.warning("{} still holds what the attempt was given: {}", given.hide(str(path)), error.strerror)

@@ -1,5 +1,6 @@
 """What a daemon holds for an attempt: only its own key opens it, in memory only, and no longer than it may."""
 
+import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,18 @@ from agent_daemon.attempt import wait_for_given
 from agent_daemon.credentials import VARIABLE, Keyring
 from agent_daemon.execution import StopRequest
 from agent_daemon.hiding import Mask
-from agent_daemon.protocol.model import Credential, SealedCredential, TaskingTask
+from agent_daemon.own_log import OwnLog
+from agent_daemon.protocol.codec import decode_framed
+from agent_daemon.protocol.model import (
+    Credential,
+    External,
+    ReportError,
+    Reporting,
+    ReportStatus,
+    SealedCredential,
+    TaskingTask,
+)
+from agent_daemon.reporting import AttemptReport
 from tests.unit.conftest import make_tasking
 
 VALUE = "hunter2-of-the-registry"
@@ -244,3 +256,36 @@ def test_what_was_granted_before_is_there_when_a_program_starts(
     attempt: Any = SimpleNamespace(latest=latest, given=given, stop=StopRequest())
     wait_for_given(attempt)
     assert (looks, "NPM_TOKEN" in given.environment()) == ((3, True) if comes else (1, False))
+
+
+def test_reports_and_the_log_of_the_daemon_hide_it_wherever_it_stands(keyring: Keyring, tmp_path: Path) -> None:
+    """Such as the name of a branch or a file in what git says, which no other mask has seen."""
+    report = AttemptReport(
+        tmp_path / "out",
+        tmp_path / "bell",
+        task_id="demo.a",
+        attempt=1,
+        agent_id="backend-1",
+        agent_type="backend",
+        mask=keyring.of("demo.a", 1).everything,
+    )
+    with (tmp_path / "daemon.log").open("a") as stream:
+        log = OwnLog(stream)
+        log.hide = keyring.hide
+        seal(tmp_path, keyring.recipient)
+        keyring.take(tmp_path, tasking(keyring))
+        log(f"fatal: no branch {VALUE}\n")
+    report.update(
+        status=ReportStatus.FAILED,
+        error=ReportError(code="E_DAEMON", message=f"GitError: fatal: no branch {VALUE}"),
+        external=External(submodules=(f"lib/{VALUE}",), submodules_total=1),
+    )
+    report.progress(f"left out: {VALUE}", {"path": VALUE, "all": [VALUE]})
+    report.write(time.monotonic)
+    told = decode_framed(Reporting, (tmp_path / "out" / "reporting.yaml").read_bytes(), file="x").tasks["demo.a"]
+    assert told.status is ReportStatus.FAILED and told.external is not None and told.error is not None
+    assert told.error.message == "GitError: fatal: no branch [hidden]"
+    assert told.external.submodules == ("lib/[hidden]",)
+    assert told.progress[-1].details == {"path": "[hidden]", "all": ["[hidden]"]}
+    assert VALUE not in (tmp_path / "out" / "reporting.yaml").read_text() + (tmp_path / "daemon.log").read_text()
+    keyring.close()

@@ -28,7 +28,7 @@ def places(tmp_path: Path) -> AttemptPlaces:
     git("worktree", "add", "-q", "-b", BRANCH, str(tmp_path / "tree"), "origin/main", cwd=clone)
     (tmp_path / "homes").mkdir()
     return AttemptPlaces(
-        inbox=tmp_path, outbox=tmp_path, clone=clone, worktree=tmp_path / "tree", homes=tmp_path / "homes"
+        inbox=tmp_path, outbox=tmp_path / "out", clone=clone, worktree=tmp_path / "tree", homes=tmp_path / "homes"
     )
 
 
@@ -79,6 +79,35 @@ def test_what_git_ignores_in_the_worktree_is_blanked_and_work_is_not(places: Att
     assert (tree / "cache" / "npmrc").read_text() == f"token={'*' * len(VALUE)}"
     assert VALUE not in (tree / "theirs" / ".git" / "config").read_text()
     assert all(VALUE in (tree / name).read_text() for name in ("a.txt", "new.txt"))
+
+
+def test_names_links_notes_and_logs_are_blanked_and_what_is_handed_in_is_not(
+    places: AttemptPlaces, given: Given, tmp_path: Path
+) -> None:
+    for folder in (places.homes / f"of-{VALUE}" / VALUE, places.notes, places.logs):
+        folder.mkdir(parents=True)
+    for path in (places.homes / f"of-{VALUE}" / "kept", places.notes / f"{VALUE}.yaml", places.logs / "x.log"):
+        path.write_text(f"is {VALUE}")
+    (places.homes / f"{VALUE}-1").write_text("first")
+    (places.homes / f"{'*' * len(VALUE)}-1").write_text("second")
+    (places.homes / "link").symlink_to(f"/nowhere/{VALUE}")
+    (places.worktree / ".gitignore").write_text("cache*\n")
+    (places.worktree / f"cache-{VALUE}").write_text("x")
+    (places.outbox / "odd.txt").write_text(VALUE)
+    for name in ("result.bundle", "reporting.yaml", "stage.yaml"):
+        (places.outbox / name).write_text(VALUE)
+    remove_traces(given, places)
+    stars, there = "*" * len(VALUE), {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
+    assert not [path for path in there if VALUE in str(path)]
+    assert not (places.homes / "link").is_symlink()
+    assert (places.homes / f"of-{stars}" / "kept").read_text() == f"is {stars}"
+    assert (places.homes / f"{stars}-1").read_text() == "second"
+    assert (places.worktree / f"cache-{stars}").read_text() == "x"
+    assert (places.outbox / "odd.txt").read_text() == stars
+    assert (places.notes / f"{stars}.yaml").read_text() == (places.logs / "x.log").read_text() == f"is {stars}"
+    assert all(
+        (places.outbox / name).read_text() == VALUE for name in ("result.bundle", "reporting.yaml", "stage.yaml")
+    )
 
 
 def test_homes_are_blanked_where_the_worktree_is_none_any_more(places: AttemptPlaces, given: Given) -> None:
