@@ -1,7 +1,8 @@
 """What is known of each project's forge: how far it was read, and when it is asked next."""
 
+from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from agent_daemon.protocol.paths import Root
@@ -20,6 +21,20 @@ _STATE_EVERY = timedelta(minutes=1)
 
 
 @dataclass
+class Allowance:
+    """How many calls one account may still make at once: all projects that sign in with it share them."""
+
+    left: float = CALLS_AT_ONCE
+    at: datetime | None = None
+
+    def spend(self, calls: int, now: datetime) -> timedelta:
+        """So many were made; for how long to let the forge rest."""
+        passed = now - self.at if self.at is not None else timedelta(0)
+        self.left, self.at = calls_left(self.left, calls, passed), now
+        return rest_after(self.left)
+
+
+@dataclass
 class Desk:
     """One project's forge. `again`: something may be new that the read under way, or a rest, has kept from us."""
 
@@ -28,13 +43,13 @@ class Desk:
     settings: ProjectSettings
     project: Project
     state: ForgeState
+    allowance: Allowance = field(default_factory=Allowance)
     written_at: datetime | None = None
     again: bool = False
     polls: int = 0
     news_at: datetime | None = None
     failures: int = 0
     rests_until: datetime | None = None
-    calls_left: float = CALLS_AT_ONCE
     not_before: datetime | None = None
 
     def is_due(self, now: datetime, *, by_timer: bool, busy: bool) -> bool:
@@ -56,9 +71,7 @@ class Desk:
     def note_read(self, budget: Budget, now: datetime) -> None:
         """It was read. However many deliveries come, what they cost stays below what a forge refuses."""
         self.failures, self.not_before, before = 0, None, self.state
-        passed = now - before.read_at if before.read_at is not None else timedelta(0)
-        self.calls_left = calls_left(self.calls_left, budget.calls - before.budget.calls, passed)
-        self.rests_until = now + rest_after(self.calls_left)
+        self.rests_until = now + self.allowance.spend(budget.calls - before.budget.calls, now)
         self.state = before.evolve(budget=budget, problem="", problem_since=None, read_at=now)
 
     def note_failure(self, failed: Failed, now: datetime) -> bool:
@@ -89,8 +102,9 @@ class Desk:
 
 def open_desks(root: Root, projects: Mapping[str, Project]) -> dict[str, Desk]:
     """One for each project that is on a forge, as it was left."""
-    return {
-        name: Desk(root, name, project.settings, project, read_forge_state(root, name))
-        for name, project in projects.items()
-        if project.forge is not None
-    }
+    desks, shared = {}, defaultdict[str, Allowance](Allowance)
+    for name, project in projects.items():
+        if project.forge is not None:
+            settings, state = project.settings, read_forge_state(root, name)
+            desks[name] = Desk(root, name, settings, project, state, shared[settings.account])
+    return desks

@@ -151,7 +151,7 @@ _LONGEST_REST_SECONDS = 300.0
 
 
 def calls_left(left: float, calls: int, passed: timedelta) -> float:
-    """How many calls a project may make at once now, after some in that time; below zero its forge is let rest."""
+    """How many calls an account may make at once now, after some in that time; below zero it rests."""
     refilled = min(left + passed.total_seconds() * _CALLS_A_SECOND, CALLS_AT_ONCE)
     return max(refilled - max(calls, 0), -_LONGEST_REST_SECONDS * _CALLS_A_SECOND)
 

@@ -149,6 +149,11 @@ class ProjectSettings(Written):
         """How often the remote, or the forge, is asked what is new."""
         return self.poll_interval_seconds or (5.0 if self.forge == "local" else 30.0)
 
+    @property
+    def account(self) -> str:
+        """Where its supervisor signs in, and how: a forge counts together what comes from one account."""
+        return f"{self.web_address} {self.auth}"
+
     @field_validator("verification", mode="after")
     @classmethod
     def _unique_names(cls, value: tuple[VerificationCommand, ...]) -> tuple[VerificationCommand, ...]:

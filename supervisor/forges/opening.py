@@ -42,7 +42,7 @@ class Forges:
         web = settings.web_address
         tokens = self._tokens(settings, web)
         auth = settings.auth
-        pace = self._pace(settings, web)
+        pace = self._pace(settings)
         login = auth.login if auth is not None else None
         forge: Forge
         pushes = tokens
@@ -71,21 +71,21 @@ class Forges:
             from supervisor.forges.gitlab.client import GitLabClient
             from supervisor.forges.gitlab.read_token import ReadTokens as ProjectTokens
 
-            lab = GitLabClient(web, self._tokens(settings, web), self._pace(settings, web), None, self.hide_in)
+            lab = GitLabClient(web, self._tokens(settings, web), self._pace(settings), None, self.hide_in)
             return ProjectTokens(lab, settings.repository, api=api)
         if settings.forge == "github" and settings.auth is not None and settings.auth.app is not None:
             from supervisor.forges.github.client import GitHubClient
             from supervisor.forges.github.read_token import ReadTokens
 
-            pace = self._pace(settings, web)
+            pace = self._pace(settings)
             return ReadTokens(
                 self._app(settings.auth.app, settings, web), lambda token: GitHubClient(_api(web), token, pace)
             )
         message = f"The forge of {settings.repository} makes no tokens for agents."
         raise CloudCodeError("E_CREDENTIAL_DENIED", message, "Sign in as a GitHub App, or say `secret:` instead.")
 
-    def _pace(self, settings: ProjectSettings, web: str) -> Pace:
-        return self._paces.setdefault(f"{web} {settings.auth}", Pace())
+    def _pace(self, settings: ProjectSettings) -> Pace:
+        return self._paces.setdefault(settings.account, Pace())
 
     def _app(self, app: AppSettings, settings: ProjectSettings, web: str) -> "AppTokens":
         from supervisor.forges.github.app import AppTokens

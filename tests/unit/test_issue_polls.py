@@ -73,6 +73,21 @@ def test_deliveries_read_a_forge_no_faster_than_it_bears(tmp_path: Path) -> None
     assert submitted == ["Read:hub"]
 
 
+def test_projects_of_one_account_share_what_its_forge_bears(tmp_path: Path) -> None:
+    def project(repository: str, login: str) -> Any:
+        auth: Any = {"token": {"secret": "forges/github"}, "login": login}
+        return SimpleNamespace(
+            settings=ProjectSettings(forge="github", repository=repository, auth=auth), forge=object()
+        )
+
+    named = {"app": project("acme/app", "bot"), "web": project("acme/web", "bot"), "own": project("me/own", "me")}
+    desks, calls = open_desks(Root(tmp_path), named), int(CALLS_AT_ONCE)
+    for desk in desks.values():
+        desk.note_read(Budget(calls=calls), NOW)
+    rests = {name: desk.rests_until - NOW for name, desk in desks.items() if desk.rests_until is not None}
+    assert rests == {"app": timedelta(0), "web": timedelta(seconds=calls / 5), "own": timedelta(0)}
+
+
 @given(st.lists(st.tuples(st.integers(0, 1500), st.floats(0, 120)), max_size=60))
 def test_deliveries_make_no_more_calls_than_come_back(readings: list[tuple[int, float]]) -> None:
     """Each reading begins once the forge has rested, whenever it was asked for."""
