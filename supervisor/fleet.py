@@ -138,13 +138,14 @@ class Fleet:
         except (CloudCodeError, OSError) as error:
             station.life = not_started(station.life, now, self._config.timing)
             self._save(station, file)
-            repeated, station.refused = station.refused == str(error), str(error)
+            station.refused = str(error)
             details: dict[str, object] = {"message": str(error)}
             told = FleetNews(workstation=file.name, event="workstation.not_started", details=details)
-            return [] if repeated else [told]
+            return [told] if station.refusal.is_told(str(error), now) else []
         # What the last daemon has left is no sign of life of this one.
         station.vitals = Vitals(beat_at=now, heartbeat=station.vitals.heartbeat)
         station.life, station.refused = started(station.life, now), None
+        station.refusal.is_told(None, now)
         self._save(station, file.noting(handle).evolve(worked=False))
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 

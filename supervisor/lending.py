@@ -3,6 +3,7 @@
 Level-triggered: what the book of leases holds is compared with the records, also after a crash.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from supervisor.clock import Clock
 from supervisor.core.decision import Event, Failed
 from supervisor.core.giving import is_live, mark_stale
 from supervisor.core.record import Grant
+from supervisor.lasting import Lasting
 from supervisor.ledger import Ledger
 from supervisor.pool import JobPool
 
@@ -74,7 +76,8 @@ class Lending:
     _compare_at: float = field(default=0.0, init=False)
     _signed_in_at: float = field(default=0.0, init=False)
     _rest: dict[str, float] = field(default_factory=dict, init=False)
-    _failing: dict[str, str] = field(default_factory=dict, init=False)
+    _failing: set[str] = field(default_factory=set, init=False)
+    _told: dict[tuple[str, str], Lasting] = field(default_factory=lambda: defaultdict(Lasting), init=False)
     _owners: dict[str, GrantKey] = field(default_factory=dict, init=False)
 
     def look(self) -> None:
@@ -163,18 +166,21 @@ class Lending:
         self.ledger.log(Event(name=event, details=details), task)
 
     def _tell_failure(self, subject: str, failed: Failed) -> None:
-        """Once for each thing that is done, whatever it fails for besides for the same reason."""
+        """For each thing that is done, whatever it fails for besides for the same reason."""
         what, _, name = subject.partition(":")
-        known = (what, failed.code) in {(one.partition(":")[0], code) for one, code in self._failing.items()}
-        self._failing[subject] = failed.code
-        if known:
+        self._failing.add(subject)
+        if not self._told[what, failed.code].is_told(failed.code, self.clock.monotonic()):
             return
         details = {"code": failed.code, "message": failed.message, "what": _VERBS[what], "lease": name}
         self.ledger.log(Event(name="lease.failed", details=details))
 
     def _works(self, subject: str) -> None:
         """This is done, or is to be done no longer; told once nothing fails any more."""
-        if self._failing.pop(subject, None) is not None and not self._failing:
+        if subject not in self._failing:
+            return
+        self._failing.remove(subject)
+        if not self._failing:
+            self._told.clear()
             self.ledger.log(Event(name="lease.works"))
 
 

@@ -11,6 +11,7 @@ from supervisor.core.liveness import Vitals, observe, pulse
 from supervisor.core.schedule import WorkstationView
 from supervisor.core.settings import Config, TimingSettings, WorkstationSettings
 from supervisor.core.speech import Speech
+from supervisor.lasting import Lasting
 from supervisor.stations import StationFile
 
 # A file that is refused is told of once in this time, whatever else is written into it.
@@ -29,6 +30,7 @@ class Station:
     vitals: Vitals
     life: Life
     refused: str | None = None
+    refusal: Lasting = field(default_factory=Lasting)
     current_task: str | None = None
     retired: bool = False
     disk_bytes: int | None = None

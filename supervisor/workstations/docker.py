@@ -21,6 +21,7 @@ from supervisor.core.chores import Chore, Condition
 from supervisor.core.decision import Event
 from supervisor.core.settings import Config, MaintenanceSettings
 from supervisor.errors import CloudCodeError
+from supervisor.lasting import Lasting
 from supervisor.ports import DaemonHandle, Entry, Use
 from supervisor.workstations import stand_ins
 from supervisor.workstations.container_options import KEYS, Station
@@ -46,7 +47,7 @@ class DockerWorkstations:
         self._ground = Ground(root, config, engine)
         self._starting: dict[str, str] = {}
         self._failed: dict[str, CloudCodeError] = {}
-        self._told_away: str | None = None
+        self._told_away = Lasting()
         self._told_memory: dict[str, float] = {}
         self._made_at, self._cleaned = int(time.time()), False
 
@@ -128,8 +129,7 @@ class DockerWorkstations:
             self._cleaned = True
             threading.Thread(target=self._look_once, name="look at the engine", daemon=True).start()
         said = away.message if away else None
-        if said != self._told_away:
-            self._told_away = said
+        if self._told_away.is_told(said, time.monotonic()):
             if away is None:
                 return Event(name="engine.back")
             return Event(

@@ -26,6 +26,7 @@ from supervisor.egress.files import (
 )
 from supervisor.egress.program import UNIT
 from supervisor.errors import CloudCodeError
+from supervisor.lasting import Lasting
 from supervisor.workstations.local import is_service, own_cgroup, start_process
 
 PASSED_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TZ")
@@ -53,7 +54,7 @@ class EgressProxy:
         self._one_at_a_time = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._started = -retry_seconds
-        self._told: str | None = None
+        self._told = Lasting()
         self._renewed = False
 
     def open(self, workstation: str, kind: str) -> Path:
@@ -104,9 +105,8 @@ class EgressProxy:
             self._renew()
         away = self.ensure() if policy_names(self._root) else None
         said = away.message if away else None
-        if said == self._told:
+        if not self._told.is_told(said, time.monotonic()):
             return None
-        self._told = said
         if away is None:
             return Event(name="egress.back")
         details = {"code": away.code, "message": away.message.removesuffix("."), "mend": away.mend}
