@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from supervisor import __version__
+from supervisor.cli.hidden import hide_in_error
 from supervisor.cli.place import find_root
 
 
@@ -18,7 +19,7 @@ def write_bug_log(error: BaseException, arguments: list[str]) -> Path:
     """Write the log below the root's `state/`, or where temporary files go; returns where it is."""
     now = datetime.now(UTC)
     name = f"cloud-code-bug-{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}.md"
-    content = _content(error, arguments, now).encode(errors="replace")
+    content = hide_in_error(_content(error, arguments, now)).encode(errors="replace")
     for folder in (_state_folder(arguments), Path(tempfile.gettempdir())):
         if folder is None or not folder.is_dir():
             continue

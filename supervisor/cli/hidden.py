@@ -28,6 +28,14 @@ def hide(text: str) -> str:
     return text if _root is None or len(text) < _LEAST_CHARACTERS else _hiding(_root)(text)
 
 
+def hide_in_error(text: str) -> str:
+    """The same for what tells of an error, which may be one of this very search."""
+    try:
+        return hide(text)
+    except Exception:
+        return text
+
+
 @cache
 def _hiding(root: Root) -> Callable[[str], str]:
     from agent_daemon.protocol.errors import ProtocolError

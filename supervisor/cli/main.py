@@ -117,6 +117,7 @@ def _tell(error: Exception, arguments: list[str]) -> int:
     """One sentence for a person's mistake; for anything else a log that can be pasted into an issue."""
     from agent_daemon.protocol.errors import ProtocolError
     from supervisor.cli.bug import write_bug_log
+    from supervisor.cli.hidden import hide_in_error
     from supervisor.terminal import plain
 
     if isinstance(error, CloudCodeError):
@@ -128,12 +129,12 @@ def _tell(error: Exception, arguments: list[str]) -> int:
     else:
         path = write_bug_log(error, arguments)
         click.echo(
-            f"cloud-code: this is a bug: {plain(f'{type(error).__name__}: {error}')}\n"
+            f"cloud-code: this is a bug: {hide_in_error(plain(f'{type(error).__name__}: {error}'))}\n"
             f"Everything that a report of it needs stands in {path}",
             err=True,
         )
         return EXIT_BUG
-    click.echo("cloud-code: " + plain("\n".join(lines)), err=True)
+    click.echo("cloud-code: " + hide_in_error(plain("\n".join(lines))), err=True)
     return EXIT_MISTAKE
 
 

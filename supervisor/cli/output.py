@@ -4,7 +4,7 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -67,14 +67,21 @@ def show(*parts: Any) -> None:
         console().print(part, soft_wrap=True)
 
 
+def _shown(value: str, form: Callable[[str], str] = plain) -> str:
+    """Without secrets, also where something that is not shown stood in the middle of one."""
+    hidden = hide(value)
+    made = form(hidden)
+    return made if made == hidden else hide(made)
+
+
 def say(message: str) -> None:
     """One sentence about what was done, to standard output."""
-    click.echo(plain(hide(message)))
+    click.echo(_shown(message))
 
 
 def note(message: str) -> None:
     """Something beside the result, to standard error, so that pipes stay clean."""
-    click.echo(plain(hide(message)), err=True)
+    click.echo(_shown(message), err=True)
 
 
 def note_all(problems: Iterable[object]) -> None:
@@ -94,8 +101,8 @@ def json_line(value: Any) -> str:
 
 def text(value: object, style: str = "", *, lines: bool = False, indent: int = 0) -> Text:
     """A cell, or (`lines`) a paragraph; never markup, whatever stands in it."""
-    shown = "" if value is None else hide(str(value))
-    return Text(" " * indent + (plain(shown) if lines else plain_line(shown)), style=style)
+    shown = "" if value is None else _shown(str(value), plain if lines else plain_line)
+    return Text(" " * indent + shown, style=style)
 
 
 def state_text(value: str) -> Text:

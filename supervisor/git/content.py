@@ -169,15 +169,19 @@ def _touched_folders(
     return {folder: Folder(there, known[folder]) for folder, there in names.items()}
 
 
+def scan_names(changes: Iterable[Change], scan: Scan) -> None:
+    """Show every path to the scan, before anything is told of one. Rejected with its find."""
+    _check_find(scan(iter([b"\n".join(change.path for change in changes)])), "the names of the files")
+
+
 def scan_content(
     git_dir: Path, changes: Iterable[Change], messages: Sequence[bytes], scan: Scan, limits: Limits
 ) -> None:
-    """Show every new blob, path and commit to the scan. Rejected with its first find."""
+    """Show every new blob and commit to the scan. Rejected with its first find."""
     changes = list(changes)
     paths = {change.sha: display(change.path) for change in changes}
     for item in each_object(git_dir, [sha.encode() for sha in _blobs(changes)], limits):
         _check_find(scan(item.content), paths[item.name.decode()])
-    _check_find(scan(iter([b"\n".join(change.path for change in changes)])), "the names of the files")
     for message in messages:
         _check_find(scan(iter([message])), "a commit's message")
 

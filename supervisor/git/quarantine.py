@@ -17,6 +17,7 @@ from supervisor.git.content import (
     describe_files,
     read_changes,
     scan_content,
+    scan_names,
     summarise,
 )
 from supervisor.git.errors import first_line
@@ -218,6 +219,7 @@ def _holds_secret(request: ImportRequest, history: History) -> bool:
     try:
         messages = [data for _, data in beginnings(request.quarantine, history.commits, _COMMIT_BYTES, limits)]
         changes = changes_in(request.quarantine, history.commits, limits)
+        scan_names(changes, request.scan)
         scan_content(request.quarantine, changes, messages, request.scan, limits)
     except Rejected:
         return True
@@ -229,6 +231,8 @@ def _holds_secret(request: ImportRequest, history: History) -> bool:
 def _accept(request: ImportRequest, head: str, history: History, known: Known) -> Imported:
     git_dir, limits = request.quarantine, request.limits
     changes = read_changes(git_dir, head, history, known, limits.process)
+    if request.scan is not None:  # (what the checks refuse they name)
+        scan_names(changes.judged, request.scan)
     if not changes.whole and not request.allow_empty:
         raise refuse("E_EMPTY_RESULT", "The result changes nothing.", place=head, expected="a change")
     held = check_content(

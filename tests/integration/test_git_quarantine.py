@@ -414,6 +414,8 @@ def test_several_problems_are_named_together(world: World) -> None:
     [
         ("Work", {"deep/key.txt": "x" * 70_000 + "hunter2"}, "deep/key.txt"),
         ("Work", {"hunter2.txt": "x"}, "the names of the files"),
+        ("Work", {"hunter2.txt": "is hunter2"}, "the names of the files"),
+        ("Work", {"a\thunter2": "x"}, "the names of the files"),
         ("Use hun\x01ter2", {"a.txt": "x"}, "a commit's message"),
     ],
 )
@@ -444,7 +446,7 @@ def test_a_scan_that_stops_early(world: World) -> None:
         return None
 
     world.take(scan=scan)
-    assert sorted(seen[:5]) == [b"0", b"1", b"2", b"3", b"4"]
+    assert sorted(seen[1:6]) == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_salvage_keeps_what_no_result_may_hold(world: World) -> None:

@@ -160,6 +160,8 @@ class TestPrinted:
             said = self.said(site, *arguments)
             assert "it is [hidden], [hidden] and [hidden]" in said and VALUE not in said
         assert run(site, "secret", "get", "forges/github").stdout == VALUE
+        said = self.said(site, "credential", "show", VALUE, "cred-001")  # (an error names what was asked for)
+        assert "[hidden]" in said and VALUE not in said
         site.root.config.write_text("projects: [")
         assert "it is" in self.said(site, "events")
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from supervisor import log
+from supervisor.cli import output
 from supervisor.events import EventLog
 from supervisor.outgoing import CODE, Outgoing
 
@@ -146,3 +147,15 @@ def test_events_and_the_log_are_written_without_it(tmp_path: Path, monkeypatch: 
         log.hide_with(str)
         logger.remove()
     assert "[hidden]" in stream.getvalue() and "hunter2" not in stream.getvalue()
+
+
+def test_what_no_terminal_shows_hides_no_value_from_the_search(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(output, "hide", outgoing(key="hunter2-of-the-forge").hide)
+    parted = "it is hunter2-\x1b[0mof-the-\x1b]0;title\x07forge"
+    assert output.text(parted).plain == output.text(parted, lines=True).plain == "it is [hidden]"
+    assert output.text("hunter2-of-the-forge".encode("utf-16-le").decode("latin-1")).plain.startswith("[hidden]")
+    output.say(parted)
+    output.note(parted)
+    assert capsys.readouterr() == ("it is [hidden]\n", "it is [hidden]\n")
