@@ -164,7 +164,7 @@ class Supervisor:
         minting = open_minting(root, self.config.secrets, self._minter)
         live = LiveSecrets(self.config, secrets, partial(values_of, minting, leases))
         outgoing = Outgoing(live.values, hold_tokens=self.config.secrets.hold_tokens, learn=live.learn)
-        self._scan = outgoing.scan
+        self._scan, self._hide = outgoing.scan, outgoing.hide
         log.hide_with(outgoing.hide)
         open_root(root)
         self.clock = Clock()
@@ -280,7 +280,7 @@ class Supervisor:
         settings = self.config.projects[name]
         mirror = Mirror(self.root.mirror(settings.trust_domain, name))
         forge, host = self._forges.open(settings)
-        return Project(settings=settings, host=host, forge=forge, mirror=mirror, scan=self._scan)
+        return Project(settings=settings, host=host, forge=forge, mirror=mirror, scan=self._scan, hide=self._hide)
 
     def recover(self) -> None:
         """What a restart must do before the first decision (docs/protocol.md, "Restart")."""

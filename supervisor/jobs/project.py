@@ -1,9 +1,12 @@
 """What every job needs to know of a project, and what any bundle of a task is held against."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from loguru import logger
 
 from agent_daemon.protocol.errors import Problem
 from agent_daemon.protocol.model import Feedback
@@ -25,6 +28,19 @@ class Project:
     mirror: Mirror
     forge: Forge | None = None
     scan: Scan | None = None
+    hide: Callable[[str], str] = str
+
+
+def hidden_text(project: Project, text: str, place: str) -> str:
+    """A text that is about to leave, without what must not; that is noted in the log.
+
+    What is found in it all the same holds it: Rejected; CloudCodeError where what to look for is not known yet.
+    """
+    hidden = project.hide(text)
+    check_text(project, hidden.encode(errors="replace"), place)
+    if hidden != text:
+        logger.warning("E_SECRET_IN_OUTPUT: what must not leave is hidden in {}", place)
+    return hidden
 
 
 def check_text(project: Project, text: bytes, place: str) -> None:

@@ -8,7 +8,7 @@ from supervisor.core.render import clipped, fence
 from supervisor.core.story import marker, text_hash
 from supervisor.core.telling import StoryShown, label_prefix, state_labels
 from supervisor.errors import CloudCodeError
-from supervisor.jobs.project import Project, check_text
+from supervisor.jobs.project import Project, hidden_text
 from supervisor.ports import Forge, Place
 
 # GitHub takes 65,536 characters of a comment.
@@ -63,8 +63,7 @@ def say_reply(project: Project, name: str, post: Post, root_id: str) -> str:
 def _write(project: Project, place: Place, post: Post, text: str, first: str) -> str:
     """Write a comment, or the answer in a thread; what was being sent before is looked for by its first line."""
     forge = _forge(project)
-    body = clipped(f"{first}\n{text}", _MAX_COMMENT_CHARACTERS)
-    check_text(project, body.encode(errors="replace"), "a comment")
+    body = clipped(hidden_text(project, f"{first}\n{text}", "a comment"), _MAX_COMMENT_CHARACTERS)
     if post.kind == "reply":
         number, thread = int(place.number), post.target or ""
         found = forge.find_reply(number, thread, first) if post.sending else None
@@ -84,8 +83,7 @@ def show_story(project: Project, task: TaskRecord, text: str, root_id: str) -> S
     """Bring the one comment with the story to this text; it is made where there is none yet. CloudCodeError."""
     forge, story = _forge(project), task.story
     first = marker(root_id, task.id, "story")
-    body = clipped(f"{first}\n{text}", _MAX_COMMENT_CHARACTERS)
-    check_text(project, body.encode(errors="replace"), "the story")
+    body = clipped(hidden_text(project, f"{first}\n{text}", f"the story of {task.id}"), _MAX_COMMENT_CHARACTERS)
     known = story.remote_id or (forge.find_comment(_source(task), first) if story.sending else None)
     if known is None:
         known = forge.post_comment(_source(task), body)

@@ -3,8 +3,10 @@
 import base64
 import subprocess
 import sys
+from pathlib import Path
 
-from tests.site import Site, git
+from tests.forge_site import forge_site
+from tests.site import Site, git, wait_for
 
 SECRET = "hunter2-and-more"
 ENCODED = base64.b64encode(f"key={SECRET}\n".encode()).decode()
@@ -57,3 +59,22 @@ def test_what_must_not_leave_is_sent_back_to_the_agent(site: Site) -> None:
     assert objects.stdout and SECRET.encode() not in objects.stdout and ENCODED.encode() not in objects.stdout
     assert SECRET not in site.root.events.read_text()
     assert SECRET not in (site.folder / "supervisor.log").read_text()
+
+
+def test_in_what_is_told_on_an_issue_it_is_hidden_and_noted(tmp_path: Path) -> None:
+    """A question that holds one reaches people all the same."""
+    with forge_site(tmp_path) as forges:
+        site, token = forges.site, "AKIA" + "ABCD" * 4
+        site.use_script(f"agent-daemon blocked question 'Is {token} right, or {SECRET}?'")
+        site.write_config()
+        keep = [sys.executable, "-m", "supervisor", "--root", str(site.root.path), "secret", "set", "deploy/key"]
+        subprocess.run(keep, input=SECRET, text=True, env=site._environment(), check=True, timeout=60)
+        site.start()
+        number = forges.labelled()
+        site.wait_state(f"hub.{number}", "blocked")
+        asked = "Is [hidden] right, or [hidden]?"
+        wait_for(lambda: [said for said in forges.said(number) if asked in said], what="the question is asked")
+        wait_for(lambda: [said for said in forges.said(number) if ":story" in said and asked in said])
+        log = (site.folder / "supervisor.log").read_text()
+        assert f"{CODE}: what must not leave is hidden in a comment" in log
+        assert not [said for said in (*forges.said(number), log) if SECRET in said or token in said]
