@@ -26,7 +26,7 @@ from supervisor.core.record import TaskRecord
 from supervisor.core.render import one_line_code
 from supervisor.core.replying import CLOSED, DAMAGED, posts_of, reply_to
 from supervisor.core.request_news import take_request, take_review
-from supervisor.core.slash import VERBS, Slash, parse_slash, render_help, render_lack
+from supervisor.core.slash import VERBS, Slash, parse_slash, render_help, render_lack, with_warning
 from supervisor.core.telling import answer, summary
 from supervisor.desks import Desk
 from supervisor.ledger import Ledger
@@ -253,6 +253,7 @@ class Issues:
         applied = dict.fromkeys((*after.task.applied_commands, comment_key(comment)))
         heard = after.task.evolve(applied_commands=tuple(applied)[-MAX_APPLIED:])
         target = None if comment.id.startswith("review-") else comment.id
+        text = with_warning(text, slash)
         request = int(comment.issue) if elsewhere else None
         self._apply(Decision(task=answer(heard, target, text, emoji, request=request), events=after.events))
 

@@ -9,6 +9,8 @@ from supervisor.core.record import Delivery, TaskRecord
 from supervisor.core.words import count
 
 _BACKTICKS = re.compile(r"`+")
+# GitLab acts on lines such as "/merge"; older versions take the first line of ``` for the end of any fence.
+_QUICK_ACTION = re.compile(r"^\r*/", re.MULTILINE)
 MAX_SHOWN = 50
 MAX_DESCRIPTION_CHARACTERS = 10_000
 MAX_EVIDENCE_CHARACTERS = 500
@@ -18,7 +20,7 @@ def fence(text: str) -> str:
     """`text` in a code fence longer than any run of backticks in it, so that nothing in it takes effect."""
     longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
     ticks = "`" * max(3, longest + 1)
-    return f"{ticks}text\n{text.rstrip()}\n{ticks}"
+    return f"{ticks}text\n{_QUICK_ACTION.sub(' /', text).rstrip()}\n{ticks}"
 
 
 def one_line_code(text: str) -> str:
@@ -49,7 +51,7 @@ def is_verified(task: TaskRecord) -> bool:
 def render_body(task: TaskRecord) -> str:
     """The Markdown description that the request of a delivered task has on a forge.
 
-    What an issue asks for is linked, and closed with the merge, rather than repeated.
+    What an issue asks for is not repeated: the request closes it.
     """
     delivery = task.delivery
     if delivery is None:
@@ -57,10 +59,7 @@ def render_body(task: TaskRecord) -> str:
     attempt = task.attempt_number(delivery.attempt)
     by = f"{attempt.workstation} with {attempt.cli}, attempt {attempt.number}" if attempt else "an agent"
     parts = [f"Task `{task.id}` on branch `{task.branch}` for `{task.base_branch}`, done by {by}{_cost(task)}."]
-    is_issue = task.source.kind == "issue"
-    if is_issue:
-        parts.insert(0, f"Closes #{task.source.ref}")
-    description = "" if is_issue else task.description.strip()
+    description = "" if task.source.kind == "issue" else task.description.strip()
     if description or task.acceptance_criteria:
         parts.append("## Asked for")
     if description:

@@ -4,7 +4,7 @@ from supervisor.core.forge import CommentSeen
 from supervisor.core.record import Post
 from supervisor.core.render import one_line_code
 from supervisor.core.settings import TriggerSettings
-from supervisor.core.slash import PREFIX, VERBS, Slash, render_help, render_lack
+from supervisor.core.slash import PREFIX, VERBS, Slash, render_help, render_lack, with_warning
 
 DAMAGED = "What became of its task cannot be told: its record is damaged. `cloud-code doctor` says how to mend it."
 CLOSED = f"This issue is closed: open it again, then `{PREFIX} run`."
@@ -13,6 +13,11 @@ _ON_REQUESTS = "Only issues become tasks by it; to have this reviewed, ask our a
 
 def reply_to(slash: Slash, comment: CommentSeen, trigger: TriggerSettings, *, helped: bool) -> tuple[str, str]:
     """The answer to a command where no task is, and the emoji; no text where it was `helped` before."""
+    text, emoji = _answer_to(slash, comment, trigger, helped=helped)
+    return with_warning(text, slash), emoji
+
+
+def _answer_to(slash: Slash, comment: CommentSeen, trigger: TriggerSettings, *, helped: bool) -> tuple[str, str]:
     begins = _begins(comment, trigger)
     if slash.verb == "help":
         return f"{render_help()}\n\nThere is no task here yet. {begins}", "+1"

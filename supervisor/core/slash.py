@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PREFIX = "/cloud-code"
 
@@ -32,25 +32,33 @@ _FENCE_END = re.compile(r"^ {0,3}(`{3,}|~{3,})\s*$")
 class Slash:
     """One command: its verb, the first word after it, and everything after the verb.
 
-    `verb` is empty where it is none of ours; then `word` is what stood in its place.
+    `verb` is empty where it is none of ours; then `word` is what stood in its place. `is_followed`: another one
+    stands below it, which does not count.
     """
 
     verb: str
     word: str = ""
     text: str = ""
+    is_followed: bool = False
 
 
 def parse_slash(body: str) -> Slash | None:
     """The command in a comment: the first line that is one. None where there is none.
 
-    `answer`, `approve`, `deny`, `cancel`, `handoff` and `retry` take the rest of the comment with them.
+    `answer`, `approve`, `deny`, `cancel`, `handoff` and `retry` take what follows, up to another command.
     """
     lines = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    shown = _HIDDEN.sub(_blank, "\n".join(without_fences(lines)))
-    for number, line in enumerate(shown.split("\n")):
-        if line == PREFIX or line.startswith((PREFIX + " ", PREFIX + "\t")):
-            return _slash(line[len(PREFIX) :].strip(), "\n".join(lines[number + 1 :]).strip())
-    return None
+    shown = _HIDDEN.sub(_blank, "\n".join(without_fences(lines))).split("\n")
+    found = [number for number, line in enumerate(shown) if _is_command(line)]
+    if not found:
+        return None
+    first, end = found[0], found[1] if len(found) > 1 else len(lines)
+    slash = _slash(shown[first][len(PREFIX) :].strip(), "\n".join(lines[first + 1 : end]).strip())
+    return replace(slash, is_followed=len(found) > 1)
+
+
+def _is_command(line: str) -> bool:
+    return line.startswith(PREFIX) and not line[len(PREFIX) :][:1].strip()
 
 
 def _blank(hidden: re.Match[str]) -> str:
@@ -75,10 +83,10 @@ def without_fences(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _slash(rest: str, below: str) -> Slash:
-    verb, _, text = rest.partition(" ")
-    verb, text = verb.lower(), text.strip()
-    if not verb:
+    if not rest:
         return Slash(verb="help")
+    verb, *more = rest.split(maxsplit=1)
+    verb, text = verb.lower(), "".join(more)
     if verb not in VERBS:
         return Slash(verb="", word=verb[:40])
     if verb in ("answer", "approve", "deny", "cancel", "retry", "handoff"):
@@ -92,6 +100,12 @@ def _slash(rest: str, below: str) -> Slash:
 def render_lack(verb: str) -> str:
     """The answer to a command without what belongs to it."""
     return f"Write what belongs to it: `{PREFIX} {verb} {VERBS[verb]}`"
+
+
+def with_warning(text: str, slash: Slash) -> str:
+    """An answer, and that nothing follows from another command in the same comment."""
+    warning = "Only the first command of a comment counts: write each in a comment of its own."
+    return "\n\n".join(filter(None, (text, warning))) if slash.is_followed else text
 
 
 def render_help() -> str:

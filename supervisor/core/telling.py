@@ -52,7 +52,7 @@ _COLOURS = {
 
 
 def label_prefix(forge: str) -> str:
-    """GitLab's scoped labels exclude each other by themselves."""
+    """GitLab shows these as one scope, whose labels exclude each other only where the instance has a paid plan."""
     return "cloud-code::" if forge == "gitlab" else "cloud-code:"
 
 

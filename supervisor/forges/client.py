@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import requests
 
-from supervisor.core.forge import Budget
+from supervisor.core.forge import Budget, ForgeRequest, Watched
+from supervisor.core.telling import LISTING_DELAY
 from supervisor.forges.errors import Answer, ForgeError, checked, date_of, epoch
 from supervisor.forges.pace import Pace
 from supervisor.forges.tags import Tags
@@ -28,6 +29,10 @@ _AHEAD = timedelta(seconds=60)
 _SAME_CLOCK = timedelta(seconds=2)
 # After a create without an answer in time, it is looked for only when the forge must be done with it.
 SILENCE = timedelta(seconds=60)
+# A request that has not been there for so long was deleted: one that was just opened is shown by then.
+_MISSED_FOR = timedelta(minutes=5)
+# How far the reviews of each request were read, and since when a request is missed.
+REVIEWS, _MISSED = "reviews/", "missed/"
 
 _Library = TypeVar("_Library")
 
@@ -156,14 +161,14 @@ class ForgeClient(ABC, Generic[_Library]):
     def create(self, path: str, body: Any) -> dict[str, Any]:
         """POST what makes something new, at the pace that the forge asks for.
 
-        Where no answer came in time, `retry_at` is when it may be looked for: it may be made yet.
+        Where its answer was lost, `retry_at` is when it may be looked for: it may be made yet, or not be listed.
         """
         self._pace.create()
         try:
             data = self._answer("POST", path, body=body).data
         except ForgeError as error:
-            if error.silent and error.retry_at is None:
-                error.retry_at = self.now() + SILENCE
+            if error.code == "E_FORGE_DOWN" and error.retry_at is None:
+                error.retry_at = self.now() + (SILENCE if error.silent else LISTING_DELAY)
             raise
         if not isinstance(data, dict) or "id" not in data:
             raise ForgeError("E_FORGE_ANSWER", f"POST {path} was answered without an id.", retryable=True)
@@ -249,3 +254,35 @@ def newest_of(items: Iterable[Mapping[str, Any]], known: datetime | None, now: d
     """The newest change of these items, or what was the newest before; none that is yet to come."""
     times = [min(time_of(item["updated_at"]), now) for item in items]
     return max([*times, *([known] if known else [])], default=None)
+
+
+def without_others(since: Mapping[str, datetime], watched: Watched) -> dict[str, datetime]:
+    """Without the times of requests that nobody waits for any more."""
+    kept = {f"{kind}{number}" for kind in (REVIEWS, _MISSED) for number in watched.requests}
+    return {key: at for key, at in since.items() if not key.startswith((REVIEWS, _MISSED)) or key in kept}
+
+
+def is_missed(number: int, since: Mapping[str, datetime]) -> bool:
+    return f"{_MISSED}{number}" in since
+
+
+def look_at(
+    number: int, read: Callable[[], ForgeRequest | None], since: dict[str, datetime], now: datetime
+) -> ForgeRequest | None:
+    """What `read` finds of a request of ours; one that stays gone is closed. `since` keeps when it was missed."""
+    mark = f"{_MISSED}{number}"
+    try:
+        found = read()
+    except ForgeError as error:
+        if error.code != "E_FORGE_GONE":
+            raise
+        if now - since.setdefault(mark, now) < _MISSED_FOR:
+            return None
+        return ForgeRequest(number=number, url="", branch="", base="", head="", state="closed")
+    since.pop(mark, None)
+    return found
+
+
+def is_same(login: str, other: str) -> bool:
+    """Whether both name one account: neither forge takes the case of a name for a difference."""
+    return login.casefold() == other.casefold()

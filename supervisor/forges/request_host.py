@@ -25,6 +25,15 @@ def _title(title: str) -> str:
     return neutralise(_DRAFT.sub("", title))[:_MAX_TITLE_CHARACTERS] or "Untitled task"
 
 
+def _body(task: TaskRecord) -> str:
+    """It closes the issue that the task came from, and no other that anybody's words in it name.
+
+    GitLab heeds such words in code, too, and both forges can make the message of a squashed commit of it.
+    """
+    closing = f"Closes #{task.source.ref}\n\n" if task.source.kind == "issue" else ""
+    return clipped(closing + neutralise(render_body(task)), _MAX_BODY_CHARACTERS)
+
+
 class RequestHost(GitRemote):
     """Pushes over https with the forge's token, and opens one request for each branch."""
 
@@ -78,7 +87,7 @@ class RequestHost(GitRemote):
             branch=task.branch,
             base=task.base_branch,
             title=_title(task.title),
-            body=clipped(render_body(task), _MAX_BODY_CHARACTERS),
+            body=_body(task),
             draft=draft,
             reviewers=tuple(reviewers),
             labels=self._settings.labels,

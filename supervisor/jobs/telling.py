@@ -6,7 +6,7 @@ from typing import Literal
 from supervisor.core.record import Post, TaskRecord
 from supervisor.core.render import clipped, fence
 from supervisor.core.story import marker, text_hash
-from supervisor.core.telling import StoryShown, label_prefix, state_labels
+from supervisor.core.telling import StoryShown, state_labels
 from supervisor.errors import CloudCodeError
 from supervisor.jobs.project import Project, hidden_text
 from supervisor.ports import Forge, Place
@@ -95,8 +95,7 @@ def show_story(project: Project, task: TaskRecord, text: str, root_id: str) -> S
 def show_label(project: Project, task: TaskRecord, wanted: str, *, unsure: bool) -> str:
     """Set the label of the task's state, and take the one before away; `unsure`: every other. CloudCodeError."""
     before = state_labels(project.settings.forge) if unsure else (task.label.applied,)
-    scoped = label_prefix(project.settings.forge).endswith("::")
-    remove = () if scoped else tuple(name for name in before if name and name != wanted)
+    remove = tuple(name for name in before if name and name != wanted)
     _forge(project).change_labels(_source(task), (wanted,), remove)
     return wanted
 

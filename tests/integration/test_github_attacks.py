@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.core.forge import Cursor, ForgeNews, RequestText, Watched
+from supervisor.core.forge import Cursor, ForgeNews, RequestText, Watched, text_digest
 from supervisor.core.settings import TriggerSettings
+from supervisor.core.telling import LISTING_DELAY
 from supervisor.forges import client as clients
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github import client as github_client
@@ -169,7 +170,62 @@ def test_an_issue_from_the_future_hides_nothing(hub: GitHub, client: GitHubClien
     assert len(poll(client, first.cursor).issues) == 1
 
 
+def test_an_event_later_than_its_issue_costs_nothing_for_long(hub: GitHub, client: GitHubClient) -> None:
+    number = hub.open_issue(REPO, "ada", "Fix it", labels=["cloud-code"])
+    make_old(hub)
+    hub.repos[REPO]["issues"][number]["updated_at"] = _ago(seconds=3602)
+    watched = Watched(issues={str(number): text_digest("Fix it", "")})
+    cursor = poll(client, Cursor(), watched).cursor
+    spent = hub.points()
+    for _ in range(3):
+        cursor = poll(client, cursor, watched).cursor
+    assert hub.points() == spent
+
+
+@pytest.mark.parametrize("last", ["ada", "cleaner[bot]"])
+def test_an_edit_hides_none_that_was_made_before_it(hub: GitHub, client: GitHubClient, last: str) -> None:
+    """Whoever ticks a box in a text that a stranger has just changed does not approve of that."""
+    hub.add_person("cleaner[bot]")
+    number = hub.open_issue(REPO, "ada", "Fix it", "- [ ] one", labels=["cloud-code"])
+    make_old(hub)
+    cursor = poll(client, Cursor()).cursor
+    hub.edit_issue(REPO, number, "eve", body="- [ ] two")
+    hub.edit_issue(REPO, number, last, body="- [x] two")
+    watched = Watched(
+        issues={str(number): text_digest("Fix it", "- [ ] one")},
+        since={str(number): datetime.now(UTC) - timedelta(minutes=30)},
+    )
+    (seen,) = poll(client, cursor, watched).issues
+    assert {(editor.login, editor.is_bot) for editor in seen.editors} == {("eve", False), (last, last != "ada")}
+
+
 # --- requests --------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_is_gone_counts_as_closed_and_holds_up_nothing(
+    hub: GitHub, client: GitHubClient, tmp_path: Path
+) -> None:
+    head = push_branch(hub.repositories[REPO], "cloud-code/1-fix", tmp_path)
+    number = hub.open_pull(REPO, BOT, "cloud-code/1-fix", "main", "Fix it")
+    watched = Watched(requests={number: head})
+    del hub.repos[REPO]["pulls"][number]
+    first = poll(client, Cursor(), watched)
+    assert not first.requests, "one that was just opened may not be shown yet"
+    client.now = lambda: datetime.now(UTC) + timedelta(minutes=6)
+    hub.ahead_seconds = 360
+    later = poll(client, first.cursor, watched)
+    assert [(seen.number, seen.state) for seen in later.requests] == [(number, "closed")]
+    assert poll(client, first.cursor).cursor.since.keys() == {"comments", "issues"}, (
+        "it is forgotten with its task"
+    )
+
+
+def test_a_check_that_somebody_cancelled_has_not_failed(hub: GitHub, client: GitHubClient, tmp_path: Path) -> None:
+    head = push_branch(hub.repositories[REPO], "cloud-code/1-fix", tmp_path)
+    number = hub.open_pull(REPO, BOT, "cloud-code/1-fix", "main", "Fix it")
+    hub.add_check(REPO, head, "ci", "cancelled")
+    (seen,) = poll(client, Cursor(), Watched(requests={number: head})).requests
+    assert [check.conclusion for check in seen.checks] == ["waiting"]
 
 
 def test_checks_and_reviews_beyond_a_page_are_seen(hub: GitHub, client: GitHubClient, tmp_path: Path) -> None:
@@ -265,6 +321,17 @@ def test_a_create_without_an_answer_is_looked_for_when_the_forge_must_be_done(
     assert caught.value.code == "E_FORGE_DOWN" and writer.find_comment(place, MARKER) is None
     assert caught.value.retry_at is not None
     assert caught.value.retry_at - client.now() > clients.SILENCE / 2, "not before it is certain to be there"
+
+
+@pytest.mark.parametrize("fault", [{"status": 502}, {"drop": True}], ids=["refused", "dropped"])
+def test_a_create_whose_answer_is_lost_is_looked_for_when_lists_have_caught_up(
+    hub: GitHub, client: GitHubClient, writer: Writer, fault: dict[str, object]
+) -> None:
+    number = hub.open_issue(REPO, "ada", "Fix it")
+    hub.fail(method="POST", path="/comments$", after_work=True, **fault)
+    with pytest.raises(ForgeError) as caught:
+        writer.post_comment(Place(kind="issue", number=str(number)), f"{MARKER}\nx")
+    assert caught.value.retry_at is not None and caught.value.retry_at - client.now() > LISTING_DELAY * 0.8
 
 
 def test_a_renamed_repository_is_noticed_by_the_next_poll(hub: GitHub, client: GitHubClient) -> None:

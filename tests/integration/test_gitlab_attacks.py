@@ -7,18 +7,26 @@ from pathlib import Path
 
 import pytest
 
+from agent_daemon.protocol.paths import Root
 from supervisor.core.forge import Cursor, ForgeNews, RequestText, Watched
+from supervisor.core.record import Shown, Source
 from supervisor.core.settings import ProjectSettings, TriggerSettings
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient
+from supervisor.forges.gitlab.forge import GitLabForge
 from supervisor.forges.gitlab.reading import Poll
 from supervisor.forges.gitlab.writing import Writer
+from supervisor.forges.local import LocalHost
 from supervisor.forges.pace import Pace
 from supervisor.forges.tokens import TokenFrom
+from supervisor.git.mirror import Mirror
+from supervisor.jobs.project import Project
+from supervisor.jobs.telling import show_label
 from supervisor.ports import Place
 from tests.fakes.forge.gitlab import DEVELOPER, MAINTAINER, REPORTER, GitLab
 from tests.fakes.forge.running import push_branch, running_gitlab
 from tests.site import make_remote
+from tests.unit.conftest import make_task
 
 PROJECT, BOT = "grp/sub/app.x", "cloud-code-bot"
 
@@ -103,6 +111,56 @@ def test_a_request_of_a_fork_is_not_ours(lab: GitLab, writer: Writer, tmp_path: 
     assert writer.find_request("cloud-code/1-fix") is None
     ours = writer.open_request(request_text("cloud-code/1-fix"))
     assert ours.number != theirs.number and ours.head == head
+
+
+def test_a_request_that_was_deleted_counts_as_closed_and_holds_up_nothing(
+    lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
+) -> None:
+    head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
+    number = writer.open_request(request_text("cloud-code/1-fix")).number
+    watched = Watched(requests={number: head})
+    cursor = poll(client, Cursor(), watched).cursor
+    del lab.projects[PROJECT]["requests"][number]
+    lab.open_issue(PROJECT, "ada", "Fix it", labels=["cloud-code"])
+    first = poll(client, cursor, watched)
+    assert len(first.issues) == 1 and not first.requests
+    client.now = lambda: datetime.now(UTC) + timedelta(minutes=6)
+    lab.ahead_seconds = 360
+    later = poll(client, first.cursor, watched)
+    assert [(seen.number, seen.state) for seen in later.requests] == [(number, "closed")]
+
+
+def test_the_case_of_our_name_makes_no_difference(lab: GitLab, tmp_path: Path) -> None:
+    """One that is written otherwise in config.yaml would take its own notes for a stranger's, and double them."""
+    named = GitLabClient(lab.origin, TokenFrom(lambda: "bot-token"), Pace(gap_seconds=0), BOT.title())
+    writer, number = Writer(named, PROJECT), lab.open_issue(PROJECT, "ada", "Fix it")
+    place = Place(kind="issue", number=str(number))
+    cursor = poll(named, Cursor()).cursor
+    made = writer.post_comment(place, "marker\n/cloud-code help")
+    assert writer.find_comment(place, "marker") == made and not poll(named, cursor).comments
+    lab.assign(PROJECT, number, "ada", BOT)
+    trigger = TriggerSettings(assignee=BOT.upper())
+    (seen,) = Poll(named, PROJECT, trigger, cursor).read(Watched()).issues
+    assert seen.trigger is not None and seen.trigger.by.login == "ada"
+
+
+def test_one_label_tells_the_state_where_scopes_exclude_nothing(
+    lab: GitLab, client: GitLabClient, tmp_path: Path
+) -> None:
+    """That labels of one scope exclude each other takes a paid plan."""
+    lab.has_scoped_labels = False
+    number = lab.open_issue(PROJECT, "ada", "Fix it", labels=["cloud-code", "bug"])
+    settings = ProjectSettings(forge="gitlab", repository=PROJECT)
+    forge = GitLabForge(client, PROJECT, settings.trigger)
+    project = Project(
+        settings=settings, host=LocalHost(Root(tmp_path), settings), mirror=Mirror(tmp_path), forge=forge
+    )
+    source = Source(tracker="gitlab", kind="issue", ref=str(number), key="k", requested_by="ada")
+    task = make_task(source=source)
+    for wanted, unsure in (("queued", False), ("working", False), ("review", True)):
+        label = show_label(project, task, f"cloud-code::{wanted}", unsure=unsure)
+        task = task.evolve(label=Shown(applied=label))
+        assert lab.projects[PROJECT]["issues"][number]["labels"] == ["cloud-code", "bug", label]
 
 
 def test_a_moved_project_is_told_by_reads_and_writes(lab: GitLab, client: GitLabClient, writer: Writer) -> None:

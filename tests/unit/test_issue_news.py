@@ -178,6 +178,18 @@ def test_a_command_that_lacks_something_uses_up_no_help(found: Found) -> None:
         assert texts[1].startswith("There is no such command")
 
 
+def test_whoever_gives_two_commands_in_one_comment_is_told_that_one_counts(found: Found) -> None:
+    found.ledger.tasks["acme.8"] = make_task(id="acme.8", source=SOURCE.evolve(ref="8"))
+    both = "/cloud-code priority high\n/cloud-code cancel"
+    found.take(
+        comments=[CommentSeen(id=f"{ref}0", issue=ref, author=ADA, at=NOW, body=both) for ref in ("7", "8")]
+    )
+    task = found.ledger.tasks["acme.8"]
+    assert (task.priority.value, task.state) == ("high", State.PENDING)
+    for texts in ([post.text for post in task.posts], [text for _, text in _told(found)]):
+        assert "Only the first command of a comment counts" in texts[-1]
+
+
 @pytest.mark.parametrize(
     ("change", "answered"),
     [({"labels": ("wontfix",)}, "the label 'wontfix' keeps it"), ({"open": False}, "This issue is closed")],

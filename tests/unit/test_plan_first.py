@@ -222,8 +222,9 @@ def test_on_a_forge_it_is_shown_in_a_fence_that_it_cannot_close() -> None:
     source = make_task().source.evolve(kind="issue", requested_by="ann")
     before = planning_task(source=source)
     (post,) = [post for post in announce(before, planned(before), settings).posts if post.kind == "comment"]
-    assert f"````\n{PLAN}\n````" in post.text.replace("````text", "````")
-    assert parse_slash(post.text.partition(PLAN)[0] + PLAN) is None
+    shown = PLAN.replace("\n/", "\n /")  # (so that no forge takes it for an action)
+    assert f"````\n{shown}\n````" in post.text.replace("````text", "````")
+    assert parse_slash(post.text.partition(shown)[0] + PLAN) is None
     assert "- `/cloud-code approve plan-001`" in post.text
 
 

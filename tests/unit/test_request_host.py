@@ -42,6 +42,22 @@ def test_a_text_that_is_too_long_is_cut_between_lines() -> None:
     assert clipped(body, len(body)) == body and clipped("one", 1) == "\n[…]"
 
 
+def test_a_request_closes_the_issue_that_it_is_for_and_no_other() -> None:
+    """GitLab heeds such words in code, and what a squashed commit says may be made of it."""
+    opened: list[Any] = []
+    forge = SimpleNamespace(
+        login="bot", find_request=lambda branch: None, open_request=lambda text: opened.append(text) or draft()
+    )
+    words = "This fixes #99 and closes https://git.example.org/a/b/-/issues/7 [skip ci]"
+    task = delivered(summary=words, decisions=(words,)).evolve(acceptance_criteria=(words,), verification=())
+    issue = task.source.evolve(kind="issue", ref="12")
+    host(forge).open_request(task.evolve(source=issue))
+    host(forge).open_request(task)
+    body, of_a_file = (text.body for text in opened)
+    assert body.startswith("Closes #12\n\n") and body.count("#") - body.count("##") * 2 == 1
+    assert "#99" not in of_a_file and "[skip ci]" not in body and "fixes issue 99" in body
+
+
 @pytest.mark.parametrize("title", ["Draft: Draft: fix", "WIP: [draft] fix", "(draft)  DRAFT:fix", "fix"])
 def test_no_title_makes_a_draft_of_it(title: str) -> None:
     opened: list[Any] = []

@@ -22,6 +22,17 @@ from supervisor.core.slash import VERBS, Slash, parse_slash, render_help
         ("> /cloud-code cancel", "none"),
         ("please /cloud-code cancel", "none"),
         ("/cloud-codex cancel", "none"),
+        (" /cloud-code cancel", "none"),
+        ("/cloud-code\trun\tcodex", Slash(verb="run", word="codex", text="codex")),
+        ("/cloud-code\u00a0pause", Slash(verb="pause")),
+        (
+            "/cloud-code approve cred-001\n/cloud-code approve cred-002",
+            Slash(verb="approve", word="cred-001", text="cred-001", is_followed=True),
+        ),
+        (
+            "/cloud-code answer so:\n```\n/cloud-code x\n```",
+            Slash(verb="answer", word="so:", text="so:\n```\n/cloud-code x\n```"),
+        ),
         ("```sh\nls\n```\n/cloud-code status", Slash(verb="status")),
     ],
 )

@@ -7,6 +7,7 @@ same address. Only checks of a request's head do not: those are asked for each o
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from supervisor.core.forge import (
@@ -23,14 +24,24 @@ from supervisor.core.forge import (
 )
 from supervisor.core.settings import TriggerSettings
 from supervisor.core.slash import parse_slash
-from supervisor.forges.client import PAGE, SECOND, is_taken, newest_of, time_of
+from supervisor.forges.client import (
+    PAGE,
+    REVIEWS,
+    SECOND,
+    is_missed,
+    is_same,
+    is_taken,
+    look_at,
+    newest_of,
+    time_of,
+    without_others,
+)
 from supervisor.forges.errors import ForgeError, moved
 from supervisor.forges.github.client import GitHubClient
 from supervisor.forges.github.values import (
     check_of,
     comment_of,
     is_bot,
-    is_same,
     issue_number,
     login_of,
     request_of,
@@ -48,30 +59,36 @@ _EDITOR_QUERY = """
 query($owner: String!, $name: String!, $number: Int!) {
   repository(owner: $owner, name: $name) {
     issueOrPullRequest(number: $number) {
-      ... on Issue { lastEditedAt editor { login } }
-      ... on PullRequest { lastEditedAt editor { login } }
+      ... on Comment {
+        createdAt lastEditedAt editor { login __typename }
+        userContentEdits(first: 100) { nodes { editedAt editor { login __typename } } }
+      }
     }
   }
 }
 """
 
 
-# How far the reviews of each request were read.
-_REVIEWS = "reviews/"
 _MAX_PAGES = 20
-# So long a forge may show a label before it tells of the event that set it.
+# So long a forge may show a label before it tells of the event that set it, or an event before its issue changes.
 _LAG = timedelta(minutes=2)
-
-
-def _without_others(since: dict[str, datetime], watched: Watched) -> dict[str, datetime]:
-    """Without the times of requests that nobody waits for any more."""
-    kept = {f"{_REVIEWS}{number}" for number in watched.requests}
-    return {key: at for key, at in since.items() if not key.startswith(_REVIEWS) or key in kept}
 
 
 def _is_of(event: dict[str, Any], item: dict[str, Any]) -> bool:
     """Reviews are asked for on requests, everything else on issues."""
     return bool(event["event"] == "review_requested") == ("pull_request" in item)
+
+
+def _editor(edit: dict[str, Any]) -> str:
+    """Whose edit it is; the name of an App's account has an ending that GraphQL leaves out."""
+    editor = edit.get("editor") or {}
+    login = str(editor.get("login") or NOBODY_KNOWN)
+    return f"{login}[bot]" if editor.get("__typename") == "Bot" and not login.endswith("[bot]") else login
+
+
+def _is_later(edited_at: str | None, created_at: str | None, since: datetime | None) -> bool:
+    """Whether an edit counts: the first one that GitHub lists is how the text was written."""
+    return edited_at is not None and edited_at != created_at and (since is None or time_of(edited_at) > since)
 
 
 def _runs_of(repository: str, sha: str) -> str:
@@ -114,9 +131,14 @@ class Poll:
                     issues.append(seen)
             self._note_times(changed, comments, begun)
         touched = {int(item["number"]) for item in changed}
-        requests = [self._request(number, head, number in touched) for number, head in watched.requests.items()]
+        now = self._client.forge_now()
+        requests = [
+            look_at(number, partial(self._request, number, head, number in touched), self._since, now)
+            for number, head in watched.requests.items()
+        ]
         touched |= {seen.number for seen in requests if seen is not None}
-        reviews = [review for number in watched.requests if number in touched for review in self._reviews(number)]
+        there = [number for number in watched.requests if number in touched and not is_missed(number, self._since)]
+        reviews = [review for number in there for review in self._reviews(number)]
         return ForgeNews(
             issues=tuple(issues),
             comments=tuple(
@@ -129,7 +151,7 @@ class Poll:
             cursor=Cursor(
                 token_generation=self._client.generation,
                 tags=self._tags.all(),
-                since=_without_others(self._since, watched),
+                since=without_others(self._since, watched),
             ),
             budget=self._client.budget,
         )
@@ -168,7 +190,8 @@ class Poll:
         written = [item | {"updated_at": item["created_at"]} for item in comments]  # (an edit touches no issue)
         seen = (issues, newest_of(written, None, now), self._happened)
         latest = max((at for at in seen if at is not None), default=None)
-        if self._client.is_racy(latest) or latest != issues:
+        missed = latest != issues and latest is not None and latest > begun - _LAG  # (later it is no lag)
+        if self._client.is_racy(latest) or missed:
             for path in ("issues", "issues/comments", "issues/events"):
                 self._tags.forget_path(f"{self._path}/{path}")
 
@@ -290,7 +313,7 @@ class Poll:
         return asking[-1] if asking else None
 
     def _editors(self, ref: str, since: datetime | None) -> Iterator[Person]:
-        """Who changed the text since then, and who the title: GitHub tells of them in two places.
+        """All who changed the text since then, and who the title: GitHub tells of them in two places.
 
         Somebody without any right where it does not tell.
         """
@@ -303,9 +326,11 @@ class Poll:
             yield Person(login=NOBODY_KNOWN)
             return
         seen = (data.get("repository") or {}).get("issueOrPullRequest") or {}
-        edited_at = seen.get("lastEditedAt")
-        if edited_at is not None and (since is None or time_of(edited_at) > since):
-            yield self._person(str((seen.get("editor") or {}).get("login") or NOBODY_KNOWN))
+        edits = [{"editedAt": seen.get("lastEditedAt"), "editor": seen.get("editor")}]
+        edits += filter(None, (seen.get("userContentEdits") or {}).get("nodes") or ())
+        written = seen.get("createdAt")
+        for login in {_editor(edit): None for edit in edits if _is_later(edit["editedAt"], written, since)}:
+            yield self._person(login, login.endswith("[bot]"))
         for event in self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)}):
             renamed = event.get("event") == "renamed"
             if renamed and (since is None or time_of(event["created_at"]) > since):
@@ -399,7 +424,7 @@ class Poll:
             return
         if len(first) >= PAGE:
             self._tags.forget_path(f"{path}/reviews")  # (the oldest come first: a full page never changes)
-        mark = f"{_REVIEWS}{number}"
+        mark = f"{REVIEWS}{number}"
         known = self._cursor.since.get(mark)
         for review in self._client.pages(f"{path}/reviews", {}, first):
             submitted = review.get("submitted_at")

@@ -12,6 +12,7 @@ _CONCLUSIONS = {
     "neutral": "success",
     "skipped": "success",
     "action_required": "waiting",  # (a person lets the workflow run first: no failure of the work)
+    "cancelled": "waiting",  # (by a person, or for the sake of another run)
     "stale": "waiting",
 }
 _VERDICTS = {"APPROVED": "approved", "CHANGES_REQUESTED": "changes_requested"}
@@ -21,11 +22,6 @@ def login_of(data: Mapping[str, Any], key: str = "user") -> str:
     """The login in `data[key]`; GitHub answers null for deleted accounts."""
     user = data.get(key) or {}
     return str(user.get("login") or "ghost")
-
-
-def is_same(login: str, other: str) -> bool:
-    """Whether both name one account: GitHub takes the case of a name for no difference."""
-    return login.casefold() == other.casefold()
 
 
 def is_bot(data: Mapping[str, Any], key: str = "user") -> bool:

@@ -5,9 +5,10 @@ from typing import Any
 from urllib.parse import quote
 
 from supervisor.core.forge import ForgeRequest, RequestText
+from supervisor.forges.client import is_same
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.github.client import GitHubClient
-from supervisor.forges.github.values import is_same, login_of, request_of
+from supervisor.forges.github.values import login_of, request_of
 from supervisor.ports import Place
 
 _REACTIONS = {"eyes": "eyes", "+1": "+1", "confused": "confused"}

@@ -8,6 +8,7 @@ that one person leaves on a request until they pause are taken for one.
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from supervisor.core.forge import (
@@ -24,7 +25,16 @@ from supervisor.core.forge import (
 )
 from supervisor.core.settings import TriggerSettings
 from supervisor.core.slash import parse_slash
-from supervisor.forges.client import PAGE, SECOND, is_taken, newest_of, time_of
+from supervisor.forges.client import (
+    PAGE,
+    SECOND,
+    is_same,
+    is_taken,
+    look_at,
+    newest_of,
+    time_of,
+    without_others,
+)
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
 from supervisor.forges.gitlab.values import comment_of, login_of, request_of
@@ -81,7 +91,10 @@ class Poll:
                 comments += self._comments(self._new_notes("merge_requests", item), item, "merge_requests")
             if number not in {*watched.requests, *watched.ended} and self._asked_for_review(item):
                 issues += self._review_asked(item)
-        requests = [self._request(number) for number in watched.requests]
+        now = self._client.forge_now()
+        requests = [
+            look_at(number, partial(self._request, number), self._since, now) for number in watched.requests
+        ]
         return ForgeNews(
             issues=tuple(issues),
             comments=tuple(comments),
@@ -90,7 +103,7 @@ class Poll:
             cursor=Cursor(
                 token_generation=self._client.generation,
                 tags=self._tags.all(),
-                since=self._since,
+                since=without_others(self._since, watched),
                 marks=self._marks_of(watched),
             ),
             budget=self._client.budget,
@@ -121,7 +134,7 @@ class Poll:
 
         Nobody spoke to us before the first poll.
         """
-        if any(login_of({"author": person}) == self._trigger.assignee for person in item["assignees"]):
+        if self._is_assigned(item):
             return True
         return not self._is_first and item.get("user_notes_count") != 0
 
@@ -157,7 +170,7 @@ class Poll:
         """The commands in these notes; before the first poll nobody spoke to us."""
         known = max(self._since["spoken"], self._cursor.since.get(kind, self._since["spoken"]))
         for note in notes:
-            ours = note["system"] or login_of(note) == self._bot or is_taken(note["created_at"], known)
+            ours = note["system"] or is_same(login_of(note), self._bot) or is_taken(note["created_at"], known)
             if not ours and parse_slash(str(note.get("body") or "")) is not None:
                 yield comment_of(note, self._person(note["author"]), str(item["web_url"]))
 
@@ -211,17 +224,20 @@ class Poll:
 
     def _assignment(self, item: dict[str, Any], notes: list[dict[str, Any]]) -> Trigger | None:
         """Assignment to the configured account, by the system note that tells who did it."""
-        wanted = self._trigger.assignee
-        assigned = [login_of({"author": person}) for person in item["assignees"]]
-        if wanted is None or wanted not in assigned:
+        if not self._is_assigned(item):
             return None
-        told = re.compile(rf"assigned to .*@{re.escape(wanted)}(?![\w.-])")
+        told = re.compile(rf"assigned to .*@{re.escape(self._trigger.assignee or '')}(?![\w.-])", re.IGNORECASE)
         asking = [note for note in notes if note["system"] and told.match(str(note["body"]))]
         if not asking:
             return None
         note = asking[-1]
         who = self._person(note["author"])
         return Trigger(id=f"note-{note['id']}", kind="assignment", by=who, at=time_of(note["created_at"]))
+
+    def _is_assigned(self, item: dict[str, Any]) -> bool:
+        """Whether the account is assigned whose assignment asks for a run."""
+        wanted = self._trigger.assignee
+        return wanted is not None and any(is_same(_name(person), wanted) for person in item["assignees"])
 
     def _editors(self, ref: str, since: datetime | None) -> Iterator[Person]:
         """Who changed title or text since then, by the system notes."""
@@ -238,7 +254,7 @@ class Poll:
         login = str((user or {}).get("username") or "ghost")
         if login not in self._people:
             number = str((user or {}).get("id") or "")
-            own = login == self._bot
+            own = is_same(login, self._bot)
             level = 0 if own or not number else self._level(number)
             self._people[login] = Person(
                 login=login,
@@ -262,11 +278,11 @@ class Poll:
     # --- merge requests -----------------------------------------------------------------------------------
 
     def _asked_for_review(self, item: dict[str, Any]) -> bool:
-        return any(login_of({"author": person}) == self._bot for person in item.get("reviewers", ()))
+        return any(is_same(_name(person), self._bot) for person in item.get("reviewers", ()))
 
     def _review_asked(self, item: dict[str, Any]) -> Iterator[IssueSeen]:
         """A request of somebody else's that we were asked to review, by the note that tells who asked."""
-        told = re.compile(rf"requested review from .*@{re.escape(self._bot)}(?![\w.-])")
+        told = re.compile(rf"requested review from .*@{re.escape(self._bot)}(?![\w.-])", re.IGNORECASE)
         notes = self._new_notes("merge_requests", item)
         asking = [note for note in notes if note["system"] and told.match(str(note["body"]))]
         if asking:
@@ -315,9 +331,13 @@ class Poll:
             (note, str(discussion["id"]))
             for discussion in self._client.pages(path, {})
             for note in discussion["notes"]
-            if not note["system"] and int(note["id"]) > known and login_of(note) != self._bot
+            if not note["system"] and int(note["id"]) > known and not is_same(login_of(note), self._bot)
         ]
         return sorted(found, key=lambda entry: int(entry[0]["id"]))
+
+
+def _name(person: dict[str, Any]) -> str:
+    return login_of({"author": person})
 
 
 def _reviews_of(item: dict[str, Any], remarks: list[CommentSeen]) -> list[ReviewSeen]:

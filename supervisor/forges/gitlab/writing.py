@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 from supervisor.core.forge import ForgeRequest, RequestText
+from supervisor.forges.client import is_same
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
 from supervisor.forges.gitlab.values import login_of, plain_title, request_of
@@ -33,7 +34,7 @@ class Writer:
     def _ours(self, notes: Any, marker: str) -> str | None:
         for note in notes:
             first = str(note.get("body") or "").partition("\n")[0].rstrip("\r")
-            if login_of(note) == self._client.login and first == marker:
+            if is_same(login_of(note), self._client.login) and first == marker:
                 return str(note["id"])
         return None
 
@@ -129,7 +130,7 @@ class Writer:
 
     def _add_reviewers(self, number: int, found: Mapping[str, Any], logins: tuple[str, ...]) -> None:
         known = {str(person["username"]): int(person["id"]) for person in found.get("reviewers", ())}
-        more = self._users(tuple(login for login in logins if login not in known))
+        more = self._users(tuple(login for login in logins if not any(is_same(login, name) for name in known)))
         if more:
             wanted = {"reviewer_ids": [*known.values(), *more]}
             self._client.change("PUT", f"{self._path}/merge_requests/{number}", wanted)
@@ -140,7 +141,7 @@ class Writer:
             int(member["id"])
             for login in logins
             for member in self._client.pages(f"{self._path}/members/all", {"query": login})
-            if member["username"] == login
+            if is_same(str(member["username"]), login)
         ]
 
     def delete_branch(self, branch: str) -> None:

@@ -168,7 +168,8 @@ class GitHub(Forge):
                 self._event(repo, number, login, "renamed", rename={"from": before, "to": issue["title"]})
             issue["updated_at"] = now()
             if "body" in changes:  # (who changed a title stands in its event alone)
-                issue["last_editor"], issue["last_edited_at"] = login, now()
+                issue["edits"] = issue["edits"] or [(issue["by"], issue["created_at"])]  # (how it was written)
+                issue["edits"].append((login, now()))
             self._tell(repo, "issues", "edited", number, login)
 
     def close(self, repo: str, number: int, login: str) -> None:
@@ -322,8 +323,7 @@ class GitHub(Forge):
             "updated_at": now(),
             "closed_at": None,
             "closed_by": None,
-            "last_editor": None,
-            "last_edited_at": None,
+            "edits": [],
         }
 
     def _issue_or_pull(self, repo: str, number: int) -> dict[str, Any]:
@@ -1010,6 +1010,13 @@ class GitHub(Forge):
     def _editors(self, variables: dict[str, Any]) -> dict[str, Any]:
         repo = f"{variables['owner']}/{variables['name']}"
         entry = self._issue_or_pull(repo, int(variables["number"]))
-        login = entry["last_editor"]
-        editor = {"login": login} if login else None
-        return {"repository": {"issueOrPullRequest": {"lastEditedAt": entry["last_edited_at"], "editor": editor}}}
+        edits = [{"editedAt": at, "editor": self._actor(login)} for login, at in reversed(entry["edits"])]
+        last = edits[0] if edits else {"editedAt": None, "editor": None}
+        shown = {"createdAt": entry["created_at"], "lastEditedAt": last["editedAt"], "editor": last["editor"]}
+        return {"repository": {"issueOrPullRequest": shown | {"userContentEdits": {"nodes": edits}}}}
+
+    @staticmethod
+    def _actor(login: str) -> dict[str, Any]:
+        """As GraphQL names somebody: a bot without the ending that it has elsewhere."""
+        kind = "Bot" if login.endswith("[bot]") else "User"
+        return {"login": login.removesuffix("[bot]"), "__typename": kind}

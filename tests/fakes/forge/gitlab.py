@@ -43,6 +43,7 @@ class GitLab(Forge):
         self.projects: dict[str, dict[str, Any]] = {}
         self.moved: dict[str, str] = {}
         self.minted: list[dict[str, Any]] = []  # (every project access token that was asked for)
+        self.has_scoped_labels = True  # (with a paid plan)
         self.told_of_token: dict[str, Any] = {"scopes": ["api"], "expires_at": None}
 
     # --- set up ---------------------------------------------------------------------------------------
@@ -103,7 +104,7 @@ class GitLab(Forge):
         with self.lock:
             item = self.projects[path][kind][iid]
             self.make_label(path, name)
-            if "::" in name:  # (labels of one scope exclude each other)
+            if "::" in name and self.has_scoped_labels:  # (labels of one scope exclude each other)
                 scope = name.rpartition("::")[0] + "::"
                 for other in [label for label in item["labels"] if label.startswith(scope) and label != name]:
                     self.remove_label(path, iid, login, other, kind)
