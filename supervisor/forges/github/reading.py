@@ -86,9 +86,8 @@ def _editor(edit: dict[str, Any]) -> str:
     return f"{login}[bot]" if editor.get("__typename") == "Bot" and not login.endswith("[bot]") else login
 
 
-def _is_later(edited_at: str | None, created_at: str | None, since: datetime | None) -> bool:
-    """Whether an edit counts: the first one that GitHub lists is how the text was written."""
-    return edited_at is not None and edited_at != created_at and (since is None or time_of(edited_at) > since)
+def _is_later(edited_at: str | None, since: datetime | None) -> bool:
+    return edited_at is not None and (since is None or time_of(edited_at) > since)
 
 
 def _runs_of(repository: str, sha: str) -> str:
@@ -327,9 +326,11 @@ class Poll:
             return
         seen = (data.get("repository") or {}).get("issueOrPullRequest") or {}
         edits = [{"editedAt": seen.get("lastEditedAt"), "editor": seen.get("editor")}]
-        edits += filter(None, (seen.get("userContentEdits") or {}).get("nodes") or ())
-        written = seen.get("createdAt")
-        for login in {_editor(edit): None for edit in edits if _is_later(edit["editedAt"], written, since)}:
+        nodes, written = (seen.get("userContentEdits") or {}).get("nodes") or (), seen.get("createdAt")
+        edits += (
+            edit for edit in nodes if edit and edit["editedAt"] != written
+        )  # (the first is how it was written)
+        for login in {_editor(edit): None for edit in edits if _is_later(edit["editedAt"], since)}:
             yield self._person(login, login.endswith("[bot]"))
         for event in self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)}):
             renamed = event.get("event") == "renamed"
