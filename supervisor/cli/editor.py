@@ -46,8 +46,12 @@ def change_in_memory(text: str) -> str:
 
 @contextlib.contextmanager
 def _folder_in_memory() -> Iterator[Path]:
+    from agent_daemon.credentials import is_in_memory
+
     places = [os.environ.get(place, "") if place.isupper() else place for place in _IN_MEMORY]
-    place = next((place for place in places if place and os.access(place, os.W_OK | os.X_OK)), None)
+    mounts = Path("/proc/self/mounts").read_text(errors="replace")
+    usable = (place for place in places if place and os.access(place, os.W_OK | os.X_OK))
+    place = next((place for place in usable if is_in_memory(Path(place).resolve(), mounts)), None)
     if place is None:
         mend = "Set it anew instead: `cloud-code secret set NAME`."
         raise CloudCodeError("E_NO_MEMORY_FOLDER", "There is no memory-backed folder, as /dev/shm.", mend)

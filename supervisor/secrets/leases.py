@@ -102,7 +102,7 @@ class Leases:
         if not entry.sealed:
             return None
         try:
-            return _Secret.model_validate_json(unseal(base64.b64decode(entry.sealed), self.identity))
+            return _Secret.model_validate_json(unseal(base64.b64decode(entry.sealed), self.identity, self.folder))
         except (CloudCodeError, ValidationError, ValueError):
             return None
 

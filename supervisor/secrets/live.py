@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -32,7 +31,7 @@ class LiveSecrets:
     _elsewhere: list[SecretSource] = field(init=False)
     _named: list[str] = field(init=False)
     _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False)
-    _former: deque[tuple[str, str]] = field(default_factory=lambda: deque(maxlen=_FORMER), init=False, repr=False)
+    _former: tuple[tuple[str, str], ...] = field(default=(), init=False, repr=False)
     _read_at: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
@@ -46,8 +45,9 @@ class LiveSecrets:
         if not self._read_at or now - self._read_at >= _RENEWED_SECONDS:
             self._read_at = now
             found = self._seen | self._current()
-            self._former.extend((name, value) for name, value in self._seen.items() if found[name] != value)
-            self._seen = found
+            gone = ((name, value) for name, value in self._seen.items() if found[name] != value)
+            # (asked from many threads, by each line of the log, too: nothing is changed in place, nobody waits)
+            self._former, self._seen = (*self._former, *gone)[-_FORMER:], found
         former = {f"{name}, before ({number})": value for number, (name, value) in enumerate(self._former)}
         return {**self._seen, **former, **self.lent()}
 

@@ -82,9 +82,13 @@ class Minting:
 
     def _opened(self, entry: Entry) -> str:
         try:
-            return unseal(base64.b64decode(entry.sealed), self.identity).decode() if entry.sealed else ""
+            return self._unsealed(entry) if entry.sealed else ""
         except (CloudCodeError, ValueError):
             return ""
+
+    def _unsealed(self, entry: Entry) -> str:
+        place = self.folder / f"{entry.name}.json"
+        return unseal(base64.b64decode(entry.sealed), self.identity, place).decode()
 
     def pages(self) -> list[Minted]:
         with self._lock:
@@ -171,6 +175,8 @@ class Minting:
             return
         entry = lent.entry
         try:
+            if entry.sealed and not lent.token and not entry.id:
+                lent.token = self._unsealed(entry)  # (what opens it was not there before: it may be now)
             self.minter(entry.project, entry.api).revoke(name, entry.id, lent.token)
         except CloudCodeError:
             if datetime.now(UTC) < entry.ends:  # (else it has ended by itself)

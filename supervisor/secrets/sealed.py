@@ -15,13 +15,13 @@ def seal(data: bytes, identity: IdentityFile) -> bytes:
     return bytes(pyrage.encrypt(data, [identity.made()[-1].to_public()]))
 
 
-def unseal(data: bytes, identity: IdentityFile) -> bytes:
-    """CloudCodeError E_SECRETS_UNREADABLE or E_SECRETS_IDENTITY where it cannot be opened."""
+def unseal(data: bytes, identity: IdentityFile, place: Path) -> bytes:
+    """What lies at this place; CloudCodeError E_SECRETS_UNREADABLE or E_SECRETS_IDENTITY where it stays closed."""
     try:
         return bytes(pyrage.decrypt(data, identity.read()))
     except pyrage.DecryptError:
-        message = f"{identity.path} does not open what the supervisor keeps of its sign-in to Vault."
-        mend = "Be the supervisor's user, or bring the identity back; without it, remove state/vault-session.age."
+        message = f"{identity.path} does not open what the supervisor keeps in {place}."
+        mend = f"Be the supervisor's user, or bring the identity back; without it, remove {place}."
         raise CloudCodeError("E_SECRETS_UNREADABLE", message, mend) from None
 
 
@@ -37,7 +37,7 @@ class SealedFile:
             data = self.path.read_bytes()
         except OSError:
             return None
-        return unseal(data, self.identity)
+        return unseal(data, self.identity, self.path)
 
     def write(self, data: bytes) -> None:
         with writing(self.path):

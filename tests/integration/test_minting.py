@@ -169,6 +169,21 @@ def test_one_that_may_too_much_and_cannot_be_revoked_at_once_is_found_by_its_nam
     assert not lab.projects[PROJECT]["tokens"] and not book.pages()
 
 
+def test_one_that_cannot_be_shown_is_not_forgotten(hub: GitHub, key: str, tmp_path: Path) -> None:
+    """GitHub revokes only what it is shown: a start without the identity is no reason to let it live."""
+    token = minting(tmp_path, "github", hub.origin, key).mint("hub.1", "cred-001", 1, api=False)
+    away = (tmp_path / "identity").rename(tmp_path / "away")
+    book = minting(tmp_path, "github", hub.origin, key)
+    (page,) = book.pages()
+    assert not page.is_lent
+    with pytest.raises(CloudCodeError) as failed:
+        take_back(book)
+    assert failed.value.code == "E_SECRETS_IDENTITY" and len(book.pages()) == 1
+    away.rename(tmp_path / "identity")
+    take_back(book)
+    assert token not in hub.tokens and token in book.values().values() and not list(book.folder.iterdir())
+
+
 @pytest.mark.parametrize("place", MINT_FAILPOINTS)
 def test_killed_anywhere_nothing_is_left(lab: GitLab, tmp_path: Path, place: str) -> None:
     script = (
