@@ -8,10 +8,12 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import pyrage
@@ -130,9 +132,10 @@ class Keyring:
         self.recipient = str(self._identity.to_public())
         self._base = _base_folder(workstation_folder)
         self._given: dict[tuple[str, int], Given] = {}
-        self._former: deque[tuple[str, str]] = deque(maxlen=_FORMER)
-        self._mask = Mask(())
-        self.close()  # what a daemon left that was killed
+        # (what a daemon left that was killed is not used, but what its attempts wrote may hold it)
+        self._former = deque(_left_in(self._base) if self._base is not None else (), maxlen=_FORMER)
+        self._mask = Mask(value for _, value in self._former)
+        self.close()
 
     def of(self, task_id: str, attempt: int) -> Given:
         """What this attempt has been given."""
@@ -202,6 +205,21 @@ def _base_folder(workstation_folder: Path) -> Path | None:
         return None
     name = hashlib.sha256(os.fsencode(workstation_folder)).hexdigest()[:16]
     return _IN_MEMORY / f"cloud-code-{os.getuid()}-{name}"
+
+
+def _left_in(base: Path) -> Iterator[tuple[str, str]]:
+    """The values that lie there, each with the task that it was given for."""
+    try:
+        found = base.lstat()
+        paths = list(islice(base.glob("*/*/[A-Z_]*"), _FORMER))
+    except OSError:  # there is none
+        return
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        return
+    for path in paths:
+        with contextlib.suppress(OSError, ProtocolError):  # (an agent could have put anything there)
+            data = read_file(base, str(path.relative_to(base)), max_bytes=_MAX_BYTES).data
+            yield path.parts[-3], data.decode(errors="replace").removesuffix("\n")
 
 
 def is_in_memory(folder: Path, mounts: str) -> bool:

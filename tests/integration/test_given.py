@@ -1,5 +1,6 @@
 """What a daemon holds for an attempt: only its own key opens it, in memory only, and no longer than it may."""
 
+import os
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -234,8 +235,13 @@ def test_nothing_is_left_in_memory_by_a_daemon_that_was_killed(keyring: Keyring,
     keyring.take(tmp_path, tasking(keyring))
     folder = keyring.of("demo.a", 1).folder
     assert folder is not None and folder.exists()
-    Keyring(tmp_path / "mail")
+    os.mkfifo(folder / "A_PIPE")
+    again = Keyring(tmp_path / "mail")
     assert not folder.exists()
+    assert not again.of("demo.a", 1).environment().get("NPM_TOKEN")
+    left = f"{VALUE} in a home".encode()  # (of an attempt that is cancelled before it is given anything again)
+    assert again.of("demo.a", 1).everything.hides(left) and not again.of("demo.b", 1).everything.hides(left)
+    assert again.hide(VALUE) == "[hidden]"
 
 
 @pytest.mark.parametrize("comes", [True, False])
