@@ -1,10 +1,13 @@
 """What is read on forges becomes decisions about tasks: issues, comments, reviews, requests."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
+
+from loguru import logger
 
 from agent_daemon.failpoints import reach
 from supervisor.clock import Clock
@@ -124,17 +127,36 @@ class Issues:
         for seen in news.requests:
             task = self.ledger.tasks.get(by_request.get(seen.number, ""))
             if task is not None:
-                self._apply(take_request(task, seen, desk.settings.request, now))
+                with self._alone(name, f"request {seen.number}"):
+                    self._apply(take_request(task, seen, desk.settings.request, now))
         for review in news.reviews:
-            self._take_review(desk, review, by_request.get(review.request), now)
+            with self._alone(name, f"review {review.id}"):
+                self._take_review(desk, review, by_request.get(review.request), now)
         for issue in news.issues:
-            self._take_issue(name, desk, issue, now)
+            with self._alone(name, f"{issue.kind} {issue.ref}"):
+                self._take_issue(name, desk, issue, now)
         issues = {issue.ref: issue for issue in news.issues if issue.kind == "issue"}
         for comment in sorted(news.comments, key=lambda comment: (comment.at, comment.id)):
             task_id = f"{name}.{comment.issue}"
             if comment.kind == "request":
                 task_id = desk.state.requests.get(comment.issue, f"{name}.pr{comment.issue}")
-            self._take_comment(name, desk, comment, task_id, issues.get(comment.issue), now)
+            with self._alone(name, f"comment {comment.id}"):
+                self._take_comment(name, desk, comment, task_id, issues.get(comment.issue), now)
+
+    @contextmanager
+    def _alone(self, name: str, what: str) -> Iterator[None]:
+        """One thing that a mistake of ours keeps from being taken in keeps no other from that.
+
+        A disk that refuses ends it: all of it comes again.
+        """
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            logger.exception("E_BUG in taking in {} of {}", what, name)
+            message = f"taking in {what} of {name}: {type(error).__name__}: {error}"
+            self.ledger.log(Event(name="supervisor.bug", details={"code": "E_BUG", "message": message}))
 
     def _is_damaged(self, task_id: str) -> bool:
         """Whether nobody can tell what became of this task: that is told, and it is not begun a second time."""

@@ -5,7 +5,7 @@ from datetime import datetime
 from agent_daemon.protocol.model import Feedback
 from supervisor.core.decision import Decision, Event
 from supervisor.core.forge import CommentSeen, ForgeRequest, ReviewSeen
-from supervisor.core.intake import cancel
+from supervisor.core.intake import cancel, clean_line, clean_text
 from supervisor.core.record import Post, Remark, TaskRecord, Tries
 from supervisor.core.render import one_line_code
 from supervisor.core.settings import RequestSettings
@@ -21,7 +21,7 @@ def take_review(task: TaskRecord, review: ReviewSeen, now: datetime) -> Decision
     """One submitted review by somebody who may steer: one more attempt, told of each comment with its place."""
     remarks = [Remark(feedback=_remark(comment), thread=comment.thread) for comment in review.comments]
     if review.body.strip():
-        message = f"{review.author.login} says of the whole:\n{review.body}"[:_MAX_CHARACTERS]
+        message = _clean(f"{review.author.login} says of the whole:\n{review.body}")
         whole = Feedback(code="REVIEW", message=message, mend="do what it asks for")
         remarks.insert(0, Remark(feedback=whole))
     details = {"by": review.author.login, "verdict": review.verdict, "comments": len(review.comments)}
@@ -32,11 +32,15 @@ def take_review(task: TaskRecord, review: ReviewSeen, now: datetime) -> Decision
     return Decision(task=told, events=(event,)).then(take_up_remarks(told, now))
 
 
+def _clean(text: str) -> str:
+    return clean_text(text[:_MAX_CHARACTERS])
+
+
 def _remark(comment: CommentSeen) -> Feedback:
     return Feedback(
         code="REVIEW_COMMENT",
-        message=f"{comment.author.login} says:\n{comment.body}"[:_MAX_CHARACTERS],
-        file=(comment.path or "")[:1000],
+        message=_clean(f"{comment.author.login} says:\n{comment.body}"),
+        file=clean_line(comment.path)[:1000] if comment.path else "",
         line=comment.line,
         mend="do what it asks for, or say in your summary why not",
     )
@@ -122,7 +126,7 @@ def _checked(task: TaskRecord, seen: ForgeRequest, settings: RequestSettings, no
     told = tuple(
         Feedback(
             code="E_CHECK_FAILED",
-            message=f"the check '{check.name}' failed on {seen.head[:12]}\n{check.summary}"[:_MAX_CHARACTERS],
+            message=_clean(f"the check '{check.name}' failed on {seen.head[:12]}\n{check.summary}"),
             expected="it succeeds",
             mend="make it pass",
         )

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from supervisor.core.intake import clean_text
+
 PREFIX = "/cloud-code"
 
 # What each verb takes after it, as the help shows it.
@@ -47,7 +49,7 @@ def parse_slash(body: str) -> Slash | None:
 
     `answer`, `approve`, `deny`, `cancel`, `handoff` and `retry` take what follows, up to another command.
     """
-    lines = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = clean_text(body).split("\n")
     shown = _HIDDEN.sub(_blank, "\n".join(without_fences(lines))).split("\n")
     found = [number for number, line in enumerate(shown) if _is_command(line)]
     if not found:

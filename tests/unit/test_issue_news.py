@@ -178,6 +178,27 @@ def test_a_command_that_lacks_something_uses_up_no_help(found: Found) -> None:
         assert texts[1].startswith("There is no such command")
 
 
+def test_odd_characters_and_what_cannot_be_taken_in_keep_nothing_else_from_it(
+    found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cursor stands still until all was taken in: one comment kept a whole project from being read."""
+    found.ledger.tasks["acme.8"] = make_task(id="acme.8", source=SOURCE.evolve(ref="8"))
+    odd = CommentSeen(id="1", issue="8", author=ADA, at=NOW, body="/cloud-code retry \ud800\x00 so")
+    found.take(comments=(odd,))
+    (told,) = found.ledger.tasks["acme.8"].feedback
+    assert told.message == "\ufffd\ufffd so"
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("supervisor.issues.take_issue", fail)
+    issue = IssueSeen(ref="7", url="u", title="Fix it", author=ADA, updated_at=NOW)
+    asked = CommentSeen(id="2", issue="8", author=ADA, at=NOW, body="/cloud-code priority high")
+    found.take(issues=(issue,), comments=(asked,), cursor=Cursor(marks={"issues/7": 1}))
+    assert found.ledger.tasks["acme.8"].priority.value == "high"
+    assert found.issues.desks["acme"].state.cursor.marks == {"issues/7": 1}
+
+
 def test_whoever_gives_two_commands_in_one_comment_is_told_that_one_counts(found: Found) -> None:
     found.ledger.tasks["acme.8"] = make_task(id="acme.8", source=SOURCE.evolve(ref="8"))
     both = "/cloud-code priority high\n/cloud-code cancel"
