@@ -20,6 +20,15 @@ class HookSeen(Stored):
     trouble: str = ""
 
 
+def judge_account(configured: str, found: str) -> Finding:
+    """Whether the token is of the account that our comments are told apart by."""
+    if found.casefold() == configured.casefold():
+        return Finding(what="account", ok=True, message=f"signed in as {found}")
+    message = f"signed in as {found}, but `login` is {configured}: what we say is not known again, and said twice"
+    mend = f"Write `login: {found}` into `auth` of the project, or take it out; then restart the supervisor."
+    return Finding(what="account", ok=False, message=message, mend=mend)
+
+
 def judge_name(configured: str, found: str) -> Finding:
     """Whether the repository still has the name that the configuration gives it."""
     if found.lower() == configured.lower():

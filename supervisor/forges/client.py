@@ -4,6 +4,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import requests
@@ -55,7 +56,7 @@ class ForgeClient(ABC, Generic[_Library]):
         hide_in: Callable[[Any], Any] = lambda body: body,
     ) -> None:
         self._url, self._tokens, self._pace = url.rstrip("/"), tokens, pace or Pace()
-        self._login, self._hide_in = login, hide_in
+        self._login, self._is_named, self._hide_in = login, login is not None, hide_in
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._threads = threading.local()
         self._lock = threading.Lock()
@@ -99,8 +100,22 @@ class ForgeClient(ABC, Generic[_Library]):
     def login(self) -> str:
         """Our own account, asked for once where it is not configured."""
         if self._login is None:
-            self._login = self._tokens.login() or str(self.get("/user")[self._LOGIN_KEY])
+            self._login = self._whose()
         return self._login
+
+    def account(self) -> str:
+        """Whose token it is, whatever is configured; as configured where the forge does not tell."""
+        if not self._is_named:
+            return self.login
+        try:
+            return self._whose()
+        except ForgeError as error:
+            if error.code != "E_FORGE_DENIED":
+                raise
+            return self.login
+
+    def _whose(self) -> str:
+        return self._tokens.login() or str(self.get("/user")[self._LOGIN_KEY])
 
     @property
     def budget(self) -> Budget:
@@ -142,10 +157,10 @@ class ForgeClient(ABC, Generic[_Library]):
             if len(items) < PAGE:
                 return
 
-    def shown(self, path: str) -> list[Any] | None:
+    def shown(self, path: str, parameters: Mapping[str, str] = MappingProxyType({})) -> list[Any] | None:
         """All items of a list; None where it is not for us to see."""
         try:
-            return list(self.pages(path, {}))
+            return list(self.pages(path, parameters))
         except ForgeError as error:
             if error.is_hidden:
                 return None

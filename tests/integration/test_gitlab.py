@@ -179,7 +179,8 @@ def test_a_request_is_opened_once_made_ready_and_reviewed(
     watched = Watched(requests={opened.number: head})
     first = poll(client, Cursor(), watched)
     assert (first.requests[0].draft, first.requests[0].mergeable) == (False, True)
-    lab.add_pipeline(PROJECT, head, "failed")
+    lab.add_pipeline(PROJECT, head, "failed", failed=("an earlier one",))
+    lab.add_pipeline(PROJECT, head, "failed", failed=("unit tests", "may fail: audit"))
     thread = lab.discuss(PROJECT, opened.number, "ada", "b.py", 1, "why?")
     lab.discuss(PROJECT, opened.number, "ada", "b.py", 1, "x")
     second = poll(client, first.cursor, watched)
@@ -188,7 +189,7 @@ def test_a_request_is_opened_once_made_ready_and_reviewed(
         True,
         [("b.py", 1, "why?"), ("b.py", 1, "x")],
     )
-    assert second.requests[0].checks[0].conclusion == "failure"
+    assert [(check.name, check.conclusion) for check in second.requests[0].checks] == [("unit tests", "failure")]
     reply = writer.reply(opened.number, thread, f"{MARKER}\ndone")
     assert writer.find_reply(opened.number, thread, MARKER) == reply
     assert not poll(client, second.cursor, watched).reviews

@@ -108,6 +108,16 @@ class TestBoth:
         shown = site.cli("project", "check", name, check=False).stdout
         assert f"→ {denied['mend']}" in shown
 
+    def test_a_login_that_is_another_accounts(self, site: Site, named: tuple[str, Forge]) -> None:
+        name, forge = named
+        auth = site.config["projects"][name]["auth"]
+        for login, lacking in (("BOT", set()), ("ada", {"account"})):
+            site.config["projects"][name]["auth"] = auth | {"login": login}
+            site.write_config()
+            assert set(lacks(site, name)) == lacking
+        forge.fail(path="/user$", status=403, body={"message": "Resource not accessible by integration"})
+        assert not lacks(site, name), "not every token tells whose it is"
+
     def test_a_secret_that_is_not_there(self, site: Site, named: tuple[str, Forge]) -> None:
         name, forge = named
         (site.root.path / "token").unlink()

@@ -6,6 +6,7 @@ from typing import Any
 
 from supervisor.core.access import (
     HookSeen,
+    judge_account,
     judge_end,
     judge_hook,
     judge_issues,
@@ -46,7 +47,7 @@ class GitHubForge(Writer):
         return gathered(self._findings(hook))
 
     def _findings(self, hook: str | None) -> Iterator[Finding]:
-        yield Finding(what="account", ok=True, message=f"signed in as {self.login}")
+        yield judge_account(self.login, self._client.account())
         answer = self._client.answer(self._path)
         found: dict[str, Any] = answer.data
         yield judge_name(self._repository, str(found.get("full_name")))

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from supervisor.core.forge import (
+    CheckSeen,
     CommentSeen,
     Cursor,
     ForgeNews,
@@ -37,7 +38,7 @@ from supervisor.forges.client import (
 )
 from supervisor.forges.errors import ForgeError
 from supervisor.forges.gitlab.client import GitLabClient, project_path
-from supervisor.forges.gitlab.values import comment_of, login_of, request_of
+from supervisor.forges.gitlab.values import comment_of, job_of, login_of, request_of
 from supervisor.forges.tags import Tags
 
 # Somebody who reviews leaves several remarks: they are one review once nothing was added for so long.
@@ -305,7 +306,18 @@ class Poll:
 
     def _request(self, number: int) -> ForgeRequest | None:
         found = self._client.get_changed(f"{self._path}/merge_requests/{number}", {}, self._tags)
-        return request_of(found) if found is not None else None
+        if found is None:
+            return None
+        seen = request_of(found)
+        if seen.state == "open" and any(check.conclusion == "failure" for check in seen.checks):
+            seen = seen.evolve(checks=self._failed_jobs(found["head_pipeline"]) or seen.checks)
+        return seen
+
+    def _failed_jobs(self, pipeline: dict[str, Any]) -> tuple[CheckSeen, ...]:
+        """What made a pipeline fail, as far as it is shown to us."""
+        path = f"{self._path}/repository/commits/{pipeline['sha']}/statuses"
+        jobs = self._client.shown(path, {"pipeline_id": str(pipeline["id"])}) or ()
+        return tuple(job_of(job) for job in jobs if job["status"] == "failed" and not job.get("allow_failure"))
 
     def _remarked(self, item: dict[str, Any]) -> list[CommentSeen]:
         """What people have remarked on one of our requests since the last time, once they pause."""

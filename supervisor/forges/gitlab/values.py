@@ -16,6 +16,7 @@ _PIPELINES: dict[str, Conclusion] = {
     "canceled": "waiting",
 }
 _MERGEABLE = {"can_be_merged": True, "cannot_be_merged": False}
+_MAX_SUMMARY_CHARACTERS = 4000
 _STATES = {"opened": "open", "merged": "merged", "locked": "open"}
 
 
@@ -68,3 +69,10 @@ def request_of(data: Mapping[str, Any]) -> ForgeRequest:
         mergeable=_MERGEABLE.get(str(data.get("merge_status"))),
         checks=checks,
     )
+
+
+def job_of(data: Mapping[str, Any]) -> CheckSeen:
+    """A job that failed, as the statuses of its commit list it."""
+    summary = str(data.get("description") or "")[:_MAX_SUMMARY_CHARACTERS]
+    url = str(data.get("target_url") or "")
+    return CheckSeen(name=str(data["name"])[:200], conclusion="failure", url=url, summary=summary)

@@ -193,10 +193,11 @@ class GitLab(Forge):
         with self.lock:
             self.projects[path]["hooks"].append(made | changes)
 
-    def add_pipeline(self, path: str, sha: str, status: str) -> int:
-        """A pipeline on a commit: created, running, success, failed, canceled, manual …"""
+    def add_pipeline(self, path: str, sha: str, status: str, failed: tuple[str, ...] = ()) -> int:
+        """A pipeline on a commit (running, success, failed, canceled, manual …) with jobs that `failed`."""
         with self.lock:
-            entry = {"id": self.next_id(), "sha": sha, "status": status, "created_at": now()}
+            jobs = [(self.next_id(), name) for name in failed]
+            entry = {"id": self.next_id(), "sha": sha, "status": status, "created_at": now(), "jobs": jobs}
             self.projects[path]["pipelines"].append(entry)
             return int(entry["id"])
 
@@ -760,6 +761,28 @@ class GitLab(Forge):
         entry["resolved"] = bool(call.body["resolved"])
         notes = [self._note(path, self.projects[path]["notes"][number]) for number in entry["notes"]]
         return Reply(body={"id": call.parts["discussion"], "individual_note": False, "notes": notes})
+
+    @route("GET", _P + "/repository/commits/{sha}/statuses")
+    def _list_statuses(self, call: Call) -> Reply:
+        path, wanted = self.project_of(call), int(call.query.get("pipeline_id", 0))
+        shown = [
+            {
+                "id": number,
+                "sha": entry["sha"],
+                "ref": "x",
+                "status": "success" if name == "lint" else "failed",
+                "name": name,
+                "target_url": f"{self.origin}/{path}/-/jobs/{number}",
+                "description": None,
+                "created_at": entry["created_at"],
+                "allow_failure": name.startswith("may fail"),
+                "pipeline_id": entry["id"],
+            }
+            for entry in self.projects[path]["pipelines"]
+            if entry["sha"] == call.parts["sha"] and wanted in (0, entry["id"])
+            for number, name in ((0, "lint"), *entry["jobs"])
+        ]
+        return Reply(body=shown, paged=True)
 
     # --- routes: branches, tokens, hooks --------------------------------------------------------------------
 
