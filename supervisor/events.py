@@ -65,13 +65,16 @@ class EventLog:
         return entry
 
     def _rotate(self) -> None:
+        """OSError where the disk takes no new file: the next event tries again, and goes into the old one."""
+        if self._path.exists():
+            for number in range(KEPT_FILES - 1, 0, -1):
+                older = self._path.with_suffix(f".jsonl.{number}")
+                if older.exists():
+                    older.replace(self._path.with_suffix(f".jsonl.{number + 1}"))
+            self._path.replace(self._path.with_suffix(".jsonl.1"))
+        fresh = self._path.open("ab")
         self._file.close()
-        for number in range(KEPT_FILES - 1, 0, -1):
-            older = self._path.with_suffix(f".jsonl.{number}")
-            if older.exists():
-                older.replace(self._path.with_suffix(f".jsonl.{number + 1}"))
-        self._path.replace(self._path.with_suffix(".jsonl.1"))
-        self._file = self._path.open("ab")
+        self._file = fresh
 
     def close(self) -> None:
         self._file.close()

@@ -124,12 +124,21 @@ class Fleet:
 
     def _carry_out(self, station: Station, step: Step) -> None:
         """Remember what was decided, in the file where others are to know it."""
-        station.life, file = step.life, station.file
+        file = station.file
         if step.order == "forget":
             file = file.noting(None)
         elif step.order == "move":
             file = file.noting(None).evolve(driver=station.settings.driver)
-        self._save(station, file)
+        self._decide(station, step.life, file)
+
+    def _decide(self, station: Station, life: Life, file: StationFile) -> None:
+        """Write down what others are to do now; OSError where the disk refuses: then it is not decided yet."""
+        before, station.life = station.life, life
+        try:
+            self._save(station, file)
+        except OSError:
+            station.life = before
+            raise
 
     def _start(self, station: Station, driver: Workstations, now: float) -> list[FleetNews]:
         file = station.file
@@ -146,7 +155,12 @@ class Fleet:
         station.vitals = Vitals(beat_at=now, heartbeat=station.vitals.heartbeat)
         station.life, station.refused = started(station.life, now), None
         station.refusal.is_told(None, now)
-        self._save(station, file.noting(handle).evolve(worked=False))
+        noted = file.noting(handle)
+        try:
+            self._save(station, noted.evolve(worked=False))
+        except OSError:  # known here all the same, or another one would be started beside it
+            station.file = noted
+            raise
         return [FleetNews(workstation=file.name, event="workstation.started", details=handle.told())]
 
     def _environment(self, kind: str) -> dict[str, str]:
@@ -210,8 +224,7 @@ class Fleet:
         station = self.stations[name]
         if station.file.handle is None or station.life.stopping:
             return None
-        station.life = replace(station.life.moved(StationState.STOPPING), stopping=True)
-        self._save(station, station.file)
+        self._decide(station, replace(station.life.moved(StationState.STOPPING), stopping=True), station.file)
         return station.file.handle
 
     def lacks_daemon(self, name: str) -> bool:

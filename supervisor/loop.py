@@ -106,7 +106,8 @@ class Loop:
         while (self.pool.count or self.storyteller.pool.count) and self.clock.monotonic() < deadline:
             for message in self.receive(0.2):
                 if message[0] == "job":
-                    self._settle(message)
+                    with self.guard(f"settling {message[1]}"):
+                        self._settle(message)
             self.on_pass()
 
     @contextlib.contextmanager
@@ -262,7 +263,8 @@ class Loop:
 
     def _take_fleet_news(self, news: FleetNews) -> None:
         if news.event:
-            self._log(None, news.event, details=dict(news.details), workstation=news.workstation)
+            with self.guard(f"telling of {news.workstation}"):  # (what follows was decided, and is done)
+                self._log(None, news.event, details=dict(news.details), workstation=news.workstation)
         self._scheduling_due = True
         if news.chore is not None:
             self.upkeep.start(news.workstation, news.chore)

@@ -91,7 +91,7 @@ class Vigil:
             return False
         if lost:
             self.fleet.give_up(box.workstation)
+        self.work.stop_daemon(box.workstation, handle)
         details = {"attempt": box.attempt, "rule": rule, "seconds": round(seconds)}
         self.ledger.log(Event(name=f"workstation.{rule}", details=details), task, box.workstation)
-        self.work.stop_daemon(box.workstation, handle)
         return True

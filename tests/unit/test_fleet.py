@@ -1,18 +1,20 @@
 """The fleet's decisions over daemons that live, fall silent, die and do not die; told as histories."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent_daemon.protocol.files import make_folder
 from agent_daemon.protocol.model import WorkstationFile
 from agent_daemon.protocol.paths import Root
+from supervisor.core.chores import Chore
 from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
 from supervisor.fleet import Fleet, FleetNews
 from supervisor.ports import DaemonHandle
-from supervisor.stations import station_path
+from supervisor.stations import load_station, station_path
 
 NAME = "backend-1"
 
@@ -214,3 +216,66 @@ def test_who_is_made_anew_after_each_task_is_known_to_have_worked_over_restarts(
     history.daemons.living.clear()
     history.pass_by(3, beating=True, busy=False)
     assert restart().usable(NAME)
+
+
+@pytest.fixture
+def disk(history: History, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """Takes the folder away in which the fleet writes, and at the next call gives it back."""
+    folder, aside = Root(tmp_path).workstations, tmp_path / "aside"
+
+    def switch() -> None:
+        folder.rename(aside) if folder.exists() else aside.rename(folder)
+
+    yield switch
+
+
+def test_a_disk_that_refuses_leaves_no_daemon_half_stopped(history: History, disk: Callable[[], None]) -> None:
+    history.pass_by(10, beating=True)
+    history.pass_by(119, beating=False)
+    disk()
+    for _ in range(3):
+        with pytest.raises(OSError, match="No such file"):
+            history.pass_by(1, beating=False)
+    disk()
+    assert history.pass_by(1, beating=False) == ["silent"]
+    assert history.news[0].stop is not None
+    history.daemons.living.clear()
+    history.fleet.stopped(NAME)
+    assert history.pass_by(1, beating=False) == ["started"]
+    disk()
+    with pytest.raises(OSError, match="No such file"):
+        history.fleet.stop(NAME)
+    disk()
+    assert history.fleet.stop(NAME) is not None
+
+
+def test_a_disk_that_refuses_begins_no_chore_and_loses_none(history: History, disk: Callable[[], None]) -> None:
+    history.fleet.ask(NAME, Chore(kind="recreate"))
+    disk()
+    with pytest.raises(OSError, match="No such file"):
+        history.pass_by(1, beating=False, busy=False)
+    disk()
+    history.pass_by(1, beating=False, busy=False)
+    assert history.news[0].chore is not None
+
+
+def test_a_disk_that_fills_up_during_a_start_has_no_second_daemon_started(
+    history: History, disk: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = history.daemons.start
+
+    def fill(*arguments: Any) -> DaemonHandle:
+        disk()
+        return start(*arguments)
+
+    monkeypatch.setattr(history.daemons, "start", fill)
+    with pytest.raises(OSError, match="No such file"):
+        history.pass_by(1, beating=False, busy=False)
+    assert history.pass_by(1, beating=False, busy=False) == []
+    with pytest.raises(OSError, match="No such file"):
+        history.pass_by(1, beating=True, busy=False)
+    disk()
+    history.pass_by(1, beating=True, busy=False)
+    assert history.daemons.living == [1]
+    known = load_station(Root(tmp_path), NAME)
+    assert known is not None and known.handle is not None
