@@ -87,7 +87,7 @@ class DockerWorkstations:
         living = starting is not None or self._ground.containers.is_living(handle.run)
         name = starting or self._ground.containers.workstation_of(handle.run)
         if living and name:
-            remove_read_keys(self._ground.id, name, self._root.mail_out(name) / "workstation.yaml")
+            remove_read_keys(self._ground.id, name, self._sign(name))
         return living
 
     def away(self) -> CloudCodeError | None:
@@ -215,7 +215,8 @@ class DockerWorkstations:
     def _start(self, station: Station, run: str, keys: Path, environment: Mapping[str, str]) -> None:
         try:
             self._make_room(station)
-            lay_keys(keys, environment)  # (not earlier: they would be those of one that runs already)
+            # Not earlier: they would be those of one that runs already.
+            lay_keys(keys, environment, self._sign(station.name))
             try:
                 self._run(station, run, keys)
             except Exception:
@@ -255,6 +256,9 @@ class DockerWorkstations:
             **ground.options(station, keys, gate, free=station.settings.is_free),
         )
         ground.containers.refresh()
+
+    def _sign(self, name: str) -> Path:
+        return self._root.mail_out(name) / "workstation.yaml"
 
     def _running(self, name: str) -> str:
         for container in self._ground.seen_of(name):

@@ -173,13 +173,13 @@ class Ground:
         return any(image_id.removeprefix("sha256:").startswith(name) for name in named)
 
     def _keep_log(self, container: Container) -> None:
-        said = self.last_said(container.id, LOG_LINES_KEPT, LOG_BYTES, stdout=1, stderr=1)
         log = self.root.workstations / f"{container.workstation}.log"
         try:
+            said = self.last_said(container.id, LOG_LINES_KEPT, LOG_BYTES, stdout=1, stderr=1)
             put_aside_full(log, LOG_BYTES)
             with log.open("ab") as file:
                 file.write(said)
-        except OSError as error:  # a full disk keeps no container from being ended
+        except (OSError, EngineRefusalError) as error:  # a full disk, or one half removed (409), ends all the same
             logger.warning("the log of {} is not kept: {}", container.name, error)
 
     def last_said(self, container: str, lines: int, most_bytes: int, **streams: int) -> bytes:

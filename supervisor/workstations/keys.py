@@ -37,8 +37,16 @@ def keys_folder(root_id: str, workstation: str) -> Path:
     return folder
 
 
-def lay_keys(folder: Path, environment: Mapping[str, str]) -> None:
-    write_file(folder / FILE, json.dumps(dict(environment)).encode(), mode=0o400)
+def lay_keys(folder: Path, environment: Mapping[str, str], sign: Path) -> None:
+    """Lay the file, whose time is that of the last sign of life: the next one shows by another.
+
+    By no clock, which may be set meanwhile, and an agent may give its files any time. It is written beside the
+    folder, so that who can look into that sees it whole and with that time.
+    """
+    fresh = folder.with_name(f".{folder.name}")
+    write_file(fresh, json.dumps(dict(environment)).encode(), mode=0o400)
+    os.utime(fresh, ns=(0, _time_of(sign)))
+    fresh.replace(folder / FILE)
 
 
 def remove_read_keys(root_id: str, workstation: str, sign: Path) -> None:
@@ -50,10 +58,18 @@ def remove_read_keys(root_id: str, workstation: str, sign: Path) -> None:
         return
     folder = keys_folder(root_id, workstation)
     with contextlib.suppress(OSError):
-        if sign.lstat().st_mtime_ns > (folder / FILE).lstat().st_mtime_ns:
+        if _time_of(sign) != (folder / FILE).lstat().st_mtime_ns:
             remove_keys(folder)
 
 
 def remove_keys(folder: Path) -> None:
     with contextlib.suppress(OSError):
         (folder / FILE).unlink()
+
+
+def _time_of(sign: Path) -> int:
+    """In nanoseconds; 0 where there is none."""
+    try:
+        return sign.lstat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

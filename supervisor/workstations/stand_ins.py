@@ -13,7 +13,7 @@ from supervisor.workstations.container_options import Station
 from supervisor.workstations.containers import HELPER_LABEL, WORKSTATION_LABEL, root_labels
 from supervisor.workstations.engine import EngineAwayError, EngineRefusalError
 from supervisor.workstations.ground import Ground
-from supervisor.workstations.keys import keys_folder
+from supervisor.workstations.keys import keys_folder, remove_keys
 from supervisor.workstations.local import SALVAGE_SECONDS, NotDoneError, not_done
 from supervisor.workstations.tending import TEND_SECONDS, not_tended, tend_arguments, tended
 from supervisor.workstations.tools import remove_volume
@@ -111,7 +111,9 @@ def _run_once(
     from python_on_whales.exceptions import DockerException
 
     free = station.settings.is_free and ground.free_refusal(station) is None
-    given = ground.options(station, keys_folder(station.root_id, station.name), gate, free=free)
+    keys = keys_folder(station.root_id, station.name)
+    remove_keys(keys)  # (of a daemon that was not started any more; an agent may have a hand in what runs here)
+    given = ground.options(station, keys, gate, free=free)
     name, labels = station.helper(what)
     given |= {"networks": [network], "name": name, "labels": labels}
     remove_left(ground, station.name)

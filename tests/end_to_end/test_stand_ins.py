@@ -167,7 +167,7 @@ def test_a_start_that_comes_too_late_takes_no_keys_from_the_one_that_runs(
     ground: Ground, station: Station
 ) -> None:
     keys = keys_folder(station.root_id, NAME)
-    lay_keys(keys, {"KEY": "not read yet"})
+    lay_keys(keys, {"KEY": "not read yet"}, ground.root.mail_out(NAME) / "workstation.yaml")
     marks = [word for name, value in station.labels("first").items() for word in ("--label", f"{name}={value}")]
     docker("run", "--detach", "--network", "none", *marks, "--entrypoint", "sleep", station.image, "10000")
     driver = DockerWorkstations(ground.root, engine=ground.engine)
@@ -176,6 +176,22 @@ def test_a_start_that_comes_too_late_takes_no_keys_from_the_one_that_runs(
         driver.start(NAME, "backend", {})
     assert refused.value.code == "E_CONTAINER"
     assert "not read yet" in (keys / FILE).read_text()
+
+
+def test_what_a_daemon_laid_down_is_not_read_by_what_stands_in_for_it(ground: Ground, station: Station) -> None:
+    keys = keys_folder(station.root_id, NAME)
+    lay_keys(keys, {"KEY": "of a start that a kill cut short"}, ground.root.mail_out(NAME) / "workstation.yaml")
+    lay_tool(station, "cp /run/cloud-code/* /tools/taken")
+    assert stand_ins.tend(ground, station, TEND)["not_updated"]
+    assert "taken" not in in_tools(station, "ls /tools")
+
+
+def test_a_container_without_a_log_to_read_is_removed_all_the_same(ground: Ground, station: Station) -> None:
+    marks = [word for name, value in station.labels("first").items() for word in ("--label", f"{name}={value}")]
+    docker("run", "--log-driver", "none", "--network", "none", *marks, "--entrypoint", "true", station.image)
+    for left in ground.seen_of(NAME):
+        ground.remove(left)
+    assert not of_root(ground)
 
 
 def volumes(ground: Ground) -> list[str]:
