@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,11 @@ def test_granted_by_rule_by_a_person_and_denied(broker: Site) -> None:
     assert any(action["command"].endswith("approve demo.fix-add cred-004") for action in waits[0]["can"])
     site.cli("task", "deny", "fix-add", "cred-004", "--reason", "no logins")
     wait_for(lambda: grants(site).get("cred-005", {}).get("status") == "asked", what="the database is asked for")
-    site.cli("task", "approve", "fix-add", "cred-005")
+    told = {"version": 1, "id": "by-hand", "at": datetime.now(UTC).isoformat(), "actor": {"id": "ada"}}
+    told |= {"channel": "cli", "kind": "approve", "target": "demo.fix-add", "args": {"approval": "cred-005"}}
+    (site.root.commands / ".by-hand.new").write_text(json.dumps(told))
+    (site.root.commands / ".by-hand.new").rename(site.root.commands / "by-hand.yaml")
+    wait_for((site.root.commands / "by-hand.answer.yaml").exists, what="the file is answered")
     task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     seen = (site.folder / "seen").read_text()
