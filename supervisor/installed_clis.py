@@ -56,7 +56,7 @@ def find_clis(
     for cli in config.clis_of_station(kind):
         told = _question(config, cli, variables, key=key.hex())
         found = _read(ask(driver.enter(name, command, terminal=False), told, _ANSWER_SECONDS))
-        yield judged(name, _with_cost(found, config.cli(cli).model or "", config))
+        yield judged(name, _with_cost(found, config.cli(cli).model or "", config), given=gets_keys(config, kind))
 
 
 def find_logins(
@@ -120,7 +120,7 @@ def look_from_here(root: Root, config: Config, kind: str, name: str) -> FoundCli
     workstation = f"{kind}-1"
     environment = {"PATH": os.environ.get("PATH", os.defpath), **passed_variables(config, kind)}
     settings = settings_of(cli_config(name, config.cli(name)), Identity(), shared_homes(root, workstation))
-    return judged(workstation, look_at(settings, environment))
+    return judged(workstation, look_at(settings, environment), given=gets_keys(config, kind))
 
 
 def _read(line: str) -> Installed:
@@ -166,9 +166,18 @@ def _with_cost(cli: Installed, model: str, config: Config) -> Installed:
     return replace(cli, probe=replace(probe, cost_usd=cost_usd(usage, price)))
 
 
-def judged(workstation: str, cli: Installed) -> FoundCli:
-    """With what is wrong about it."""
-    return FoundCli(workstation=workstation, cli=cli, faults=tuple(_faults(cli)))
+def gets_keys(config: Config, kind: str) -> bool:
+    """Whether its attempts have something granted from their beginning, which may be the key of a CLI."""
+    return any(
+        rule.granted == "at_start" and kind in (settings.specialists or (kind,))
+        for settings in config.credentials.values()
+        for rule in settings.access.values()
+    )
+
+
+def judged(workstation: str, cli: Installed, *, given: bool) -> FoundCli:
+    """With what is wrong about it; `given`: its attempts may get its key by themselves."""
+    return FoundCli(workstation=workstation, cli=cli, faults=tuple(_faults(cli, given=given)))
 
 
 def not_found(cli: Installed) -> str:
@@ -183,7 +192,7 @@ def install_hint(cli: Installed) -> str:
     return cli.install or f"install it, or give the whole path in config.yaml, clis.{cli.name}.argv"
 
 
-def _faults(cli: Installed) -> Iterator[tuple[str, str]]:
+def _faults(cli: Installed, *, given: bool) -> Iterator[tuple[str, str]]:
     if cli.program is None:
         yield f"the program {cli.wanted} {not_found(cli)}", install_hint(cli)
         return
@@ -199,7 +208,7 @@ def _faults(cli: Installed) -> Iterator[tuple[str, str]]:
         names = ", ".join(cli.missing)
         mend = "set it around `cloud-code run`, then `cloud-code workstation restart`"
         yield f"{names} {'are' if len(cli.missing) > 1 else 'is'} to be passed on, and not set", mend
-    elif not cli.keys and not cli.logins and cli.adapter != "command":
+    elif not cli.keys and not cli.logins and not given and cli.adapter != "command":
         mend = f"name the variable with its key: clis.{cli.name}.pass_environment"
         yield "neither a key nor a login is found", mend
 

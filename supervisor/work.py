@@ -11,6 +11,7 @@ from supervisor.clock import Clock
 from supervisor.core.assign import Prepared, assign, fail_preparation
 from supervisor.core.budgets import Purse, cost_limit_usd, governing, spent_usd
 from supervisor.core.chain import cli_for
+from supervisor.core.credentials import grant_at_start
 from supervisor.core.decision import (
     Bundle,
     Decision,
@@ -276,7 +277,7 @@ class Work:
         if cli_for(task, chain, unstuck) != job.cli:  # handed over meanwhile: what was laid ready is for another
             return Decision(task=task)
         self.fleet.note_work([workstation])
-        return assign(
+        assigned = assign(
             task,
             outcome,
             workstation=job.workstation,
@@ -289,6 +290,7 @@ class Work:
             reserved_usd=None if limit is None else max(0.0, limit - spent_usd(task)),
             budgets=governing(config, task.project, task.specialist),
         )
+        return assigned.then(grant_at_start(assigned.task, config, now))
 
     def _end_salvage(self, job: Bundle, task: TaskRecord | None) -> None:
         attempt = task.attempt_number(job.attempt) if task is not None else None

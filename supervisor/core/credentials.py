@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from agent_daemon.protocol.model import CredentialRequest, Feedback, TaskReport, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.mint_rules import FORGE_TOKENS, why_not_made
-from supervisor.core.record import Attempt, Grant, TaskRecord
+from supervisor.core.record import Attempt, Grant, TaskRecord, Tries
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
 from supervisor.core.settings import GIT_USERS, Config, ProjectSettings
 from supervisor.core.states import State
@@ -47,7 +47,9 @@ def delivery_of(name: str, settings: CredentialSettings) -> Literal["environment
     return settings.deliver or ("file" if name in _USUAL_FILES else "environment")
 
 
-def granted_by(name: str, access: str, rule: AccessSettings) -> Literal["by_rule", "by_person", "never"]:
+def granted_by(
+    name: str, access: str, rule: AccessSettings
+) -> Literal["by_rule", "by_person", "at_start", "never"]:
     """Who grants this access: what is configured, else what is usual, else a person.
 
     What pushes is the supervisor's: tokens of forges are for reading, unless somebody says otherwise.
@@ -73,6 +75,33 @@ def take_requests(task: TaskRecord, report: TaskReport | None, config: Config, n
         grant = _judged(known, request, config, now)
         event = event_of(grant, grant.status, actor=grant.by or "agent")
         decision = decision.then(Decision(task=known.evolve(grants=(*known.grants, grant)), events=(event,)))
+    return decision
+
+
+def grant_at_start(task: TaskRecord, config: Config, now: datetime) -> Decision:
+    """What an attempt that begins has without asking, as the key of its coding CLI.
+
+    What was over by itself is granted anew; what a person has taken back, or denied, is not in this run.
+    """
+    decision = Decision(task=task)
+    for kind, settings in config.credentials.items():
+        for access in (name for name, rule in settings.access.items() if rule.granted == "at_start"):
+            request = CredentialRequest(id="", type=kind, access=access, reason="every attempt has it")
+            known = decision.task
+            before = [grant for grant in of_run(known) if _is_same(grant, request)]
+            if next(_unfit(known, request, config, settings), None) is not None:
+                continue
+            if not before:
+                grant = _judged(known, request, config, now)
+                changed = known.evolve(grants=(*known.grants, grant))
+            elif (before[-1].status, before[-1].by) == ("over", "supervisor"):
+                fresh = before[-1].evolve(attempt=known.attempt, why="", mark="", stale=False, giving=Tries())
+                grant = _granted(fresh, "rule", now)
+                changed = with_grant(known, grant)
+            else:
+                continue
+            event = event_of(grant, grant.status, actor="rule")
+            decision = decision.then(Decision(task=changed, events=(event,)))
     return decision
 
 
@@ -144,7 +173,7 @@ def _judged(task: TaskRecord, request: CredentialRequest, config: Config, now: d
         deliver=delivery_of(request.type, settings),
         ttl_minutes=settings.ttl_minutes,
     )
-    if granted_by(request.type, request.access, rule) == "by_rule":
+    if granted_by(request.type, request.access, rule) in ("by_rule", "at_start"):
         return _granted(grant, "rule", now)
     answer_by = now + timedelta(minutes=settings.answer_minutes)
     return grant.evolve(answer_by=answer_by, approve=rule.approve or "write")

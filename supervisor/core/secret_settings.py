@@ -106,16 +106,16 @@ class AccessSettings(Written):
     """One kind of access, and what gives it: a secret of the root, what Vault lends at a path, or the forge.
 
     `template` makes one text of what is lent, as ``postgres://{username}:{password}@db/app``. `mint`: the task's
-    forge makes a token that reads the task's repository by git, or by its API, too. `granted`:
-    who grants it (None: as is usual for the type), and `approve`: what a person must be allowed on the project for
-    that. `times`: how often one run of a task may have it.
+    forge makes a token that reads the task's repository by git, or by its API, too. `granted`: who grants it
+    (None: as is usual for the type; `at_start`: every attempt has it, unasked), and `approve`: what a person must
+    be allowed on the project for that. `times`: how often one run of a task may have it.
     """
 
     secret: SecretName | None = None
     lease: VaultPath | None = None
     template: Annotated[str, SHORT] | None = None
     mint: Literal["repository", "api"] | None = None
-    granted: Literal["by_rule", "by_person"] | None = None
+    granted: Literal["by_rule", "by_person", "at_start"] | None = None
     approve: Literal["write", "admin"] | None = None
     times: Annotated[int, Field(ge=1, le=20)] | None = None
 
@@ -148,3 +148,9 @@ class CredentialSettings(Written):
     projects: tuple[Name, ...] = ()
     specialists: tuple[Name, ...] = ()
     scopes: tuple[Annotated[str, SHORT], ...] = ()
+
+    @model_validator(mode="after")
+    def _unasked(self) -> Self:
+        if self.scopes and any(rule.granted == "at_start" for rule in self.access.values()):
+            raise ValueError("`scopes:` is for what is asked for: with `granted: at_start` there is no scope")
+        return self

@@ -11,8 +11,9 @@ import yaml
 
 from agent_daemon.clis.base import CliSettings
 from agent_daemon.installed import look_at
+from supervisor.core.settings import Config
 from supervisor.errors import CloudCodeError
-from supervisor.installed_clis import _read
+from supervisor.installed_clis import _read, gets_keys, judged
 from tests import preloaded
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import need, program
@@ -44,6 +45,18 @@ def test_version_key_and_login(tmp_path: Path) -> None:
     assert KEY not in repr(found)
     assert [path.name for path in (tmp_path / "home").iterdir()] == [".codex"]  # looking leaves nothing
     assert look_at(settings(tmp_path), environment).keys == ()  # what is not passed on is not there
+
+
+def test_a_key_is_missed_unless_attempts_get_one_from_their_beginning(tmp_path: Path) -> None:
+    script(tmp_path / "bin/codex", "echo codex-cli 0.201.3")
+    found = look_at(settings(tmp_path), {"PATH": f"{tmp_path}/bin:/usr/bin:/bin"})
+    use = {
+        "openai_key": {"access": {"use": {"secret": "openai", "granted": "at_start"}}, "specialists": ["backend"]}
+    }
+    project = {"acme": {"repository": "/srv/acme.git"}}
+    config = Config.model_validate({"projects": project, "credentials": use})
+    without, given = (judged("x-1", found, given=gets_keys(config, kind)) for kind in ("frontend", "backend"))
+    assert [said for said, _ in without.faults] == ["neither a key nor a login is found"] and not given.faults
 
 
 @pytest.mark.parametrize(("said", "version"), [("exit 3", ""), ("echo none", ""), ("cat /dev/zero", "")])

@@ -1,7 +1,7 @@
 """What agents ask for: who grants it, what is denied, and that it is given to the live attempt and taken back."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from agent_daemon.protocol.model import BlockedReason, CredentialRequest, ReportStatus, TaskReport, WaitReason
 from supervisor.core.answers import answers
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
-from supervisor.core.credentials import MAX_ASKED, git_place, granted_by, take_requests, variable_of
+from supervisor.core.credentials import (
+    MAX_ASKED,
+    git_place,
+    grant_at_start,
+    granted_by,
+    revoke,
+    take_requests,
+    variable_of,
+)
 from supervisor.core.decided import what_was_decided
 from supervisor.core.decision import Failed, Given
 from supervisor.core.giving import (
@@ -92,6 +100,42 @@ def test_git_may_use_a_token_at_the_host_of_the_tasks_forge_alone() -> None:
         ("github_token", local),
     ):
         assert git_place(kind, project) is None
+
+
+class TestAtStart:
+    """What every attempt has without asking."""
+
+    KEY: ClassVar[dict[str, Any]] = {
+        "access": {"use": {"secret": "openai", "granted": "at_start"}},
+        "env": "OPENAI_API_KEY",
+    }
+
+    def begun(self, task: TaskRecord, **key: Any) -> TaskRecord:
+        return grant_at_start(task, config(openai_key=self.KEY | key), NOW).task
+
+    def test_it_is_granted_once_and_given_to_the_attempt(self) -> None:
+        task = self.begun(at_work())
+        (grant,) = task.grants
+        assert (grant.id, grant.status, grant.by, grant.env) == ("cred-001", "granted", "rule", "OPENAI_API_KEY")
+        assert told_credentials(task, 1)[0].on_its_way and self.begun(task) == task
+        assert len(to_give(task, "age1", NOW)) == 1
+
+    @pytest.mark.parametrize("others", [{"projects": ["other"]}, {"specialists": ["frontend"]}])
+    def test_others_have_it_not(self, others: dict[str, Any]) -> None:
+        assert not self.begun(at_work(specialist="backend"), **others).grants
+
+    def test_the_next_attempt_has_it_anew_unless_a_person_took_it_back(self) -> None:
+        task = self.begun(at_work())
+        over = take_back(task, NOW + timedelta(hours=2)).task
+        assert over.grants[0].status == "over"
+        again = self.begun(next_attempt(over))
+        assert [(grant.id, grant.status, grant.attempt) for grant in again.grants] == [("cred-001", "granted", 2)]
+        revoked = revoke(again, again.grants[0], by="ada", why="enough", now=NOW).task
+        assert self.begun(next_attempt(revoked)).grants == revoked.grants
+
+    def test_there_is_no_scope_in_what_nobody_asks_for(self) -> None:
+        with pytest.raises(ValueError, match="there is no scope"):
+            config(openai_key=self.KEY | {"scopes": ["a"]})
 
 
 USUAL = {
