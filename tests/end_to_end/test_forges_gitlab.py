@@ -1,5 +1,6 @@
 """What GitLab does otherwise than GitHub: notes that are a review, system notes, scoped labels; and an App."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from agent_daemon.failpoints import VARIABLE
 from tests.forge_site import FIX, PROJECT, REPO, ForgeSite, forge_site
 from tests.site import wait_for
 
@@ -97,3 +99,36 @@ def test_a_github_app_signs_in_for_its_repository_alone_and_files_are_tasks_ther
     assert (minted["repositories"], minted["permissions"]["contents"]) == (["app"], "write")
     hub.merge(REPO, by_file.request.number, "ada")
     site.wait_state("hub.by-hand", "completed")
+
+
+def test_killed_between_what_is_done_on_gitlab_and_its_record_nothing_is_doubled(forges: ForgeSite) -> None:
+    """On one without a paid plan, where labels of one scope exclude nothing."""
+    site, lab = forges.site, forges.lab
+    lab.has_scoped_labels = False
+    site.write_config()
+    number = lab.open_issue(PROJECT, "rea", "Fix the sum", "It subtracts.")
+    lab.add_label(PROJECT, number, "ada", "cloud-code")
+    (site.folder / "go").touch()
+    counter = site.folder / "kills"
+    counter.write_text("4")
+    killed_at = {VARIABLE: f"forge.told_before_record={counter}"}
+    process = site.start(**killed_at)
+
+    def over() -> bool:
+        nonlocal process
+        if process.poll() is not None:
+            assert process.returncode == -signal.SIGKILL, site.story(f"lab.{number}")
+            process = site.start(**killed_at)
+        task = site.record(f"lab.{number}")
+        if task is not None and task.state == "review":
+            request = forges.request_of(task.id)
+            if lab.projects[PROJECT]["requests"][request]["state"] == "opened":
+                lab.merge(PROJECT, request, "ada")
+        return site.store.is_archived(f"lab.{number}")
+
+    wait_for(over, 150, "killed four times")
+    assert counter.read_text() == "0"
+    (story,) = forges.noted(number)
+    assert "Completed" in story and len(lab.projects[PROJECT]["requests"]) == 1
+    assert lab.projects[PROJECT]["issues"][number]["labels"] == ["cloud-code", "cloud-code::done"]
+    assert [entry["name"] for entry in lab.projects[PROJECT]["emoji"]] == ["eyes"]
