@@ -21,7 +21,7 @@ def check_project(root: Root, config: Config, name: str, read_secret: ReadSecret
     settings = config.projects[name]
     forges = Forges(root, read_secret)
     try:
-        forge, host = forges.open(settings)
+        forge, host = forges.open(_with_main_token(settings))
     except CloudCodeError as error:
         yield lack(error)
         return
@@ -35,7 +35,31 @@ def check_project(root: Root, config: Config, name: str, read_secret: ReadSecret
         yield from _hook_secret(read_secret, config, settings)
     yield from _git(name, settings, host)
     told = {finding.message for finding in asked}
-    yield from (finding for finding in _minting(forges, config, name) if finding.message not in told)
+    minting = (*_push_token(forges, settings), *_minting(forges, config, name))
+    yield from (finding for finding in minting if finding.message not in told)
+
+
+def _with_main_token(settings: ProjectSettings) -> ProjectSettings:
+    """Who only looks has no token made for pushing: on GitLab each has an account of its own, for two days."""
+    auth = settings.auth
+    return (
+        settings
+        if auth is None
+        else settings.model_copy(update={"auth": auth.model_copy(update={"push": "token"})})
+    )
+
+
+def _push_token(forges: Forges, settings: ProjectSettings) -> Iterator[Finding]:
+    """Whether the project makes us a token for pushing alone, where one is wanted; none is made."""
+    if settings.auth is None or settings.auth.push != "project_token":
+        return
+    try:
+        forges.minter(settings, api=False).probe()
+    except CloudCodeError as error:
+        found = lack(error, "push token")
+        yield found.evolve(message=f"{found.message} Until then `token` pushes.", grave=False)
+    else:
+        yield Finding(what="push token", ok=True, message="one can be made that pushes alone")
 
 
 def _secret_of(settings: ProjectSettings) -> SecretSource | None:

@@ -296,6 +296,14 @@ class TestGitLab:
         lab.add_person("project_7_bot_1a2b", TOKEN, {REPO: MAINTAINER})
         assert "can make no others" in lacks(site, "lab")["gitlab_token"]
 
+    def test_a_token_for_pushing_is_asked_about_and_none_is_made(self, site: Site, lab: GitLab) -> None:
+        site.config["projects"]["lab"]["auth"]["push"] = "project_token"
+        site.write_config()
+        assert "Until then `token` pushes" in lacks(site, "lab")["push token"]
+        lab.add_person("bot", levels={REPO: MAINTAINER})
+        found = checked(site, "lab")
+        assert found["push token"].ok and found["git"].ok and not lab.minted
+
     def test_who_may_only_report(self, site: Site, lab: GitLab) -> None:
         lab.add_person("bot", levels={REPO: 20})
         assert lacks(site, "lab") == {"push": "may not push"}
