@@ -18,9 +18,12 @@ from supervisor.core.telling import answer
 
 _MAX_DESCRIPTION_BYTES = 190 * 1024
 _MAX_CRITERIA = 50
-# HTML comments, whole or from the beginning of a line on; characters without a width; lines that Markdown hides.
-_HIDDEN = re.compile(r"<!--.*?-->|^ {0,3}<!--.*\Z|^\[//\]: #[^\n]*", re.DOTALL | re.MULTILINE)
-_INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
+# HTML comments, whole or from the beginning of a line on; lines that Markdown hides; characters without a width,
+# among them the variants that no emoji needs: any text can be written in these.
+_HIDDEN = re.compile(
+    r"<!--.*?-->|^ {0,3}<!--.*\Z|^ {0,3}\[[^\]\n]+\]:[ \t]*(?:#|<>)[^\n]*", re.DOTALL | re.MULTILINE
+)
+_INVISIBLE = re.compile("[\u200b\u2060-\u2064\ufeff\ufe00-\ufe0d\U000e0000-\U000e01ef]")
 _CRITERIA = re.compile(r"^#{1,6}\s*(?:acceptance\s+criteria|done\s+when)\s*:?\s*#*\s*$", re.IGNORECASE)
 _HEADING = re.compile(r"^#{1,6}\s")
 # A line in bold letters alone, which many write for a heading.
@@ -54,7 +57,7 @@ def draft_of(issue: IssueSeen, project: str, settings: ProjectSettings, asked: T
         shown = f"Review the changes of this request into `{issue.base}`. What its author says:\n\n{shown}"
         labels = (*labels, "reviewer")
     text = TaskFile(
-        title=clean_line(issue.title),
+        title=clean_line(_INVISIBLE.sub("", issue.title)),
         description=_clipped(shown),
         labels=labels,
         priority=_priority(labels),

@@ -232,6 +232,10 @@ def test_the_case_of_a_label_makes_no_difference() -> None:
 def test_what_a_reader_would_not_see_is_left_out_and_code_is_not() -> None:
     body = "one <!-- hidden --> two\n`<!--` stays\n[//]: # (hidden)\nz\u200bw\U000e0041\n<!-- to the end"
     assert taken(issue(body=body)).description == "one  two\n`<!--` stays\n\nzw"
+    other = "  [note]: <> (hidden)\n[docs]: https://example.org\na\ufe01\U000e0121 \u2764\ufe0f"
+    odd = issue(title="Fix\U000e0041\U000e0101 it", body=other)
+    assert taken(odd).description == "[docs]: https://example.org\na \u2764\ufe0f"
+    assert taken(odd).title == "Fix it"
 
 
 def test_a_request_is_reviewed_on_its_own_branch() -> None:
