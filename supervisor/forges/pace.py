@@ -21,6 +21,8 @@ _POINTS_A_MINUTE = 750
 _READ_POINTS, _WRITE_POINTS = 1, 5
 # … but not for longer than this each: whatever is read, what there is to tell is told.
 _LONGEST_YIELD_SECONDS = 5.0
+# So many requests are remembered, more than a minute may have: while nothing is written, nobody forgets any.
+_REMEMBERED = 1000
 _LONGEST_WAIT_SECONDS = 10
 _RESTS = "it has refused a request, and wants no other for a while"
 
@@ -39,7 +41,7 @@ class Pace:
         self._clock, self._sleep = clock, sleep
         self._lock = threading.Lock()
         self._made: deque[float] = deque()
-        self._points: deque[tuple[float, int]] = deque()
+        self._points: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
         self._next = self._rest_until = 0.0
 
     def look(self) -> None:

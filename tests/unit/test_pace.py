@@ -72,6 +72,16 @@ def test_whatever_is_read_what_there_is_to_tell_is_told(pace: Pace, clock: Clock
     assert clock.now < 120
 
 
+def test_reading_alone_for_weeks_fills_no_memory(pace: Pace, clock: Clock) -> None:
+    for _ in range(20_000):
+        pace.was_read()
+        clock.now += 60
+    assert len(pace._points) <= 1000
+    before = clock.now
+    pace.create()
+    assert clock.now == before
+
+
 def test_an_hour_has_its_share(pace: Pace, clock: Clock) -> None:
     for _ in range(400):
         pace.create()
