@@ -22,8 +22,8 @@ from supervisor.jobs.base_check import find_conflict
 from supervisor.jobs.earlier import is_merged
 from supervisor.jobs.project import (
     Project,
-    check_text,
     feedback,
+    hidden_text,
     import_grounds,
     quarantine_path,
     replace_durably,
@@ -50,10 +50,7 @@ def inspect(
         bundle = take_bundle(root, task, attempt, result, approved=job.approved)
         imported = import_into_quarantine(root, project, task, attempt, bundle, result, approved=job.approved)
         if report is not None:  # stands in the request
-            outputs = "\n".join(f"{run.command}\n{run.output_tail}" for run in report.verification)
-            evidence = (criterion.evidence for criterion in report.acceptance_criteria)
-            told = "\n".join((report.summary, *report.decisions, *evidence, outputs))
-            check_text(project, told.encode(), "the report's summary, decisions, criteria or verification")
+            report = _as_it_is_told(project, report)
     except FileNotFoundError:
         missing = Problem(
             code="E_NO_BUNDLE",
@@ -90,6 +87,21 @@ def inspect(
     bundle.unlink(missing_ok=True)
     delivery = _delivery(attempt, imported, result, report)
     return Inspected(attempt=attempt.number, delivery=delivery, conflict=conflict)
+
+
+def _as_it_is_told(project: Project, report: TaskReport) -> TaskReport:
+    """The report without what must not leave, in the agent's words that stand in the request."""
+    place = "the report's summary, decisions, criteria or verification"
+
+    def hidden(text: str) -> str:
+        return hidden_text(project, text, place)
+
+    criteria = (c.model_copy(update={"evidence": hidden(c.evidence)}) for c in report.acceptance_criteria)
+    runs = (run.model_copy(update={"output_tail": hidden(run.output_tail)}) for run in report.verification)
+    changes = {"summary": hidden(report.summary), "decisions": tuple(map(hidden, report.decisions))}
+    return report.model_copy(
+        update={**changes, "acceptance_criteria": tuple(criteria), "verification": tuple(runs)}
+    )
 
 
 def _nothing(root: Root, project: Project, task: TaskRecord, attempt: Attempt) -> Inspected:
@@ -200,10 +212,9 @@ def _take_document(root: Root, project: Project, task: TaskRecord, attempt: Atte
             code="E_DIGEST", message="the document is not the one that was claimed", file="document.md"
         )
         raise ProtocolError(problem)
-    document = staged.read_bytes()
+    document = staged.read_bytes().decode(errors="replace")
     staged.unlink()
-    check_text(project, document, "document.md")
-    write_file(target, document, mode=0o640)
+    write_file(target, hidden_text(project, document, "document.md").encode(), mode=0o640)
     return Inspected(attempt=attempt.number, document=True)
 
 

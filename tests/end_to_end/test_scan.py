@@ -19,16 +19,16 @@ PLACES = {
     "message": ("echo x > a.txt; git add .; git commit -qm 'Use {secret}'", "a commit's message"),
     "history": ("echo {secret} > k; git add k; git commit -qm a; git rm -q k; echo x > y; git add y;"
                 " git commit -qm b", "k"),
-    "summary": ("echo x > a.txt; echo 'I used {secret}'",
-                "the report's summary, decisions, criteria or verification"),
 }  # fmt: skip
+SAID = "echo x > a.txt; agent-daemon decision 'It is {secret}'; echo 'I used {secret}'"
 
 
 def test_what_must_not_leave_is_sent_back_to_the_agent(site: Site) -> None:
     """Each task's first attempt would let a secret out, in its own way; told so, the second one does not."""
     site.config["workstations"]["backend"]["count"] = 2
     lines = [
-        f"  *{name}*) {script.format(secret=SECRET, encoded=ENCODED)};;" for name, (script, _) in PLACES.items()
+        f"  *{name}*) {script.format(secret=SECRET, encoded=ENCODED)};;"
+        for name, script in {"said": SAID, **{name: script for name, (script, _) in PLACES.items()}}.items()
     ]
     good = f"git rm -rq --cached --ignore-unmatch key.txt {SECRET}.txt; rm -f key.txt {SECRET}.txt; echo z > z.txt"
     site.use_script(
@@ -41,7 +41,7 @@ def test_what_must_not_leave_is_sent_back_to_the_agent(site: Site) -> None:
     site.write_config()
     keep = [sys.executable, "-m", "supervisor", "--root", str(site.root.path), "secret", "set", "deploy/key"]
     subprocess.run(keep, input=SECRET, text=True, env=site._environment(), check=True, timeout=60)
-    for name in PLACES:
+    for name in ("said", *PLACES):
         site.write_task(name)
     site.start()
     for name, (_, place) in PLACES.items():
@@ -53,6 +53,10 @@ def test_what_must_not_leave_is_sent_back_to_the_agent(site: Site) -> None:
         assert "the secret deploy/key" in problem["message"]
         assert SECRET not in git("log", "-p", "--format=%B", f"main..{task.branch}", cwd=site.remote)
         assert SECRET not in (site.root.requests / f"{task.id}.md").read_text()
+    told = site.wait_state("demo.said", "review")  # (in text it is hidden)
+    assert [attempt.verdict for attempt in told.attempts] == ["completed"]
+    request = (site.root.requests / f"{told.id}.md").read_text()
+    assert SECRET not in request and "I used [hidden]" in request and "It is [hidden]" in request
     objects = subprocess.run(
         ["git", "cat-file", "--batch", "--batch-all-objects"], cwd=site.remote, capture_output=True, check=True
     )
