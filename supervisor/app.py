@@ -111,7 +111,8 @@ def open_root(root: Root) -> None:
         root.quarantine,
         root.temporary,
         root.schemas,
-        root.run,
+        root.egress,
+        root.gates,
     ):
         make_folder(folder)
     _open_to_group(root.commands)

@@ -313,9 +313,13 @@ class Root:
     def run(self) -> Path:
         return self.path / "run"
 
+    @property
+    def gates(self) -> Path:
+        return self.run / "egress"
+
     def gate(self, workstation: str) -> Path:
         """The folder with the socket through which a workstation connects; never made anew while one runs."""
-        return self.run / "egress" / check_name(workstation)
+        return self.gates / check_name(workstation)
 
     # What passes between the supervisor and a workstation.
 

@@ -73,7 +73,7 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
     begun, proxy = state(host), proxy_of(host)
     hidden = f"test -e /run/systemd/private && test ! -e /proc/{proxy}/root/run/systemd/private && echo so"
     assert proxy != "0" and host.sh(hidden).strip() == "so", "the proxy runs, and sees nothing of /run"
-    assert proxy != "0", "it comes along"
+    sees_nothing_else_of_the_root(host, proxy)
     assert (begun["ActiveState"], begun["UnitFileState"]) == ("active", "enabled")
     wait_for(lambda: "Docker engine does not answer; 0 tasks under way" in state(host)["StatusText"])
     assert host.sh("systemd-analyze verify /etc/systemd/system/cloud-code*.service") == ""
@@ -93,6 +93,19 @@ def test_an_administrator_installs_runs_upgrades_and_removes_it(host: SystemdHos
     assert proxy_of(host) == proxy, "nothing of all that touched it"
     has_its_proxy_upgraded(host, proxy)
     is_removed(host, program)
+
+
+def sees_nothing_else_of_the_root(host: SystemdHost, proxy: str) -> None:
+    """Whatever was made since it was started; and it works: a policy has a socket made, also for who looks on."""
+    place, made = f"/proc/{proxy}/root/srv/cloud-code", "/srv/cloud-code/run/egress/backend-1/proxy"
+    host.sh("cd /srv/cloud-code && touch secrets.age && mkdir -p mail")
+    assert host.sh(f"cd {place} && find . -maxdepth 2 -not -name . | sort").split() == [
+        *("./run", "./run/egress", "./state", "./state/egress")
+    ]
+    policy = "/srv/cloud-code/state/egress/backend-1.yaml"
+    host.sh(f"echo 'version: 1' > {policy} && chown cloud-code: {policy}")
+    wait_for(lambda: host.asked("ls", made) == made, what="its socket")
+    host.sh(f"rm {policy}; cd /srv/cloud-code && rm secrets.age")
 
 
 def goes_on_with_another_configuration(host: SystemdHost, pid: str) -> None:

@@ -46,13 +46,12 @@ class TestUnit:
         assert unit.render(TEXT, user=unit.USER, root=unit.ROOT, programs=unit.PROGRAMS) == TEXT
         assert unit.installed_for("[Service]\n") == (None, None)
 
-    def test_the_proxy_gives_no_tasks_and_no_commands_and_sees_no_secrets(self) -> None:
-        lines = (packaged_folder("systemd") / "cloud-code-egress.service").read_text().splitlines()
-        hidden = {word for line in lines if line.startswith("InaccessiblePaths=") for word in line[18:].split()}
+    def test_the_proxy_sees_of_the_root_what_it_needs_and_nothing_that_is_made_later(self) -> None:
+        text = (packaged_folder("systemd") / "cloud-code-egress.service").read_text()
         root = Root(Path(unit.ROOT))
-        secret = {root.leases, root.minted, root.vault_session}
-        paths = {root.config, root.tasks, root.commands, root.mail, root.workspaces, root.mirrors, *secret}
-        assert {f"-{path}" for path in paths} <= hidden
+        assert f"\nBindPaths={root.egress} {root.gates}\n" in text
+        (hidden,) = (line for line in text.splitlines() if line.startswith("TemporaryFileSystem="))
+        assert f"{root.path}:ro" in hidden.split() and "ReadWritePaths" not in text
 
     @pytest.mark.parametrize("name", ["cloud-code.service", "cloud-code-egress.service"])
     def test_systemd_takes_it_and_rates_its_hardening(self, tmp_path: Path, name: str) -> None:
