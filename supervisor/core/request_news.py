@@ -1,5 +1,7 @@
 """What happens to a task's request on a forge: reviewed, checked, merged, closed."""
 
+import itertools
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from agent_daemon.protocol.model import Feedback
@@ -11,7 +13,8 @@ from supervisor.core.render import one_line_code
 from supervisor.core.settings import RequestSettings
 from supervisor.core.states import State
 
-_MAX_REMARKS = 500
+# What waits for the next attempts: a record that is too long is not read again.
+_MAX_REMARKS, _MAX_REMARKS_BYTES = 500, 1024 * 1024
 # So many go to one attempt; what is left is for the next one.
 _AT_ONCE = 40
 _MAX_CHARACTERS = 8000
@@ -28,8 +31,17 @@ def take_review(task: TaskRecord, review: ReviewSeen, now: datetime) -> Decision
     event = Event(name="request.reviewed", details=details, actor=review.author.login)
     if task.ended or not remarks or (review.verdict == "approved" and not review.comments):
         return Decision(task=task, events=(event,))
-    told = task.evolve(remarks=(*task.remarks, *remarks)[:_MAX_REMARKS])
+    told = task.evolve(remarks=tuple(_bounded((*task.remarks, *remarks))))
     return Decision(task=told, events=(event,)).then(take_up_remarks(told, now))
+
+
+def _bounded(remarks: Iterable[Remark]) -> Iterator[Remark]:
+    left = _MAX_REMARKS_BYTES
+    for remark in itertools.islice(remarks, _MAX_REMARKS):
+        left -= len(remark.feedback.message.encode())
+        if left < 0:
+            return
+        yield remark
 
 
 def _clean(text: str) -> str:

@@ -1,16 +1,19 @@
 """A request that is reviewed, checked, merged or closed."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_daemon.protocol.paths import Root
 from supervisor.core.decision import Decision
 from supervisor.core.forge import CheckSeen, CommentSeen, ForgeRequest, Person, ReviewSeen
 from supervisor.core.record import Delivery, Request, TaskRecord
 from supervisor.core.request_news import take_request, take_review, take_up_remarks
 from supervisor.core.settings import RequestSettings
 from supervisor.core.states import State
+from supervisor.records import RecordStore
 from tests.unit.conftest import DIGEST, SHA_A, SHA_B, make_task
 
 NOW = datetime(2026, 1, 7, 10, 30, tzinfo=UTC)
@@ -64,6 +67,17 @@ def test_what_one_attempt_cannot_be_told_is_for_the_next_and_answered_then() -> 
     assert (len(many.feedback), len(many.threads), len(many.remarks)) == (40, 39, 21)
     rest = take_up_remarks(many.evolve(state=State.REVIEW, threads=()), NOW).task
     assert (len(rest.feedback), len(rest.threads), rest.remarks) == (21, 21, ())
+
+
+def test_a_review_without_end_leaves_a_record_that_can_be_read(tmp_path: Path) -> None:
+    (one,) = review(lines=(1,)).comments
+    remarks = tuple(one.evolve(id=str(number), body="\u6f22" * 8000) for number in range(500))
+    after = take_review(in_review(state=State.IN_PROGRESS), review().evolve(comments=remarks), NOW).task
+    root = Root(tmp_path)
+    root.records.mkdir(parents=True)
+    store = RecordStore(root)
+    store.save(after)
+    assert len(after.remarks) > 40 and after.id in store.load().tasks
 
 
 @pytest.mark.parametrize(
