@@ -21,7 +21,8 @@ CODE = "E_SECRET_IN_OUTPUT"
 # Tokens as their makers document them, long enough to be no words: GitHub, GitLab, Anthropic, OpenAI, AWS, Slack,
 # npm, PyPI, age, Vault, Stripe, Google, Hugging Face.
 _TOKENS = re.compile(
-    rb"\bgh[pousr]_[A-Za-z0-9_.-]{36,}|\bgithub_pat_[A-Za-z0-9_]{50,}|\bgl(?:pat|dt|rt|ptt|cbt)-[A-Za-z0-9_.-]{20,}"
+    rb"\bgh[pousr]_[A-Za-z0-9_.-]{36,}|\bgithub_pat_[A-Za-z0-9_]{50,}"
+    rb"|\bgl(?:pat|oas|dt|rtr?|cbt|ptt|ft|imt|agent|soat|ffct|wt)-[A-Za-z0-9_.-]{20,}"
     rb"|\bsk-ant-[A-Za-z0-9_-]{32,}|\bsk-(?:proj|svcacct)-[A-Za-z0-9_-]{32,}|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"
     rb"|\bxox[abprs]-[A-Za-z0-9-]{20,}|\bnpm_[A-Za-z0-9]{36}\b|\bpypi-AgEIcHlwaS5vcmc[A-Za-z0-9_-]{50,}"
     rb"|\bAGE-SECRET-KEY-1[A-Z0-9]{50,}|\bhv[sbr]\.[A-Za-z0-9_-]{24,}|\bsk_live_[A-Za-z0-9]{20,}"

@@ -57,8 +57,9 @@ def open_minting(root: Root, settings: SecretsSettings, minter: Callable[[str, b
 
 
 def values_of(minting: Minting, leases: Leases | None) -> Mapping[str, str]:
-    """All that attempts were lent, or that was made for them."""
-    return {**minting.values(), **(leases.values() if leases is not None else {})}
+    """All that attempts were lent, or that was made for them, and what lends that."""
+    lent = {**leases.values(), **leases.session.values()} if leases is not None else {}
+    return {**minting.values(), **lent}
 
 
 @dataclass

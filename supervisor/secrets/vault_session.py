@@ -8,7 +8,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -126,6 +126,13 @@ class VaultSession:
                 namespace=self.settings.namespace,
                 allow_redirects=False,
             )
+
+    def values(self) -> Mapping[str, str]:
+        """What it is signed in with now, by names for people; nobody is asked, and nobody waits."""
+        signed_in = self._signed_in
+        token = signed_in.token if signed_in is not None else ""
+        found = {"the token for Vault": token, "the secret id for Vault": self._secret_id}
+        return {name: value for name, value in found.items() if value}
 
     # --- signing in ---------------------------------------------------------------------------------------
 

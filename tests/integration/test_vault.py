@@ -123,6 +123,8 @@ class TestReading:
         settings = vault.settings(tmp_path, wrapped=True)
         made = reader(tmp_path, settings)
         assert read(made) == VALUE
+        session = store_of(made).session  # (what it signs in with is searched for in what leaves, too)
+        assert {session.signed_in().token, session._secret_id} == set(session.values().values())
         assert read(reader(tmp_path, settings)) == VALUE  # a supervisor that is started anew
         other = tmp_path / "other"
         other.mkdir()

@@ -47,6 +47,7 @@ TOKENS = [
     "ghs_" + "1234567_eyJhbGci.eyJpc3MiOiJnaXRodWI" + "x" * 400,
     "github_pat_11ABCDEFG0" + "x" * 60,
     "glpat-" + "x1" * 10,
+    "gloas-" + "x1" * 10,
     "sk-ant-api03-" + "x" * 40,
     "AKIA" + "ABCD" * 4,
     "npm_" + "a" * 36,
