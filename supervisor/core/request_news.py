@@ -126,11 +126,12 @@ def _checked(task: TaskRecord, seen: ForgeRequest, settings: RequestSettings, no
     failed = [check for check in seen.checks if check.conclusion == "failure"]
     if not failed:
         return Decision(task=task)  # (others may begin yet)
-    looked = task.evolve(checked_head=seen.head)
-    details = {"head": seen.head, "failed": [check.name for check in failed]}
+    looked, shown = task.evolve(checked_head=seen.head), failed[:_AT_ONCE]
+    details = {"head": seen.head, "failed": [check.name for check in shown]}
     event = Event(name="request.checked", details=details, actor="forge")
     if task.fix_rounds >= settings.fix_rounds:
-        names = ", ".join(one_line_code(check.name) for check in failed)
+        names = ", ".join(one_line_code(check.name) for check in shown)
+        names += f" and {len(failed) - len(shown)} more" if len(failed) > len(shown) else ""
         text = f"✋ Checks of the request fail, and no more attempts are made by themselves: {names}"
         return Decision(
             task=looked.with_post(Post(key="", kind="comment", on="request", text=text)), events=(event,)
@@ -142,7 +143,7 @@ def _checked(task: TaskRecord, seen: ForgeRequest, settings: RequestSettings, no
             expected="it succeeds",
             mend="make it pass",
         )
-        for check in failed
+        for check in shown
     )
     rounds = looked.evolve(fix_rounds=task.fix_rounds + 1)
     return Decision(task=rounds, events=(event,)).then(_again(rounds, told, "checks of the request failed", now))

@@ -103,6 +103,13 @@ def test_checks_that_fail_send_it_back_so_often_and_then_ask_a_person() -> None:
     assert look(asked, seen("open", "failure")).task == asked, "once for each head"
 
 
+def test_of_hundreds_of_checks_that_fail_the_first_are_told() -> None:
+    found = seen("open", *["failure"] * 500)
+    assert len(look(in_review(), found).task.feedback) == 40
+    (post,) = look(in_review(fix_rounds=2), found).task.posts
+    assert post.text.endswith("`c39` and 460 more")
+
+
 @pytest.mark.parametrize(
     "found",
     [
