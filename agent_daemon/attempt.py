@@ -18,7 +18,7 @@ STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN = "paused", "cancelled",
 STOP_UNRESPONSIVE = "unresponsive"
 _STOPS_FROM_OUTSIDE = frozenset({STOP_PAUSED, STOP_CANCELLED, STOP_EDITED, STOP_SHUTDOWN})
 # How long a start waits for what was granted: laid ready it is within a second of its being seen.
-PATIENCE_SECONDS = 5
+PATIENCE_SECONDS = 15
 
 Tell = Callable[[dict[str, Any], str | None], None]
 

@@ -132,11 +132,12 @@ def test_a_value_that_is_committed_is_held_and_one_that_is_revoked_is_gone(broke
 
 def test_a_daemon_that_is_started_anew_is_given_it_again(broker: Site) -> None:
     site = broker
-    go = site.folder / "go"
+    go, sha256 = site.folder / "go", hashlib.sha256(DATABASE.encode()).hexdigest()
     at_start = {"access": {"use": {"secret": "db/app", "granted": "at_start"}}}  # (the key of its CLI, as it were)
     site.config["credentials"]["model_key"] = at_start
     site.use_script(
-        f'test "$(echo -n "$MODEL_KEY" | sha256sum)" = "{hashlib.sha256(DATABASE.encode()).hexdigest()}  -"',
+        'until [ -e "$CLOUD_CODE_CREDENTIALS/MODEL_KEY" ]; do sleep 0.1; done',  # (it may come late)
+        f'sha256sum < "$CLOUD_CODE_CREDENTIALS/MODEL_KEY" | grep -q {sha256}',
         "agent-daemon credential npm_token --scope @acme --reason x",
         f"until [ -e {go} ]; do sleep 0.1; done",
         f'cat "$CLOUD_CODE_CREDENTIALS/NPM_TOKEN" | sha256sum > {site.folder}/seen',
