@@ -27,14 +27,14 @@ class RefusedNews:
             found = signature(self.root.egress_refused(name))
             if found is None or self._seen.get(name) == found:
                 continue
-            self._seen[name] = found
             told = self._known()
             for entry in read_refusals(self.root, name, told.get(name, 0)):
-                told[name] = entry["id"]
                 keys = ("at", "code", "host", "port", "message", "count", "kinds")
                 details = {"workstation": name} | {key: entry[key] for key in keys if key in entry}
                 news = True
                 yield Event(name="egress.refused", details=details)
+                told[name] = entry["id"]  # (who takes them may fail: it comes again then)
+            self._seen[name] = found
         if news:
             write_file(self.root.egress / _TOLD, json.dumps(self._told).encode())
 

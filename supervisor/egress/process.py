@@ -47,6 +47,7 @@ class Egress:
         self._root, self._dialer, self._stays = root, dialer or Dialer(), stays
         self._open: dict[str, _Open] = {}
         self._needed_at = time.monotonic()
+        self._failing: dict[str, str] = {}
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -73,7 +74,7 @@ class Egress:
         """Bring the gates to what the files say now, and write down what was refused."""
         wanted = policy_names(self._root)
         for name in wanted:
-            with _told(f"the gate of {name}"):
+            with self._told(f"the gate of {name}"):
                 if name not in self._open:
                     self._open[name] = await self._make(name)
                 self._read(name, self._open[name])
@@ -82,7 +83,7 @@ class Egress:
         if wanted:
             self._needed_at = time.monotonic()
         for name, opened in self._open.items():
-            with _told(f"what was refused to {name}"):
+            with self._told(f"what was refused to {name}"):
                 self._write_refused(opened)
 
     async def _make(self, name: str) -> _Open:
@@ -116,6 +117,20 @@ class Egress:
         with contextlib.suppress(OSError):
             self._write_refused(opened)
         logger.info("the gate of {} is shut", name)
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """A disk that refuses, or a folder that cannot be used, keeps no other workstation from its gate.
+
+        Each is looked at three times a second: the same error is told once, until it is over.
+        """
+        try:
+            yield
+            self._failing.pop(what, None)
+        except OSError as error:
+            if self._failing.get(what) != str(error):
+                self._failing[what] = str(error)
+                logger.error("{}: {}", what, error)
 
     @staticmethod
     def _write_refused(opened: _Open) -> None:
@@ -151,12 +166,3 @@ def _descriptors() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
-
-
-@contextlib.contextmanager
-def _told(what: str) -> Iterator[None]:
-    """A disk that refuses, or a folder that cannot be used, keeps no other workstation from its gate."""
-    try:
-        yield
-    except OSError as error:
-        logger.error("{}: {}", what, error)

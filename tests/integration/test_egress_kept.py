@@ -1,5 +1,6 @@
 """The egress proxy kept running by the driver, and found again by the next supervisor."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from loguru import logger
 
 from agent_daemon.clis.base import CliSettings, bare_environment
 from agent_daemon.egress import VARIABLE, proxy_variables
@@ -27,6 +29,7 @@ from supervisor.egress.files import (
     write_policy,
 )
 from supervisor.egress.news import RefusedNews
+from supervisor.egress.process import Egress
 from supervisor.egress.program import installed_program, own_program
 from supervisor.errors import CloudCodeError
 from supervisor.service.proxy import egress_step
@@ -38,6 +41,8 @@ from supervisor.workstations.ground import Ground
 from supervisor.workstations.stand_ins import tend
 from tests.janitor import processes_of
 from tests.site import wait_for
+
+NOW = datetime(2026, 1, 7, tzinfo=UTC)
 
 
 def config_with(**station: object) -> Config:
@@ -147,10 +152,9 @@ def test_what_was_refused_is_listed_by_host_and_kept_within_bounds(root: Root) -
     log = RefusalLog(root.egress_refused("backend-1"))
     root.egress.mkdir(parents=True)
     evil = Refusal("E_EGRESS_NOT_ALLOWED", "evil.example.org", 443, "it is not listed")
-    now = datetime(2026, 1, 7, tzinfo=UTC)
     for count in (1, 41):
-        log.write(Told(evil, count), now)
-    log.write(Told(evil, 900, kinds=2), now)
+        log.write(Told(evil, count), NOW)
+    log.write(Told(evil, 900, kinds=2), NOW)
     [last, others] = sorted(refused_rows(root, refused_names(root)), key=lambda row: row.code, reverse=True)
     assert (last.host, last.port, last.count, last.code) == ("evil.example.org", 443, 42, "E_EGRESS_NOT_ALLOWED")
     assert (others.host, others.count) == ("", 900)
@@ -158,11 +162,50 @@ def test_what_was_refused_is_listed_by_host_and_kept_within_bounds(root: Root) -
     news = RefusedNews(root)
     assert [event.details["count"] for event in news.take()] == [1, 41, 900]
     for _ in range(3000):
-        log.write(Told(evil, 1), now)
+        log.write(Told(evil, 1), NOW)
     files = [path for path in root.egress.iterdir() if "refused" in path.name]
     assert len(files) == 2 and sum(path.stat().st_size for path in files) < 2.1 * ROTATE_BYTES
     assert len({entry["id"] for entry in read_refusals(root, "backend-1")}) > 1000
     assert RefusalLog(root.egress_refused("backend-1"))._last == log._last
+
+
+def test_a_refusal_that_could_not_be_told_is_told_again(root: Root) -> None:
+    root.egress.mkdir(parents=True)
+    log = RefusalLog(root.egress_refused("backend-1"))
+    for count in (1, 2, 3):
+        log.write(Told(Refusal("E_EGRESS_NOT_ALLOWED", "evil.example.org", 443, "not listed"), count), NOW)
+    news = RefusedNews(root)
+    taking = news.take()
+    assert next(taking).details["count"] == 1 and next(taking).details["count"] == 2
+    taking.close()  # as where the second cannot be written down
+    assert [event.details["count"] for event in news.take()] == [2, 3]
+    assert list(news.take()) == []
+
+
+def test_what_lasts_is_told_once_by_the_proxy(root: Root) -> None:
+    write_policy(root, "backend-1", PolicyFile())
+    root.gates.parent.mkdir(exist_ok=True)
+    root.gates.write_text("no folder")
+    said: list[str] = []
+
+    async def look_thrice(egress: Egress) -> None:
+        for _ in range(3):
+            await egress.look()
+
+    async def look_on() -> None:
+        egress = Egress(root)
+        await look_thrice(egress)
+        root.gates.unlink()
+        await look_thrice(egress)
+        root.egress_policy("backend-1").unlink()
+        await egress.look()
+
+    sink = logger.add(said.append, level="ERROR", format="{message}")
+    try:
+        asyncio.run(look_on())
+    finally:
+        logger.remove(sink)
+    assert len(said) == 1 and "the gate of backend-1" in said[0]
 
 
 def test_the_gate_of_a_maintenance_is_shut_after_it_however_it_ended(root: Root) -> None:
