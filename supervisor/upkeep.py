@@ -87,12 +87,12 @@ class Upkeep:
         station.too_large = is_over(station.disk_bytes, limit, was_over=was)
         if station.too_large == was:
             return False
+        if station.too_large:  # (first, for the disk that is full may not even take the event)
+            self.clean()
+            self.rounds.add(name)
         details = {"bytes": station.disk_bytes, "limit_bytes": limit}
         event = "workstation.disk_recovered" if was else "workstation.disk_full"
         self.ledger.log(Event(name=event, details=details), workstation=name)
-        if station.too_large:
-            self.clean()
-            self.rounds.add(name)
         return was
 
     def _chore(self, station: Station, name: str, *, alone: bool, look_closely: bool, idle: bool) -> Chore | None:

@@ -1,5 +1,6 @@
 """Whose turn it is to be looked after, while others of its type work or are at it."""
 
+import errno
 import queue
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +75,22 @@ def test_in_a_round_the_idle_ones_come_first_and_one_at_a_time(upkeep: Upkeep) -
         "backend-1",
         "backend-3",
     ]
+
+
+def test_who_takes_too_much_gets_its_turn_although_the_disk_does_not_take_the_event(upkeep: Upkeep) -> None:
+    cleaned: list[bool] = []
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    upkeep.clean, upkeep.ledger.log = lambda: cleaned.append(True), refuse  # type: ignore[method-assign]
+    station = upkeep.fleet.stations["backend-2"]
+    station.settings = station.settings.model_copy(update={"disk_limit": "1g"})
+    station.disk_bytes = 2 << 30
+    with pytest.raises(OSError, match="no room"):
+        upkeep.look(1.0, busy=())
+    upkeep.look(2.0, busy=())
+    assert cleaned and asked(upkeep) == {"backend-2": ["maintain disk"]}
 
 
 @pytest.mark.parametrize("killed_at", [1, 2])
