@@ -170,8 +170,12 @@ def _touched_folders(
 
 
 def scan_names(changes: Iterable[Change], scan: Scan) -> None:
-    """Show every path to the scan, before anything is told of one. Rejected with its find."""
-    _check_find(scan(iter([b"\n".join(change.path for change in changes)])), "the names of the files")
+    """Show every path to the scan, and of submodules the commit, before anything is told of one.
+
+    Rejected with its find.
+    """
+    shown = [change.path + (change.sha.encode() if change.mode == SUBMODULE else b"") for change in changes]
+    _check_find(scan(iter([b"\n".join(shown)])), "the names of the files")
 
 
 def scan_content(

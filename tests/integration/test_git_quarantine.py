@@ -437,6 +437,17 @@ def test_the_scan_sees_everything_that_leaves(
     assert len(world.take(scan=scan).files) == 2
 
 
+def test_the_scan_sees_the_commit_that_a_submodule_names(world: World) -> None:
+    def scan(chunks: Iterator[bytes]) -> Problem | None:
+        found = b"hunter2".hex().encode() in b"".join(chunks)
+        return Problem(code="E_SECRET_IN_OUTPUT", message="A secret would leave.") if found else None
+
+    commit = b"hunter2".hex().ljust(40, "0")
+    world.agent.git("update-index", "--add", "--cacheinfo", f"160000,{commit},lib")
+    world.agent.git("commit", "--quiet", "--message", "Work")
+    assert refusal(world, scan=scan) == ("E_SECRET_IN_OUTPUT",)
+
+
 def test_a_scan_that_stops_early(world: World) -> None:
     world.agent.commit("Work", {f"file{number}.txt": f"{number}" * 200_000 for number in range(5)})
     seen: list[bytes] = []
