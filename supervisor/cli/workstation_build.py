@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from supervisor.cli.place import as_owner
 from supervisor.core.settings import PACKAGE
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.container_options import clis_of_image, image_of, packages_of_image, recipe_of
+from supervisor.workstations.containers import roots_on_image
 from supervisor.workstations.engine import Engine, engine_socket
 from supervisor.workstations.leavings import remove_unnamed
 
@@ -90,13 +92,30 @@ def build(
             uid=uid,
             gid=gid,
         )
-        note(f"Building {image.tag}" + (f" with {', '.join(chosen)}" if chosen else "") + ": takes some minutes.")
         before = engine.image(image.tag)
+        if before is not None:
+            _heed_others(image, before, roots_on_image(engine, before["Id"]) - {str(ctx.obj.path)})
+        note(f"Building {image.tag}" + (f" with {', '.join(chosen)}" if chosen else "") + ": takes some minutes.")
         images.build(str(engine.path), image)
         if before is not None:
             remove_unnamed(engine, before["Id"])
         note(f"{image.tag} is built.")
     return 0
+
+
+def _heed_others(wanted: images.Wanted, before: dict[str, Any], roots: set[str]) -> None:
+    """Tell that other roots take the new image, too. E_IMAGE_USER where theirs is for another user."""
+    if not roots:
+        return
+    named, made_for = ", ".join(sorted(roots)), (before["Config"].get("Labels") or {}).get("cloud-code.uid")
+    if made_for not in (None, str(wanted.uid)):
+        raise CloudCodeError(
+            "E_IMAGE_USER",
+            f"{wanted.tag} was built for user {made_for}, whose workstations of {named} run in it.",
+            f"Build one of your own: `workstation build {wanted.kind} --tag mine/{wanted.kind}`, and name it in "
+            f"config.yaml (`image: mine/{wanted.kind}`).",
+        )
+    note(f"{wanted.tag} is also the image of workstations of {named}: they take the new one, too.")
 
 
 def _configured(ctx: click.Context, *, needed: bool) -> dict[str, tuple[tuple[str, ...], tuple[str, ...]]]:

@@ -66,6 +66,12 @@ def list_containers(engine: Engine, root_id: str, path: str) -> dict[str, Contai
     return found
 
 
+def roots_on_image(engine: Engine, image_id: str) -> set[str]:
+    """The paths of all roots that have containers of this image."""
+    found = engine.get("/containers/json", all=1, filters={"label": [PATH_LABEL]})
+    return {entry["Labels"][PATH_LABEL] for entry in found if entry["ImageID"] == image_id}
+
+
 class Containers:
     """Follows one root's containers in a thread of its own, from the first `refresh` on."""
 

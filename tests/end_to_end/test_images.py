@@ -113,3 +113,26 @@ def test_a_build_that_fails_leaves_the_former_image_and_no_container(tmp_path: P
         assert docker("ps", "--all", "--quiet", "--filter", f"ancestor={broken}") == ""
     finally:
         docker("rmi", tag, broken)
+
+
+def test_the_image_that_another_root_runs_in_is_not_built_for_another_user(tmp_path: Path) -> None:
+    engine()
+    need_base()
+    tag, uid = f"cloud-code-test/shared:{tmp_path.name}", os.getuid()
+    builder = {**os.environ, "DOCKER_BUILDKIT": "0"}
+    build = [sys.executable, "-m", "supervisor", "--root", str(tmp_path / "root"), "workstation", "build", "base"]
+    try:
+        for made_for, words in ((uid + 1, "E_IMAGE_USER"), (uid, f"{tag} is also the image of workstations")):
+            recipe = f"FROM {BASE}\nLABEL cloud-code.uid={made_for}\n"
+            making = ["docker", "build", "--quiet", "--tag", tag, "-"]
+            subprocess.run(making, input=recipe, text=True, check=True, env=builder)
+            docker("create", "--name", tmp_path.name, "--label", "cloud-code.path=/srv/other", tag, "true")
+            before = docker("image", "inspect", "--format", "{{.Id}}", tag)
+            command = [*build, "--tag", tag, "--base", "scratch"]  # (in which nothing can be run)
+            built = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert built.returncode == 1 and words in built.stderr and "/srv/other" in built.stderr, built.stderr
+            assert docker("image", "inspect", "--format", "{{.Id}}", tag) == before
+            docker("rm", tmp_path.name)
+    finally:
+        docker("rm", "--force", tmp_path.name, check=False)
+        docker("rmi", tag, check=False)
