@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import fnmatch
 import functools
 import json
 import os
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,6 +101,19 @@ def at_best(take: Callable[[], float], limit: float, tries: int = 5) -> float:
     while best >= limit and (tries := tries - 1):
         best = min(best, take())
     return best
+
+
+def files_below(folder: Path, name: str = "*") -> list[Path]:
+    """Every regular file of such a name, also while others come and go there, which `Path.rglob` does not bear."""
+    found = [Path(place, each) for place, _, files in os.walk(folder) for each in fnmatch.filter(files, name)]
+    return [path for path in found if path.is_file() and not path.is_symlink()]
+
+
+def bytes_below(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Every regular file with what is in it; one that goes in this moment is passed over."""
+    for path in files_below(folder):
+        with contextlib.suppress(FileNotFoundError):
+            yield path, path.read_bytes()
 
 
 class Pace:
@@ -251,7 +265,10 @@ class Site:
         """The daemons that the supervisor has written down and that live."""
         found = []
         for path in self.root.workstations.glob("*.yaml"):
-            data = yaml.safe_load(path.read_text())
+            try:
+                data = yaml.safe_load(path.read_text())
+            except FileNotFoundError:  # it has gone in this moment
+                continue
             if data.get("pid"):
                 identity = ProcessIdentity(
                     pid=int(data["pid"]), start_ticks=int(data["start_ticks"]), boot_id=str(data["boot_id"])

@@ -2,14 +2,16 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
+import uuid
 import zlib
 from pathlib import Path
 
 from agent_daemon.hiding import forms_of
 from tests.forge_site import REPO, ForgeSite, forge_site
-from tests.site import git, wait_for
+from tests.site import bytes_below, files_below, git, wait_for
 from tests.vault_site import vault_site
 
 NPM = 'npm-canary/"Xy12"+value=1'
@@ -83,6 +85,7 @@ def test_no_value_leaves_by_any_exit(tmp_path: Path) -> None:
     with vault_site(fake=True) as vault, forge_site(tmp_path) as forges:
         site, outside = forges.site, tmp_path.with_name(f"{tmp_path.name}-outside")
         outside.mkdir()
+        seen = Path(f"/dev/shm/cloud-code-test-{uuid.uuid4().hex}")
         vault.put("npm/read", value=NPM)
         site.config["secrets"] = vault.settings(outside)
         url = "postgres://{username}:{password}@db.example/app"
@@ -97,14 +100,13 @@ def test_no_value_leaves_by_any_exit(tmp_path: Path) -> None:
             "agent-daemon credential npm_token --reason packages --wait 60",
             "agent-daemon credential database_url --access read_write --reason migrate --wait 90",
             "agent-daemon credential ssh_key --reason login --wait 90 || true",
-            f"(cat $CLOUD_CODE_CREDENTIALS/DATABASE_URL; echo) >> /dev/shm/{outside.name}",
+            f"(cat $CLOUD_CODE_CREDENTIALS/DATABASE_URL; echo) >> {seen}",
             f"python3 {leak}",
         )
         site.config["projects"]["hub"]["verification"] = [
             {"name": "leaks", "command": 'echo "$NPM_TOKEN $DATABASE_URL"; echo "$DATABASE_URL" | base64 -w0'}
         ]
         site.write_config()
-        seen = Path(f"/dev/shm/{outside.name}")
         try:
             site.start()
             number = forges.labelled()
@@ -135,15 +137,17 @@ def test_no_value_leaves_by_any_exit(tmp_path: Path) -> None:
         wait_for(
             lambda: not list(site.root.workspace("backend-1").glob("*.worktrees/*")), what="its worktree goes"
         )
-        wait_for(lambda: not list(site.root.salvage.rglob("*.bundle")), what="saved work that holds them goes")
+        wait_for(lambda: not files_below(site.root.salvage, "*.bundle"), what="saved work that holds them goes")
         wait_for(lambda: not list(site.root.quarantine.iterdir()), what="and is gone")
         exits = {
             "the forge": posted(forges).encode(),
             "what was pushed": all_objects(tmp_path / "hub.git"),
             "the command line": "".join(shown).encode(),
-            "names": "\n".join(map(str, tmp_path.rglob("*"))).encode(),
+            "names": "\n".join(
+                f"{place} {folders} {files}" for place, folders, files in os.walk(tmp_path)
+            ).encode(),
         }
-        exits |= {str(path): unpacked(path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file()}
+        exits |= {str(path): unpacked(data) for path, data in bytes_below(tmp_path)}
         forms = {form for value in set(values) for form in forms_of(value)}
         leaks = [(where, form) for where, data in exits.items() for form in forms if form in data]
         assert sorted({(where, form.decode()[:60]) for where, form in leaks}) == []
