@@ -9,13 +9,15 @@ from tests.fakes.scripted_model import ScriptedModel, scenario_named
 from tests.real_clis import need, program
 from tests.site import Site, wait_for
 
-# A step a tenth of a second, each for a tenth of a dollar, that adds a line; done once there are eight.
+# A step a tenth of a second, each for a tenth of a dollar, that adds a line; done once there are eight. Where the
+# first task has spent what it may, it waits: a daemon that is late to hear of that finds nothing more.
 STEP = json.dumps({"type": "progress", "message": "a step", "usage": {"turns": 1, "cost_usd": 0.1}})
 SCRIPT = (
     "cat > /dev/null",
     "touch work.txt",
     "while test $(wc -l < work.txt) -lt 8; do",
     f"  echo line >> work.txt; echo '{STEP}'; sleep 0.1",
+    "  case $(wc -l < work.txt)$PWD in 3*eight) sleep 600;; esac",
     "done",
     'echo \'{"type": "result", "message": "all eight"}\'',
 )
@@ -64,7 +66,8 @@ def test_a_task_goes_on_from_its_work_once_it_may_cost_more_and_another_waits_fo
 def test_a_real_cli_stops_within_a_step_of_its_limit_and_is_done_once_it_may_cost_more(site: Site) -> None:
     codex = program("codex")
     need(codex, "codex")
-    steps = [{"shell": f"sleep 0.3 # {number}"} for number in range(60)]
+    # It waits in the step after the one which its limit allows, that a daemon which is late finds no other one.
+    steps = [{"shell": f"sleep {0.3 if number < 7 else 600} # {number}"} for number in range(60)]
     with ScriptedModel(steps=steps) as model:
         site.environment["DUMMY_KEY"] = "sk-dummy"
         site.config["workstations"]["backend"]["clis"] = ["codex"]

@@ -1,15 +1,15 @@
 """A fleet that is drained: what runs comes to its end, nothing begins, over restarts too."""
 
 import json
-import threading
 
 import pytest
 
 from supervisor.cli import drain
 from supervisor.cli.main import run
 from supervisor.core.states import State
+from tests import preloaded
 from tests.desk import Desk
-from tests.site import Site, wait_for
+from tests.site import PATIENCE_SECONDS, Site, wait_for
 from tests.unit.conftest import make_attempt
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
@@ -30,16 +30,18 @@ def test_a_drained_fleet_comes_to_rest_and_stays_so_over_a_restart(site: Site) -
     assert "until attempts are given out again" in site.cli("task", "explain", "later").stdout
     assert "drain --undo" in site.cli("task", "explain", "later").stdout
 
-    waited: list[str] = []
-    waiting = threading.Thread(target=lambda: waited.append(site.cli("drain", "--wait").stdout))
-    waiting.start()
+    said = site.folder / "said"
+    with said.open("ab") as output:
+        words = ["--root", str(site.root.path), "drain", "--wait"]
+        waiting = preloaded.start(words, site._environment(), output, output)
+    wait_for(lambda: "1 attempt under way" in said.read_text(), what="it has been answered, and waits")
     site.stop_supervisors()
     site.start()
     wait_for(lambda: len(site.events("supervisor.started")) == 2)
     go.touch()
     site.wait_state("demo.running", "review")
-    waiting.join()
-    assert waited[0].endswith("no attempt is under way\n")
+    assert waiting.wait(PATIENCE_SECONDS) == 0
+    assert said.read_text().endswith("no attempt is under way\n")
     later = site.record("demo.later")
     assert later is not None and later.state == "pending" and not later.attempts
     status = json.loads(site.cli("status", "--json").stdout)

@@ -1,6 +1,7 @@
 """What a Vault lends to an agent: had within its attempt, and nothing of it left on the server afterwards."""
 
 import contextlib
+import hashlib
 import json
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def hold(site: Site, *steps: str) -> Path:
     go = site.folder / "go"
     site.use_script(
         ASK,
-        f'cp "$CLOUD_CODE_CREDENTIALS/DATABASE_URL" /dev/shm/{site.folder.name}-seen; touch {site.folder}/has',
+        f'cp "$CLOUD_CODE_CREDENTIALS/DATABASE_URL" {place_seen(site)}; touch {site.folder}/has',
         f"until [ -e {go} ]; do sleep 0.1; done",
         *steps,
         "sed -i 's/a - b/a + b/' calc.py",
@@ -67,12 +68,16 @@ def hold(site: Site, *steps: str) -> Path:
 @pytest.fixture(autouse=True)
 def _clean(site: Site) -> Iterator[None]:
     yield
-    with contextlib.suppress(FileNotFoundError):
-        Path(f"/dev/shm/{site.folder.name}-seen").unlink()
+    place_seen(site).unlink(missing_ok=True)
+
+
+def place_seen(site: Site) -> Path:
+    """Outside of what is searched. The folder has this name at another test of another worker, too."""
+    return Path(f"/dev/shm/cloud-code-test-{hashlib.sha256(str(site.folder).encode()).hexdigest()}")
 
 
 def seen(site: Site) -> str:
-    return Path(f"/dev/shm/{site.folder.name}-seen").read_text()
+    return place_seen(site).read_text()
 
 
 def nothing_lent(vault: VaultSite, site: Site) -> bool:
@@ -190,7 +195,7 @@ def test_an_agent_keeps_what_it_has_over_a_restart_of_the_supervisor_and_its_dae
     lender: Site, vault: VaultSite
 ) -> None:
     site, fake = lender, fake_of(vault)
-    go = hold(site, f'cmp "$CLOUD_CODE_CREDENTIALS/DATABASE_URL" /dev/shm/{site.folder.name}-seen')
+    go = hold(site, f'cmp "$CLOUD_CODE_CREDENTIALS/DATABASE_URL" {place_seen(site)}')
     site.start()
     site.write_task("fix-add")
     wait_for((site.folder / "has").exists, what="the agent has it")
@@ -209,12 +214,12 @@ def test_an_agent_keeps_what_it_has_over_a_restart_of_the_supervisor_and_its_dae
 
 def test_renewed_while_it_is_wanted_and_lent_anew_at_its_end(lender: Site, vault: VaultSite) -> None:
     site, fake = lender, fake_of(vault)
-    vault.lends(default_ttl="3s", max_ttl="6s")
+    vault.lends(default_ttl="6s", max_ttl="12s")
     go = hold(site)
     site.start()
     site.write_task("fix-add")
     wait_for((site.folder / "has").exists, what="the agent has it")
-    (first,) = fake.lent()
+    first = fake.lent()[0]
     wait_for(lambda: site.events("credential.refreshed"), what="its lease is renewed")
     wait_for(lambda: [one for one in fake.lent() if one.id != first.id], what="another one is lent")
     wait_for(lambda: not [one for one in fake.lent() if one.id == first.id], what="the first one is gone")
@@ -337,4 +342,4 @@ def test_nothing_is_pushed_while_what_must_not_be_in_it_is_not_known(lender: Sit
     site.start()
     fake.unseal()
     wait_for(lambda: site.events("claim.refused"), what="the value is found once it is known")
-    assert len(site.events("claim.refused")) == 1
+    assert [event["attempt"] for event in site.events("claim.refused")].count(1) == 1
