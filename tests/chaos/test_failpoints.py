@@ -4,6 +4,7 @@ import contextlib
 import re
 import signal
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from agent_daemon.failpoints import (
 from supervisor import spool
 from supervisor.control import new_command
 from tests import reliability
-from tests.site import Site, git, wait_for
+from tests.site import Site, Supervisor, git, wait_for
 
 KILLS = 2
 POINTS = reliability.declare("kill-points", [*SUPERVISOR_FAILPOINTS, *DAEMON_FAILPOINTS])
@@ -46,7 +47,7 @@ def prepare(site: Site) -> None:
 def run_to_the_end(site: Site, environment: dict[str, str]) -> int:
     """Keep a supervisor running until the merged task is archived; returns how often it had to be started."""
     merged, starts = False, 0
-    deadline_steps = 600
+    deadline_steps = 1500
     process = None
     for _ in range(deadline_steps):
         if process is None or process.poll() is not None:
@@ -73,6 +74,7 @@ def end_state(site: Site) -> dict[str, Any]:
     """What a person can see at the end, without times and hashes that depend on them."""
     task = site.record("demo.fix-add")
     assert task is not None and task.delivery is not None and task.request is not None
+    wait_for(lambda: not list(site.root.quarantine.iterdir()), what="no look at the branches is under way")
     request = (site.root.requests / "demo.fix-add.md").read_text()
     return {
         "state": task.state.value,
@@ -162,8 +164,8 @@ def clean_to_the_end(site: Site, stem: str, environment: dict[str, str]) -> int:
     """Run a task, delete its file, and clean up until nothing of it is left; the starts of the supervisor."""
     task_id, merged, starts = f"demo.{stem}", False, 0
     file = site.write_task(stem)
-    process = None
-    for _ in range(150):
+    process = last = None
+    for _ in range(500):
         if process is None or process.poll() is not None:
             assert process is None or process.returncode == -signal.SIGKILL, site.story(task_id)
             process, starts = site.start(**environment), starts + 1
@@ -173,9 +175,13 @@ def clean_to_the_end(site: Site, stem: str, environment: dict[str, str]) -> int:
             merged = True
         if task is not None and task.state == "completed":
             file.unlink(missing_ok=True)
+        if task is not None:
+            last = process
         if task is not None and not task.source.present:
             spool.post(site.root.commands, new_command("clean", "root", "ada", {}))
         if merged and task is None and not left_of(site, task_id):
+            if process is last:  # which had the record until now
+                wait_for(partial(is_done_with, site, task_id, process))
             was_killed = process.poll() is not None  # when the last of it had just gone: one start less was needed
             process.kill()
             process.wait()
@@ -183,6 +189,13 @@ def clean_to_the_end(site: Site, stem: str, environment: dict[str, str]) -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=0.2)
     raise AssertionError(f"{left_of(site, task_id)}\n{site.story(task_id)}")
+
+
+def is_done_with(site: Site, task_id: str, process: Supervisor) -> bool:
+    """Whether this one has come to the end of the removal of a record, or was killed on the way there."""
+    told = [event["details"] for event in site.events("cleanup.removed")]
+    is_told = any(one["kind"] == "record" and one["task"] == task_id for one in told)
+    return is_told or process.poll() is not None
 
 
 def left_of(site: Site, task_id: str) -> list[Path]:
