@@ -246,7 +246,9 @@ def what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site:
     wait_for(lambda: not site.containers(), PATIENCE_SECONDS, "the container is gone")
     site.cli("task", "cancel", "demo.lost")
     wait_for(lambda: site.events("attempt.salvaged"), PATIENCE_SECONDS, "it is bundled although no daemon lives")
-    site.git("fetch", "--quiet", str(site.root.salvage / "demo.lost" / "1.bundle"), "+refs/*:refs/saved/*")
+    bundle = site.root.salvage / "demo.lost" / "1.bundle"
+    wait_for(bundle.exists, what="it is laid where saved work is")
+    site.git("fetch", "--quiet", str(bundle), "+refs/*:refs/saved/*")
     saved = site.git("for-each-ref", "--format=%(objectname)", "refs/saved").strip()
     assert site.git("show", f"{saved}:made/file") == "by root\n"
     site.cli("workstation", "start", "backend-1")
