@@ -73,8 +73,8 @@ class Forwarder:
             reader, writer = await asyncio.open_unix_connection(str(self._path))
         except OSError as error:
             message = f"E_EGRESS_AWAY the egress proxy does not answer: {error.strerror}"
-            client[1].write(f"HTTP/1.1 502 {message}\r\nConnection: close\r\n\r\n".encode())
             self._tell(message)
+            client[1].write(f"HTTP/1.1 502 {message}\r\nConnection: close\r\n\r\n".encode())
             return False
         try:
             await relay(client, (_Overheard(reader, self._hear), writer))

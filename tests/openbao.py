@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import urllib.parse
 import uuid
@@ -22,7 +21,7 @@ import requests
 
 from tests.fakes.serving import Served
 from tests.real_clis import need
-from tests.site import wait_for
+from tests.site import free_port, wait_for
 from tests.vault_site import VaultSite
 
 START_SECONDS = 60
@@ -106,9 +105,7 @@ def running_openbao(folder: Path) -> Iterator[OpenBao]:
     """A server of its own with its log in this folder; skips, or fails, where there is none to be had."""
     program = shutil.which("bao")
     need(program, "bao")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     log = folder / "openbao.log"
     arguments = ["-dev", "-dev-root-token-id=root", "-dev-no-store-token", f"-dev-listen-address=127.0.0.1:{port}"]
     with log.open("wb") as out, Broker() as broker:

@@ -4,10 +4,12 @@ import atexit
 import contextlib
 import fnmatch
 import functools
+import itertools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -93,6 +95,22 @@ def wait_for(condition: Callable[[], T], timeout_seconds: float = PATIENCE_SECON
         time.sleep(pause)
         pause = min(pause * 1.1, 0.05)  # to look costs time of those that are waited for
     raise AssertionError(f"not within {timeout_seconds} s: {what or condition}")
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on, and that is given to nobody who asks for any.
+
+    Those are above 32767: such a one, let go again, may be another test's in the next moment.
+    """
+    for number in range(2000):
+        port = 20_000 + (os.getpid() * 7 + next(_PORTS) + number) % 12_000
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+_PORTS = itertools.count()
 
 
 def at_best(take: Callable[[], float], limit: float, tries: int = 5) -> float:

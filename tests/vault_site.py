@@ -41,7 +41,7 @@ class VaultSite:
     def ask(self, method: str, path: str, *, wrap: str | None = None, **body: Any) -> Any:
         """What the server answers to somebody who may do everything."""
         headers = {"X-Vault-Token": self.root_token} | ({"X-Vault-Wrap-TTL": wrap} if wrap else {})
-        answer = requests.request(method, f"{self.address}/v1/{path}", headers=headers, json=body, timeout=10)
+        answer = requests.request(method, f"{self.address}/v1/{path}", headers=headers, json=body, timeout=60)
         assert answer.ok or answer.status_code == 404, answer.text
         return answer.json() if answer.content else {}
 
@@ -96,7 +96,7 @@ class VaultSite:
         place.write_text(self.secret_id(wrap="60s" if wrapped else None))
         place.chmod(0o600)
         approle = {"role_id": self.role_id(), "secret_id": {"file": str(place)}, "wrapped": wrapped}
-        vault = {"address": self.address, "prefix": self.prefix, "approle": approle, "timeout_seconds": 2}
+        vault = {"address": self.address, "prefix": self.prefix, "approle": approle, "timeout_seconds": 60}
         return {"backend": "vault", "identity": str(folder / "identity"), "vault": vault | more}
 
 

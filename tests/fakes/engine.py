@@ -12,6 +12,7 @@ class EngineSocket(socketserver.ThreadingUnixStreamServer):
     """Listens where it is told; serves while `served`."""
 
     daemon_threads = True
+    request_queue_size = 128  # (who finds the queue of a unix socket full, and waits with a limit, is refused)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         return super().get_request()[0], ("local", 0)

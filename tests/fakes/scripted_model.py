@@ -471,6 +471,7 @@ class ScriptedModel:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
     model: ScriptedModel
 
     def handle_error(self, request: Any, client_address: Any) -> None:

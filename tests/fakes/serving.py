@@ -6,6 +6,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # where more wait to be taken in than this, the kernel drops them, and they try again
+
+
 class Served:
     """Use as a context manager. The requests' handler finds what it belongs to as `served`."""
 
@@ -17,8 +22,7 @@ class Served:
 
     def __enter__(self) -> Self:
         bound = type("Handler", (self.handler(),), {"served": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), bound)
         if self.tls is not None:
             self._server.socket = self.tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})

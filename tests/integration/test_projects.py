@@ -21,7 +21,7 @@ from tests.fakes.forge.github import GitHub
 from tests.fakes.forge.gitlab import DEVELOPER, MAINTAINER, GitLab
 from tests.fakes.forge.running import running_github, running_gitlab
 from tests.fakes.forge.server import Forge
-from tests.site import Site, wait_for
+from tests.site import Site, free_port, wait_for
 from tests.unit.conftest import make_task
 
 REPO, TOKEN, HOOK = "acme/app", "hunter2-token", "hunter2-hook"
@@ -377,15 +377,16 @@ def test_a_local_project_is_checked_alike(site: Site, tmp_path: Path) -> None:
 
 
 def test_what_takes_long_says_so(site: Site, hub: GitHub) -> None:
-    hub.fail(method="GET", delay_seconds=2.5)
+    hub.fail(method="GET", delay_seconds=6)
     done = site.cli("project", "check", "hub")
     assert "asking the forge and the repository of hub …" in done.stderr
 
 
 def test_doctor_sees_whether_webhooks_are_heard(site: Site, hub: GitHub) -> None:
     listen(site, "hub")
-    with closing(socket.create_server(("127.0.0.1", 0))) as other:
-        site.config["webhooks"] = {"port": other.getsockname()[1]}
+    port = free_port()  # (also after the other one has left it)
+    with closing(socket.create_server(("127.0.0.1", port))):
+        site.config["webhooks"] = {"port": port}
         site.write_config()
         assert webhooks_check(site)["status"] == "warning"
     assert webhooks_check(site)["status"] == "ok"

@@ -191,7 +191,7 @@ class Forge(Served):
     def _deliver(self, url: str, data: bytes, headers: dict[str, str]) -> None:
         request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
                 status = answer.status
         except OSError as error:
             status = getattr(error, "code", 0)
