@@ -219,7 +219,7 @@ class Driver:
         *,
         session_id: str | None = None,
         previous: Usage | None = None,
-        wall_seconds: float = 100,
+        wall_seconds: float = 200,
         **limits: object,
     ) -> Verdict:
         adapter = ADAPTERS[settings.adapter]
@@ -253,7 +253,7 @@ class Driver:
         pids: list[int] = []
 
         def stop_when_so() -> None:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 150
             while not when() and time.monotonic() < deadline:
                 time.sleep(0.02)
             pids.extend(self.running())

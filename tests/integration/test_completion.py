@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.site import Site
+from tests.site import PATIENCE_SECONDS, Site
 
 # What the documents tell people to write into their shell's start file, with the script where they put it.
 SET_UP = {
@@ -36,7 +36,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
 
-    def read_until(self, pattern: str, timeout_seconds: float = 40) -> str:
+    def read_until(self, pattern: str, timeout_seconds: float = PATIENCE_SECONDS) -> str:
         """What is shown until this is; escape sequences are taken out."""
         deadline, seen = time.monotonic() + timeout_seconds, ""
         while time.monotonic() < deadline:

@@ -35,8 +35,8 @@ CLIS = {
 # more each time: so priced, about a thousandth of a dollar.
 PRICE = Price(input=1, cached_input=0.1, output=2)
 LIMIT_USD = 0.01
-# For ever, but with steps that take a while, as real ones do.
-STEPS = [{"shell": f"sleep 0.3 # {number}"} for number in range(60)]
+# For ever, but with steps that take a while, as real ones do: longer than a busy machine takes to read of one.
+STEPS = [{"shell": f"sleep 1 # {number}"} for number in range(60)]
 
 
 class Metered:
@@ -88,7 +88,7 @@ class Metered:
         """Stop it from outside once something is so."""
 
         def stop() -> None:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 150
             while not so() and time.monotonic() < deadline:
                 time.sleep(0.01)
             self.attempt.stop.set(reason)
@@ -140,7 +140,7 @@ def test_a_run_ends_before_its_next_step_passes_the_limit(tmp_path: Path, cli: s
 def test_claude_code_ends_before_its_next_step_passes_the_limit(tmp_path: Path) -> None:
     """By our prices, which are not its own: those it tells at the end, and they count then."""
     prices = {"prices": {"claude-sonnet-4-5": Price(input=10, cached_input=1, output=20)}}
-    with ScriptedModel("loop") as model:
+    with ScriptedModel(steps=STEPS) as model:
         run = Metered(tmp_path, "claude-code", model, config=prices)
         verdict = run.run()
         asked = asked_of(model)
@@ -173,7 +173,7 @@ def test_what_has_no_price_and_tells_no_cost_is_not_started(tmp_path: Path) -> N
 
 def test_what_an_interrupted_run_used_is_counted_with_the_next_one(tmp_path: Path) -> None:
     """The session is resumed, whose sums include the first run's; the limit holds for both together."""
-    with ScriptedModel("loop") as model:
+    with ScriptedModel(steps=STEPS) as model:
         run = Metered(tmp_path, "codex", model)
         first = run.run_until(lambda: run.report.usage.input_tokens >= 3300, "interrupted")
         before = run.report.usage

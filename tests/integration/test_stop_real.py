@@ -3,8 +3,8 @@
 A CLI is one more row in `tests.real_clis.REAL`.
 """
 
-import os
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,11 +12,22 @@ import pytest
 
 from agent_daemon.processes import sweep
 from tests.fakes.scripted_model import ScriptedModel
+from tests.janitor import HERE
 from tests.real_clis import REAL, Driver, double_fork, new_tag, settings_of, stop_in_a_tool, tagged
 from tests.site import wait_for
 
 # From the stop until nothing of the run is left (docs/performance.md).
 LONGEST_SECONDS = 10
+# Who runs a CLI and is killed: started, for what is forked in the midst of threads may wait for one that it lacks.
+DAEMON = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from tests.real_clis import Driver, settings_of
+name, base_url, folder, marker = sys.argv[1:]
+driver = Driver(Path(folder), marker=marker)
+driver.run(settings_of(name, driver.home, SimpleNamespace(base_url=base_url)))
+"""
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -35,16 +46,15 @@ def test_what_a_killed_daemon_leaves_is_found_and_ended(name: str, tmp_path: Pat
     """As `test_real_clis` has it for those that start sooner: the CLI and its bridge outlive who ran them."""
     driver, tag = Driver.in_repository(tmp_path), new_tag()
     with ScriptedModel(steps=[{"shell": double_fork(tag)}]) as model:
-        settings = settings_of(name, driver.home, model)
-        daemon = os.fork()
-        if daemon == 0:
+        settings_of(name, driver.home, model)  # (where there is none, it is skipped here)
+        words = [name, model.base_url, str(tmp_path), driver.marker]
+        with subprocess.Popen([sys.executable, "-c", DAEMON, *words], cwd=HERE) as daemon:
             try:
-                driver.run(settings)
+                wait_for(
+                    lambda: len(tagged(tag)) >= 2 and len(driver.running()) >= 4, what="a tool that has forked"
+                )
             finally:
-                os._exit(0)
-        wait_for(lambda: len(tagged(tag)) >= 2 and len(driver.running()) >= 4, what="a tool that has forked")
-        os.kill(daemon, signal.SIGKILL)
-        os.waitpid(daemon, 0)
+                daemon.kill()
         left, began = len(driver.running()), time.monotonic()
         sweep(driver.running, grace_seconds=1.0)  # (as `workplace.end_processes` does)
         seconds = time.monotonic() - began
