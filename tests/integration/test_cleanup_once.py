@@ -27,7 +27,7 @@ from agent_daemon.protocol.model import (
 from agent_daemon.protocol.paths import Root
 from agent_daemon.workplace import bundle_again, salvage
 from agent_daemon.workplace import leave as leave_place
-from tests.site import git, make_remote
+from tests.site import PATIENCE_SECONDS, git, make_remote
 from tests.unit.conftest import NOW
 
 WS, TASK = "backend-1", "demo.odd"
@@ -62,7 +62,7 @@ class Place:
         make_folder(self.root.mail_in(WS) / "cleanup")
         write_file(self.root.mail_in(WS) / "cleanup/wanted.yaml", encode(wanted))
         self.cleaner.look()
-        self.cleaner.wait(30)
+        self.cleaner.wait(PATIENCE_SECONDS)
         data = (self.root.mail_out(WS) / "cleanup/done.yaml").read_bytes()
         answer = decode_framed(CleanupReport, data, file="done.yaml")
         assert answer.observed_revision == revision

@@ -92,11 +92,14 @@ def test_a_repository_around_the_temporary_folder_is_not_found(
 
 def test_the_whole_group_ends_with_the_time(tmp_path: Path) -> None:
     note = tmp_path / "pid"
-    started = time.monotonic()
-    with pytest.raises(GitError) as caught:
-        run_git(shell(f"sleep 60 & echo $! > {note}; trap '' TERM; wait; wait"), timeout_seconds=0.3)
-    assert (caught.value.code, caught.value.retryable) == ("E_GIT_TIMEOUT", True)
-    assert time.monotonic() - started < 30
+    for seconds in (0.3, 3, 30):  # as much as it takes on a busy machine until the group is there
+        started = time.monotonic()
+        with pytest.raises(GitError) as caught:
+            run_git(shell(f"sleep 60 & echo $! > {note}; trap '' TERM; wait; wait"), timeout_seconds=seconds)
+        assert (caught.value.code, caught.value.retryable) == ("E_GIT_TIMEOUT", True)
+        assert time.monotonic() - started < 30 + seconds
+        if note.exists() and note.read_text():
+            break
     wait_until(lambda: not is_running(int(note.read_text())))
 
 
@@ -232,7 +235,7 @@ class _Server(http.server.BaseHTTPRequestHandler):
         type(self).seen.append((self.path, self.headers.get("Authorization")))
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                line = entry.read_bytes().replace(b"\0", b" ").decode()
+                line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if "ls-remote" in line:

@@ -12,6 +12,7 @@ import pytest
 
 from supervisor import __version__
 from tests import preloaded
+from tests.site import PATIENCE_SECONDS
 
 UNIT = "etc/systemd/system/cloud-code.service"
 
@@ -35,7 +36,7 @@ def top() -> Iterator[Path]:
 def call(top: Path, *words: str, code: int = 0, root: str = "") -> str:
     before = ["--root", root] if root else []
     environment = {"PATH": os.environ["PATH"], "HOME": "/root", "LANG": "C.UTF-8"}
-    done = preloaded.run([*before, *words, "--destdir", str(top)], environment, Path("/"), 60)
+    done = preloaded.run([*before, *words, "--destdir", str(top)], environment, Path("/"), PATIENCE_SECONDS)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 

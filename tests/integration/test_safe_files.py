@@ -334,7 +334,7 @@ def test_a_writer_in_place_is_noticed(out: Path, opener: Opener) -> None:
     (out / "report").write_bytes(b"x" * 100_000)
     codes: set[str] = set()
     with running(REWRITE_IN_PLACE, out / "report"):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while "E_CHANGING" not in codes and time.monotonic() < deadline:
             try:
                 content = read_file(out, "report", opener=opener)
@@ -347,7 +347,7 @@ def test_a_writer_in_place_is_noticed(out: Path, opener: Opener) -> None:
 def test_a_file_that_is_renamed_into_place_is_always_whole(out: Path, opener: Opener) -> None:
     versions: set[bytes] = set()
     with running(REPLACE, out / "report"):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while len(versions) < 20 and time.monotonic() < deadline:
             try:
                 lines = read_file(out, "report", opener=opener).data.splitlines()

@@ -212,7 +212,7 @@ def put(kept: AgeFile, name: str, value: str) -> None:
 
 
 class TestFile:
-    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(value=st.text(min_size=1, max_size=300))
     def test_whatever_is_put_in_comes_out_and_never_shows(self, kept: AgeFile, value: str) -> None:
         value = value.encode(errors="replace").decode()

@@ -76,7 +76,7 @@ def test_a_stop_ends_the_running_one_and_leaves_out_the_rest(place: Verification
     stop = threading.Event()
 
     def stop_when_running() -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         while not (place.worktree / "pid").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         stop.set()

@@ -1,5 +1,6 @@
 """The webhook receiver over a real socket: what wakes the poll, and what strangers get."""
 
+import contextlib
 import hashlib
 import hmac
 import http.client
@@ -131,8 +132,7 @@ def payloads(folder: str) -> list[Path]:
 def test_a_delivery_wakes_the_poll_at_once_and_once_more(listening: Listening) -> None:
     began = time.monotonic()
     assert listening.deliver() == 202
-    wait_for(lambda: listening.polls() == ["hub"])
-    assert time.monotonic() - began < 2
+    assert listening.polls()[:1] == ["hub"], "it is there before the answer"
     wait_for(lambda: listening.polls() == ["hub", "hub"])
     assert time.monotonic() - began >= 3
 
@@ -223,28 +223,30 @@ class TestRefused:
             connection.sendall(head.encode())
             for _ in range(MAX_BODY_BYTES // 2**16 + 1):
                 connection.sendall(b"10000\r\n" + b"x" * 2**16 + b"\r\n")
-            assert connection.recv(100).startswith(b"HTTP/1.1 413")
+            assert first_line(connection).startswith(b"HTTP/1.1 413")
 
     def test_what_is_no_http(self, listening: Listening) -> None:
         with listening.connect() as connection:
             connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-            assert connection.recv(100).startswith(b"HTTP/1.1 400")
+            assert first_line(connection).startswith(b"HTTP/1.1 400")
         assert listening.deliver() == 202
 
 
 class TestStrangers:
     def test_a_slow_one_is_cut_off(self, listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(webhooks, "CONNECTION_SECONDS", 0.3)
         head = b"POST /hooks/lab HTTP/1.1\r\nHost: x\r\n"
         half = head + b"X-Gitlab-Token: x\r\nContent-Length: 100\r\n\r\n{"
         refused = b"POST /hooks/no HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
         for sent in (b"", head, half, refused):
+            # (One that is to be answered first gets the time that this may take on a busy machine.)
+            monkeypatch.setattr(webhooks, "CONNECTION_SECONDS", 3 if sent == refused else 0.3)
             began = time.monotonic()
             with listening.connect() as connection:
-                connection.sendall(sent)
+                with contextlib.suppress(ConnectionError):  # it was cut off even before
+                    connection.sendall(sent)
                 found = until_the_end(connection)
                 assert found.startswith(b"HTTP/1.1 404") if sent == refused else not found
-            assert 0.2 < time.monotonic() - began < 5
+            assert 0.2 < time.monotonic() - began < 20
 
     def test_many_at_once_are_not_taken_in(self, listening: Listening) -> None:
         crowd = [listening.connect() for _ in range(MAX_CONNECTIONS)]
@@ -262,6 +264,12 @@ class TestStrangers:
                 b"POST /hooks/lab HTTP/1.1\r\nHost: x\r\nX-Gitlab-Token: x\r\nContent-Length: 9\r\n\r\n"
             )
         assert listening.deliver() == 202
+
+
+def first_line(connection: socket.socket) -> bytes:
+    """What comes up to the end of the first line, in however many pieces."""
+    with connection.makefile("rb") as answer:
+        return answer.readline()
 
 
 def until_the_end(connection: socket.socket) -> bytes:
@@ -358,4 +366,4 @@ def test_gitlabs_deliveries_arrive(listening: Listening, tmp_path: Path) -> None
 def test_what_is_sent_is_data_that_nobody_reads(listening: Listening) -> None:
     """A delivery of one project that speaks of another wakes the one whose secret it has."""
     assert listening.deliver(json.dumps({"repository": {"full_name": "other/repo"}}).encode()) == 202
-    wait_for(lambda: listening.polls() == ["hub"])
+    assert set(listening.polls()) == {"hub"}

@@ -1,5 +1,6 @@
 """The task's worktree with real git: made once, carried on, put in order, bundled, salvaged, removed."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -372,8 +373,9 @@ def test_killed_at_any_moment_a_second_try_gives_a_whole_worktree(place: Place) 
         while time.monotonic() < deadline:
             children = children_of(maker.pid) or children
         for pid in [maker.pid, *(children if step % 2 else [])]:
-            if identify(pid) is not None:
-                os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # one may end in this moment
+                if identify(pid) is not None:
+                    os.kill(pid, signal.SIGKILL)
         maker.wait()
 
         ensure_clone(place.clone, place.mirror)
