@@ -45,7 +45,7 @@ def scripted(_wishes: Wishes) -> DemoAgent:
         introduction="The coding CLI is a small scripted program that follows fixed steps: no model, no account. "
         "`cloud-code demo --cli codex` uses a real one; claude-code, aider, gemini and opencode are others.",
         settings={"adapter": "command", "argv": [sys.executable, str(SCRIPT)]},
-        patience_seconds=50,
+        patience_seconds=120,
     )
 
 

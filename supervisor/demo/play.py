@@ -26,7 +26,7 @@ from supervisor.stations import load_station
 from supervisor.workstations.local import LocalWorkstations
 
 LOOK_SECONDS = 0.1
-START_SECONDS = 20
+START_SECONDS = 60
 STOP_SECONDS = 30
 
 

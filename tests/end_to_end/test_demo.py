@@ -16,7 +16,7 @@ from supervisor.core.states import State
 from supervisor.records import RecordStore
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import need, program
-from tests.site import git, wait_for
+from tests.site import PATIENCE_SECONDS, Pace, git, wait_for
 from tests.thorough import where_there_is_time
 
 KEY = "sk-demo-key-of-this-test"
@@ -39,7 +39,7 @@ def bare_environment(home: Path, **more: str) -> dict[str, str]:
 
 def run_demo(folder: Path, *arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        demo_argv(folder, *arguments), env=dict(env), capture_output=True, text=True, timeout=110, check=False
+        demo_argv(folder, *arguments), env=dict(env), capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -92,10 +92,12 @@ def check_it_happened(folder: Path, output: str) -> None:
 
 
 def test_the_whole_way_in_under_a_minute(tmp_path: Path) -> None:
-    folder, started = tmp_path / "demo", time.monotonic()
+    folder, started, pace = tmp_path / "demo", time.monotonic(), Pace()
     done = run_demo(folder, env=bare_environment(tmp_path / "home"))
+    seconds = time.monotonic() - started
+    pace.stop()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert time.monotonic() - started < 60
+    assert seconds < 60 * pace.slowest
     assert "a small scripted program" in done.stdout
     assert "not a model" in done.stdout
     assert "supervisor   wrote mail/backend-1/in/" in done.stdout
@@ -137,9 +139,9 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
         return report.exists() and "in_progress" in report.read_text()
 
     try:
-        wait_for(works, 40, "the agent works")
+        wait_for(works, what="the agent works")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=40) == 130
+        assert process.wait(timeout=PATIENCE_SECONDS) == 130
     finally:
         if process.poll() is None:
             process.kill()
