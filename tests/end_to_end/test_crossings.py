@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.core.record import TaskRecord
-from tests.site import Site, git, wait_for
+from tests.site import PATIENCE_SECONDS, Site, files_below, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 
@@ -72,7 +72,7 @@ def test_verification_that_is_edited_while_it_runs_is_run_anew(site: Site) -> No
     site.use_script("cat > /dev/null", "echo x >> x.txt")
     site.write_config()
     site.start()
-    site.write_task("checked", verification=[{"name": "tests", "command": "sleep 4"}])
+    site.write_task("checked", verification=[{"name": "tests", "command": "sleep 600 # beyond this test"}])
     report = site.root.attempt_out("backend-1", "demo.checked", 1) / "reporting.yaml"
     wait_for(lambda: report.exists() and "status: verifying" in report.read_text())
     site.write_task("checked", verification=[{"name": "tests", "command": "exit 1 # the real ones"}])
@@ -103,8 +103,10 @@ def test_one_broken_mail_folder_leaves_the_other_workstations_alone(site: Site) 
     wait_for(lambda: len(site.events("workstation.started")) == 2)
     out = site.root.mail_out("backend-1")
     wait_for((out / "workstation.yaml").exists)
+    site.signal_daemons(signal.SIGSTOP, "backend-1")  # or it might make the folder anew in between
     out.rename(out.with_name("out.aside"))
     out.write_text("")
+    site.signal_daemons(signal.SIGCONT, "backend-1")
     site.write_task("fix-add", specialist="other")
     site.wait_state("demo.fix-add", "review")
 
@@ -179,11 +181,10 @@ def test_a_new_run_begins_anew_and_leaves_unsaved_work_of_the_first_where_it_can
     again = site.wait_state("demo.odd", "review")
     assert again.rerun == 2 and again.branch.endswith("-r2")
     assert "precious" not in git("show", f"{again.branch}:listing.txt", cwd=site.remote)
-    kept = [
-        *site.root.workspace("backend-1").rglob("precious.txt"),
-        *(site.root.salvage / "demo.odd").glob("*.bundle"),
+    assert [
+        *files_below(site.root.workspace("backend-1"), "precious.txt"),
+        *files_below(site.root.salvage / "demo.odd", "*.bundle"),
     ]
-    assert kept
 
 
 ONCE = "if [ ! -e {0}/once ]; then touch {0}/once; echo precious > precious.txt;"
@@ -203,7 +204,7 @@ def test_a_new_run_does_not_take_up_a_detached_head_that_was_never_saved(site: S
     again = site.wait_state("demo.odd", "review", "blocked")
     assert again.state == "review" and again.branch.endswith("-r2")
     assert "precious" not in git("show", f"{again.branch}:listing.txt", cwd=site.remote)
-    assert list(site.root.workspace("backend-1").rglob("precious.txt")), "what was never saved is kept"
+    assert files_below(site.root.workspace("backend-1"), "precious.txt"), "what was never saved is kept"
 
 
 def test_unrelated_history_costs_one_attempt_and_not_the_task(site: Site) -> None:
@@ -214,7 +215,7 @@ def test_unrelated_history_costs_one_attempt_and_not_the_task(site: Site) -> Non
     task = site.wait_state("demo.odd", "review", "blocked")
     assert task.state == "review" and task.attempt == 2, task.waits_for
     assert "a + b" in git("show", f"{task.branch}:calc.py", cwd=site.remote)
-    assert list(site.root.workspace("backend-1").rglob("precious.txt")), "what was never saved is kept"
+    assert files_below(site.root.workspace("backend-1"), "precious.txt"), "what was never saved is kept"
 
 
 def test_a_head_that_an_honest_agent_left_detached_is_what_is_handed_in(site: Site) -> None:
@@ -278,16 +279,24 @@ def test_a_blob_of_the_mirror_that_only_the_workstation_reads_is_noticed(site: S
 
 
 def hold_pushes(site: Site) -> None:
-    """The remote takes a push only once `go` exists, and says by `asked` that one waits."""
+    """The remote takes a push only once `go` exists, and says by `asked` that one waits.
+
+    What nobody lets go on is refused in the end: it must not arrive when nobody expects it any more.
+    """
     hook = site.remote / "hooks" / "pre-receive"
     hook.parent.mkdir(exist_ok=True)
-    waiting = f"for i in $(seq 1200); do [ -e {site.folder}/go ] || sleep 0.05; done"
+    waiting = f"for i in $(seq 2400); do [ -e {site.folder}/go ] && exit 0; sleep 0.05; done; exit 1"
     hook.write_text(f"#!/bin/sh\ntouch {site.folder}/asked\n{waiting}\n")
     hook.chmod(0o755)
 
 
 def archived(site: Site, task_id: str) -> bool:
     return site.store.is_archived(task_id)
+
+
+def released(site: Site, task_id: str) -> bool:
+    task = site.record(task_id)
+    return archived(site, task_id) and task is not None and task.attempts[0].released
 
 
 def cancel_while_pushing(site: Site) -> None:
@@ -352,8 +361,10 @@ def test_a_push_of_a_run_that_was_cancelled_is_told_though_the_next_run_has_begu
     site.cli("task", "retry", "fix-add")
     (site.folder / "go").touch()
     task = site.wait_state("demo.fix-add", "review")
-    assert task.rerun == 2 and all(effect.status == "done" for effect in task.effects)
-    first, second = site.events("branch.pushed")
+    assert task.rerun == 2
+    wait_for(lambda: (r := site.record("demo.fix-add")) and all(effect.status == "done" for effect in r.effects))
+    wait_for(lambda: len(site.events("branch.pushed")) >= 2, what="the first push is told, too")
+    first, second = sorted(site.events("branch.pushed"), key=lambda event: "run" not in event["details"])
     assert "earlier" in first["details"]["run"] and second["details"]["branch"] == task.branch
 
 
@@ -377,7 +388,7 @@ def test_a_push_whose_answer_was_lost_is_no_strangers_branch_because_a_colleague
     site.write_config()
     killed = site.start(CLOUD_CODE_FAILPOINT="push.done_before_record")
     site.write_task("fix-add")
-    killed.wait(60)
+    killed.wait(PATIENCE_SECONDS)
     task = site.record("demo.fix-add")
     assert task is not None and [effect.status for effect in task.effects] == ["sending"]
     theirs = push_as_person(site, task.branch, {"theirs.txt": "theirs"})
@@ -505,13 +516,13 @@ def leave_unbundled(site: Site) -> tuple[TaskRecord, Path]:
 def test_a_task_whose_work_cannot_be_saved_ends_and_says_where_it_lies(site: Site) -> None:
     task, worktree = leave_unbundled(site)
     assert task.state == "cancelled" and task.attempts[0].left_behind
-    (event,) = site.events("work.left_behind")
+    (event,) = wait_for(lambda: site.events("work.left_behind"))
     assert event["details"]["worktree"] == str(worktree) and "could not bundle" in event["details"]["message"]
     said = site.cli("task", "explain", "odd").stdout.replace("\n", " ")
     assert "cleaned up" not in said and "task salvage drop demo.odd --attempt 1" in said
     assert (worktree / "precious.txt").read_text() == "precious\n"
     site.cli("task", "salvage", "drop", "odd", "--attempt", "1", "--yes")
-    wait_for(lambda: archived(site, "demo.odd") and site.store.read_archived("demo.odd").attempts[0].released)
+    wait_for(lambda: released(site, "demo.odd"))
     assert not worktree.exists()
 
 
@@ -524,7 +535,7 @@ def test_work_that_could_not_be_saved_is_saved_when_a_person_has_mended_what_was
     site.cli("task", "salvage", "again", "odd")
     wait_for(site.root.salvaged("demo.odd", 1).exists)
     site.cli("workstation", "start", "backend-1")
-    wait_for(lambda: archived(site, "demo.odd") and site.store.read_archived("demo.odd").attempts[0].released)
+    wait_for(lambda: released(site, "demo.odd"))
     assert not worktree.exists()
     restored = site.folder / "restored"
     site.cli("task", "salvage", "restore", "odd", "--folder", str(restored))

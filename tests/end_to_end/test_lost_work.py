@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.site import Site, git, wait_for
+from tests.site import Site, files_below, git, wait_for
 
 FIRST = "if [ ! -e {0}/once ]; then touch {0}/once; {1}; touch {0}/ready; sleep 600; fi"
 PARTLY = (
@@ -92,6 +92,5 @@ def test_what_cannot_be_bundled_holds_the_next_attempt_up_for_a_while_only(site:
     task = site.record("demo.lost")
     assert task is not None and task.attempts[0].save_error, site.story("demo.lost")
     worktree = site.root.worktree("backend-1", "demo", "demo.lost")
-    kept = list(worktree.parent.glob("**/x.txt"))
-    assert kept, "its worktree stays"
+    wait_for(lambda: files_below(worktree.parent, "x.txt"), what="its worktree stays, if under another name")
     site.wait_state("demo.lost", "review")

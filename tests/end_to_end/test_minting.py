@@ -13,7 +13,7 @@ from tests.end_to_end.test_credentials import assert_nowhere, grants
 from tests.fakes.forge.gitlab import MAINTAINER
 from tests.forge_site import BOT, CALC, FIX, PROJECT, REPO, ForgeSite, forge_site
 from tests.integration.test_minting import private_key
-from tests.site import make_remote, wait_for
+from tests.site import PATIENCE_SECONDS, make_remote, wait_for
 
 OTHER = "grp/other"
 
@@ -79,7 +79,7 @@ class Mint:
         """Let the agent go on: its work is taken, and nothing is left of what it was given."""
         site = self.forges.site
         (site.folder / "go").touch()
-        task = site.wait_state(f"{self.project}.{number}", "review", timeout_seconds=60)
+        task = site.wait_state(f"{self.project}.{number}", "review")
         assert [attempt.verdict for attempt in task.attempts] == ["completed"]
         wait_for(lambda: not self.live(), what="the token is revoked")
         wait_for(lambda: not list(site.root.minted.glob("*")), what="its page is gone")
@@ -165,7 +165,7 @@ def test_one_of_gitlab_whose_making_was_cut_off_is_found_by_its_name_and_another
     )
     killed = site.start(**{VARIABLE: "mint.made"})
     number = mint.open_issue()
-    assert killed.wait(timeout=60) == -signal.SIGKILL
+    assert killed.wait(timeout=PATIENCE_SECONDS) == -signal.SIGKILL
     (lost,) = mint.live()
     (page,) = site.root.minted.glob("*")
     assert lost not in page.read_text() and not mint.has().exists()

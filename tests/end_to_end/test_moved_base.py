@@ -40,7 +40,8 @@ class Colleague:
 def start(site: Site, *steps: str, **project: object) -> Colleague:
     """The agent's steps, each run with its prompt in ``prompt.<n>`` and after ``go.<n>`` is there."""
     site.use_script(
-        f"n=1; while [ -e {site.folder}/prompt.$n ]; do n=$((n + 1)); done; cat > {site.folder}/prompt.$n",
+        f"n=1; while [ -e {site.folder}/prompt.$n ]; do n=$((n + 1)); done",
+        f"cat > {site.folder}/.prompt; mv {site.folder}/.prompt {site.folder}/prompt.$n",
         f"while [ ! -e {site.folder}/go.$n ]; do sleep 0.05; done",
         *steps,
     )

@@ -17,7 +17,7 @@ import pytest
 
 from supervisor.running import running_supervisor
 from supervisor.service.notify import Notifier
-from tests.site import FAKES, Site, git, wait_for
+from tests.site import FAKES, PATIENCE_SECONDS, Site, git, wait_for
 
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 
@@ -78,8 +78,8 @@ def test_systemd_is_told_how_it_goes_and_not_told_that_a_hanging_loop_lives(
     wait_for(lambda: listener.lines("WATCHDOG=1", since=hung + 1), what="it goes on")
 
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 0
-    assert listener.lines("STOPPING=1")
+    assert process.wait(timeout=PATIENCE_SECONDS) == 0
+    wait_for(lambda: listener.lines("STOPPING=1"))
     environ = [d for d in site.daemons() if b"NOTIFY_SOCKET" in Path(f"/proc/{d.pid}/environ").read_bytes()]
     assert not environ, "it is for the supervisor alone"
 
@@ -144,7 +144,7 @@ def test_a_terminal_that_is_closed_ends_it_and_a_hangup_in_an_open_one_does_not(
     os.kill(pid, signal.SIGHUP)
     wait_for(lambda: site.events("config.reloaded"))
     os.close(ours)  # the kernel tells the terminal's processes
-    process.wait(timeout=60)
+    process.wait(timeout=PATIENCE_SECONDS)
     assert site.events("supervisor.stopped") and len(site.daemons()) == 1
 
 
@@ -167,7 +167,7 @@ def test_an_idle_daemon_of_an_older_protocol_gets_no_task_and_is_started_anew(si
     site.start()
     sign = site.root.mail_out("backend-1") / "workstation.yaml"
     wait_for(lambda: sign.exists())
-    (old,) = site.daemons()
+    (old,) = wait_for(site.daemons, what="the supervisor has written it down")
     os.kill(old.pid, signal.SIGSTOP)  # so that what it says next is ours
     said = re.sub(r"(?m)^(  (?:min|max)): 1$", r"\1: 0", sign.read_text())
     said = re.sub(r"(?m)^(revision|heartbeat|end): \d+$", r"\1: 1000", said)

@@ -89,7 +89,7 @@ def test_the_mode_is_the_tasks_then_the_projects_then_the_workstations(site: Sit
 
 
 def test_work_goes_from_one_mode_to_another(site: Site) -> None:
-    site.config["retry"] = {"first_seconds": 5}
+    site.config["retry"] = {"first_seconds": 600}
     site.use_script("cat > /dev/null", "echo x >> steps.txt")
     site.write_config()
     site.start()
@@ -97,6 +97,8 @@ def test_work_goes_from_one_mode_to_another(site: Site) -> None:
     site.write_task("life", workspace_mode="isolated", verification=check)
     site.wait_state("demo.life", "failed")
     site.write_task("life", workspace_mode="shared", verification=check)
+    wait_for(lambda: (r := site.record("demo.life")) and r.workspace_mode == "shared")
+    site.cli("task", "retry", "life")
     task = site.wait_state("demo.life", "review")
     assert [attempt.workspace_mode for attempt in task.attempts] == ["isolated", "shared"]
     assert git("show", f"{task.branch}:steps.txt", cwd=site.remote) == "x\nx"
