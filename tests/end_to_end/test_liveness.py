@@ -34,12 +34,11 @@ def test_a_stopped_daemon_is_suspected_then_killed_and_its_attempt_goes_on(site:
     task = site.wait_state("demo.fix-add", "review")
     assert task.attempt == 1
     assert not is_alive(daemon)
-    assert names(site, "workstation.s", "workstation.l") == [
-        "workstation.started",
-        "workstation.suspect",
-        "workstation.silent",
-        "workstation.started",
-    ]
+    told = ",".join(
+        name.partition(".")[2] for name in names(site, "workstation.s", "workstation.l", "workstation.r")
+    )
+    # (On a busy machine one may be suspected for a moment that only comes late.)
+    assert told.replace("suspect,recovered,", "") == "started,suspect,silent,started"
 
 
 def test_a_supervisor_that_was_stopped_holds_nothing_against_anyone(site: Site) -> None:
@@ -63,17 +62,22 @@ def test_a_supervisor_that_was_stopped_holds_nothing_against_anyone(site: Site) 
 
 def test_an_attempt_lost_with_its_daemon_goes_on_elsewhere(site: Site) -> None:
     site.config["retry"] = {"first_seconds": 0.2}
-    begin(site, f"case $PWD in */backend-1/*) touch {site.folder}/begun; sleep 300;; esac", FIX, count=2)
+    # It hangs on the workstation that has it first, whichever that is.
+    first = f"{site.folder}/first"
+    hang = f'[ "$(cat {first})" != "$PWD" ] || {{ touch {site.folder}/begun; sleep 300; }}'
+    begin(site, f"[ -e {first} ] || echo $PWD > {first}", hang, FIX, count=2)
     site.write_task("fix-add")
     wait_for((site.folder / "begun").exists)
+    began = site.wait_state("demo.fix-add", "in_progress").attempts[0].workstation
 
     def stop_and_lose() -> bool:
-        site.signal_daemons(signal.SIGSTOP, "backend-1")
+        site.signal_daemons(signal.SIGSTOP, began)
         return bool(site.events("workstation.lost"))
 
     wait_for(stop_and_lose, 120, "the attempt is given up")
     task = site.wait_state("demo.fix-add", "review")
-    assert [attempt.workstation for attempt in task.attempts] == ["backend-1", "backend-2"]
+    (other,) = {"backend-1", "backend-2"} - {began}
+    assert [attempt.workstation for attempt in task.attempts] == [began, other]
     assert task.attempts[0].verdict == "workstation lost"
 
 

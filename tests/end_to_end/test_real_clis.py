@@ -57,7 +57,7 @@ def homes(site: Site) -> Path:
 
 
 def told(model: ScriptedModel, since: int) -> str:
-    """What another run asked the model first since then; nobody of the run before was left to ask."""
+    """What another run asked the model first since then; the run before was in a tool, and asks no more."""
     later = [str(request.body) for request in model.requests[since:]]
     return next((body for body in later if FIRST_WORDS in body), "")
 
@@ -108,8 +108,9 @@ def test_an_interruption_in_a_tool_leaves_nothing_and_the_session_goes_on(
             "task paused": (pause, resume),
         }
         for way, (how, go_on) in ways.items():
+            wait_for(lambda: len(tagged(tag)) >= 2, what="a tool that has forked")
+            asked = len(model.requests)  # before the next run can ask: its daemon may be there before we look
             seconds[way] = interrupt(tag, how)
-            asked = len(model.requests)
             go_on()
             first = wait_for(lambda asked=asked: told(model, asked))
             # A session that is cut short in its first moments may not be on disk yet: then it is told everything.
