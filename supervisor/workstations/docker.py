@@ -229,8 +229,9 @@ class DockerWorkstations:
             self._starting.pop(run, None)
 
     def _make_room(self, station: Station) -> None:
-        """Remove what was left of the last one. E_CONTAINER where that runs."""
+        """Remove what was left of the last one. E_CONTAINER where that runs, E_ROOT_COPIED."""
         ground = self._ground
+        ground.refuse_copied()
         if refused := ground.free_refusal(station):
             raise refused
         for left in ground.seen_of(station.name):

@@ -31,7 +31,7 @@ from supervisor.workstations.engine import (
     Source,
     engine_socket,
 )
-from supervisor.workstations.leavings import remove_unnamed
+from supervisor.workstations.leavings import refuse_copied, remove_unnamed
 from supervisor.workstations.local import LOG_BYTES
 from supervisor.workstations.remap import free_refusal
 
@@ -113,6 +113,10 @@ class Ground:
         """E_INTERRUPTED once the supervisor ends."""
         if self.engine.ending.is_set():
             raise CloudCodeError("E_INTERRUPTED", "The supervisor ends; this is begun anew after its next start.")
+
+    def refuse_copied(self) -> None:
+        """E_ROOT_COPIED where another root's containers have the names and the volumes of this one's."""
+        refuse_copied(self.engine, self.root, self.id)
 
     def no_image(self, station: Station) -> CloudCodeError:
         """E_NO_IMAGE, with what makes it."""

@@ -52,11 +52,8 @@ def remove_all(engine: Engine, root: Root) -> None:
     """The same of an engine that is known. E_ROOT_COPIED where these are another root's, too."""
     root_id = root_id_of(root)
     label = {"label": [f"{ROOT_LABEL}={root_id}"]}
-    containers = engine.get("/containers/json", all=1, filters=label)
-    if others := {place for one in containers if (place := _other_root(one, root)) is not None}:
-        message = f"{', '.join(sorted(others))} has the id of {root.path}, of which one is a copy, and containers."
-        mend = "Nothing of the engine was removed. Remove what is left once both are to go."
-        raise CloudCodeError("E_ROOT_COPIED", message, mend)
+    mend = "Nothing of the engine was removed. Remove what is left once both are to go."
+    containers = _containers(engine, root, root_id, mend)
     for container in containers:
         engine.delete(f"/containers/{container['Id']}", force=1, v=1)
     for volume in engine.get("/volumes", filters={"name": [f"cc-{root_id}-"]})["Volumes"] or ():
@@ -70,7 +67,31 @@ def remove_all(engine: Engine, root: Root) -> None:
                     engine.delete(f"/images/{name}")
 
 
+def refuse_copied(engine: Engine, root: Root, root_id: str) -> None:
+    """E_ROOT_COPIED where another root has this one's id, after which volumes are named, and containers."""
+    mend = f"End the other one's (`workstation stop --all`), or delete {root.root_id}: a new id is made then."
+    _containers(engine, root, root_id, mend)
+
+
+def _containers(engine: Engine, root: Root, root_id: str, mend: str) -> list[dict[str, Any]]:
+    """All that have the id of this root. E_ROOT_COPIED where some are another root's."""
+    found: list[dict[str, Any]] = engine.get(
+        "/containers/json", all=1, filters={"label": [f"{ROOT_LABEL}={root_id}"]}
+    )
+    if others := {place for one in found if (place := _other_root(one, root)) is not None}:
+        message = f"{', '.join(sorted(others))} has the id of {root.path}, of which one is a copy, and containers."
+        raise CloudCodeError("E_ROOT_COPIED", message, mend)
+    return found
+
+
 def _other_root(container: Mapping[str, Any], root: Root) -> str | None:
     """The root that a container belongs to, if that is there and not this one."""
     place = str(container["Labels"].get(PATH_LABEL, root.path))
-    return place if place != str(root.path) and Root(Path(place)).root_id.exists() else None
+    return place if place != str(root.path) and _is_there(Path(place)) else None
+
+
+def _is_there(place: Path) -> bool:
+    try:
+        return Root(place).root_id.exists()
+    except PermissionError:  # another user's
+        return True

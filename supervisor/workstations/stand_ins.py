@@ -23,7 +23,8 @@ SAID_LINES, SAID_BYTES = 200, 64 * 1024
 
 
 def salvage(ground: Ground, station: Station, task_id: str, attempt: int) -> str:
-    """In a container without a network. NotDoneError."""
+    """In a container without a network. NotDoneError, E_ROOT_COPIED."""
+    ground.refuse_copied()
     ground.check_image(station)
     command = ["salvage", "--workstation", station.name, "--root", str(ground.root.path)]
     command += ["--task", task_id, "--attempt", str(attempt)]
@@ -35,8 +36,9 @@ def keep_up(
 ) -> Mapping[str, object]:
     """Do this to a workstation that has no daemon; what there is to tell of it.
 
-    E_NO_IMAGE, E_NOT_TENDED, E_NO_SNAPSHOT, E_ENGINE, …
+    E_NO_IMAGE, E_NOT_TENDED, E_NO_SNAPSHOT, E_ENGINE, E_ROOT_COPIED, …
     """
+    ground.refuse_copied()
     for left in ground.seen_of(station.name):
         ground.remove(left)
     remove_left(ground, station.name)

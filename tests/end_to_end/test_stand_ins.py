@@ -23,7 +23,7 @@ from supervisor.errors import CloudCodeError
 from supervisor.root_identity import next_epoch
 from supervisor.workstations import snapshots, stand_ins
 from supervisor.workstations.container_options import Station
-from supervisor.workstations.containers import ROOT_LABEL
+from supervisor.workstations.containers import PATH_LABEL, ROOT_LABEL
 from supervisor.workstations.docker import DockerWorkstations
 from supervisor.workstations.engine import Engine
 from supervisor.workstations.ground import Ground
@@ -192,6 +192,27 @@ def test_a_container_without_a_log_to_read_is_removed_all_the_same(ground: Groun
     for left in ground.seen_of(NAME):
         ground.remove(left)
     assert not of_root(ground)
+
+
+def test_a_copy_of_a_root_touches_nothing_while_the_other_one_has_containers(
+    ground: Ground, station: Station, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    make_folder(other / "state")
+    (other / "state" / "root-id").write_bytes(ground.root.root_id.read_bytes())
+    marks = ["--label", f"{ROOT_LABEL}={ground.id}", "--label", f"{PATH_LABEL}={other}"]
+    docker("create", "--name", f"{station.container}-tend", *marks, station.image)
+    driver = DockerWorkstations(ground.root, engine=ground.engine)
+    keys = keys_folder(station.root_id, NAME)
+    driver._start(station, "first", keys, {})
+    with pytest.raises(CloudCodeError, match="E_ROOT_COPIED"):
+        driver.start(NAME, "backend", {})
+    with pytest.raises(CloudCodeError, match="E_ROOT_COPIED"):
+        stand_ins.keep_up(ground, station, Chore(kind="maintain"), TEND, lambda _: None)
+    with pytest.raises(CloudCodeError, match="E_ROOT_COPIED"):
+        stand_ins.salvage(ground, station, "demo.one", 1)
+    assert len(of_root(ground)) == 1 and not (keys / FILE).exists()
+    (other / "state" / "root-id").unlink()
 
 
 def volumes(ground: Ground) -> list[str]:
