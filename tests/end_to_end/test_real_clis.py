@@ -6,6 +6,8 @@ The model behind them is scripted and on the loopback. Each tool double-forks wi
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from agent_daemon.clis.base import CliSettings
+from tests.end_to_end.test_credentials import assert_nowhere
 from tests.fakes.scripted_model import ScriptedModel
 from tests.real_clis import PATCH, double_fork, new_tag, settings_of, tagged
 from tests.site import Pace, Site, git, wait_for
@@ -213,3 +216,31 @@ def test_claude_code_finishes_what_codex_has_begun(site: Site) -> None:
         assert shown["half.txt"] == "half"
         assert "a + b" in shown["calc.py"]
         assert task.attempts[0].session is not None
+
+
+@pytest.mark.timeout(300)
+def test_its_key_may_lie_among_the_secrets_of_the_root_for_one_type_of_workstation(site: Site) -> None:
+    with ScriptedModel(steps=[{"patch": PATCH}]) as model:
+        settings = settings_of("codex", homes(site) / "codex", model)
+        configure(site, settings)
+        del site.config["clis"][settings.name]["pass_environment"], site.environment["DUMMY_KEY"]
+        site.config["workstations"]["backend"]["clis"] = [settings.name]
+        use = {"use": {"secret": "codex/backend", "granted": "at_start"}}
+        site.config["credentials"] = {"model_key": {"access": use, "env": "DUMMY_KEY", "specialists": ["backend"]}}
+        site.write_config()
+        keep = [
+            sys.executable,
+            "-m",
+            "supervisor",
+            "--root",
+            str(site.root.path),
+            "secret",
+            "set",
+            "codex/backend",
+        ]
+        subprocess.run(keep, input=KEY, text=True, env=site._environment(), check=True, timeout=60)
+        site.start()
+        site.write_task("fix-add")
+        site.wait_state(TASK, "review")
+        assert {request.headers.get("authorization") for request in model.requests} == {f"Bearer {KEY}"}
+        assert_nowhere(site.root.path, KEY)
