@@ -346,8 +346,10 @@ class Supervisor:
             driver.close()
         with contextlib.suppress(OSError):
             self.runs.note()
-        self.ledger.log(Event(name="supervisor.stopped"))
-        self.events.close()
+        with contextlib.suppress(OSError):  # (a full disk makes no crash of an end that was asked for)
+            self.ledger.log(Event(name="supervisor.stopped"))
+        with contextlib.suppress(OSError):
+            self.events.close()
 
 
 def _webhooks(config: Config, read_secret: ReadSecret, inbox: "queue.SimpleQueue[Message]") -> "Webhooks | None":

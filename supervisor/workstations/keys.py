@@ -68,8 +68,8 @@ def remove_keys(folder: Path) -> None:
 
 
 def _time_of(sign: Path) -> int:
-    """In nanoseconds; 0 where there is none."""
+    """In nanoseconds; 0 where there is none, or root inside took the folder away, which the daemon takes back."""
     try:
         return sign.lstat().st_mtime_ns
-    except FileNotFoundError:
+    except OSError:
         return 0

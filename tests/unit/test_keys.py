@@ -49,3 +49,13 @@ def test_the_very_first_sign_counts_too(keys: Path, tmp_path: Path) -> None:
     write_file(sign, b"of this one")
     remove_read_keys(keys.parent.name, NAME, sign)
     assert not (keys / FILE).exists()
+
+
+def test_a_folder_that_cannot_be_looked_into_keeps_no_daemon_from_being_started(
+    keys: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    folder.write_text("whatever an agent made of it")
+    lay_keys(keys, {}, folder / "workstation.yaml")
+    remove_read_keys(keys.parent.name, NAME, folder / "workstation.yaml")
+    assert (keys / FILE).exists()
