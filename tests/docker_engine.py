@@ -18,7 +18,7 @@ from supervisor import images
 from supervisor.core import remap
 from supervisor.errors import CloudCodeError
 from supervisor.workstations.engine import Engine, EngineRefusalError, engine_socket
-from tests.site import wait_for
+from tests.site import PATIENCE_SECONDS, wait_for
 
 PROJECT = Path(__file__).parent.parent
 DISK = Path("/tmp")  # engines and their images are too large for the memory that other tests work in
@@ -96,7 +96,7 @@ class OwnEngine:
         command = [*self.before, "dockerd", *options, *places, f"--pidfile={self.folder}/pid"]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        wait_for(self._answers, 60, "the engine answers")
+        wait_for(self._answers, what="the engine answers")
 
     def _answers(self) -> bool:
         try:
@@ -108,7 +108,7 @@ class OwnEngine:
     def stop(self) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=60)
+            self._process.wait(timeout=PATIENCE_SECONDS)
             self._process = None
 
     def load(self, tag: str) -> None:
@@ -202,7 +202,7 @@ def need_base() -> None:
         lacking(f"the engine has no image {BASE} (CLOUD_CODE_TEST_BASE_IMAGE names another one)")
 
 
-def docker(*words: str, seconds: float = 60, check: bool = True) -> str:
+def docker(*words: str, seconds: float = PATIENCE_SECONDS, check: bool = True) -> str:
     """What the program says, asked of the engine."""
     command = ["docker", "--host", f"unix://{engine().path}", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)

@@ -97,7 +97,7 @@ class SystemdHost:
 
     def sh(self, script: str, *, check: bool = True) -> str:
         """A script of root's; all that it says."""
-        return docker("exec", self.name, "sh", "-c", f"({script}) 2>&1", check=check).strip()
+        return docker("exec", self.name, "sh", "-c", f"({script}) 2>&1", seconds=200, check=check).strip()
 
     def asked(self, *words: str) -> str:
         return docker("exec", self.name, *words, check=False).strip()

@@ -18,6 +18,9 @@ from supervisor.workstations.leavings import remove_all
 from tests import docker_engine
 from tests.site import Site, git, wait_for
 
+# The image may have to be built first, or is just being built for another test.
+pytestmark = pytest.mark.timeout(600)
+
 FIX = "sed -i 's/a - b/a + b/' calc.py"
 CHECK = {"name": "sum", "command": "python3 -c 'import calc; assert calc.add(1, 2) == 3'"}
 # Containers start slowly where six tests share two processors.
@@ -336,7 +339,6 @@ def marks(file: Path) -> list[str]:
     return list(json.loads(file.read_text()))
 
 
-@pytest.mark.timeout(600)  # the image may have to be built first, and is carried from one engine to the other
 def test_while_the_engine_is_away_agents_go_on_and_nobody_is_judged(tmp_path: Path) -> None:
     own = docker_engine.OwnEngine()
     site = DockerSite(tmp_path)

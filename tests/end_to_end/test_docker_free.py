@@ -22,6 +22,9 @@ from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, docker_si
 from tests.site import GIT_ENVIRONMENT, Supervisor, wait_for
 from tests.site import PATIENCE_SECONDS as PATIENCE
 
+# The images may have to be built first, and are carried from one engine to the other.
+pytestmark = pytest.mark.timeout(900)
+
 
 class FreeSite(DockerSite):
     """A root of `AGENT`'s, whose supervisor runs as that user where the engine's map is to be seen."""
@@ -236,7 +239,8 @@ def what_root_made_unreadable_is_told_and_taken_back_by_the_next_container(site:
     site.start()
     site.write_task("lost")
     told = wait_for(lambda: site.events("report.refused"), PATIENCE_SECONDS, "it is told")
-    assert told[0]["details"]["code"] == "E_UNREADABLE" and out.lstat().st_uid == 500_000
+    assert told[0]["details"]["code"] == "E_UNREADABLE"
+    wait_for(lambda: out.lstat().st_uid == 500_000, PATIENCE_SECONDS, "its folder is root's as well")
     assert "E_UNREADABLE" in site.cli("status").stdout
     for log in ("", "egress"):
         shown = site.cli("task", "logs", "demo.lost", *(["--log", log] if log else []), check=False)

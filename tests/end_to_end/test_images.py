@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
 from tests.docker_engine import BASE, CERTIFICATES, docker, engine, need_base
 from tests.thorough import where_there_is_time
+
+# Whole images are built, from packages of a distribution.
+pytestmark = pytest.mark.timeout(900)
 
 EVERYWHERE = ("git", "curl", "wget", "jq", "rg", "fd", "uv", "python3", "pip")
 PROGRAMS = {
@@ -98,8 +102,9 @@ def containers_are_built_and_run_on_a_kernel_of_their_own(tag: str) -> None:
 def test_a_build_that_fails_leaves_the_former_image_and_no_container(tmp_path: Path) -> None:
     engine()
     need_base()
-    tag, broken = (f"cloud-code-test/{name}:{tmp_path.name}" for name in ("kept", "broken"))
-    recipe = f"FROM {BASE}\nRUN ln -sf /bin/false /usr/bin/apt-get\n"
+    mine = uuid.uuid4().hex
+    tag, broken = (f"cloud-code-test/{name}:{mine}" for name in ("kept", "broken"))
+    recipe = f"FROM {BASE}\nLABEL mine={mine}\nRUN ln -sf /bin/false /usr/bin/apt-get\n"
     command = ["docker", "build", "--quiet", "--tag", broken, "-"]
     subprocess.run(command, input=recipe, text=True, check=True, env={**os.environ, "DOCKER_BUILDKIT": "0"})
     docker("tag", BASE, tag)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from tests import docker_engine
 from tests.end_to_end.test_docker import FIX, PATIENCE_SECONDS, UNTIL_TOLD, DockerSite, go_on
 from tests.site import wait_for
+
+# The image may have to be built first, or is just being built for another test.
+pytestmark = pytest.mark.timeout(600)
 
 # What a supervisor of that time took for its own version.
 FORMER = "import supervisor.core.speech as speech\nspeech.PROTOCOL_VERSION = 0\n"
@@ -36,7 +40,8 @@ def tag(site: DockerSite, image: str, name: str) -> None:
 
 
 def test_it_ends_its_attempt_gets_no_other_and_is_made_anew(site: DockerSite, tmp_path: Path) -> None:
-    used, older = (f"cloud-code-test/{name}:{tmp_path.name}" for name in ("daemon", "older-daemon"))
+    mine = uuid.uuid4().hex
+    used, older = (f"cloud-code-test/{name}:{mine}" for name in ("daemon", "older-daemon"))
     recipe = OLDER.format(image=docker_engine.image(), uid=subprocess.check_output(["id", "-u"], text=True))
     docker = ["docker", "--host", f"unix://{site.engine.path}", "build", "--quiet", "--tag", older, "-"]
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}

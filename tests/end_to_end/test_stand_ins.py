@@ -31,7 +31,10 @@ from supervisor.workstations.keys import FILE, keys_folder, lay_keys
 from supervisor.workstations.leavings import remove_all
 from tests import docker_engine
 from tests.docker_engine import docker
-from tests.site import wait_for
+from tests.site import PATIENCE_SECONDS, wait_for
+
+# The image may have to be built first, or is just being built for another test.
+pytestmark = pytest.mark.timeout(600)
 
 TEND = MaintenanceSettings(update_tools=True)
 NAME = "backend-1"
@@ -156,7 +159,7 @@ def test_an_end_waits_for_nothing_that_stands_in(ground: Ground, station: Statio
         wait_for(lambda: docker("ps", "-q", "--filter", f"name={station.container}-tend"), 120, "it tends")
         driver.interrupt()
         with pytest.raises(CloudCodeError):
-            under_way.result(30)
+            under_way.result(PATIENCE_SECONDS)
     assert not of_root(ground)
     with pytest.raises(CloudCodeError) as refused:
         stand_ins.tend(ground, station, TEND)

@@ -11,8 +11,11 @@ from agent_daemon.protocol.codec import encode
 from supervisor.core.states import State
 from tests.docker_engine import control_groups
 from tests.site import wait_for
-from tests.systemd_host import SystemdHost
+from tests.systemd_host import SystemdHost, image
 from tests.unit.conftest import make_attempt, make_task
+
+# The image may have to be built first, or is just being built for another test.
+pytestmark = pytest.mark.timeout(900)
 
 CONFIG = {
     "projects": {"demo": {"repository": "/srv/demo.git", "base_branch": "main"}},
@@ -26,6 +29,7 @@ MEMBER = "sudo -u ada cloud-code"
 @pytest.fixture(scope="module")
 def host() -> Iterator[SystemdHost]:
     """Installed; the parts of one story follow, in which each test needs those before."""
+    image()  # before others are kept waiting
     with control_groups(changed=True):
         booted = SystemdHost()
         try:
@@ -121,7 +125,9 @@ def goes_on_with_another_configuration(host: SystemdHost, pid: str) -> None:
 
 def is_started_anew_where_it_hangs(host: SystemdHost) -> None:
     folder = "/etc/systemd/system/cloud-code.service.d"
-    host.sh(f"mkdir {folder}; printf '[Service]\\nWatchdogSec=2\\n' > {folder}/mine.conf; systemctl daemon-reload")
+    host.sh(
+        f"mkdir {folder}; printf '[Service]\\nWatchdogSec=10\\n' > {folder}/mine.conf; systemctl daemon-reload"
+    )
     configure(host, 2)
     host.sh("systemctl restart cloud-code")
     before = state(host)
@@ -132,7 +138,7 @@ def is_started_anew_where_it_hangs(host: SystemdHost) -> None:
     )
     wait_for(lambda: state(host)["ActiveState"] == "reloading", what="the loop waits in the fifo")
     host.sh(f"rm {configuration}; cp -p /root/c {configuration}")
-    wait_for(lambda: state(host)["NRestarts"] == "1" and state(host)["ActiveState"] == "active")
+    wait_for(lambda: state(host)["NRestarts"] != "0" and state(host)["ActiveState"] == "active")
     assert state(host)["MainPID"] != before["MainPID"]
     assert "in load_config" in log(host), "the log says where it hung"
 
@@ -149,7 +155,7 @@ def is_upgraded(host: SystemdHost, program: str) -> None:
     assert "no workstation ran" in done
     assert state(host)["MainPID"] != before
     assert "drained" in wait_for(lambda: state(host)["StatusText"]), "it stays so"
-    assert "WatchdogSec=2" in host.sh("systemctl cat cloud-code"), "a person's drop-in stays"
+    assert "WatchdogSec=10" in host.sh("systemctl cat cloud-code"), "a person's drop-in stays"
 
 
 def says_that_a_version_does_not_start(host: SystemdHost) -> None:

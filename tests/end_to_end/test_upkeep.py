@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from supervisor.workstations.snapshots import snapshots_of
 from tests import docker_engine
 from tests.end_to_end.test_docker import PATIENCE_SECONDS, DockerSite, begin, docker_site, go_on
 from tests.site import wait_for
+
+# The image may have to be built first, or is just being built for another test.
+pytestmark = pytest.mark.timeout(600)
 
 GIT = shutil.which("git")
 
@@ -30,7 +34,7 @@ def site(tmp_path: Path) -> Iterator[DockerSite]:
 def build(site: DockerSite, tag: str, number: int) -> None:
     """Another image of this name."""
     command = ["docker", "--host", f"unix://{site.engine.path}", "build", "--quiet", "--tag", tag, "-"]
-    recipe = f"FROM {docker_engine.image()}\nLABEL changed={number}\n"
+    recipe = f"FROM {docker_engine.image()}\nLABEL changed={tag}-{number}\n"
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     subprocess.run(command, input=recipe, text=True, check=True, env=environment)
 
@@ -89,7 +93,7 @@ def test_caches_are_trimmed_tools_are_saved_and_come_back_from_a_snapshot(site: 
 
 
 def test_a_container_is_made_anew_after_each_task_and_when_its_image_changes(site: DockerSite) -> None:
-    tag = f"cloud-code-test/changing:{site.folder.name}"
+    tag = f"cloud-code-test/changing:{uuid.uuid4().hex}"
     repository, _, version = tag.partition(":")
     site.engine.post(f"/images/{docker_engine.image()}/tag", repo=repository, tag=version)
     site.config["workstations"]["backend"] |= {"image": tag, "recreate": "per_task"}
