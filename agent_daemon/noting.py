@@ -32,6 +32,7 @@ from agent_daemon.protocol.paths import LINKS, NOTES, REPORTING, TASKING
 ATTEMPT_VARIABLE = "CLOUD_CODE_ATTEMPT"
 # Of `credential`, beside 0 for what is granted; 1 and 2 are those of a call that could not be made.
 EXIT_DENIED, EXIT_WAITS = 3, 4
+MAX_SCOPE_CHARACTERS = 200
 _PROGRAM = "agent-daemon"
 _ENDED = "Commit what you have and end your work now: it goes on from there."
 
@@ -90,6 +91,8 @@ def credential(kind: str, access: str, scope: str, reason: str, wait: float) -> 
 
     Exit code 0 if it is granted, 3 if it is denied, 4 while it waits for a person.
     """
+    if len(scope) > MAX_SCOPE_CHARACTERS:
+        raise click.UsageError(f"a scope has at most {MAX_SCOPE_CHARACTERS} characters")
     _leave(kind="credential", type=kind, access=access, scope=scope or None, text=reason)
     until, answer = time.monotonic() + wait, None
     while answer is None and time.monotonic() < until:

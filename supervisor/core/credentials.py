@@ -19,6 +19,8 @@ DENIED = "E_CREDENTIAL_DENIED"
 # What one task may ask for; more is no work but a flood.
 MAX_ASKED = 20
 _MAX_CHARACTERS = 500
+# What is longer than any name may be stays so when it is cut.
+_MAX_NAME_CHARACTERS, _MAX_SCOPE_CHARACTERS = 64, 201
 _SHOWN_CHARACTERS = 200
 _WORD = re.compile(r"[a-z][a-z0-9_-]{0,40}")
 _SCOPE = re.compile(r"[A-Za-z0-9@:/._*-]{0,200}")
@@ -68,7 +70,7 @@ def take_requests(task: TaskRecord, report: TaskReport | None, config: Config, n
     live = task.live
     if live is None or report is None or report.attempt != live.number:
         return decision
-    for request in report.credential_requests:
+    for request in map(_cut, report.credential_requests):
         known = _without_old_refusal(decision.task, request)
         if len(of_run(known)) >= MAX_ASKED + 1 or _known(known, request) is not None:
             continue
@@ -103,6 +105,19 @@ def grant_at_start(task: TaskRecord, config: Config, now: datetime) -> Decision:
             event = event_of(grant, grant.status, actor="rule")
             decision = decision.then(Decision(task=changed, events=(event,)))
     return decision
+
+
+def _cut(request: CredentialRequest) -> CredentialRequest:
+    """No longer than a record and a tasking can hold of twenty such."""
+    return request.model_copy(
+        update={
+            "id": request.id[:_MAX_NAME_CHARACTERS],
+            "type": request.type[:_MAX_NAME_CHARACTERS],
+            "access": request.access[:_MAX_NAME_CHARACTERS],
+            "scope": request.scope[:_MAX_SCOPE_CHARACTERS],
+            "reason": request.reason[:_MAX_CHARACTERS],
+        }
+    )
 
 
 def of_run(task: TaskRecord) -> tuple[Grant, ...]:
@@ -154,11 +169,11 @@ def _said(grant: Grant, request: CredentialRequest, attempt: int) -> bool:
 def _judged(task: TaskRecord, request: CredentialRequest, config: Config, now: datetime) -> Grant:
     grant = Grant(
         id=_free_id(task, request.id),
-        asked_as=request.id[:_MAX_CHARACTERS],
-        type=request.type[:_MAX_CHARACTERS],
-        access=request.access[:_MAX_CHARACTERS],
-        scope=request.scope[:_MAX_CHARACTERS],
-        reason=request.reason[:_MAX_CHARACTERS],
+        asked_as=request.id,
+        type=request.type,
+        access=request.access,
+        scope=request.scope,
+        reason=request.reason,
         attempt=task.attempt,
         asked_at=now,
         status="asked",

@@ -206,6 +206,8 @@ def test_mistakes_are_answered_in_one_sentence(place: Place) -> None:
     assert place.call("note", "-", input="x" * MAX_NOTE_CHARACTERS).returncode == 0
     assert place.call("daemon").returncode == 2
     assert len(list(place.notes.iterdir())) == 1
+    scoped = place.call("credential", "npm_token", "--scope", "s" * 201, "--reason", "x")
+    assert scoped.returncode == 2 and "a scope has at most 200 characters" in scoped.stderr
 
 
 def test_a_note_written_by_hand_is_taken_once_it_is_whole(place: Place) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_daemon.protocol.codec import encode
 from agent_daemon.protocol.model import BlockedReason, CredentialRequest, ReportStatus, TaskReport, WaitReason
 from supervisor.core.answers import answers
 from supervisor.core.commands import Actor, Command, CommandRefusedError, apply_command
@@ -216,6 +217,17 @@ class TestAsked:
         task = asked(*wanted)
         assert len(task.grants) == MAX_ASKED + 1
         assert task.grants[-1].status == "denied" and "has asked for" in task.grants[-1].why
+
+    @pytest.mark.parametrize("sign", ["a", "\N{GRINNING FACE}", "\x01"])
+    def test_long_names_are_denied_once_and_fit_into_a_tasking(self, sign: str) -> None:
+        long = [(sign * 990 + f"{number:03}", sign * 1000, sign * 1000) for number in range(30)]
+        once = asked(*long[:1])
+        assert [grant.status for grant in once.grants] == ["denied"] and asked(*long[:1], task=once) == once
+        scoped = asked(("npm_token", "read", "s" * 1000))
+        assert scoped.grants[0].why == "a scope has letters, digits and @:/._*- only"
+        many = asked(*((f"{number}{kind}", *more) for number, (kind, *more) in enumerate(long)))
+        assert len(many.grants) == MAX_ASKED + 1
+        assert sum(len(encode(one)) for one in told_credentials(many, 1)) < 64 * 1024
 
     def test_only_the_live_attempt_is_heard(self) -> None:
         task = at_work()
