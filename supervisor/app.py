@@ -48,7 +48,7 @@ from supervisor.loop import Loop
 from supervisor.mail import Mail
 from supervisor.outgoing import Outgoing
 from supervisor.people import People
-from supervisor.pool import JobPool, Message
+from supervisor.pool import JobPool, Lanes, Message
 from supervisor.pools import Pools
 from supervisor.ports import Minter, Workstations
 from supervisor.reader import is_locked
@@ -80,8 +80,8 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 25
 GROUP_FOLDER = 0o2770
-# Creates on a forge wait for each other: few threads, so that nothing else waits with them.
-TELLERS = 4
+# Of each forge, which may let everybody wait; creates there wait for each other anyway.
+TELLERS, READERS = 4, 8
 # What is done to idle workstations may take an hour: it takes no thread from the work on tasks.
 KEEPERS = 8
 
@@ -202,9 +202,11 @@ class Supervisor:
         self.ledger.on_record, self.ledger.settle = self.money.note, self.money.settle
         self.people.money, self.work.purse = self.money, self.money.purse
         desks = open_desks(root, self.projects)
-        self.issues = Issues(self.clock, self.ledger, self.pool, desks)
-        keepers, tellers = JobPool(self.inbox, threads=KEEPERS), JobPool(self.inbox, threads=TELLERS)
-        self._pools = (self.pool, keepers, tellers)
+        keepers = JobPool(self.inbox, threads=KEEPERS)
+        tellers = Lanes(self.inbox, self._forge_of, threads=TELLERS)
+        readers = Lanes(self.inbox, self._forge_of, threads=READERS)
+        self._pools = (self.pool, keepers, tellers, readers)
+        self.issues = Issues(self.clock, self.ledger, readers, desks)
         rounds = Rounds(root, self.config.maintenance)
         self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, rounds, self.cleaning.start)
         self.storyteller = Storyteller(root, self.clock, self.ledger, tellers, self.projects, self.money.purse)
@@ -323,6 +325,11 @@ class Supervisor:
             self.timetable.stop()
             watcher.stop()
             self.close()
+
+    def _forge_of(self, key: str) -> str:
+        """The address of the forge that a job is about: ``Read:PROJECT``, ``Tell:PROJECT.7``."""
+        project = key.partition(":")[2].partition(".")[0]
+        return self.config.projects[project].web_address
 
     @property
     def working(self) -> bool:

@@ -33,7 +33,7 @@ from supervisor.core.slash import VERBS, Slash, parse_slash, render_help, render
 from supervisor.core.telling import answer, summary
 from supervisor.desks import Desk
 from supervisor.ledger import Ledger
-from supervisor.pool import JobPool
+from supervisor.pool import JobPool, Lanes
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Issues:
 
     clock: Clock
     ledger: Ledger
-    pool: JobPool
+    pool: JobPool | Lanes
     desks: Mapping[str, Desk]
 
     # --- reading ----------------------------------------------------------------------------------------

@@ -316,6 +316,7 @@ class Loop:
         _, key, outcome = message
         self.pool.finished(key)
         self.storyteller.pool.finished(key)
+        self.issues.pool.finished(key)
         self.upkeep.pool.finished(key)
         self._scheduling_due = True
         reach_outcome(key)

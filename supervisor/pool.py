@@ -69,6 +69,44 @@ class JobPool:
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
+class Lanes:
+    """A pool for each lane, made when it is needed: what hangs in one holds up nothing in another.
+
+    `lane_of` tells the lane of a job by its key.
+    """
+
+    def __init__(
+        self, inbox: "queue.SimpleQueue[Message]", lane_of: Callable[[str], str], *, threads: int
+    ) -> None:
+        self._inbox, self._lane_of, self._threads = inbox, lane_of, threads
+        self._pools: dict[str, JobPool] = {}
+
+    def submit(self, key: str, work: Callable[[], Any]) -> bool:
+        lane = self._lane_of(key)
+        if lane not in self._pools:
+            self._pools[lane] = JobPool(self._inbox, self._threads)
+        return self._pools[lane].submit(key, work)
+
+    def under_way(self, key: str) -> bool:
+        return any(pool.under_way(key) for pool in self._pools.values())
+
+    @property
+    def count(self) -> int:
+        return sum(pool.count for pool in self._pools.values())
+
+    @property
+    def running(self) -> int:
+        return sum(pool.running for pool in self._pools.values())
+
+    def finished(self, key: str) -> None:
+        for pool in self._pools.values():
+            pool.finished(key)
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+
+
 def attempt_work(key: str, work: Callable[[], Any]) -> Any:
     """The work's outcome, or Failed with its code; a bug is logged with its trace and told as E_BUG."""
     try:

@@ -13,7 +13,7 @@ from supervisor.core.telling import look_for, settle_said
 from supervisor.desks import Desk
 from supervisor.jobs.telling import say_reply
 from supervisor.ledger import Ledger
-from supervisor.pool import JobPool, attempt_work
+from supervisor.pool import JobPool, Lanes, attempt_work
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Replies:
 
     clock: Clock
     ledger: Ledger
-    pool: JobPool
+    pool: JobPool | Lanes
     desks: Mapping[str, Desk]
     _not_before: dict[str, datetime] = field(default_factory=dict, init=False)
 

@@ -17,6 +17,7 @@ from supervisor.core.render import cost_usd
 from supervisor.core.states import State
 from supervisor.core.story import render_story, text_hash
 from supervisor.core.telling import (
+    LISTING_DELAY,
     StoryShown,
     is_told,
     label_colours,
@@ -29,7 +30,7 @@ from supervisor.core.telling import (
 from supervisor.jobs.project import Project
 from supervisor.jobs.telling import say, show_label, show_story
 from supervisor.ledger import Ledger
-from supervisor.pool import JobPool, attempt_work
+from supervisor.pool import JobPool, Lanes, attempt_work
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Storyteller:
     root: Root
     clock: Clock
     ledger: Ledger
-    pool: JobPool
+    pool: JobPool | Lanes
     projects: Mapping[str, Project]
     purse: Callable[[], Purse | None] = lambda: None
     _touched: set[str] = field(default_factory=set, init=False)
     _labelled: set[str] = field(default_factory=set, init=False)
-    _labelling: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _labelling: dict[str, threading.Lock] = field(default_factory=dict, init=False)
     _not_before: dict[str, datetime] = field(default_factory=dict, init=False)
 
     def touch(self, task: TaskRecord) -> None:
@@ -133,7 +134,7 @@ class Storyteller:
 
     def _set_label(self, project: Project, task: TaskRecord, unsure: bool) -> str:
         """Runs in a job. All labels are made once, before the first is set."""
-        with self._labelling:
+        with self._labelling.setdefault(task.project, threading.Lock()):
             if project.forge is not None and task.project not in self._labelled:
                 project.forge.ensure_labels(label_colours(project.settings))
                 self._labelled.add(task.project)
@@ -146,8 +147,8 @@ class Storyteller:
             return
         now, outcome = self.clock.now(), told.outcome
         reach("forge.told_before_record")
-        if isinstance(outcome, Failed) and outcome.retry_at is not None:
-            self._not_before[task.project] = outcome.retry_at
+        if isinstance(outcome, Failed) and outcome.retry_at is not None and outcome.retry_at > now + LISTING_DELAY:
+            self._not_before[task.project] = outcome.retry_at  # (a shorter pause is that of this one alone)
         if isinstance(outcome, StoryShown) or (isinstance(outcome, Failed) and told.kind == "story"):
             decision = settle_story(task, outcome, now)
         elif told.kind == "post":
