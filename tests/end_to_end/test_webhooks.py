@@ -1,10 +1,8 @@
 """Webhooks in a whole supervisor: heard while it runs, and nothing more than a help."""
 
-import contextlib
 import hashlib
 import hmac
 import http.client
-import random
 import signal
 import socket
 from contextlib import closing
@@ -13,16 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.forge_site import FIX, forge_site
-from tests.site import PATIENCE_SECONDS, Site, wait_for
+from tests.site import PATIENCE_SECONDS, Site, free_port, wait_for
 
 
 @pytest.fixture
 def port() -> int:
-    """One that nobody listened on just now, and below those that the kernel gives to others meanwhile."""
-    for number in random.sample(range(20_000, 32_000), 100):
-        with contextlib.suppress(OSError), closing(socket.create_server(("127.0.0.1", number))):
-            return number
-    pytest.fail("no port is free")
+    return free_port()
 
 
 @pytest.fixture
