@@ -763,7 +763,11 @@ class Daemon:
 
     def asked(self) -> Iterator[Attempt]:
         """Attempts that are assigned and not known yet."""
-        for path in sorted((self.root / "mail" / self.workstation / "in").glob("*/*/tasking.yaml")):
+        try:
+            paths = sorted((self.root / "mail" / self.workstation / "in").glob("*/*/tasking.yaml"))
+        except FileNotFoundError:  # a folder has gone while it was looked into
+            return
+        for path in paths:
             if (path.parents[1].name, int(path.parent.name)) in self.known:
                 continue
             try:

@@ -16,7 +16,7 @@ from tests.fakes.repositories import clone, git, make_upstream
 from tests.hostile import audit
 from tests.hostile.ground import Ground, check_audit, check_supervisor
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(450)  # beyond what is waited for within
 SECTION = "hostile-bundles"
 
 # Of the cases that the import is tested with one by one: those that are also tried on the whole.

@@ -10,7 +10,7 @@ from tests.fakes import hostile_daemon
 from tests.hostile import audit
 from tests.hostile.ground import Ground, check_audit, check_supervisor
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(450)  # beyond what is waited for within
 SECTION = "hostile-workstation"
 
 # What stands in the report's place for good: the code that must come of it.

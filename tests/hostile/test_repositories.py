@@ -16,7 +16,7 @@ from tests.hostile import audit
 from tests.hostile.ground import Ground, check_audit, check_supervisor
 from tests.site import git
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(450)  # beyond what is waited for within
 SECTION = "hostile-bundles"
 CLI = "coding CLI that rewrites .git under the daemon"
 SCENARIOS = reliability.declare(SECTION, [*REPOSITORIES, CLI])
