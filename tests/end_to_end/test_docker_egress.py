@@ -1,5 +1,6 @@
 """What a container of a real engine reaches, and that nothing which is restarted outside cuts it off."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -73,7 +74,7 @@ class Download:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection:
+        with connection, contextlib.suppress(OSError):  # (who asked has gone)
             asked = connection.recv(65_536)
             while asked and b"\r\n\r\n" not in asked and (more := connection.recv(65_536)):
                 asked += more
