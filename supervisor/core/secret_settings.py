@@ -1,5 +1,6 @@
 """What `config.yaml` may say of secrets: where they are kept, where one is read from, what agents may ask for."""
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -131,6 +132,21 @@ class AccessSettings(Written):
         if self.mint is not None:
             return "a token that the forge makes for the attempt"
         return f"the secret {self.secret}" if self.secret is not None else f"a lease of {self.lease}"
+
+
+# Variables by which a program finds others, or is told what else to run: none of them is given a secret.
+_STEERING = re.compile(
+    r"PATH|HOME|SHELL|IFS|ENV|BASH_ENV|TMPDIR|NODE_OPTIONS|LD_\w+|PYTHON\w*|CLOUD_CODE_\w*"
+    r"|GIT_(CONFIG|SSH|ASKPASS|EXEC|DIR|WORK|INDEX|PROXY)\w*"
+)
+
+
+def why_not_variable(name: str, settings: "CredentialSettings") -> str:
+    """What is wrong about the variable of a credential of this name; empty where nothing is."""
+    variable = settings.env or name.upper().replace("-", "_")
+    if _STEERING.fullmatch(variable) is None:
+        return ""
+    return f"{name} would be given in {variable}, by which programs are run: name another variable (`env:`)"
 
 
 class CredentialSettings(Written):

@@ -24,6 +24,7 @@ from supervisor.core.secret_settings import (
     SecretsSettings,
     Variable,
     Word,
+    why_not_variable,
 )
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -469,6 +470,13 @@ class Config(Written):
                     )
                 if access != "read":
                     raise ValueError(f"the access '{access}' of {name} has `mint`, which is for the access `read`")
+        return value
+
+    @field_validator("credentials", mode="after")
+    @classmethod
+    def _steering_nothing(cls, value: dict[str, CredentialSettings]) -> dict[str, CredentialSettings]:
+        if wrong := next(filter(None, (why_not_variable(name, one) for name, one in value.items())), None):
+            raise ValueError(wrong)
         return value
 
     def types_for(self, project: str) -> tuple[str, ...]:

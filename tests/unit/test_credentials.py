@@ -427,6 +427,14 @@ class TestRules:
         return take_requests(task or at_work(), report, config(**{kind: settings}), NOW).task.grants[-1]
 
     @pytest.mark.parametrize(
+        ("kind", "env"), [("key", "PATH"), ("key", "LD_PRELOAD"), ("path", None), ("cloud_code_root", None)]
+    )
+    def test_no_secret_is_given_in_a_variable_by_which_programs_are_run(self, kind: str, env: str | None) -> None:
+        with pytest.raises(ValueError, match="by which programs are run"):
+            self.judged(kind, "read", env=env)
+        assert self.judged("ldap", "read", env="LDAP_PASSWORD").type == "ldap"
+
+    @pytest.mark.parametrize(
         ("kind", "access", "scope", "status"),
         [
             ("github_token", "read", "", "granted"),
