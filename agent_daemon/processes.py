@@ -125,6 +125,15 @@ def write_no_core() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
+def allow_many_files() -> int:
+    """Have this process open as many files as it can be allowed, to 65,536; that many it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
 def become_subreaper() -> None:
     """Make orphans among this process's descendants its own children, so that none can slip away.
 

@@ -41,7 +41,7 @@ def run(ctx: click.Context, once: bool, log_format: str | None, verbose: bool) -
     """
     from loguru import logger
 
-    from agent_daemon.processes import write_no_core
+    from agent_daemon.processes import allow_many_files, write_no_core
     from supervisor import log
     from supervisor.app import locked
     from supervisor.config import check_installation, load_config
@@ -51,6 +51,7 @@ def run(ctx: click.Context, once: bool, log_format: str | None, verbose: bool) -
     root, journal = existing_root(ctx), log.is_journal(os.environ)
     check_installation()
     write_no_core()
+    allow_many_files()  # each thread that asks a forge keeps a connection for each of its projects
     in_json = log_format == "json" or (log_format is None and journal)
     log.configure(json_lines=in_json, level="DEBUG" if verbose else "INFO", priorities=journal)
     faulthandler.enable()  # systemd's watchdog ends what hangs with SIGABRT: the log then says where

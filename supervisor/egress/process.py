@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import socket
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from loguru import logger
 
+from agent_daemon.processes import allow_many_files
 from agent_daemon.protocol.errors import ProtocolError
 from agent_daemon.protocol.files import Signature, make_folder, signature
 from agent_daemon.protocol.paths import Root
@@ -88,7 +88,7 @@ class Egress:
 
     async def _make(self, name: str) -> _Open:
         refused = Refusals()
-        most = min(MAX_CONNECTIONS, max(16, _descriptors() // (4 * (len(self._open) + 1))))
+        most = min(MAX_CONNECTIONS, max(16, allow_many_files() // (4 * (len(self._open) + 1))))
         gate = Gate(self._dialer, lambda one: refused.note(one, time.monotonic()), max_connections=most)
         folder = self._root.gate(name)
         make_folder(folder, 0o700)
@@ -157,12 +157,3 @@ def _listener(folder: Path) -> socket.socket:
     finally:
         os.close(descriptor)
     return made
-
-
-def _descriptors() -> int:
-    """How many files this process may have open: as many as it can be allowed."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
