@@ -369,6 +369,9 @@ class TestLeases:
             leases.lend("demo.a", "cred-001", 1, vault.lease, "{user}")
         with pytest.raises(CloudCodeError, match="E_VAULT_REFUSED"):
             leases.lend("demo.a", "cred-001", 1, vault.lease, "{username.__class__.x}")
+        for page in leases.pages():
+            leases.revoke(page.name)
+        wait_for(lambda: vault.lent() == [], what="what was lent for nothing is taken back")
 
     def test_a_damaged_page_is_passed_over(self, stand_in: VaultSite, leases: Leases, tmp_path: Path) -> None:
         leases.lend("demo.a", "cred-001", 1, stand_in.lease, None)
