@@ -53,6 +53,8 @@ class Size:
     forge_projects: int = 50
     forge_cycles: int = 5
     forge_poll_seconds: float = 3
+    # Asked more often, so many projects of one account would be let rest (docs/forges.md).
+    forge_quiet_poll_seconds: float = 20
     forge_issues: int = 20
     forge_crowd: int = 200
     forge_watched_seconds: float = 65
@@ -69,6 +71,7 @@ QUICK = Size(
     forge_projects=5,
     forge_cycles=2,
     forge_poll_seconds=1,
+    forge_quiet_poll_seconds=2,
     forge_issues=4,
     forge_crowd=10,
     forge_watched_seconds=5,

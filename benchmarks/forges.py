@@ -72,7 +72,7 @@ def _measure_part(name: str, part: Callable[[Path], list[Figure]], folder: Path)
 
 def measure_quiet(folder: Path, size: Size) -> list[Figure]:
     """Projects on both forges, each with one old issue; the first cycle reads, the others find nothing new."""
-    count, cycles, interval = size.forge_projects, size.forge_cycles, size.forge_poll_seconds
+    count, cycles, interval = size.forge_projects, size.forge_cycles, size.forge_quiet_poll_seconds
     remote = make_remote(folder / "remote.git", {"app.py": "1\n"})
     names = [f"acme/app-{number}" for number in range(count)]
     with GitHub() as hub, GitLab() as lab:

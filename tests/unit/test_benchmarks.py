@@ -112,7 +112,7 @@ def test_calls_for_a_task_are_told_by_kind() -> None:
 
 
 def test_quiet_projects_are_measured(tmp_path: Path) -> None:
-    size = Size(forge_projects=2, forge_cycles=1, forge_poll_seconds=0.5)
+    size = Size(forge_projects=2, forge_cycles=1, forge_quiet_poll_seconds=0.5)
     charged, on_hub, on_lab, processor = forges.measure_quiet(tmp_path, size)
     assert charged.ok and on_hub.ok and on_lab.ok and processor.measured >= 0
 
