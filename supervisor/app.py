@@ -205,7 +205,7 @@ class Supervisor:
         keepers = JobPool(self.inbox, threads=KEEPERS)
         tellers = Lanes(self.inbox, self._forge_of, threads=TELLERS)
         readers = Lanes(self.inbox, self._forge_of, threads=READERS)
-        self._pools = (self.pool, keepers, tellers, readers)
+        self._pools, self._readers = (self.pool, keepers, tellers), readers
         self.issues = Issues(self.clock, self.ledger, readers, desks)
         rounds = Rounds(root, self.config.maintenance)
         self.upkeep = Upkeep(self.ledger, self.fleet, self.drivers, keepers, rounds, self.cleaning.start)
@@ -333,14 +333,14 @@ class Supervisor:
 
     @property
     def working(self) -> bool:
-        """Whether a thread is at slow work."""
+        """Whether a thread is at slow work; one that only reads is waited for by nobody."""
         return any(pool.running for pool in self._pools)
 
     def close(self) -> None:
         """End what slow work is left; it is begun anew after the next start."""
         if self.webhooks:
             self.webhooks.stop()
-        for pool in self._pools:
+        for pool in (*self._pools, self._readers):
             pool.close()
         deadline = self.clock.monotonic() + CLOSE_SECONDS
         while self.working and self.clock.monotonic() < deadline:

@@ -58,7 +58,7 @@ class Desk:
         if self.not_before is not None and now < self.not_before:
             return False  # (whoever asks: deliveries of webhooks may come while a rate limit is reached)
         if self.rests_until is not None and now < self.rests_until:
-            self.again = True
+            self.again = self.again or not by_timer  # (the timer's next turn comes anyway)
             return False
         if not by_timer:
             return True

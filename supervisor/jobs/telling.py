@@ -8,7 +8,7 @@ from supervisor.core.render import clipped, fence
 from supervisor.core.story import marker, text_hash
 from supervisor.core.telling import StoryShown, state_labels
 from supervisor.errors import CloudCodeError
-from supervisor.jobs.project import Project, hidden_text
+from supervisor.jobs.project import Project, check_text, hidden_text
 from supervisor.ports import Forge, Place
 
 # GitHub takes 65,536 characters of a comment.
@@ -63,13 +63,19 @@ def say_reply(project: Project, name: str, post: Post, root_id: str) -> str:
 def _write(project: Project, place: Place, post: Post, text: str, first: str) -> str:
     """Write a comment, or the answer in a thread; what was being sent before is looked for by its first line."""
     forge = _forge(project)
-    body = clipped(hidden_text(project, f"{first}\n{text}", "a comment"), _MAX_COMMENT_CHARACTERS)
+    body = _body(project, first, text, "a comment")
     if post.kind == "reply":
         number, thread = int(place.number), post.target or ""
         found = forge.find_reply(number, thread, first) if post.sending else None
         return found or forge.reply(number, thread, body)
     found = forge.find_comment(place, first) if post.sending else None
     return found or forge.post_comment(place, body)
+
+
+def _body(project: Project, first: str, text: str, place: str) -> str:
+    """A whole comment. Its first line, by which it is found again, leaves as it is or not at all: Rejected."""
+    check_text(project, first.encode(), place)
+    return clipped(f"{first}\n{hidden_text(project, text, place)}", _MAX_COMMENT_CHARACTERS)
 
 
 def _document(path: Path) -> str:
@@ -83,7 +89,7 @@ def show_story(project: Project, task: TaskRecord, text: str, root_id: str) -> S
     """Bring the one comment with the story to this text; it is made where there is none yet. CloudCodeError."""
     forge, story = _forge(project), task.story
     first = marker(root_id, task.id, "story")
-    body = clipped(hidden_text(project, f"{first}\n{text}", f"the story of {task.id}"), _MAX_COMMENT_CHARACTERS)
+    body = _body(project, first, text, f"the story of {task.id}")
     known = story.remote_id or (forge.find_comment(_source(task), first) if story.sending else None)
     if known is None:
         known = forge.post_comment(_source(task), body)

@@ -103,3 +103,12 @@ def test_deliveries_make_no_more_calls_than_come_back(readings: list[tuple[int, 
 def test_a_few_calls_now_and_then_make_nobody_wait() -> None:
     assert rest_after(calls_left(CALLS_AT_ONCE, 200, timedelta(0))) == timedelta(0)
     assert calls_left(0, -5, timedelta(seconds=90)) == CALLS_AT_ONCE
+
+
+def test_a_rest_brings_no_turn_of_the_timer_forward(tmp_path: Path) -> None:
+    settings = ProjectSettings(forge="github", repository="acme/app")
+    project: Any = SimpleNamespace(settings=settings, forge=object())
+    (desk,) = open_desks(Root(tmp_path), {"hub": project}).values()
+    desk.rests_until = NOW + timedelta(seconds=60)
+    assert not desk.is_due(NOW, by_timer=True, busy=True) and not desk.again
+    assert not desk.is_due(NOW, by_timer=False, busy=True) and desk.again

@@ -374,7 +374,7 @@ class Poll:
             _runs_of(self._path, head),
             _status_of(self._path, head),
         )
-        known = self._client.is_known(pull, self._tags)
+        known = self._client.is_known(pull, self._tags) and not is_missed(number, self._since)
         found = None if known and not touched else self._client.get_changed(pull, {}, self._tags)
         changed = [self._first_checks(path) for path in (runs, statuses) if head]
         if found is None and not any(data is not None for data in changed):
