@@ -38,6 +38,7 @@ class Mask:
 
     def __init__(self, values: Iterable[str]) -> None:
         self._forms: list[bytes] = []
+        self.changes = 0  # how often something was added
         self.add(values)
 
     def add(self, values: Iterable[str]) -> None:
@@ -50,6 +51,7 @@ class Mask:
 
     def _take(self, forms: Iterable[bytes]) -> None:
         self._forms = sorted({*forms, *self._forms}, key=len, reverse=True)
+        self.changes += 1
         self._over_lines = any(b"\n" in form for form in self._forms)
 
     def __bool__(self) -> bool:

@@ -99,6 +99,7 @@ class AttemptReport:
         mask: Mask | None = None,
     ) -> None:
         self.folder, self._bell, self._mask = folder, bell, mask
+        self._hidden: dict[tuple[int, str], str] = {}
         self.task_id, self._agent_id, self.agent_type = task_id, agent_id, agent_type
         self.cli = cli
         self.revision = 0
@@ -141,6 +142,21 @@ class AttemptReport:
             self.changed = True
         self.written_at = monotonic()
 
+    def _told(self) -> TaskReport:
+        """The report without what was given in secret. Most of its texts are those of the last time."""
+        if not self._mask:
+            return self.value
+        mask, before, now = self._mask, self._hidden, {}
+
+        def hide(text: str) -> str:
+            key = (mask.changes, text)
+            now[key] = found = before[key] if key in before else mask.hide(text)
+            return found
+
+        told: TaskReport = without(self.value, hide)
+        self._hidden = now
+        return told
+
     def _write(self) -> None:
         self.revision += 1
         reporting = Reporting(
@@ -150,7 +166,7 @@ class AttemptReport:
             cli=self.cli,
             updated_at=utc_now(),
             status="working",
-            tasks={self.task_id: without(self.value, self._mask.hide) if self._mask else self.value},
+            tasks={self.task_id: self._told()},
         )
         make_folder(self.folder)
         data = encode(reporting, end=True)

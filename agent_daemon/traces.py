@@ -6,7 +6,6 @@ ignores, and git keeps what was committed, whether or not it was pushed: another
 
 import os
 import re
-import shutil
 import stat
 import time
 import zlib
@@ -165,22 +164,21 @@ def _written_since(files: Iterable[Path], since: int) -> Iterator[tuple[Path, by
 
 
 def _take_out(path: Path, data: bytes, given: Mask) -> None:
-    """In place: a database's other pages stay where they are. A link that leads there, or two of a name, go."""
+    """In place: a database's other pages stay where they are. A link that leads there goes."""
     logger.info("what the attempt was given is taken out of {}", given.hide(str(path)))
-    fresh = path.with_name(os.fsdecode(given.blank(os.fsencode(path.name))))
     try:
         if given.hides(data):
             if path.is_symlink():
                 path.unlink()
                 return
-            descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "wb") as file:
+            descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "r+b") as file:
                 file.write(given.blank(data))
-        if fresh != path and not os.path.lexists(fresh):
-            path.rename(fresh)
-        elif fresh != path and path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif fresh != path:
-            path.unlink()
-    except OSError as error:
-        logger.warning("{} still holds what the attempt was given: {}", given.hide(str(path)), error.strerror)
+        name = os.fsdecode(given.blank(os.fsencode(path.name)))
+        if name != path.name:
+            names = (name, *(f"{name}.{number}" for number in range(1, 1000)))
+            path.rename(next(new for one in names if not os.path.lexists(new := path.with_name(one))))
+    except (OSError, StopIteration) as error:
+        logger.warning(
+            "{} still holds what the attempt was given: {}", given.hide(str(path)), given.hide(str(error))
+        )

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from agent_daemon.protocol.model import CredentialRequest, Feedback, TaskReport, WaitReason
 from supervisor.core.decision import Decision, Event
 from supervisor.core.mint_rules import FORGE_TOKENS, why_not_made
-from supervisor.core.record import Attempt, Grant, TaskRecord, Tries
+from supervisor.core.record import Attempt, Grant, TaskRecord
 from supervisor.core.secret_settings import AccessSettings, CredentialSettings
 from supervisor.core.settings import GIT_USERS, Config, ProjectSettings
 from supervisor.core.states import State
@@ -83,28 +83,31 @@ def take_requests(task: TaskRecord, report: TaskReport | None, config: Config, n
 def grant_at_start(task: TaskRecord, config: Config, now: datetime) -> Decision:
     """What an attempt that begins has without asking, as the key of its coding CLI.
 
-    What was over by itself is granted anew; what a person has taken back, or denied, is not in this run.
+    What was over by itself is granted anew, by what is configured now; what a person has taken back, or denied,
+    is not in this run.
     """
     decision = Decision(task=task)
     for kind, settings in config.credentials.items():
         for access in (name for name, rule in settings.access.items() if rule.granted == "at_start"):
             request = CredentialRequest(id="", type=kind, access=access, reason="every attempt has it")
-            known = decision.task
-            before = [grant for grant in of_run(known) if _is_same(grant, request)]
-            if next(_unfit(known, request, config, settings), None) is not None:
-                continue
-            if not before:
-                grant = _judged(known, request, config, now)
-                changed = known.evolve(grants=(*known.grants, grant))
-            elif (before[-1].status, before[-1].by) == ("over", "supervisor"):
-                fresh = before[-1].evolve(attempt=known.attempt, why="", mark="", stale=False, giving=Tries())
-                grant = _granted(fresh, "rule", now)
-                changed = with_grant(known, grant)
-            else:
-                continue
-            event = event_of(grant, grant.status, actor="rule")
-            decision = decision.then(Decision(task=changed, events=(event,)))
+            if next(_unfit(decision.task, request, config, settings), None) is None:
+                decision = decision.then(_granted_unasked(decision.task, request, config, now))
     return decision
+
+
+def _granted_unasked(task: TaskRecord, request: CredentialRequest, config: Config, now: datetime) -> Decision:
+    """One such, in the place of what there was of it; what the attempt has already stays as it is."""
+    known = _without_old_refusal(task, request)
+    before = [grant for grant in of_run(known) if _is_same(grant, request) and grant.status in ("granted", "over")]
+    grant = _judged(known, request, config, now)
+    if before:
+        last = before[-1]
+        grant = grant.evolve(id=last.id, asked_as=last.asked_as, deliveries=last.deliveries)
+        wanted = (grant.env, grant.deliver, grant.ttl_minutes)
+        if last.status == "granted" and wanted == (last.env, last.deliver, last.ttl_minutes):
+            return Decision(task=task)
+    changed = with_grant(known, grant) if before else known.evolve(grants=(*known.grants, grant))
+    return Decision(task=changed, events=(event_of(grant, grant.status, actor="rule"),))
 
 
 def _cut(request: CredentialRequest) -> CredentialRequest:
@@ -188,8 +191,9 @@ def _judged(task: TaskRecord, request: CredentialRequest, config: Config, now: d
         deliver=delivery_of(request.type, settings),
         ttl_minutes=settings.ttl_minutes,
     )
-    if granted_by(request.type, request.access, rule) in ("by_rule", "at_start"):
-        return _granted(grant, "rule", now)
+    granted = granted_by(request.type, request.access, rule)
+    if granted in ("by_rule", "at_start"):
+        return _granted(grant, "rule", now).evolve(unasked=granted == "at_start")
     answer_by = now + timedelta(minutes=settings.answer_minutes)
     return grant.evolve(answer_by=answer_by, approve=rule.approve or "write")
 
@@ -229,6 +233,8 @@ def _unfit(
         yield f"{request.type} is for reading: the supervisor pushes; `granted` in config.yaml could say otherwise"
     elif (times := settings.access[request.access].times) is not None and _had(task, request) >= times:
         yield f"this run of the task has had it {times} times, which is all that it may"
+    elif settings.access[request.access].granted == "at_start" and _is_withdrawn(task, request):
+        yield "a person has taken it back from this run of the task"
     elif settings.access[request.access].mint is not None:
         yield from _unmintable(request, config.projects[task.project])
     if settings.projects and task.project not in settings.projects:
@@ -258,6 +264,16 @@ def git_place(credential_type: str, project: ProjectSettings) -> tuple[str, str]
         return None
     parts = urlsplit(project.web_address)
     return f"{parts.scheme}://{parts.netloc}", GIT_USERS[project.forge]
+
+
+def _is_withdrawn(task: TaskRecord, request: CredentialRequest) -> bool:
+    """Whether a person has denied this access in this run, or taken it back, of whatever scope."""
+    return any(
+        (grant.type, grant.access) == (request.type, request.access)
+        and grant.status in ("denied", "over")
+        and grant.by not in ("rule", "supervisor")
+        for grant in of_run(task)
+    )
 
 
 def _had(task: TaskRecord, request: CredentialRequest) -> int:

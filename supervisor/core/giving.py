@@ -28,6 +28,11 @@ def take_back(task: TaskRecord, now: datetime) -> Decision:
             again = grant.evolve(expires_at=now + timedelta(minutes=grant.ttl_minutes))
             decision = decision.then(Decision(task=with_grant(decision.task, again)))
             continue
+        if _lasts_on(task, grant, now):
+            again = grant.evolve(expires_at=now + timedelta(minutes=grant.ttl_minutes), given_to=None, mark="")
+            event = event_of(again, "refreshed", extra={"message": "its attempt goes on", "anew": True})
+            decision = decision.then(Decision(task=with_grant(decision.task, again), events=(event,)))
+            continue
         if task.ended and grant.status in ("granted", "asked"):
             why = "the task has ended"
         elif grant.status == "granted" and grant.expires_at is not None and grant.expires_at <= now:
@@ -35,6 +40,12 @@ def take_back(task: TaskRecord, now: datetime) -> Decision:
         if why:
             decision = decision.then(revoke(decision.task, grant, by="supervisor", why=why, now=now))
     return decision
+
+
+def _lasts_on(task: TaskRecord, grant: Grant, now: datetime) -> bool:
+    """Whether its time is over and it is given anew, for its attempt has it to the end."""
+    over = grant.expires_at is not None and grant.expires_at <= now
+    return grant.unasked and grant.status == "granted" and over and task.live is not None and not task.ended
 
 
 def _is_unanswered(task: TaskRecord, grant: Grant, now: datetime) -> bool:

@@ -283,7 +283,7 @@ class Grant(Stored):
     attempt until `expires_at`; `given_to` says which attempt has it, encrypted for which recipient, `deliveries`
     how often it was laid there, `mark` which value, without telling it, and `stale` that its value is another one
     by now, to be given anew. `over`: it is taken back, for the reason in `why`. `asked_as` is the agent's own name
-    for the request.
+    for the request; `unasked`: the attempt has it from its beginning to its end.
     """
 
     id: str
@@ -309,6 +309,7 @@ class Grant(Stored):
     mark: str = ""
     stale: bool = False
     giving: Tries = Tries()
+    unasked: bool = False
 
 
 class Delivery(Stored):

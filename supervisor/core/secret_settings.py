@@ -126,6 +126,8 @@ class AccessSettings(Written):
             raise ValueError("name one thing that gives it: `secret:`, `lease:` or `mint:`")
         if self.template is not None and self.lease is None:
             raise ValueError("`template:` is for what is lent: `lease:`")
+        if self.times is not None and self.granted == "at_start":
+            raise ValueError("`times:` is for what is asked for: with `granted: at_start` every attempt has it")
         return self
 
     def __str__(self) -> str:
@@ -136,8 +138,9 @@ class AccessSettings(Written):
 
 # Variables by which a program finds others, or is told what else to run: none of them is given a secret.
 _STEERING = re.compile(
-    r"PATH|HOME|SHELL|IFS|ENV|BASH_ENV|TMPDIR|NODE_OPTIONS|LD_\w+|PYTHON\w*|CLOUD_CODE_\w*"
-    r"|GIT_(CONFIG|SSH|ASKPASS|EXEC|DIR|WORK|INDEX|PROXY)\w*"
+    r"PATH|HOME|SHELL|IFS|ENV|BASH_ENV|TMPDIR|NODE_OPTIONS|NODE_PATH|LD_\w+|PYTHON(PATH|HOME|STARTUP)|CLOUD_CODE_\w*"
+    r"|GIT_(SSH|SSH_COMMAND|ASKPASS|EXEC_PATH|DIR|WORK_TREE|INDEX_FILE|PROXY_COMMAND)"
+    r"|GIT_CONFIG(_GLOBAL|_SYSTEM|_NOSYSTEM|_COUNT|_PARAMETERS|_KEY_\d+|_VALUE_\d+)?"
 )
 
 

@@ -43,7 +43,7 @@ def lay_keys(folder: Path, environment: Mapping[str, str], sign: Path) -> None:
     By no clock, which may be set meanwhile, and an agent may give its files any time. It is written beside the
     folder, so that who can look into that sees it whole and with that time.
     """
-    fresh = folder.with_name(f".{folder.name}")
+    fresh = _fresh(folder)
     write_file(fresh, json.dumps(dict(environment)).encode(), mode=0o400)
     os.utime(fresh, ns=(0, _time_of(sign)))
     fresh.replace(folder / FILE)
@@ -65,6 +65,12 @@ def remove_read_keys(root_id: str, workstation: str, sign: Path) -> None:
 def remove_keys(folder: Path) -> None:
     with contextlib.suppress(OSError):
         (folder / FILE).unlink()
+    with contextlib.suppress(OSError):  # of a supervisor that was killed meanwhile
+        _fresh(folder).unlink()
+
+
+def _fresh(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}")
 
 
 def _time_of(sign: Path) -> int:

@@ -87,7 +87,7 @@ def _containers(engine: Engine, root: Root, root_id: str, mend: str) -> list[dic
 def _other_root(container: Mapping[str, Any], root: Root) -> str | None:
     """The root that a container belongs to, if that is there and not this one."""
     place = str(container["Labels"].get(PATH_LABEL, root.path))
-    return place if place != str(root.path) and _is_there(Path(place)) else None
+    return place if Path(place).resolve() != root.path.resolve() and _is_there(Path(place)) else None
 
 
 def _is_there(place: Path) -> bool:

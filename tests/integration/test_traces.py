@@ -110,6 +110,19 @@ def test_names_links_notes_and_logs_are_blanked_and_what_is_handed_in_is_not(
     )
 
 
+def test_a_name_that_is_taken_gets_a_number_and_nothing_goes(places: AttemptPlaces, given: Given) -> None:
+    stars = "*" * len(VALUE)
+    (places.homes / stars).mkdir()
+    (places.homes / VALUE).mkdir()
+    (places.homes / VALUE / "somebody's").write_text("kept")
+    (places.homes / f"{stars}.txt").touch()
+    (places.homes / f"{VALUE}.txt").write_text(f"is {VALUE}")
+    remove_traces(given, places)
+    assert (places.homes / f"{stars}.1" / "somebody's").read_text() == "kept"
+    assert (places.homes / f"{stars}.txt.1").read_text() == f"is {stars}"
+    assert not [path for path in places.homes.rglob("*") if VALUE in path.name]
+
+
 def test_homes_are_blanked_where_the_worktree_is_none_any_more(places: AttemptPlaces, given: Given) -> None:
     (places.homes / "session.jsonl").write_text(VALUE)
     (places.worktree / ".git").write_text("gitdir: /nowhere")

@@ -127,12 +127,37 @@ class TestAtStart:
 
     def test_the_next_attempt_has_it_anew_unless_a_person_took_it_back(self) -> None:
         task = self.begun(at_work())
-        over = take_back(task, NOW + timedelta(hours=2)).task
+        between = task.with_attempt(1, ended_at=NOW, verdict="failed")
+        over = take_back(between, NOW + timedelta(hours=2)).task
         assert over.grants[0].status == "over"
         again = self.begun(next_attempt(over))
         assert [(grant.id, grant.status, grant.attempt) for grant in again.grants] == [("cred-001", "granted", 2)]
         revoked = revoke(again, again.grants[0], by="ada", why="enough", now=NOW).task
         assert self.begun(next_attempt(revoked)).grants == revoked.grants
+        wanted = asking(("openai_key", "use", ""), ("openai_key", "use", "other"), attempt=2, first=2)
+        refused = take_requests(revoked, wanted, config(openai_key=self.KEY), NOW).task.grants[1:]
+        assert {(grant.status, grant.by) for grant in refused} == {("denied", "rule")} and len(refused) == 2
+
+    @pytest.mark.parametrize("state", [State.IN_PROGRESS, State.PAUSED])
+    def test_its_attempt_has_it_to_the_end_however_long_that_takes(self, state: State) -> None:
+        begun = self.begun(at_work(state=state))
+        given = begun.evolve(grants=(begun.grants[0].evolve(given_to=(1, "age1")),))
+        later = NOW + timedelta(minutes=61)
+        (grant,) = take_back(given, later).task.grants
+        assert grant.status == "granted" and grant.expires_at == later + timedelta(minutes=60)
+        told = told_credentials(given.evolve(grants=(grant,)), 1)[0]
+        assert told.on_its_way, "a CLI that is started again waits for it"
+        assert take_back(given, NOW + timedelta(minutes=59)).task == given
+
+    def test_what_is_configured_otherwise_counts_from_the_next_attempt(self) -> None:
+        task = self.begun(at_work())
+        (grant,) = self.begun(next_attempt(task), env="OPENAI_KEY").grants
+        assert (grant.id, grant.env, grant.given_to) == ("cred-001", "OPENAI_KEY", None)
+        asked_before = take_requests(at_work(), asking(("openai_key", "use", "")), config(), NOW).task
+        assert asked_before.grants[0].status == "denied", "there was none of this name"
+        assert [grant.status for grant in self.begun(next_attempt(asked_before)).grants] == ["granted"]
+        with pytest.raises(ValueError, match="every attempt has it"):
+            self.begun(at_work(), access={"use": {"secret": "openai", "granted": "at_start", "times": 1}})
 
     def test_there_is_no_scope_in_what_nobody_asks_for(self) -> None:
         with pytest.raises(ValueError, match="there is no scope"):
@@ -432,7 +457,8 @@ class TestRules:
     def test_no_secret_is_given_in_a_variable_by_which_programs_are_run(self, kind: str, env: str | None) -> None:
         with pytest.raises(ValueError, match="by which programs are run"):
             self.judged(kind, "read", env=env)
-        assert self.judged("ldap", "read", env="LDAP_PASSWORD").type == "ldap"
+        for harmless in ("LDAP_PASSWORD", "GIT_SSH_KEY", "GIT_CONFIG_TOKEN", "PYTHON_INDEX_TOKEN"):
+            assert self.judged("ldap", "read", env=harmless).type == "ldap"
 
     @pytest.mark.parametrize(
         ("kind", "access", "scope", "status"),
