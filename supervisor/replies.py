@@ -9,7 +9,7 @@ from typing import Any
 from agent_daemon.failpoints import reach
 from supervisor.clock import Clock
 from supervisor.core.decision import Failed
-from supervisor.core.telling import LISTING_DELAY, look_for, settle_said
+from supervisor.core.telling import look_for, project_rest, settle_said
 from supervisor.desks import Desk
 from supervisor.jobs.telling import say_reply
 from supervisor.ledger import Ledger
@@ -53,8 +53,8 @@ class Replies:
             return
         reach("forge.told_before_record")
         now = self.clock.now()
-        if isinstance(said, Failed) and said.retry_at is not None and said.retry_at > now + LISTING_DELAY:
-            self._not_before[name] = said.retry_at  # (a shorter pause is that of this one alone)
+        if (rest := project_rest(said, now)) is not None:
+            self._not_before[name] = rest
         left, events = settle_said(post, said, now)
         others = [left if p is post else p for p in desk.state.replies]
         desk.state = desk.state.evolve(replies=tuple(p for p in others if p is not None))

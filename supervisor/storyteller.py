@@ -17,11 +17,11 @@ from supervisor.core.render import cost_usd
 from supervisor.core.states import State
 from supervisor.core.story import render_story, text_hash
 from supervisor.core.telling import (
-    LISTING_DELAY,
     StoryShown,
     is_told,
     label_colours,
     next_due,
+    project_rest,
     settle_label,
     settle_post,
     settle_story,
@@ -147,8 +147,8 @@ class Storyteller:
             return
         now, outcome = self.clock.now(), told.outcome
         reach("forge.told_before_record")
-        if isinstance(outcome, Failed) and outcome.retry_at is not None and outcome.retry_at > now + LISTING_DELAY:
-            self._not_before[task.project] = outcome.retry_at  # (a shorter pause is that of this one alone)
+        if (rest := project_rest(outcome, now)) is not None:
+            self._not_before[task.project] = rest
         if isinstance(outcome, StoryShown) or (isinstance(outcome, Failed) and told.kind == "story"):
             decision = settle_story(task, outcome, now)
         elif told.kind == "post":

@@ -325,6 +325,12 @@ def _is_final(work: Tries, outcome: Failed) -> bool:
     return work.tries + 1 >= most
 
 
+def project_rest(outcome: object, now: datetime) -> datetime | None:
+    """Until when nothing is said in the whole project after this; a shorter pause is that of one thing alone."""
+    again = outcome.retry_at if isinstance(outcome, Failed) else None
+    return again if again is not None and again > now + LISTING_DELAY else None
+
+
 def _waits(tries_before: int, outcome: Failed) -> tuple[Event, ...]:
     """Told of once: what a forge does not take now waits in the record."""
     return () if tries_before else (Event(name="forge.waits", details=_why(outcome)),)

@@ -82,8 +82,7 @@ def remove_left(ground: Ground, workstation: str | None = None, before: float | 
 
     Of one workstation, whose daemon or stand-in is to be the only one; or of all, made `before` then.
     """
-    mine = [*root_labels(ground.id, str(ground.root.path)), HELPER_LABEL]
-    mine += [f"{WORKSTATION_LABEL}={workstation}"] if workstation is not None else []
+    mine = _labels(ground) + ([f"{WORKSTATION_LABEL}={workstation}"] if workstation is not None else [])
     for found in ground.engine.get("/containers/json", all=1, filters={"label": mine}):
         if before is None or found["Created"] < before:
             snapshots.drop(ground.engine, found["Id"])
@@ -91,10 +90,14 @@ def remove_left(ground: Ground, workstation: str | None = None, before: float | 
 
 def kill_all(ground: Ground) -> None:
     """End what stands in for daemons; whoever waits for one removes it."""
-    mine = [*root_labels(ground.id, str(ground.root.path)), HELPER_LABEL]
-    for found in ground.engine.get("/containers/json", filters={"label": mine}):
+    for found in ground.engine.get("/containers/json", filters={"label": _labels(ground)}):
         with contextlib.suppress(EngineRefusalError):  # it has ended meanwhile
             ground.engine.post(f"/containers/{found['Id']}/kill")
+
+
+def _labels(ground: Ground) -> list[str]:
+    """Those of everything that stands in for a daemon of this root."""
+    return [*root_labels(ground.id, str(ground.root.path)), HELPER_LABEL]
 
 
 def _run_once(

@@ -103,6 +103,14 @@ def test_a_command_from_before_the_first_poll_counts_never(lab: GitLab, client: 
     assert len(poll(client, second.cursor).comments) == 1
 
 
+def with_request(lab: GitLab, client: GitLabClient, writer: Writer, folder: Path) -> tuple[int, Watched, Cursor]:
+    """A request of ours that is watched, as of its first poll."""
+    head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", folder)
+    number = writer.open_request(request_text("cloud-code/1-fix")).number
+    watched = Watched(requests={number: head})
+    return number, watched, poll(client, Cursor(), watched).cursor
+
+
 def test_a_request_of_a_fork_is_not_ours(lab: GitLab, writer: Writer, tmp_path: Path) -> None:
     """A stranger may open one from a branch of any name; ours would be taken for it, and theirs edited."""
     head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
@@ -116,10 +124,7 @@ def test_a_request_of_a_fork_is_not_ours(lab: GitLab, writer: Writer, tmp_path: 
 def test_a_request_that_was_deleted_counts_as_closed_and_holds_up_nothing(
     lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
 ) -> None:
-    head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
-    number = writer.open_request(request_text("cloud-code/1-fix")).number
-    watched = Watched(requests={number: head})
-    cursor = poll(client, Cursor(), watched).cursor
+    number, watched, cursor = with_request(lab, client, writer, tmp_path)
     del lab.projects[PROJECT]["requests"][number]
     lab.open_issue(PROJECT, "ada", "Fix it", labels=["cloud-code"])
     first = poll(client, cursor, watched)
@@ -180,10 +185,7 @@ def test_a_moved_project_is_told_by_reads_and_writes(lab: GitLab, client: GitLab
 def test_whoever_goes_on_talking_holds_up_no_review(
     lab: GitLab, client: GitLabClient, writer: Writer, tmp_path: Path
 ) -> None:
-    head = push_branch(lab.repositories[PROJECT], "cloud-code/1-fix", tmp_path)
-    number = writer.open_request(request_text("cloud-code/1-fix")).number
-    watched = Watched(requests={number: head})
-    cursor = poll(client, Cursor(), watched).cursor
+    number, watched, cursor = with_request(lab, client, writer, tmp_path)
     lab.discuss(PROJECT, number, "ada", "a.py", 1, "not so")
     then = (datetime.now(UTC) - timedelta(minutes=6)).strftime("%Y-%m-%dT%H:%M:%SZ")
     for note in lab.projects[PROJECT]["notes"].values():

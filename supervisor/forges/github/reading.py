@@ -327,9 +327,8 @@ class Poll:
         seen = (data.get("repository") or {}).get("issueOrPullRequest") or {}
         edits = [{"editedAt": seen.get("lastEditedAt"), "editor": seen.get("editor")}]
         nodes, written = (seen.get("userContentEdits") or {}).get("nodes") or (), seen.get("createdAt")
-        edits += (
-            edit for edit in nodes if edit and edit["editedAt"] != written
-        )  # (the first is how it was written)
+        # The first of them is how it was written.
+        edits += (edit for edit in nodes if edit and edit["editedAt"] != written)
         for login in {_editor(edit): None for edit in edits if _is_later(edit["editedAt"], since)}:
             yield self._person(login, login.endswith("[bot]"))
         for event in self._client.pages(f"{self._path}/issues/{ref}/events", {"per_page": str(PAGE)}):

@@ -7,7 +7,6 @@ a Maintainer's token, and on GitLab.com a paid plan (GitLab's documentation of p
 import contextlib
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 
 from supervisor.core.mint_rules import MAINTAINER, role, scope_lack
@@ -38,7 +37,7 @@ class ReadTokens:
             made = self._client.create(self._path, body | {"expires_at": ends.date().isoformat()})
         number, token = str(made["id"]), str(made.get("token") or "")
         if not token or set(made.get("scopes", ())) - set(self._scopes):
-            with suppress(ForgeError):  # (else it is looked for by its name)
+            with contextlib.suppress(ForgeError):  # (else it is looked for by its name)
                 self.revoke(name, number, token)
             message = "GitLab made a token that is not the one that was asked for; it is taken back."
             raise ForgeError("E_FORGE_ANSWER", message, "See the project's access tokens.")
